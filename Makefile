@@ -1,0 +1,40 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+RUFF_PATHS := setup.py fsc_ext python tests bench examples
+
+.PHONY: demo test lint format bench build
+
+# The main job without any data: train a small network, compress it by every method.
+demo: build
+	$(BIN)/fsc demo --output fsc-demo
+
+test: build
+	$(BIN)/pytest
+
+lint: build
+	$(BIN)/ruff check $(RUFF_PATHS)
+	$(BIN)/ruff format --check $(RUFF_PATHS)
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+	$(BIN)/mypy
+
+format: build
+	$(BIN)/ruff check --fix $(RUFF_PATHS)
+	$(BIN)/ruff format $(RUFF_PATHS)
+	$(BIN)/clang-format -i $(CPP)
+
+bench: build
+	$(BIN)/pytest bench --benchmark-only --benchmark-group-by=group --benchmark-columns=median,iqr,rounds
+
+build: $(VENV)/built
+
+$(VENV)/created: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fsc needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt setuptools wheel torch numpy pybind11 ninja
+	touch $@
+
+$(VENV)/built: $(VENV)/created setup.py pyproject.toml csrc/sources.txt $(CPP)
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[test,lint]'
+	touch $@

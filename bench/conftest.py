@@ -1,0 +1,50 @@
+"""How benchmarks are timed: one thread, process CPU time, synchronised, warmed up."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+if not list((_ROOT / "fsc_ext").glob("_C*.so")):
+    # After a plain `pip install .` the source folder would shadow the installed package.
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _ROOT]
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from pytest_benchmark.fixture import BenchmarkFixture  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # CPU time of the process does not see what else the machine is doing.
+    config.option.benchmark_timer = time.process_time
+    config.option.benchmark_warmup = True
+    config.option.benchmark_disable_gc = True
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def run(benchmark: BenchmarkFixture) -> Callable[..., object]:
+    """Times a function under a group: `run(group, function, *arguments)`."""
+
+    def timed(group: str, function: Callable[..., object], *arguments: object) -> object:
+        benchmark.group = group
+        benchmark.extra_info["threads"] = torch.get_num_threads()
+
+        def synchronised() -> object:
+            result = function(*arguments)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            return result
+
+        return benchmark(synchronised)
+
+    return timed

@@ -1,0 +1,146 @@
+// Folding on the CPU: BatchNorm into the convolution before it, a 1x1 convolution into the one before it.
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/addmv.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/mv.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+#include <vector>
+
+#include "check.h"
+
+namespace {
+
+using OptionalTensor = std::optional<at::Tensor>;
+using Layer = std::tuple<at::Tensor, at::Tensor>;  // weight and bias
+
+constexpr int64_t kGrain = 1 << 15;
+
+// ---- BatchNorm ----
+
+void check_channels(const char* name, const at::Tensor& vector, const at::Tensor& weight) {
+  fsc::check_same_dtype("fuse_conv_bn", name, vector, "weight", weight);
+  fsc::check_same_device("fuse_conv_bn", name, vector, "weight", weight);
+  TORCH_CHECK(vector.dim() == 1 && vector.size(0) == weight.size(0), "fuse_conv_bn: ", name,
+              " must be [C_out] with C_out = ", weight.size(0), ", got ", vector.sizes());
+}
+
+std::vector<double> as_double(const OptionalTensor& vector, int64_t channels, double absent) {
+  std::vector<double> values(channels, absent);
+  if (vector.has_value()) {
+    const at::Tensor wide = vector->to(at::kDouble).contiguous();
+    std::copy_n(wide.const_data_ptr<double>(), channels, values.begin());
+  }
+  return values;
+}
+
+template <typename scalar_t>
+void scale_channels(const at::Tensor& weight, const std::vector<double>& scale, const at::Tensor& output) {
+  const int64_t channels = weight.size(0);
+  const int64_t inner = channels == 0 ? 0 : weight.numel() / channels;
+  const scalar_t* source = weight.const_data_ptr<scalar_t>();  // [C_out, inner] in memory
+  scalar_t* destination = output.data_ptr<scalar_t>();
+  at::parallel_for(0, channels, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, inner)),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t c = begin; c < end; ++c) {
+                       for (int64_t i = c * inner; i < (c + 1) * inner; ++i) {
+                         destination[i] = static_cast<scalar_t>(static_cast<double>(source[i]) * scale[c]);
+                       }
+                     }
+                   });
+}
+
+Layer fuse_conv_bn_cpu(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& running_mean,
+                       const at::Tensor& running_var, const OptionalTensor& bn_weight, const OptionalTensor& bn_bias,
+                       double eps) {
+  fsc::check_floating("fuse_conv_bn", "weight", weight);
+  TORCH_CHECK(weight.dim() >= 2, "fuse_conv_bn: weight must be [C_out, C_in, ...], got ", weight.sizes());
+  check_channels("running_mean", running_mean, weight);
+  check_channels("running_var", running_var, weight);
+  if (bias.has_value()) check_channels("bias", *bias, weight);
+  if (bn_weight.has_value()) check_channels("bn_weight", *bn_weight, weight);
+  if (bn_bias.has_value()) check_channels("bn_bias", *bn_bias, weight);
+  FSC_CHECK(std::isfinite(eps) && eps >= 0, "fuse_conv_bn", "eps must be finite and at least 0", eps);
+
+  const int64_t channels = weight.size(0);
+  const std::vector<double> mean = as_double(running_mean, channels, 0.0);
+  const std::vector<double> variance = as_double(running_var, channels, 1.0);
+  const std::vector<double> gain = as_double(bn_weight, channels, 1.0);
+  const std::vector<double> shift = as_double(bn_bias, channels, 0.0);
+  const std::vector<double> offset = as_double(bias, channels, 0.0);
+  std::vector<double> scale(channels);
+  for (int64_t c = 0; c < channels; ++c) scale[c] = gain[c] / std::sqrt(variance[c] + eps);
+
+  // In both formats the elements of one output channel lie together.
+  const bool channels_last = !weight.is_contiguous() && weight.is_contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor dense = channels_last ? weight : weight.contiguous();
+  at::Tensor fused_weight = at::empty_like(dense);
+  at::Tensor fused_bias = at::empty_like(running_mean, at::MemoryFormat::Contiguous);
+  AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "fuse_conv_bn", [&] {
+    scale_channels<scalar_t>(dense, scale, fused_weight);
+    scalar_t* destination = fused_bias.data_ptr<scalar_t>();
+    for (int64_t c = 0; c < channels; ++c) {
+      destination[c] = static_cast<scalar_t>((offset[c] - mean[c]) * scale[c] + shift[c]);
+    }
+  });
+  return {fused_weight, fused_bias};
+}
+
+// ---- 1x1 convolution ----
+
+// Sizes may be symbolic here: this function is traced, not only run.
+void check_absorb(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& pointwise_weight,
+                  const OptionalTensor& pointwise_bias) {
+  constexpr const char* op = "absorb_conv1x1";
+  if (weight.is_cpu()) fsc::check_floating(op, "weight", weight);
+  TORCH_CHECK(weight.dim() >= 2, op, ": weight must be [C_out, C_in, ...], got ", weight.sym_sizes());
+  const auto channels = weight.sym_size(0);
+  const auto rank = pointwise_weight.dim();
+  const bool pointwise =
+      rank == 2 || (rank == 4 && pointwise_weight.sym_size(2) == 1 && pointwise_weight.sym_size(3) == 1);
+  TORCH_CHECK(pointwise && pointwise_weight.sym_size(1) == channels, op,
+              ": pointwise_weight must be [C_new, C_out] or [C_new, C_out, 1, 1] with C_out = ", channels, ", got ",
+              pointwise_weight.sym_sizes());
+  fsc::check_same_dtype(op, "pointwise_weight", pointwise_weight, "weight", weight);
+  if (bias.has_value()) {
+    fsc::check_same_dtype(op, "bias", *bias, "weight", weight);
+    TORCH_CHECK(bias->dim() == 1 && bias->sym_size(0) == channels, op, ": bias must be [C_out] with C_out = ", channels,
+                ", got ", bias->sym_sizes());
+  }
+  if (pointwise_bias.has_value()) {
+    fsc::check_same_dtype(op, "pointwise_bias", *pointwise_bias, "weight", weight);
+    TORCH_CHECK(pointwise_bias->dim() == 1 && pointwise_bias->sym_size(0) == pointwise_weight.sym_size(0), op,
+                ": pointwise_bias must be [C_new] with C_new = ", pointwise_weight.sym_size(0), ", got ",
+                pointwise_bias->sym_sizes());
+  }
+}
+
+at::Tensor absorb_bias(const OptionalTensor& bias, const at::Tensor& matrix, const OptionalTensor& pointwise_bias) {
+  if (bias.has_value() && pointwise_bias.has_value()) return at::addmv(*pointwise_bias, matrix, *bias);
+  if (bias.has_value()) return at::mv(matrix, *bias);
+  if (pointwise_bias.has_value()) return pointwise_bias->clone();
+  return at::zeros_symint({matrix.sym_size(0)}, matrix.options());
+}
+
+// Made of differentiable ATen calls only, so that gradients, tracing and every device come with it.
+Layer absorb_conv1x1(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& pointwise_weight,
+                     const OptionalTensor& pointwise_bias) {
+  check_absorb(weight, bias, pointwise_weight, pointwise_bias);
+  const at::Tensor matrix = pointwise_weight.flatten(1);  // [C_new, C_out]
+  std::vector<c10::SymInt> sizes = weight.sym_sizes().vec();
+  sizes[0] = matrix.sym_size(0);
+  return {at::mm(matrix, weight.flatten(1)).view_symint(sizes), absorb_bias(bias, matrix, pointwise_bias)};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(fsc_ext, CPU, m) { m.impl("fuse_conv_bn", fuse_conv_bn_cpu); }
+
+TORCH_LIBRARY_IMPL(fsc_ext, CompositeImplicitAutograd, m) { m.impl("absorb_conv1x1", absorb_conv1x1); }

@@ -1,0 +1,56 @@
+// The contents page: the schema of every operator, once, and the Python module `_C` that says how
+// this build was made. Implementations register themselves per device in cpu/<stem>.cpp and
+// cuda/<stem>.cu; fake kernels and autograd stand in fsc_ext/<stem>.py.
+#include <pybind11/pybind11.h>
+#include <torch/library.h>
+#include <torch/version.h>
+
+#include <string>
+
+TORCH_LIBRARY(fsc_ext, m) {
+  // cross_distill
+  m.def("soft_cross_mix(Tensor input_teacher, Tensor input_student, float alpha, float beta) -> (Tensor, Tensor)");
+  m.def("distill_residual(Tensor preactivation, Tensor target, str activation) -> (Tensor loss, Tensor residual)");
+  m.def(
+      "cross_distill_layer(Tensor input_teacher, Tensor input_student, Tensor weight_teacher, Tensor weight_student, "
+      "Tensor? bias_teacher, Tensor? bias_student, float alpha, float beta, str activation, int[2] stride, "
+      "int[2] padding, int[2] dilation, int groups) -> (Tensor loss, Tensor residual)");
+  m.def(
+      "cross_distill_layer_backward(Tensor grad_loss, Tensor residual, Tensor input_teacher, Tensor input_student, "
+      "Tensor weight_teacher, Tensor weight_student, Tensor? bias_teacher, Tensor? bias_student, float alpha, "
+      "float beta, str activation, int[2] stride, int[2] padding, int[2] dilation, int groups, bool[3] output_mask) "
+      "-> (Tensor grad_input_student, Tensor grad_weight_student, Tensor grad_bias_student)");
+
+  // prox
+  m.def("prox_l1(Tensor input, float threshold) -> Tensor");
+  m.def("prox_l1_(Tensor(a!) input, float threshold) -> ()");
+  m.def("prox_group_l2(Tensor weight, float threshold, int dim) -> Tensor");
+  m.def("prox_group_l2_(Tensor(a!) weight, float threshold, int dim) -> ()");
+  m.def("keep_topk_(Tensor(a!) weight, int count) -> Tensor");
+  m.def("keep_topk_groups_(Tensor(a!) weight, int count, int dim) -> Tensor");
+
+  // gram
+  m.def(
+      "gram_accumulate_(Tensor(a!)? gram_student, Tensor(b!)? gram_cross, Tensor(c!)? gram_teacher, Tensor? student, "
+      "Tensor? teacher, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation) -> ()");
+
+  // fold
+  m.def(
+      "fuse_conv_bn(Tensor weight, Tensor? bias, Tensor running_mean, Tensor running_var, Tensor? bn_weight, "
+      "Tensor? bn_bias, float eps) -> (Tensor weight, Tensor bias)");
+  m.def(
+      "absorb_conv1x1(Tensor weight, Tensor? bias, Tensor pointwise_weight, Tensor? pointwise_bias) "
+      "-> (Tensor weight, Tensor bias)");
+}
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Compiled operators of fsc_ext; importing it registers torch.ops.fsc_ext.";
+  m.def("build_info", [] {
+    pybind11::dict info;
+    info["torch"] = std::string(TORCH_VERSION);
+    info["compiler"] = std::string(__VERSION__);
+    info["cuda"] = FSC_WITH_CUDA != 0;
+    info["cuda_reason"] = std::string(FSC_CUDA_REASON);
+    return info;
+  });
+}

@@ -1,0 +1,54 @@
+"""Operators of few-shot network compression, compiled for PyTorch: tensors in, tensors out."""
+
+import torch
+
+from fsc_ext._version import require_matching_torch
+
+try:
+    import fsc_ext._C as _C
+except ImportError as error:
+    raise ImportError(
+        "fsc_ext: the compiled module fsc_ext._C cannot be loaded "
+        f"({error}); when the source folder shadows the installed package, leave it or install "
+        "with `pip install -e . --no-build-isolation`, otherwise build again with `pip install .`"
+    ) from error
+
+require_matching_torch(_C.build_info()["torch"], torch.__version__)
+
+from fsc_ext.cross_distill import (  # noqa: E402
+    cross_distill_layer,
+    distill_residual,
+    soft_cross_mix,
+)
+from fsc_ext.fold import absorb_conv1x1, fuse_conv_bn  # noqa: E402
+from fsc_ext.gram import gram_accumulate_  # noqa: E402
+from fsc_ext.prox import (  # noqa: E402
+    keep_topk_,
+    keep_topk_groups_,
+    prox_group_l2,
+    prox_group_l2_,
+    prox_l1,
+    prox_l1_,
+)
+
+
+def build_info() -> dict[str, str | bool]:
+    """How this build was made: the torch and compiler versions, and CUDA on or off and why."""
+    return _C.build_info()
+
+
+__all__ = [
+    "absorb_conv1x1",
+    "build_info",
+    "cross_distill_layer",
+    "distill_residual",
+    "fuse_conv_bn",
+    "gram_accumulate_",
+    "keep_topk_",
+    "keep_topk_groups_",
+    "prox_group_l2",
+    "prox_group_l2_",
+    "prox_l1",
+    "prox_l1_",
+    "soft_cross_mix",
+]

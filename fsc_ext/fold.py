@@ -1,0 +1,143 @@
+"""Folding on weights: BatchNorm or a 1x1 convolution into the convolution before it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_ops = torch.ops.fsc_ext
+
+
+def fuse_conv_bn(
+    weight: Tensor,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    bn_weight: Tensor | None,
+    bn_bias: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    r"""The weight and bias of a convolution that does what convolution and BatchNorm did.
+
+    .. math::
+        W'_c = W_c \frac{\gamma_c}{\sqrt{\sigma^2_c + \epsilon}} \qquad
+        b'_c = (b_c - \mu_c) \frac{\gamma_c}{\sqrt{\sigma^2_c + \epsilon}} + \beta_c
+
+    BatchNorm in evaluation mode (Ioffe and Szegedy, 2015, Algorithm 2). Each channel is computed
+    in float64 and rounded once. Any number of groups; linear layers too.
+
+    Args:
+        weight: [C_out, ...] of rank at least 2, float32 or float64.
+        bias: [C_out], or None for zero.
+        running_mean: [C_out], a constant: no gradient flows into it.
+        running_var: [C_out], a constant; `running_var + eps` should be positive.
+        bn_weight: [C_out], or None for one.
+        bn_bias: [C_out], or None for zero.
+        eps: finite and at least 0, the `eps` of the BatchNorm layer.
+
+    Returns:
+        The weight (in the shape of `weight`, channels-last where that is) and the bias [C_out];
+        differentiable in `weight`, `bias`, `bn_weight` and `bn_bias`.
+
+    Raises:
+        RuntimeError: a shape, dtype or device does not match that of `weight`, `eps` is negative
+            or not finite, or a running statistic requires a gradient.
+
+    Example:
+        >>> one = torch.ones(1)
+        >>> fuse_conv_bn(torch.ones(1, 1), None, one, 4 * one, one, 3 * one, 0.0)
+        (tensor([[0.5000]]), tensor([2.5000]))
+    """
+    for name, statistic in (("running_mean", running_mean), ("running_var", running_var)):
+        if torch.is_grad_enabled() and statistic.requires_grad:
+            raise RuntimeError(
+                f"fuse_conv_bn: {name} must not require a gradient, because the running "
+                f"statistics are constants; pass {name}.detach()"
+            )
+    return _ops.fuse_conv_bn(weight, bias, running_mean, running_var, bn_weight, bn_bias, eps)
+
+
+def absorb_conv1x1(
+    weight: Tensor,
+    bias: Tensor | None,
+    pointwise_weight: Tensor,
+    pointwise_bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""The weight and bias of one convolution that does what it and a 1x1 convolution after it did.
+
+    .. math:: W' = Q W \qquad b' = Q b + b_Q
+
+    Few Sample Knowledge Distillation (Li et al., 2020), Theorem 1, with the bias carried along.
+    The product runs in the dtype of the weights. With groups the result is another layer: a
+    convolution with groups must be written out as a dense one before.
+
+    Args:
+        weight: [C_out, C_in, ...] of rank at least 2, float32 or float64.
+        bias: [C_out], or None for zero.
+        pointwise_weight: Q, [C_new, C_out] or [C_new, C_out, 1, 1].
+        pointwise_bias: [C_new], or None for zero.
+
+    Returns:
+        The weight [C_new, C_in, ...] and the bias [C_new], which is zero where both are None;
+        differentiable in every argument.
+
+    Raises:
+        RuntimeError: a shape or dtype does not match that of `weight`.
+
+    Example:
+        >>> absorb_conv1x1(torch.ones(2, 1), torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 3.0]]))
+        (tensor([[4.]]), tensor([7.]))
+    """
+    return _ops.absorb_conv1x1(weight, bias, pointwise_weight, pointwise_bias)
+
+
+@torch.library.register_fake("fsc_ext::fuse_conv_bn")
+def _(
+    weight: Tensor,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    bn_weight: Tensor | None,
+    bn_bias: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    channels_last = (
+        weight.dim() == 4
+        and not weight.is_contiguous()
+        and weight.is_contiguous(memory_format=torch.channels_last)
+    )
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty_like(weight, memory_format=layout), weight.new_empty(weight.shape[0])
+
+
+def _setup_fuse_conv_bn(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    weight, bias, running_mean, running_var, bn_weight, _, ctx.eps = inputs
+    ctx.save_for_backward(weight, bias, running_mean, running_var, bn_weight)
+
+
+def _fuse_conv_bn_backward(
+    ctx: Any, grad_weight: Tensor, grad_bias: Tensor
+) -> tuple[Tensor | None, ...]:
+    # With r = 1 / sqrt(var + eps): W' = W gamma r and b' = (b - mean) gamma r + beta.
+    weight, bias, running_mean, running_var, bn_weight = ctx.saved_tensors
+    inverse = (running_var.double() + ctx.eps).rsqrt()  # [C_out]
+    scale = inverse if bn_weight is None else bn_weight.double() * inverse
+    wide_weight, wide_bias = grad_weight.double(), grad_bias.double()
+    to_weight = to_bias = to_gain = to_shift = None
+    if ctx.needs_input_grad[0]:
+        to_weight = wide_weight * scale.view(-1, *[1] * (weight.dim() - 1))
+    if ctx.needs_input_grad[1]:
+        to_bias = wide_bias * scale
+    if ctx.needs_input_grad[4]:
+        centred = -running_mean.double() if bias is None else bias.double() - running_mean.double()
+        filters = (wide_weight * weight.double()).flatten(1).sum(1)
+        to_gain = (filters + wide_bias * centred) * inverse
+    if ctx.needs_input_grad[5]:
+        to_shift = wide_bias
+    grads = (to_weight, to_bias, None, None, to_gain, to_shift)
+    return *(None if grad is None else grad.to(weight.dtype) for grad in grads), None
+
+
+torch.library.register_autograd(
+    "fsc_ext::fuse_conv_bn", _fuse_conv_bn_backward, setup_context=_setup_fuse_conv_bn
+)

@@ -1,0 +1,147 @@
+"""The operators in plain PyTorch: the specification that the compiled kernels are tested against.
+
+Same names and signatures as the public functions, no speed tricks, and never a run-time fallback.
+In-place operators appear here as functions that return the new value.
+"""
+
+import torch
+from torch import Tensor
+
+
+def soft_cross_mix(
+    input_teacher: Tensor, input_student: Tensor, alpha: float, beta: float
+) -> tuple[Tensor, Tensor]:
+    """The two mixed inputs of a layer (Cross Distillation, Eq. 7)."""
+    mixed_teacher = alpha * input_teacher + (1 - alpha) * input_student
+    mixed_student = (1 - beta) * input_teacher + beta * input_student
+    return mixed_teacher, mixed_student
+
+
+def distill_residual(
+    preactivation: Tensor, target: Tensor, activation: str = "relu"
+) -> tuple[Tensor, Tensor]:
+    """The summed squared distance to an activated target, and half its gradient."""
+    difference = (preactivation.relu() if activation == "relu" else preactivation) - target
+    loss = difference.double().square().sum().to(preactivation.dtype)
+    residual = difference.detach()
+    if activation == "relu":
+        residual = torch.where(preactivation <= 0, 0, residual)
+    return loss, residual
+
+
+def cross_distill_layer(
+    input_teacher: Tensor,
+    input_student: Tensor,
+    weight_teacher: Tensor,
+    weight_student: Tensor,
+    bias_teacher: Tensor | None = None,
+    bias_student: Tensor | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    activation: str = "relu",
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The loss of one convolution against the teacher's, per image (Cross Distillation, Eq. 8)."""
+    mixed = soft_cross_mix(input_teacher.detach(), input_student, alpha, beta)
+    weights = (weight_teacher.detach(), weight_student)
+    biases = (bias_teacher.detach() if bias_teacher is not None else None, bias_student)
+    output_teacher, output_student = (
+        torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+        for x, weight, bias in zip(mixed, weights, biases, strict=True)
+    )  # [N, C_out, H_out, W_out]
+    if activation == "relu":
+        output_teacher, output_student = output_teacher.relu(), output_student.relu()
+    total = (output_teacher - output_student).double().square().sum()
+    return (total / max(len(input_student), 1)).to(input_student.dtype)
+
+
+def prox_l1(input: Tensor, threshold: float) -> Tensor:
+    """Soft threshold, element by element (Cross Distillation, Eq. 10)."""
+    return torch.nn.functional.softshrink(input, threshold)
+
+
+def prox_group_l2(weight: Tensor, threshold: float, dim: int = 0) -> Tensor:
+    """Block soft threshold of the slices along `dim` (Cross Distillation, Eq. 11)."""
+    others = [d for d in range(weight.dim()) if d != dim % weight.dim()]
+    norm = weight.double().square().sum(others, keepdim=True).sqrt()
+    scale = torch.where(norm <= threshold, 0.0, 1.0 - threshold / norm)
+    return scale.to(weight.dtype) * weight
+
+
+def keep_topk(weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The weight with all but its `count` largest magnitudes set to zero, and the mask."""
+    order = weight.abs().flatten().argsort(descending=True, stable=True)
+    mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
+    mask[order[:count]] = True
+    mask = mask.view(weight.shape)
+    return torch.where(mask, weight, 0), mask
+
+
+def keep_topk_groups(weight: Tensor, count: int, dim: int = 1) -> tuple[Tensor, Tensor]:
+    """The weight with all but its `count` largest slices along `dim` set to zero, and the mask."""
+    others = [d for d in range(weight.dim()) if d != dim % weight.dim()]
+    norm = weight.double().square().sum(others)  # [weight.shape[dim]]
+    mask = torch.zeros_like(norm, dtype=torch.bool)
+    mask[norm.argsort(descending=True, stable=True)[:count]] = True
+    shape = [-1 if d == dim % weight.dim() else 1 for d in range(weight.dim())]
+    return torch.where(mask.view(shape), weight, 0), mask
+
+
+def gram(
+    rows: Tensor,
+    columns: Tensor,
+    *,
+    kernel_size: int | tuple[int, int] = 1,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    ones: bool = False,
+) -> Tensor:
+    """U_rows U_columns^T in float64, one of the sums of `gram_accumulate_`; `ones` for a bias."""
+
+    def unfolded(images: Tensor) -> Tensor:
+        wide = images.double().view(*images.shape, *[1] * (4 - images.dim()))  # [N, C, H, W]
+        found = torch.nn.functional.unfold(
+            wide, kernel_size, dilation=dilation, padding=padding, stride=stride
+        )
+        found = found.transpose(0, 1).flatten(1)  # [C * kH * kW, N * H_out * W_out]
+        return torch.cat([found, torch.ones_like(found[:1])]) if ones else found
+
+    return unfolded(rows) @ unfolded(columns).T
+
+
+def fuse_conv_bn(
+    weight: Tensor,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    bn_weight: Tensor | None,
+    bn_bias: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """BatchNorm in evaluation mode written into the convolution before it, in float64."""
+    one, zero = torch.ones_like(running_var), torch.zeros_like(running_var)
+    gain = (one if bn_weight is None else bn_weight).double()
+    shift = (zero if bn_bias is None else bn_bias).double()
+    offset = (zero if bias is None else bias).double()
+    scale = gain / (running_var.double() + eps).sqrt()  # [C_out]
+    fused = weight.double() * scale.view(-1, *[1] * (weight.dim() - 1))
+    fused_bias = (offset - running_mean.double()) * scale + shift
+    return fused.to(weight.dtype), fused_bias.to(weight.dtype)
+
+
+def absorb_conv1x1(
+    weight: Tensor,
+    bias: Tensor | None,
+    pointwise_weight: Tensor,
+    pointwise_bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A 1x1 convolution written into the convolution before it (FSKD, Theorem 1)."""
+    matrix = pointwise_weight.flatten(1)  # [C_new, C_out]
+    absorbed = torch.einsum("no,o...->n...", matrix, weight)
+    absorbed_bias = weight.new_zeros(matrix.shape[0]) if bias is None else matrix @ bias
+    return absorbed, absorbed_bias if pointwise_bias is None else absorbed_bias + pointwise_bias

@@ -1,0 +1,255 @@
+"""`fsc compare`: several methods over several seeds, beside the papers' numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import nn
+
+from fsc import cost, figure, sampling
+from fsc.cli import inputs as cli_inputs
+from fsc.cli import method_names, options, published, tables
+from fsc.cli.comparison import Comparison, Record
+from fsc.cli.inputs import Inputs
+from fsc.cli.progress import Reporter
+from fsc.cli.run import Settings, accuracy_on_test, execute
+from fsc.compress import versions
+from fsc.files import check_writable
+
+_DEFAULT_METHODS = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which runs to make."""
+
+    methods: Sequence[str]
+    num_shots: int
+    num_seeds: int
+
+    @property
+    def draws(self) -> str:
+        """The number of seeds in words."""
+        return "1 draw" if self.num_seeds == 1 else f"{self.num_seeds} draws"
+
+    @property
+    def pairs(self) -> list[tuple[str, int]]:
+        """Method and seed of every run; seed after seed, so that a part is a fair table too."""
+        return [(method, seed) for seed in range(self.num_seeds) for method in self.methods]
+
+
+@click.command("compare")
+@options.model_name
+@options.data_name
+@options.scheme_name
+@click.option(
+    "--shots", "num_shots", type=click.IntRange(min=1), required=True, help="Images a class."
+)
+@click.option(
+    "--seeds",
+    "num_seeds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of draws; their seeds are 0, 1, ....",
+)
+@click.option(
+    "--method",
+    "methods",
+    type=options.METHOD,
+    multiple=True,
+    help="May be given several times.  [default: l1, cd-nc, cd-soft, fskd, mir-before]",
+)
+@click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
+@click.option("--resume", is_flag=True, help="Keep the runs that the JSON file holds already.")
+@click.option(
+    "--output", "figure_path", type=options.FILE, help="Draw a figure: .png, .pdf or .svg."
+)
+@options.checkpoint_path
+@options.data_root
+@options.mir_steps
+@options.batch_size
+@options.memory_budget
+@options.threads
+def command(
+    model_name: str,
+    data_name: str,
+    scheme_name: str,
+    num_shots: int,
+    num_seeds: int,
+    methods: tuple[str, ...],
+    json_path: Path | None,
+    resume: bool,
+    figure_path: Path | None,
+    checkpoint_path: Path | None,
+    data_root: Path | None,
+    mir_steps: int,
+    batch_size: int,
+    memory_budget: float | None,
+) -> None:
+    """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
+    if resume and json_path is None:
+        raise click.UsageError("--resume needs --json, the file to take up.")
+    _check_outputs(json_path, figure_path)
+    plan = _Plan(list(dict.fromkeys(methods or _DEFAULT_METHODS)), num_shots, num_seeds)
+    scheme = cli_inputs.find_scheme(scheme_name, model_name)
+    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
+    settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget))
+    comparison = Comparison(_identity(inputs, settings, num_shots), json_path)
+    if resume:
+        comparison.resume()
+    try:
+        with Reporter() as reporter:
+            _run_all(comparison, plan, inputs, settings, reporter)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_kept(comparison)) from None
+    _report(comparison, plan, inputs, figure_path)
+
+
+def _check_outputs(json_path: Path | None, figure_path: Path | None) -> None:
+    for path in (json_path, figure_path):
+        if path is not None:
+            check_writable(path.parent)
+    if figure_path is not None:
+        figure.check_name(figure_path)
+
+
+def _identity(inputs: Inputs, settings: Settings, num_shots: int) -> dict[str, Any]:
+    """What two comparisons must share for their runs to stand in one table."""
+    return {
+        "model": inputs.model_name,
+        "data": inputs.data_name,
+        "scheme": settings.scheme.name,
+        "shots": num_shots,
+        "kept": settings.scheme.kept,
+        "mir_steps": settings.mir_steps,
+        "weights_teacher": _fingerprint(inputs.teacher),
+        "parameters_teacher": cost.parameters(inputs.teacher),
+        "flops_teacher": cost.flops(inputs.teacher, inputs.test_images[:1]),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """SHA-256 of the weights, to tell teachers of one shape apart."""
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _run_all(
+    comparison: Comparison, plan: _Plan, inputs: Inputs, settings: Settings, reporter: Reporter
+) -> None:
+    missing = [pair for pair in plan.pairs if comparison.find(*pair) is None]
+    done = len(plan.pairs) - len(missing)
+    reporter.say(
+        f"Comparing {len(plan.methods)} methods on {inputs.model_name}, scheme "
+        f"{settings.scheme.name}: {plan.draws} of {plan.num_shots} images a class,\n"
+        f"every student evaluated on {len(inputs.test_images):,} test images of "
+        f"{inputs.data_name}." + (f" {done} runs are there already." if done else "")
+    )
+    if comparison.top1_teacher is None:
+        comparison.top1_teacher = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
+    reporter.say(f"  {'teacher':<14}           {comparison.top1_teacher:6.2f} %")
+    for index, (method, seed) in enumerate(missing, start=done + 1):
+        record = _run_one(comparison, method, seed, plan, inputs, settings, reporter)
+        comparison.add(record)
+        reporter.say(
+            f"  {method:<14}  seed {seed:<3} {record.top1:6.2f} %  {record.seconds:6.1f} s"
+            f"   {index} of {len(plan.pairs)}"
+        )
+
+
+def _run_one(
+    comparison: Comparison,
+    method: str,
+    seed: int,
+    plan: _Plan,
+    inputs: Inputs,
+    settings: Settings,
+    reporter: Reporter,
+) -> Record:
+    sample = sampling.sample_per_class(inputs.train.labels, plan.num_shots, seed, inputs.data_name)
+    # Without data every draw gives the same student: one evaluation serves all of them.
+    earlier = comparison.of(method) if method == method_names.DATA_FREE else []
+    known_top1 = earlier[0].top1 if earlier else None
+    run = execute(method, inputs, sample, settings, reporter, known_top1)
+    report = run.report
+    return Record(
+        method,
+        report.scheme,
+        plan.num_shots,
+        seed,
+        run.top1,
+        report.seconds,
+        report.parameters,
+        report.flops,
+    )
+
+
+def _kept(comparison: Comparison) -> str:
+    """What an interrupted comparison leaves behind, in words."""
+    count = len(comparison.records)
+    if comparison.path is None or not count:
+        return "nothing was written"
+    return f"{count} runs are in {comparison.path}; go on with --resume"
+
+
+def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Path | None) -> None:
+    identity, top1_teacher = comparison.identity, comparison.top1_teacher
+    assert top1_teacher is not None
+    size = identity["parameters_teacher"], identity["flops_teacher"]
+    rows, points = [tables.Row("teacher", [top1_teacher], [], *size)], []
+    for method in plan.methods:
+        records = comparison.of(method, range(plan.num_seeds))
+        paper = published.lookup(
+            method,
+            model_name=inputs.model_name,
+            data_name=inputs.data_name,
+            scheme=identity["scheme"],
+            num_shots=plan.num_shots,
+        )
+        row = _row(method, records, paper)
+        rows.append(row)
+        mean, std = tables.mean_and_std(row.top1)
+        seconds = statistics.fmean(row.seconds)
+        points.append(figure.Point(method, mean, std, seconds, paper.mean if paper else None))
+    title = (
+        f"{inputs.model_name}, scheme {identity['scheme']}, {plan.num_shots} images a class, "
+        f"{plan.draws}"
+    )
+    has_paper = any(row.published for row in rows)
+    tables.show(tables.networks(title, rows, _note(inputs, has_paper)))
+    if figure_path is not None:
+        figure.draw(points, figure_path, title=title, teacher_top1=top1_teacher)
+    written = [path for path in (comparison.path, figure_path) if path is not None]
+    if written:
+        tables.show(f"Written: {', '.join(str(path) for path in written)}")
+
+
+def _row(method: str, records: Sequence[Record], paper: published.Published | None) -> tables.Row:
+    return tables.Row(
+        method,
+        [record.top1 for record in records],
+        [record.seconds for record in records],
+        records[0].parameters,
+        records[0].flops,
+        tables.spread(paper.mean, paper.std) if paper else "",
+    )
+
+
+def _note(inputs: Inputs, has_paper: bool) -> str:
+    note = (
+        f"top-1 on {len(inputs.test_images):,} test images of {inputs.data_name}, mean ± standard "
+        f"deviation over draws\nseconds: mean time to compress; {tables.FLOPS_NOTE}"
+    )
+    return f"{note}\n{published.SOURCES}" if has_paper else note

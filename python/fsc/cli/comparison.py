@@ -1,0 +1,110 @@
+"""The file of a comparison: complete after every run, so that it can be taken up again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fsc.files import write_json
+
+_KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "flops")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: accuracy in percent, seconds of compression, size of the student."""
+
+    method: str
+    scheme: str
+    shots: int
+    seed: int
+    top1: float
+    seconds: float
+    parameters: int
+    flops: int
+
+
+class Comparison:
+    """The runs of one comparison, written to a file after each of them.
+
+    Args:
+        identity: what two comparisons must share for their runs to stand in one table, as JSON.
+        path: the file, or None to keep the runs in memory only.
+    """
+
+    def __init__(self, identity: dict[str, Any], path: Path | None) -> None:
+        """Begins an empty comparison; the file appears with the first run."""
+        self.identity = identity
+        self.path = path
+        self.top1_teacher: float | None = None
+        self.records: list[Record] = []
+
+    def resume(self) -> None:
+        """Take up the runs that the file holds already; without a file there is nothing to do.
+
+        Raises:
+            ValueError: the file is damaged or holds another comparison.
+        """
+        if self.path is None or not self.path.exists():
+            return
+        content = _read(self.path)
+        for key, value in self.identity.items():
+            if content.get(key) != value:
+                raise ValueError(
+                    f"{self.path} holds another comparison: its {key} is "
+                    f"{_brief(content.get(key))}, not {_brief(value)}"
+                )
+        self.top1_teacher = content.get("top1_teacher")
+        self.records = [Record(**{key: run[key] for key in _KEYS}) for run in content["runs"]]
+
+    def find(self, method: str, seed: int) -> Record | None:
+        """Return the run of a method with a seed, if it is there."""
+        for record in self.of(method):
+            if record.seed == seed:
+                return record
+        return None
+
+    def of(self, method: str, seeds: Iterable[int] | None = None) -> list[Record]:
+        """Return the runs of a method, with the given seeds only where they are given."""
+        wanted = None if seeds is None else set(seeds)
+        return [
+            record
+            for record in self.records
+            if record.method == method and (wanted is None or record.seed in wanted)
+        ]
+
+    def add(self, record: Record) -> None:
+        """Add a run and write the file.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self.records.append(record)
+        if self.path is not None:
+            runs = [asdict(each) for each in self.records]
+            write_json(self.path, self.identity | {"top1_teacher": self.top1_teacher, "runs": runs})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file of fsc compare: {error}") from error
+    runs = content.get("runs") if isinstance(content, dict) else None
+    if not isinstance(runs, list):
+        raise ValueError(f"{path} is no JSON file of fsc compare: it has no list of runs")
+    for index, run in enumerate(runs):
+        missing = [key for key in _KEYS if not isinstance(run, dict) or key not in run]
+        if missing:
+            raise ValueError(
+                f"{path} is no JSON file of fsc compare: run {index} lacks {missing[0]}"
+            )
+    return content
+
+
+def _brief(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,116 @@
+"""`fsc compress`: one teacher, one method, one student on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fsc import cost, sampling
+from fsc.cli import inputs as cli_inputs
+from fsc.cli import options, tables
+from fsc.cli.inputs import Inputs
+from fsc.cli.progress import Reporter
+from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
+from fsc.files import check_writable, write_json
+from fsc.sampling import FewShotSample
+
+_NUM_WORST_LAYERS = 5
+
+
+@click.command("compress")
+@options.model_name
+@options.data_name
+@click.option("--method", type=options.METHOD, required=True, help="How to compress.")
+@options.scheme_name
+@click.option("--shots", "num_shots", type=click.IntRange(min=1), help="Images a class.")
+@click.option(
+    "--images-total",
+    "num_images",
+    type=click.IntRange(min=1),
+    help="Images in all, drawn without regard to classes; instead of --shots.",
+)
+@options.seed
+@options.output_folder()
+@options.checkpoint_path
+@options.data_root
+@options.mir_steps
+@options.batch_size
+@options.memory_budget
+@options.threads
+@click.option("--layers", "all_layers", is_flag=True, help="Show the error of every layer.")
+def command(
+    model_name: str,
+    data_name: str,
+    method: str,
+    scheme_name: str,
+    num_shots: int | None,
+    num_images: int | None,
+    seed: int,
+    output: Path,
+    checkpoint_path: Path | None,
+    data_root: Path | None,
+    mir_steps: int,
+    batch_size: int,
+    memory_budget: float | None,
+    all_layers: bool,
+) -> None:
+    """Compress a pretrained network and write the student, a report and the sample."""
+    if (num_shots is None) == (num_images is None):
+        raise click.UsageError("Give either --shots or --images-total.")
+    check_writable(output)
+    scheme = cli_inputs.find_scheme(scheme_name, model_name)
+    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
+    sample = _draw(inputs, num_shots, num_images, seed)
+    settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget))
+    with Reporter() as reporter:
+        reporter.say(
+            f"Compressing {model_name} by {method}, scheme {scheme.name}, from "
+            f"{sample.num_images} training images of {data_name}; then evaluating teacher and "
+            f"student on {len(inputs.test_images):,} test images."
+        )
+        run = execute(method, inputs, sample, settings, reporter)
+        top1_teacher = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
+    _write(output, run, inputs, top1_teacher)
+    _show(run, inputs, top1_teacher, all_layers)
+    tables.show(f"Written to {output}: model.safetensors, report.json, samples.json")
+
+
+def _draw(
+    inputs: Inputs, num_shots: int | None, num_images: int | None, seed: int
+) -> FewShotSample:
+    labels, name = inputs.train.labels, inputs.data_name
+    if num_shots is not None:
+        return sampling.sample_per_class(labels, num_shots, seed, name)
+    assert num_images is not None
+    return sampling.sample_random(labels, num_images, seed, name)
+
+
+def _write(output: Path, run: Run, inputs: Inputs, top1_teacher: float) -> None:
+    save_model(
+        output / "model.safetensors",
+        run.student,
+        inputs,
+        method=run.method,
+        scheme=run.report.scheme,
+        top1=run.top1,
+    )
+    write_json(output / "report.json", run.to_dict(inputs) | {"top1_teacher": top1_teacher})
+    run.sample.save(output / "samples.json")
+
+
+def _show(run: Run, inputs: Inputs, top1_teacher: float, all_layers: bool) -> None:
+    example = inputs.test_images[:1]  # [1, C, H, W]
+    teacher = tables.Row(
+        "teacher",
+        [top1_teacher],
+        [],
+        cost.parameters(inputs.teacher),
+        cost.flops(inputs.teacher, example),
+    )
+    report = run.report
+    student = tables.Row(run.method, [run.top1], [report.seconds], report.parameters, report.flops)
+    if report.layers:
+        tables.show(tables.layers(report.layers, None if all_layers else _NUM_WORST_LAYERS))
+    title = f"{inputs.model_name} on {len(inputs.test_images):,} test images of {inputs.data_name}"
+    tables.show(tables.networks(title, [teacher, student], tables.FLOPS_NOTE))

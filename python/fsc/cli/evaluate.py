@@ -1,0 +1,69 @@
+"""`fsc evaluate`: accuracy and size of a network on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from torch import nn
+
+from fsc import checkpoint, cost, models
+from fsc.cli import inputs, options, tables
+from fsc.cli.inputs import Normalization
+from fsc.cli.progress import Reporter
+from fsc.cli.run import BATCH_SIZE_TEST
+from fsc.evaluate import accuracy
+
+
+@click.command("evaluate")
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@options.data_name
+@click.option(
+    "--model",
+    "model_name",
+    type=click.Choice(models.names()),
+    help="The network of a plain checkpoint; files of fsc name it themselves.",
+)
+@options.data_root
+@options.threads
+def command(path: Path, data_name: str, model_name: str | None, data_root: Path | None) -> None:
+    """Print top-1 accuracy, parameters and FLOPs of the network in PATH.
+
+    PATH is a .safetensors file that fsc wrote, or a checkpoint of a dense network, which --model
+    names.
+    """
+    model, normalization = _read(path, data_name, model_name)
+    images, labels = inputs.test_split(data_name, data_root, normalization)
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    if first.in_channels != images.shape[1]:
+        raise ValueError(
+            f"data must have the {first.in_channels} channels that the network of {path} reads, "
+            f"got {data_name} with {images.shape[1]}"
+        )
+    with Reporter() as reporter:
+        top1 = accuracy(
+            model,
+            images,
+            labels,
+            batch_size=BATCH_SIZE_TEST,
+            progress=reporter.stage(path.name),
+        )
+    row = tables.Row(path.stem, [top1], [], cost.parameters(model), cost.flops(model, images[:1]))
+    tables.show(
+        tables.networks(f"{path.name} on {len(images):,} test images of {data_name}", [row])
+    )
+
+
+def _read(path: Path, data_name: str, model_name: str | None) -> tuple[nn.Module, Normalization]:
+    """The network and what it expects of images."""
+    if model_name is not None:
+        model = checkpoint.load_pretrained(inputs.build(model_name, data_name), path)
+        return model, inputs.normalization_of(model_name, data_name)
+    if path.is_file() and path.suffix != ".safetensors":
+        raise ValueError(f"{path} does not say which network it is: name it with --model")
+    header = checkpoint.read_metadata(path)
+    model = checkpoint.load(path)
+    stored = header.get("normalization")
+    if stored is None:
+        return model, inputs.normalization_of(header["model"], data_name)
+    return model, Normalization(stored["mean"], stored["std"])

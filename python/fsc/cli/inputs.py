@@ -1,0 +1,140 @@
+"""From names on the command line to teacher, images, labels and scheme."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fsc import checkpoint, data, models, schemes
+from fsc.sampling import FewShotSample
+from fsc.schemes import Scheme
+
+_IN_CHANNELS = {"cifar10": 3, "digits": 1}
+# Mean and deviation of the 1297 training images of the digits, for values between 0 and 1.
+_DIGITS_NORMALIZATION = ((0.305,), (0.376,))
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What is subtracted from and divides each channel of images between 0 and 1."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a compression and its evaluation are given.
+
+    Attributes:
+        model_name: name of the network in `fsc.models`.
+        data_name: name of the data set in `fsc.data`.
+        teacher: the pretrained network in evaluation mode.
+        normalization: what the teacher expects of images.
+        train: the split that the few images are drawn from.
+        test_images: normalised images, float32 [N, C, H, W].
+        test_labels: their classes, int64 [N].
+    """
+
+    model_name: str
+    data_name: str
+    teacher: nn.Module
+    normalization: Normalization
+    train: data.Split
+    test_images: Tensor
+    test_labels: Tensor
+
+    def images_of(self, sample: FewShotSample) -> Tensor:
+        """The normalised images of a sample, float32 [N, C, H, W]."""
+        chosen = self.train.images[sample.indices]  # [N, H, W, C]
+        return data.to_tensor(chosen, self.normalization.mean, self.normalization.std)
+
+
+def load(
+    model_name: str, data_name: str, data_root: Path | None, checkpoint_path: Path | None
+) -> Inputs:
+    """Read the teacher and both splits.
+
+    Raises:
+        ValueError: an unknown name, or a file that is damaged or does not match.
+        FileNotFoundError: data or checkpoint are not there.
+    """
+    if checkpoint_path is None:
+        checkpoint_path = find_checkpoint(model_name, data_name, data_root)
+    teacher = checkpoint.load_pretrained(build(model_name, data_name), checkpoint_path)
+    return with_teacher(model_name, data_name, data_root, teacher)
+
+
+def with_teacher(
+    model_name: str, data_name: str, data_root: Path | None, teacher: nn.Module
+) -> Inputs:
+    """Read both splits for a teacher that is there already."""
+    normalization = normalization_of(model_name, data_name)
+    train = data.load(data_name, "train", data_root)
+    test_images, test_labels = test_split(data_name, data_root, normalization)
+    return Inputs(model_name, data_name, teacher, normalization, train, test_images, test_labels)
+
+
+def build(model_name: str, data_name: str) -> nn.Module:
+    """Build a network with random weights for the images of a data set."""
+    return models.build(model_name, in_channels=_IN_CHANNELS[data_name])
+
+
+def normalization_of(model_name: str, data_name: str) -> Normalization:
+    """Return what a dense network expects of the images of a data set."""
+    if data_name == "digits":
+        return Normalization(*_DIGITS_NORMALIZATION)
+    return Normalization(*models.normalization(model_name))
+
+
+def test_split(
+    data_name: str, data_root: Path | None, normalization: Normalization
+) -> tuple[Tensor, Tensor]:
+    """Return the normalised test images, float32 [N, C, H, W], and their classes, int64 [N]."""
+    split = data.load(data_name, "test", data_root)
+    images = data.to_tensor(split.images, normalization.mean, normalization.std)
+    return images, torch.from_numpy(split.labels)
+
+
+def find_checkpoint(model_name: str, data_name: str, data_root: Path | None) -> Path:
+    """Return the checkpoint of a network by its name in the folder of the data.
+
+    Raises:
+        FileNotFoundError: the folder has none for this network and data.
+    """
+    family = models.family(model_name)
+    given = os.environ.get("FSC_DATA") if data_root is None else data_root
+    if not given:
+        raise FileNotFoundError(
+            f"the checkpoint of {model_name} must be named with --checkpoint, or FSC_DATA must "
+            "name the folder that holds checkpoints/; got neither"
+        )
+    ending = "_akamaster" if family == "resnet" else ""
+    path = Path(given) / "checkpoints" / f"{data_name}_{model_name}{ending}.pt"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no checkpoint of {model_name} for {data_name}: {path} does not exist; "
+            "name one with --checkpoint"
+        )
+    return path
+
+
+def find_scheme(name: str, model_name: str) -> Scheme:
+    """Return a published scheme by its name, or one of the user's own by the path of its file.
+
+    Raises:
+        ValueError: the name is neither, or the scheme does not fit the network.
+    """
+    if name in schemes.names():
+        return schemes.named(name, model_name)
+    if Path(name).suffix == ".json" or Path(name).is_file():
+        return schemes.from_json(name)
+    raise ValueError(
+        f"scheme must be one of {', '.join(schemes.names())} or the path of a JSON file, "
+        f"got {name!r}"
+    )

@@ -1,0 +1,95 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import torch
+
+from fsc import data, models
+from fsc.cli import method_names
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def _set_threads(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    if value is not None:
+        torch.set_num_threads(value)
+
+
+data_name = click.option(
+    "--data", "data_name", type=click.Choice(data.NAMES), required=True, help="Data set."
+)
+data_root = click.option(
+    "--data-root", type=_FOLDER, help="Folder of the data and checkpoints.  [default: $FSC_DATA]"
+)
+model_name = click.option(
+    "--model", "model_name", type=click.Choice(models.names()), required=True, help="The teacher."
+)
+checkpoint_path = click.option(
+    "--checkpoint",
+    "checkpoint_path",
+    type=FILE,
+    help="The teacher's weights.  [default: by name in the folder of the data]",
+)
+scheme_name = click.option(
+    "--scheme",
+    "scheme_name",
+    required=True,
+    metavar="NAME|FILE",
+    help="What to prune: res-50, res-60, res-70, res-90, vgg-50, or a JSON file.",
+)
+mir_steps = click.option(
+    "--mir-steps",
+    type=click.IntRange(min=1),
+    default=400,
+    show_default=True,
+    help="Minibatches of MiR (the paper takes 2000).",
+)
+batch_size = click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Images that go through the networks at once; does not change the result.",
+)
+memory_budget = click.option(
+    "--memory-budget",
+    type=click.FloatRange(min=0),
+    metavar="MB",
+    help="Megabytes of activations kept in memory before they go to disk.  [default: all]",
+)
+threads = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    callback=_set_threads,
+    expose_value=False,
+    help="Threads to compute with.  [default: as torch chooses]",
+)
+seed = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every draw."
+)
+METHOD = click.Choice(method_names.NAMES)
+
+
+def output_folder(default: str | None = None) -> Callable[[Command], Command]:
+    """Option for the folder that results go to; required where there is no default."""
+    return click.option(
+        "--output",
+        type=_FOLDER,
+        required=default is None,
+        default=default,
+        show_default=default is not None,
+        help="Folder for the results.",
+    )
+
+
+def to_bytes(megabytes: float | None) -> int | None:
+    """A memory budget in bytes; one megabyte is 10^6 of them."""
+    return None if megabytes is None else int(megabytes * 1e6)

@@ -1,0 +1,115 @@
+"""One run: compress from a few images, then count what the student gets right."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fsc import checkpoint, compress
+from fsc.cli import method_names
+from fsc.cli.inputs import Inputs
+from fsc.cli.progress import Reporter
+from fsc.compress import Report
+from fsc.evaluate import accuracy
+from fsc.sampling import FewShotSample
+from fsc.schemes import Scheme
+
+# The activations of so many small images stay in the caches of a CPU: a third faster than 500.
+BATCH_SIZE_TEST = 100
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all runs of one command share.
+
+    Attributes:
+        scheme: what is pruned.
+        mir_steps: minibatches of MiR.
+        batch_size: images that go through the networks at once.
+        memory_budget: bytes of activations held in memory; None: all.
+    """
+
+    scheme: Scheme
+    mir_steps: int = 400
+    batch_size: int = 64
+    memory_budget: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run gave; `top1` is in percent, on all test images."""
+
+    method: str
+    student: nn.Module
+    report: Report
+    sample: FewShotSample
+    top1: float
+
+    def to_dict(self, inputs: Inputs) -> dict[str, Any]:
+        """What the JSON report of one run holds."""
+        return {
+            **self.report.to_dict(),
+            "method": self.method,
+            "model": inputs.model_name,
+            "data": inputs.data_name,
+            "shots": self.sample.num_shots,
+            "sample_indices": self.sample.indices,
+            "top1": self.top1,
+        }
+
+
+def execute(
+    method: str,
+    inputs: Inputs,
+    sample: FewShotSample,
+    settings: Settings,
+    reporter: Reporter,
+    known_top1: float | None = None,
+) -> Run:
+    """Compress by one method and evaluate the student on all test images.
+
+    Args:
+        method: one of `method_names.NAMES`.
+        inputs: teacher and images.
+        sample: the few images; its seed also seeds the method.
+        settings: scheme and resources.
+        reporter: told of the progress.
+        known_top1: the student's accuracy, where an equal student was evaluated before.
+
+    Raises:
+        ValueError: something does not fit together; the sentence says what.
+    """
+    result = compress(
+        inputs.teacher,
+        inputs.images_of(sample),
+        method=method_names.named(method, inputs.model_name, settings.mir_steps),
+        scheme=settings.scheme,
+        batch_size=settings.batch_size,
+        memory_budget=settings.memory_budget,
+        seed=sample.seed,
+        progress=reporter.stage(f"{method}, seed {sample.seed}"),
+    )
+    top1 = known_top1
+    if top1 is None:
+        top1 = accuracy_on_test(result.student, inputs, reporter, f"{method}, seed {sample.seed}")
+    return Run(method, result.student, result.report, sample, top1)
+
+
+def accuracy_on_test(model: nn.Module, inputs: Inputs, reporter: Reporter, title: str) -> float:
+    """Top-1 accuracy in percent on all test images."""
+    stage = reporter.stage(title)
+    images, labels = inputs.test_images, inputs.test_labels
+    return accuracy(model, images, labels, batch_size=BATCH_SIZE_TEST, progress=stage)
+
+
+def save_model(path: Path, model: nn.Module, inputs: Inputs, **metadata: Any) -> None:
+    """Write a network, with what `fsc evaluate` needs to know of it, as one safetensors file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    known = {"data": inputs.data_name, "normalization": asdict(inputs.normalization)}
+    checkpoint.save(model, path, name=inputs.model_name, metadata=known | metadata)

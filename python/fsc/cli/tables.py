@@ -1,0 +1,130 @@
+"""Tables and numbers as people read them; they fit 80 columns and never cut a number."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fsc.methods import LayerReport
+
+FLOPS_NOTE = "FLOPs: multiply-accumulates for one image"
+
+_MIN_WIDTH = 80
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network in a table.
+
+    Attributes:
+        name: of the method, or "teacher".
+        top1: accuracies in percent, one a seed.
+        seconds: of compression, one a seed; empty where nothing was timed.
+        parameters: number of parameters.
+        flops: multiply-accumulates for one image.
+        published: the paper's accuracy, ready to print, or "".
+    """
+
+    name: str
+    top1: Sequence[float]
+    seconds: Sequence[float]
+    parameters: int
+    flops: int
+    published: str = ""
+
+
+def spread(mean: float, std: float | None) -> str:
+    """Format an accuracy in percent, with its standard deviation where there is one."""
+    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation; None for a single value, which has none."""
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return statistics.fmean(values), std
+
+
+def duration(seconds: Sequence[float]) -> str:
+    """Format a mean time with three digits or tenths of a second; "" where nothing was timed."""
+    if not seconds:
+        return ""
+    mean = statistics.fmean(seconds)
+    return f"{mean:.2f}" if mean < 10 else f"{mean:.1f}"
+
+
+def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:
+    """Table of networks; the first row is the teacher, to which sizes are related.
+
+    Columns that no row has anything for are left out.
+    """
+    table = _table(title, caption)
+    table.add_column("network", no_wrap=True)
+    columns = {
+        "top-1 %": [spread(*mean_and_std(row.top1)) for row in rows],
+        "paper %": [row.published for row in rows],
+        "seconds": [duration(row.seconds) for row in rows],
+        "parameters": [f"{row.parameters:,}" for row in rows],
+        "FLOPs": [f"{row.flops / 1e6:,.2f} M" for row in rows],
+        "FLOPs left": ["", *(f"{100 * row.flops / rows[0].flops:.0f} %" for row in rows[1:])],
+    }
+    if any(columns["paper %"]):
+        del columns["FLOPs left"]
+    columns = {heading: cells for heading, cells in columns.items() if any(cells)}
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for index, row in enumerate(rows):
+        table.add_row(row.name, *(column[index] or "-" for column in columns.values()))
+    return table
+
+
+def layers(reports: Sequence[LayerReport], limit: int | None) -> Table:
+    """Table of the relative error of solved layers: all of them in order, or the worst few."""
+    shown = list(reports)
+    title = f"Relative error of the {len(shown)} solved layers"
+    if limit is not None and limit < len(shown):
+        shown = sorted(shown, key=lambda report: report.relative_error, reverse=True)[:limit]
+        title = f"Worst {limit} of {len(reports)} solved layers (--layers shows all)"
+    table = _table(title, "error: the layer's objective over the teacher's mean square output")
+    table.add_column("layer", no_wrap=True)
+    table.add_column("error", justify="right", no_wrap=True)
+    table.add_column("unsolved", justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    for report in shown:
+        ratio = report.error_before / report.error if report.error else 1.0
+        table.add_row(
+            report.name,
+            f"{report.relative_error:.4f}",
+            f"{report.relative_error * ratio:.4f}",
+            f"{report.seconds:.2f}",
+        )
+    return table
+
+
+def show(*things: Table | str) -> None:
+    """Write tables and paragraphs to stdout, at least 80 columns wide.
+
+    Title and caption of a table stand around it as lines of their own: rich would break them at
+    the width of the table.
+    """
+    console = Console(highlight=False)
+    console.width = max(console.width, _MIN_WIDTH)
+    for thing in things:
+        if isinstance(thing, str):
+            console.print(thing, markup=False, soft_wrap=True)
+            continue
+        title, caption = thing.title, thing.caption
+        thing.title = thing.caption = None
+        console.print()
+        console.print(title, style="bold", markup=False, soft_wrap=True)
+        console.print(thing)
+        if caption:
+            console.print(caption, style="dim", markup=False, soft_wrap=True)
+
+
+def _table(title: str, caption: str) -> Table:
+    return Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)

@@ -1,0 +1,42 @@
+"""What a network costs: its parameters and its multiply-accumulates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fsc.evaluate import evaluation_mode
+
+
+def parameters(model: nn.Module) -> int:
+    """Return the number of parameters; one that several modules share counts once.
+
+    Example:
+        >>> parameters(nn.Linear(64, 10))
+        650
+    """
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def flops(model: nn.Module, example_inputs: Tensor) -> int:
+    """Return the multiply-accumulates of the convolutions and linear layers of one forward pass.
+
+    The papers call one multiplication with its addition one FLOP (CD Table 10 and 11: 0.127 G for
+    ResNet-56): a convolution counts C_out·H_out·W_out·(C_in/groups)·kH·kW an image. Normalization,
+    activations, pooling, additions and biases do not count. torch.utils.flop_counter counts two
+    for a multiply-accumulate; the result is half of it.
+
+    Args:
+        model: the network; it runs once in evaluation mode and its modes are restored.
+        example_inputs: [N, C, H, W] on the device of the network; take N = 1 for the cost of one
+            image.
+
+    Example:
+        >>> flops(nn.Conv2d(3, 16, 3, padding=1), torch.zeros(1, 3, 32, 32))
+        442368
+    """
+    counter = FlopCounterMode(display=False)
+    with evaluation_mode(model), torch.no_grad(), counter:
+        model(example_inputs)
+    return counter.get_total_flops() // 2

@@ -1,0 +1,88 @@
+"""Writing files so that nothing half-written is ever left under the final name."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Make `folder`, with its parents, and prove that a file can be written in it.
+
+    Call it before long work whose result is to be saved there.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    folder = Path(folder)
+    probe = _temporary_name(folder / "probe")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"folder {folder} cannot be written: {_reason(error)}") from error
+
+
+def write_atomically(path: str | os.PathLike[str], writer: Callable[[Path], object]) -> None:
+    """Write a file under a temporary name in the same folder, then rename it.
+
+    Whatever goes wrong, interruption included, `path` holds either what it held before or the
+    complete new file, and the temporary file is gone. Missing folders are made.
+
+    Args:
+        path: the final name.
+        writer: called once with the temporary name, which ends like `path`; writes the file.
+
+    Raises:
+        OSError: the folder or the file cannot be written.
+    """
+    path = Path(path)
+    temporary = _temporary_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer(temporary)
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"file {path} cannot be written: {_reason(error)}") from error
+    finally:
+        _remove(temporary)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` as indented JSON; numbers that JSON lacks (NaN, Inf) are refused.
+
+    Raises:
+        OSError: the folder or the file cannot be written.
+        ValueError: `value` holds NaN or Inf.
+        TypeError: `value` holds something that JSON cannot express.
+    """
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _temporary_name(path: Path) -> Path:
+    # The suffix stays last: writers such as matplotlib choose the format by it.
+    return path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
+
+
+def _flush_to_disk(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    # After a failure the folder itself may be missing or be a file: there is nothing to remove.
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        pass
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

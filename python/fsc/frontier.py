@@ -1,0 +1,189 @@
+"""The values that a later step still needs, in memory up to a budget and in files beyond it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Stands in a value for the tensor of that position in the value's file."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class _Spilled:
+    """A value whose tensors lie in a file."""
+
+    skeleton: Any
+    path: Path
+
+
+class Frontier:
+    """A store of values by key and batch that keeps at most a budget of tensor bytes in memory.
+
+    A storage that several values share, such as a tensor and its flattened view, counts once. A
+    value that does not fit goes to a file of its own; numbers and other non-tensors stay in memory
+    and count nothing. The folder of the files is made when the first one is needed, in the place
+    that the environment variable TMPDIR names, and removed by `close` or on leaving the `with`
+    block, whatever the reason.
+
+    Example:
+        >>> with Frontier(memory_budget=0) as frontier:
+        ...     frontier.put("conv1", 0, torch.ones(2))
+        ...     frontier.get("conv1", 0)
+        tensor([1., 1.])
+    """
+
+    def __init__(self, memory_budget: int | None = None) -> None:
+        """Make an empty store.
+
+        Args:
+            memory_budget: bytes of tensors to hold in memory; None for no limit.
+
+        Raises:
+            ValueError: the budget is negative.
+        """
+        if memory_budget is not None and memory_budget < 0:
+            raise ValueError(f"memory_budget must be at least 0 bytes, got {memory_budget}")
+        self.memory_budget = memory_budget
+        self.bytes_held = 0
+        self.peak_bytes = 0
+        self._values: dict[tuple[Hashable, int], Any] = {}
+        self._storage_uses: dict[int, int] = {}
+        self._folder: Path | None = None
+        self._num_files = 0
+
+    def __enter__(self) -> Frontier:
+        """Return the store itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def put(self, key: Hashable, batch: int, value: Any) -> None:
+        """Store a value, in place of the one that `key` and `batch` had before.
+
+        Args:
+            key: what the value belongs to.
+            batch: number of the batch.
+            value: a tensor, a non-tensor, or tuples, lists, dicts and slices of them. It is not
+                copied while in memory, so it must not be overwritten.
+
+        Raises:
+            OSError: the value must go to a file and cannot be written.
+        """
+        self.drop(key, batch)
+        tensors = _tensors(value)
+        needed = sum(self._new_storages(tensors).values())  # bytes
+        over = self.memory_budget is not None and self.bytes_held + needed > self.memory_budget
+        if needed > 0 and over:
+            self._values[key, batch] = self._spill(value, needed)
+        else:
+            self._hold(tensors)
+            self._values[key, batch] = value
+
+    def get(self, key: Hashable, batch: int) -> Any:
+        """Return the value stored under `key` and `batch`.
+
+        Raises:
+            KeyError: there is none.
+            OSError: its file cannot be read.
+        """
+        value = self._values[key, batch]
+        if not isinstance(value, _Spilled):
+            return value
+        tensors = torch.load(value.path, weights_only=True)
+        return _map(value.skeleton, _Slot, lambda slot: tensors[slot.index])
+
+    def drop(self, key: Hashable, batch: int) -> None:
+        """Forget the value stored under `key` and `batch`, if there is one."""
+        value = self._values.pop((key, batch), None)
+        if isinstance(value, _Spilled):
+            value.path.unlink(missing_ok=True)
+        else:
+            self._release(_tensors(value))
+
+    def close(self) -> None:
+        """Forget every value and remove every file."""
+        self._values.clear()
+        self._storage_uses.clear()
+        self.bytes_held = 0
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _new_storages(self, tensors: list[Tensor]) -> dict[int, int]:
+        storages = (tensor.untyped_storage() for tensor in tensors)
+        sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+        return {
+            pointer: size for pointer, size in sizes.items() if pointer not in self._storage_uses
+        }
+
+    def _hold(self, tensors: list[Tensor]) -> None:
+        self.bytes_held += sum(self._new_storages(tensors).values())
+        self.peak_bytes = max(self.peak_bytes, self.bytes_held)
+        for tensor in tensors:
+            pointer = tensor.untyped_storage().data_ptr()
+            self._storage_uses[pointer] = self._storage_uses.get(pointer, 0) + 1
+
+    def _release(self, tensors: list[Tensor]) -> None:
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            self._storage_uses[storage.data_ptr()] -= 1
+            if self._storage_uses[storage.data_ptr()] == 0:
+                del self._storage_uses[storage.data_ptr()]
+                self.bytes_held -= storage.nbytes()
+
+    def _spill(self, value: Any, needed: int) -> _Spilled:
+        saved: list[Tensor] = []
+
+        def replace(tensor: Tensor) -> _Slot:
+            # A view would take its whole storage along into the file.
+            saved.append(tensor.detach().clone())
+            return _Slot(len(saved) - 1)
+
+        skeleton = _map(value, Tensor, replace)
+        self._num_files += 1
+        try:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="fsc-frontier-"))
+            path = self._folder / f"{self._num_files}.pt"
+            torch.save(saved, path)
+        except (OSError, RuntimeError) as error:
+            # torch reports a full disk as a RuntimeError of its archive writer.
+            reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
+            raise OSError(
+                f"Frontier: {needed} bytes past the memory budget of {self.memory_budget} bytes "
+                f"cannot be written to {self._folder or tempfile.gettempdir()} ({reason}); free "
+                "space there, let TMPDIR name another folder or raise the memory budget"
+            ) from error
+        return _Spilled(skeleton, path)
+
+
+def _map(value: Any, kind: type, function: Any) -> Any:
+    return fx.node.map_aggregate(
+        value, lambda leaf: function(leaf) if isinstance(leaf, kind) else leaf
+    )
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _map(value, Tensor, found.append)
+    return found

@@ -1,0 +1,18 @@
+"""The published methods and their baselines, as dataclasses of hyper-parameters."""
+
+from fsc.methods.base import LayerReport, Method, Outcome, Task
+from fsc.methods.cross_distillation import CrossDistillation
+from fsc.methods.fskd import FSKD
+from fsc.methods.l1_norm import L1Norm
+from fsc.methods.mir import MiR
+
+__all__ = [
+    "FSKD",
+    "CrossDistillation",
+    "L1Norm",
+    "LayerReport",
+    "Method",
+    "MiR",
+    "Outcome",
+    "Task",
+]

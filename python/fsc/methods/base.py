@@ -1,0 +1,78 @@
+"""What every method is given and gives back; a method knows when, the solvers know what."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from fsc.schemes import Scheme
+
+# Called with (what is being done, how much is done, how much there is).
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One compression: everything a method may use, validated by `fsc.compress`.
+
+    Args:
+        teacher: the pretrained network in eval mode; methods leave it as it is.
+        images: [N, C, H, W] float, normalised as the teacher expects.
+        scheme: which producing convolutions keep how many output channels.
+        batch_size: images that go through the networks at once.
+        memory_budget: bytes of activations held in memory before they go to disk; None: all.
+        seed: seeds whatever a method draws.
+        progress: told what is being done.
+    """
+
+    teacher: nn.Module
+    images: Tensor
+    scheme: Scheme
+    batch_size: int = 64
+    memory_budget: int | None = None
+    seed: int = 0
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """How well one layer was recovered.
+
+    Args:
+        name: the layer that was solved.
+        columns: pixels over all images that the layer saw.
+        error_before: its objective with the teacher's weight on the kept channels, per image.
+        error: its objective with the weight written into the student, per image.
+        relative_error: `error` over the mean square of the teacher's output, per image.
+        seconds: time of its solution, statistics not counted.
+    """
+
+    name: str
+    columns: int
+    error_before: float
+    error: float
+    relative_error: float
+    seconds: float
+
+
+@dataclass
+class Outcome:
+    """What a method made.
+
+    Args:
+        student: the compressed network in eval mode, really smaller.
+        kept: the kept output channels of every producer in the scheme.
+        layers: one report per solved layer.
+    """
+
+    student: nn.Module
+    kept: dict[str, Tensor]
+    layers: list[LayerReport] = field(default_factory=list)
+
+
+class Method(Protocol):
+    """A compression method: a dataclass of hyper-parameters with the paper's defaults."""
+
+    def compress(self, task: Task) -> Outcome:
+        """Makes a student out of the task's teacher."""

@@ -1,0 +1,140 @@
+"""The visitor of cross distillation: solves one layer after another on the walk."""
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from fsc import tracing
+from fsc.methods.base import LayerReport, Progress
+from fsc.methods.layer_problem import (
+    LayerProblem,
+    MomentsProblem,
+    Plan,
+    Settings,
+    Solution,
+    StepsProblem,
+)
+from fsc.moments import Patch
+from fsc.schemes import Scheme
+from fsc.walk import Layer, Visitor
+
+
+class LayerSolver(Visitor):
+    """Solves every convolution whose input has drifted or that takes part in the scheme.
+
+    Args:
+        settings: hyper-parameters.
+        scheme: which producers keep how many channels.
+        teacher: the folded teacher, for the network's structure.
+        progress: told of the steps of iterative solutions.
+
+    Raises:
+        ValueError: a producer of the scheme does not have exactly one reader.
+    """
+
+    def __init__(
+        self, settings: Settings, scheme: Scheme, teacher: nn.Module, progress: Progress | None
+    ) -> None:
+        """Finds who reads what each producer of the scheme writes."""
+        self.settings = settings
+        self.scheme = scheme
+        self.progress = progress
+        self.kept: dict[str, Tensor] = {}
+        self.reports: list[LayerReport] = []
+        self._producer_of = _single_readers(scheme, teacher)
+        self._convolutions = {n for n, m in teacher.named_modules() if isinstance(m, nn.Conv2d)}
+        self._drifted = False
+        self._problem: LayerProblem | None = None
+        self._columns = 0
+
+    def wants(self, name: str) -> bool:
+        """Whether the layer has anything to solve for."""
+        chooses = name in self._producer_of or (
+            self.settings.axis == "output_filters" and name in self.scheme.kept
+        )
+        return chooses or (self._drifted and name in self._convolutions)
+
+    def on_inputs(self, layer: Layer, input_teacher: Tensor, input_student: Tensor) -> None:
+        """Gathers what the layer's solver needs of one batch."""
+        if self._problem is None:
+            size = (input_teacher.shape[2], input_teacher.shape[3])
+            self._columns = layer.num_images * Patch.of(layer.teacher).num_columns(size)
+            self._problem = self._pose(layer)
+        self._problem.accumulate(input_teacher, input_student)
+
+    def before_run(self, layer: Layer) -> None:
+        """Solves the layer and writes its weight into the student."""
+        assert self._problem is not None and isinstance(layer.student, nn.Conv2d)
+        start = time.perf_counter()
+        solution = self._problem.solve(self._plan(layer))
+        self._problem = None
+        self._write(layer.student, solution)
+        self._remember(layer.name, solution, time.perf_counter() - start)
+
+    def _pose(self, layer: Layer) -> LayerProblem:
+        assert isinstance(layer.teacher, nn.Conv2d)
+        if self.settings.activation == "none" or layer.activation == "none":
+            return MomentsProblem(layer.teacher, self.settings, self._columns)
+        return StepsProblem(layer.teacher, self.settings, self._step_progress(layer.name))
+
+    def _step_progress(self, name: str) -> "_Steps | None":
+        if self.progress is None:
+            return None
+        return _Steps(self.progress, name, self.settings.schedule.steps)
+
+    def _plan(self, layer: Layer) -> Plan:
+        assert isinstance(layer.teacher, nn.Conv2d)
+        producer = self._producer_of.get(layer.name)
+        everything = torch.arange(layer.teacher.in_channels)
+        by_filters = self.settings.axis == "output_filters"
+        if not by_filters:
+            count = None if producer is None else self.scheme.kept[producer]
+            return Plan(everything, num_channels=count)
+        channels = everything if producer is None else self.kept[producer]
+        return Plan(channels, num_filters=self.scheme.kept.get(layer.name))
+
+    @staticmethod
+    def _write(student: nn.Conv2d, solution: Solution) -> None:
+        student.weight.copy_(solution.weight)
+        if student.bias is not None and solution.bias is not None:
+            student.bias.copy_(solution.bias)
+
+    def _remember(self, name: str, solution: Solution, seconds: float) -> None:
+        self._drifted = True
+        if self.settings.axis == "output_filters":
+            if name in self.scheme.kept:
+                self.kept[name] = solution.filters
+        elif name in self._producer_of:
+            self.kept[self._producer_of[name]] = solution.channels
+        relative = solution.error / solution.error_of_zero if solution.error_of_zero else 0.0
+        self.reports.append(
+            LayerReport(
+                name, self._columns, solution.error_before, solution.error, relative, seconds
+            )
+        )
+
+
+class _Steps:
+    """Tells how many steps of one layer are done."""
+
+    def __init__(self, progress: Progress, name: str, steps: int) -> None:
+        self.progress, self.name, self.steps = progress, name, steps
+
+    def __call__(self, step: int) -> None:
+        self.progress(f"steps of {self.name}", step, self.steps)
+
+
+def _single_readers(scheme: Scheme, teacher: nn.Module) -> dict[str, str]:
+    """The one layer that reads each producer of the scheme: {reader: producer}."""
+    graph = tracing.trace(teacher)
+    producers = {}
+    for producer in scheme.kept:
+        readers = tracing.consumers(teacher, graph, producer)
+        if len(readers) != 1 or not isinstance(teacher.get_submodule(readers[0]), nn.Conv2d):
+            raise ValueError(
+                "scheme must name convolutions that one convolution reads, got "
+                f"{producer}, read by {', '.join(readers) or 'nothing'}"
+            )
+        producers[readers[0]] = producer
+    return producers

@@ -1,0 +1,78 @@
+"""The networks that fsc can build by name, and the input statistics they were trained with."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from fsc.models.resnet import resnet
+from fsc.models.vgg import vgg
+
+_BUILDERS = {"resnet": resnet, "vgg": vgg}
+_DEPTHS = {"resnet": (14, 20, 32, 44, 56, 110), "vgg": (16, 19)}
+_NORMALIZATION = {
+    "resnet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "vgg": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
+
+
+def names() -> list[str]:
+    """Return the names that `build` knows."""
+    return [f"{family}{depth}" for family, depths in _DEPTHS.items() for depth in depths]
+
+
+def family(name: str) -> str:
+    """Return the family of a network, "resnet" or "vgg".
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    return _parse(name)[0]
+
+
+def build(name: str, num_classes: int = 10, in_channels: int = 3) -> nn.Module:
+    """Build a network with random weights.
+
+    Args:
+        name: one of `names()`, for example "resnet56".
+        num_classes: number of class scores.
+        in_channels: channels of the images.
+
+    Returns:
+        A torch.fx-traceable network from [N, in_channels, H, W] to [N, num_classes].
+
+    Raises:
+        ValueError: the name is unknown, or a count is below one.
+
+    Example:
+        >>> sum(p.numel() for p in build("resnet20").parameters())
+        269722
+    """
+    family_name, depth = _parse(name)
+    for argument, count in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if count < 1:
+            raise ValueError(f"build: {argument} must be at least 1, got {count}")
+    return _BUILDERS[family_name](depth, num_classes, in_channels)
+
+
+def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and standard deviation of RGB / 255 that CIFAR-10 networks expect.
+
+    Args:
+        name: one of `names()`.
+
+    Returns:
+        (mean, std), one number a channel, for values between 0 and 1. The residual networks take
+        the statistics of ImageNet, the VGG networks those of CIFAR-10.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    return _NORMALIZATION[_parse(name)[0]]
+
+
+def _parse(name: str) -> tuple[str, int]:
+    for family_name, depths in _DEPTHS.items():
+        for depth in depths:
+            if name == f"{family_name}{depth}":
+                return family_name, depth
+    raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}")

@@ -1,0 +1,301 @@
+"""Three Gram matrices per layer hold everything that a linear layer objective needs.
+
+With U = im2col of a layer's input, [C_in kH kW, N H_out W_out] (and a last row of ones where a bias
+is solved):
+
+    G_SS = U_S U_S^T        G_TS = U_T U_S^T        G_TT = U_T U_T^T
+
+Without an activation every objective of `fsc.objectives` is a quadratic in the weight whose
+coefficients are linear in these three, so that ratios, mixing weights and supports are re-solved
+without touching an image again.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+import fsc_ext
+from fsc.objectives import Objective
+
+# Sums over images and pixels are kept in float64 whatever the precision of the network.
+ACCUMULATOR = torch.float64
+
+
+@dataclass(frozen=True)
+class Patch:
+    """How a layer cuts its input into columns: the geometry of its im2col.
+
+    A Linear layer is a 1x1 convolution on 1x1 pixels.
+    """
+
+    in_channels: int
+    kernel_size: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    bias: bool = False
+
+    @classmethod
+    def of(cls, layer: nn.Module) -> "Patch":
+        """The geometry of a Conv2d (zero padding, one group) or Linear layer.
+
+        Raises:
+            ValueError: the layer is of another kind, grouped, or pads otherwise than with zeros.
+        """
+        if isinstance(layer, nn.Linear):
+            return cls(layer.in_features, bias=layer.bias is not None)
+        if not isinstance(layer, nn.Conv2d):
+            raise ValueError(f"layer must be a Conv2d or Linear, got {type(layer).__name__}")
+        if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+            raise ValueError(
+                "layer must be a Conv2d with groups=1 and numeric zero padding, got "
+                f"groups={layer.groups}, padding={layer.padding!r}, "
+                f"padding_mode={layer.padding_mode!r}"
+            )
+        return cls(
+            layer.in_channels,
+            _pair(layer.kernel_size),
+            _pair(layer.stride),
+            _pair(layer.padding),
+            _pair(layer.dilation),
+            layer.bias is not None,
+        )
+
+    @property
+    def group_size(self) -> int:
+        """Rows of the im2col that belong to one input channel."""
+        return self.kernel_size[0] * self.kernel_size[1]
+
+    @property
+    def dim(self) -> int:
+        """Rows of the im2col, with the row of ones where there is a bias."""
+        return self.in_channels * self.group_size + int(self.bias)
+
+    def columns(self, input: Tensor) -> Tensor:
+        """The im2col of an input [N, C_in, H, W] or [N, C_in]: [dim, N H_out W_out]."""
+        image = input if input.dim() == 4 else input[:, :, None, None]
+        unfolded = nn.functional.unfold(
+            image, self.kernel_size, self.dilation, self.padding, self.stride
+        )  # [N, C_in kH kW, H_out W_out]
+        flat = unfolded.transpose(0, 1).flatten(1)
+        return torch.cat([flat, flat.new_ones(1, flat.shape[1])]) if self.bias else flat
+
+    def num_columns(self, size: tuple[int, int]) -> int:
+        """Columns that one image of `size` (H, W) gives."""
+        count = 1
+        for axis in (0, 1):
+            reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+            count *= (size[axis] + 2 * self.padding[axis] - reach) // self.stride[axis] + 1
+        return count
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+class LayerStatistics(Protocol):
+    """What a solver reads of a layer's inputs: `Moments` or `Columns`."""
+
+    num_images: int
+
+    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
+        """Takes up the inputs of one batch, [N, C_in, H, W] each."""
+
+    def quadratic(self, objective: Objective, weight_teacher: Tensor) -> "Quadratic":
+        """The objective as a quadratic in the student's weight."""
+
+
+class Quadratic(Protocol):
+    """A layer objective L(W) = 1/N (tr(W H W^T) - 2 tr(W C^T) + const), [C_out, dim] in float64."""
+
+    def row_losses(self, weight: Tensor) -> Tensor:
+        """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
+
+    def loss(self, weight: Tensor) -> float:
+        """The objective's value at a weight [C_out, dim]."""
+
+    def mean_curvature(self) -> float:
+        """Mean of diag(H): the unit in which damping is given."""
+
+
+@dataclass
+class GramQuadratic:
+    """The objective by its matrices (DESIGN: H, and C = W_T B)."""
+
+    hessian: Tensor  # [dim, dim]
+    target: Tensor  # [C_out, dim]
+    constant: Tensor  # [C_out], the objective of each output channel at weight zero
+    num_images: int
+
+    def row_losses(self, weight: Tensor) -> Tensor:
+        """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
+        return ((weight @ self.hessian - 2 * self.target) * weight).sum(1) + self.constant
+
+    def loss(self, weight: Tensor) -> float:
+        """The objective's value at a weight [C_out, dim]."""
+        return float(self.row_losses(weight).sum()) / self.num_images
+
+    def gradient(self, weight: Tensor) -> Tensor:
+        """Gradient of the objective, 2 (W H - C) / N, [C_out, dim]."""
+        return (weight @ self.hessian - self.target) * (2.0 / self.num_images)
+
+    def mean_curvature(self) -> float:
+        """Mean of diag(H)."""
+        return float(self.hessian.diagonal().mean())
+
+
+class Moments:
+    """The Gram matrices of a layer's inputs; they add up over batches and machines.
+
+    Args:
+        patch: the geometry of the layer.
+    """
+
+    def __init__(self, patch: Patch) -> None:
+        """Starts from zero images."""
+        self.patch = patch
+        self.num_images = 0
+        shape = (patch.dim, patch.dim)
+        self.gram_student = torch.zeros(shape, dtype=ACCUMULATOR)  # U_S U_S^T
+        self.gram_cross = torch.zeros(shape, dtype=ACCUMULATOR)  # U_T U_S^T
+        self.gram_teacher = torch.zeros(shape, dtype=ACCUMULATOR)  # U_T U_T^T
+
+    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
+        """Takes up the inputs of one batch, [N, C_in, H, W] or [N, C_in] each."""
+        fsc_ext.gram_accumulate_(
+            self.gram_student,
+            self.gram_cross,
+            self.gram_teacher,
+            input_student,
+            input_teacher,
+            kernel_size=self.patch.kernel_size,
+            stride=self.patch.stride,
+            padding=self.patch.padding,
+            dilation=self.patch.dilation,
+        )
+        self.num_images += len(input_teacher)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """The moments of both sets of images together.
+
+        Raises:
+            ValueError: the two belong to layers of different geometry.
+        """
+        if self.patch != other.patch:
+            raise ValueError(
+                f"moments must be of one geometry to be added, got {self.patch} and {other.patch}"
+            )
+        total = Moments(self.patch)
+        total.gram_student = self.gram_student + other.gram_student
+        total.gram_cross = self.gram_cross + other.gram_cross
+        total.gram_teacher = self.gram_teacher + other.gram_teacher
+        total.num_images = self.num_images + other.num_images
+        return total
+
+    def matrices(self, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
+        """H, B and D of the objective, [dim, dim] each.
+
+        N L(W) = tr(W H W^T) - 2 tr(W B^T W_T^T) + tr(W_T D W_T^T), with
+        H = sum w [(1-b)^2 G_TT + b^2 G_SS + b(1-b)(G_TS + G_TS^T)],
+        B = sum w [a(1-b) G_TT + ab G_TS + (1-a)(1-b) G_TS^T + (1-a)b G_SS],
+        D = sum w [a^2 G_TT + (1-a)^2 G_SS + a(1-a)(G_TS + G_TS^T)].
+        """
+        student, cross, teacher = self.gram_student, self.gram_cross, self.gram_teacher
+        symmetric = cross + cross.T
+        hessian, mixed, own = (torch.zeros_like(student) for _ in range(3))
+        for term in objective.terms:
+            a, b, w = term.alpha, term.beta, term.weight
+            hessian += w * ((1 - b) ** 2 * teacher + b**2 * student + b * (1 - b) * symmetric)
+            mixed += w * (a * (1 - b) * teacher + a * b * cross)
+            mixed += w * ((1 - a) * (1 - b) * cross.T + (1 - a) * b * student)
+            own += w * (a**2 * teacher + (1 - a) ** 2 * student + a * (1 - a) * symmetric)
+        return hessian, mixed, own
+
+    def quadratic(self, objective: Objective, weight_teacher: Tensor) -> GramQuadratic:
+        """The objective as a quadratic in the student's weight.
+
+        Args:
+            objective: one of `fsc.objectives`.
+            weight_teacher: the teacher's weight, bias as last column, [C_out, dim] float64.
+        """
+        hessian, mixed, own = self.matrices(objective)
+        constant = (weight_teacher @ own * weight_teacher).sum(1)
+        return GramQuadratic(hessian, weight_teacher @ mixed, constant, self.num_images)
+
+
+@dataclass
+class FactoredQuadratic:
+    """The objective by its columns: N L(W) = || W Z - T ||_F^2, for fewer columns than rows."""
+
+    columns: Tensor  # Z [dim, R]
+    target: Tensor  # T [C_out, R]
+    num_images: int
+
+    def row_losses(self, weight: Tensor) -> Tensor:
+        """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
+        return (weight @ self.columns - self.target).square().sum(1)
+
+    def loss(self, weight: Tensor) -> float:
+        """The objective's value at a weight [C_out, dim]."""
+        return float(self.row_losses(weight).sum()) / self.num_images
+
+    def mean_curvature(self) -> float:
+        """Mean of diag(Z Z^T)."""
+        return float(self.columns.square().sum() / len(self.columns))
+
+
+class Columns:
+    """The columns of a layer's inputs themselves, for layers with fewer columns than rows.
+
+    Where N H_out W_out is below C_in kH kW a Gram matrix has more entries than what it summarises;
+    the solvers then work in the smaller space.
+
+    Args:
+        patch: the geometry of the layer.
+    """
+
+    def __init__(self, patch: Patch) -> None:
+        """Starts from zero images."""
+        self.patch = patch
+        self.num_images = 0
+        self.teacher: list[Tensor] = []  # [dim, columns of the batch] each
+        self.student: list[Tensor] = []
+
+    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
+        """Takes up the inputs of one batch, [N, C_in, H, W] or [N, C_in] each."""
+        self.teacher.append(self.patch.columns(input_teacher))
+        self.student.append(self.patch.columns(input_student))
+        self.num_images += len(input_teacher)
+
+    def quadratic(self, objective: Objective, weight_teacher: Tensor) -> FactoredQuadratic:
+        """The objective by its columns; the terms stand side by side, scaled by sqrt(weight)."""
+        teacher = torch.cat(self.teacher, 1).to(ACCUMULATOR)  # [dim, R]
+        student = torch.cat(self.student, 1).to(ACCUMULATOR)
+        columns, target = [], []
+        for term in objective.terms:
+            root = term.weight**0.5
+            mixed_teacher, mixed_student = fsc_ext.soft_cross_mix(
+                teacher, student, term.alpha, term.beta
+            )
+            columns.append(root * mixed_student)
+            target.append(root * (weight_teacher @ mixed_teacher))
+        return FactoredQuadratic(torch.cat(columns, 1), torch.cat(target, 1), self.num_images)
+
+
+def layer_statistics(patch: Patch, num_columns: int, num_terms: int = 1) -> Moments | Columns:
+    """The representation of a layer's inputs that costs fewer multiplications to solve.
+
+    Args:
+        patch: the geometry of the layer.
+        num_columns: columns of all images, N H_out W_out.
+        num_terms: terms of the objective; each brings its own columns to the factored form.
+    """
+    dim, columns = patch.dim, num_columns * num_terms
+    # Gram: three products and an inverse; factored: one R x R inverse. Eliminating half the
+    # channels touches dim x dim, or dim x R with twice the products, once per channel.
+    removed = patch.in_channels // 2
+    gram = 3 * dim**2 * num_columns + dim**3 + removed * patch.group_size * dim**2
+    factored = 2 * dim * columns**2 + columns**3 + 2 * removed * patch.group_size * dim * columns
+    return Moments(patch) if gram <= factored else Columns(patch)

@@ -1,0 +1,1 @@
+"""Solvers of one layer's objective: tensors in, tensors out."""

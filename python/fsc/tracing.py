@@ -1,0 +1,294 @@
+"""The graph of a network: its layers in order, and what stands behind each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from fsc.evaluate import evaluation_mode
+from fsc.out_of_place import remove_in_place
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """The forms in which one sort of operation stands in a graph."""
+
+    modules: tuple[type[nn.Module], ...]
+    targets: frozenset[Any]
+
+    def matches(self, model: nn.Module, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return isinstance(model.get_submodule(str(node.target)), self.modules)
+        return node.op in ("call_function", "call_method") and node.target in self.targets
+
+
+_LAYER = _Kind((nn.Conv2d, nn.Linear), frozenset())
+_IDENTITY = _Kind((nn.Identity,), frozenset())
+_BATCH_NORM = _Kind((nn.BatchNorm1d, nn.BatchNorm2d), frozenset())
+_RELU = _Kind((nn.ReLU,), frozenset({F.relu, torch.relu, "relu"}))
+# fmt: off
+_ACTIVATION = _Kind(
+    (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
+     nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus),
+    frozenset({F.relu, F.relu6, F.leaky_relu, F.elu, F.celu, F.selu, F.gelu, F.silu, F.mish,
+               F.hardswish, F.hardsigmoid, F.hardtanh, F.sigmoid, F.tanh, F.softplus, torch.relu,
+               torch.sigmoid, torch.tanh, "relu", "sigmoid", "tanh"}),
+)
+_POOLING = _Kind(
+    (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d),
+    frozenset({F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.avg_pool2d, F.max_pool2d}),
+)
+_DROPOUT = _Kind(
+    (nn.Dropout, nn.Dropout2d, nn.AlphaDropout),
+    frozenset({F.dropout, F.dropout2d, F.alpha_dropout}),
+)
+# fmt: on
+_MEAN = _Kind((), frozenset({torch.mean, "mean"}))
+_FLATTEN = _Kind((nn.Flatten,), frozenset({torch.flatten, "flatten"}))
+_VIEW = _Kind((), frozenset({torch.reshape, "view", "reshape"}))
+_SHAPE_METHODS = ("size", "dim", "numel")
+
+
+class _Tracer(fx.Tracer):
+    """Remembers the innermost module in which tracing failed."""
+
+    failed_in: str | None = None
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            if self.failed_in is None:
+                names = {module: name for name, module in self.root.named_modules()}
+                self.failed_in = names.get(m, type(m).__name__)
+            raise
+
+
+def trace(model: nn.Module) -> fx.Graph:
+    """Return the graph of a network in evaluation mode, free of in-place operations.
+
+    In-place functions and methods become their out-of-place forms, and what read the overwritten
+    value later reads the result instead. Modules with `inplace=True` stay as they are.
+
+    Args:
+        model: any module that torch.fx can trace; its training flags are restored.
+
+    Raises:
+        ValueError: the forward of some module depends on data, writes into a view or part of a
+            tensor, or calls one Conv2d or Linear, or one weight of them, more than once.
+    """
+    tracer = _Tracer()
+    try:
+        with evaluation_mode(model):
+            graph = tracer.trace(model)
+    except Exception as error:
+        place = f"module {tracer.failed_in!r}" if tracer.failed_in else "the outermost forward"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"trace: model cannot be traced, {place} ({type(model).__name__}) failed with: "
+            f"{reason.rstrip('.')}; make that forward free of control flow that depends on data, "
+            "or move that part into a function marked with torch.fx.wrap"
+        ) from error
+    remove_in_place(model, graph)
+    _check_each_layer_once(model, graph)
+    return graph
+
+
+def layer_names(model: nn.Module, graph: fx.Graph) -> list[str]:
+    """Return the names of the Conv2d and Linear modules of a graph in execution order."""
+    return [str(node.target) for node in graph.nodes if _LAYER.matches(model, node)]
+
+
+def following_activation(model: nn.Module, graph: fx.Graph, name: str) -> Literal["relu", "none"]:
+    """Return "relu" when a ReLU alone reads a layer's output, "none" otherwise.
+
+    Identity modules, which a folded batch normalization leaves behind, are looked through.
+
+    Raises:
+        ValueError: the graph calls no such layer.
+    """
+    user = _only_user(_layer_node(model, graph, name))
+    while user is not None and _IDENTITY.matches(model, user):
+        user = _only_user(user)
+    return "relu" if user is not None and _RELU.matches(model, user) else "none"
+
+
+def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None:
+    """Return the name of the BatchNorm2d that alone reads a layer's output, or None.
+
+    Raises:
+        ValueError: the graph calls no such layer.
+    """
+    user = _only_user(_layer_node(model, graph, name))
+    if user is None or user.op != "call_module":
+        return None
+    target = str(user.target)
+    return target if isinstance(model.get_submodule(target), nn.BatchNorm2d) else None
+
+
+def consumers(model: nn.Module, graph: fx.Graph, name: str) -> list[str]:
+    """Return the layers that read a layer's output channels, in execution order.
+
+    Between the two stand only operations that keep channels apart: batch normalization, unary
+    activations, pooling, dropout, Identity and flattening.
+
+    Raises:
+        ValueError: the graph calls no such layer, or its output reaches anything else, such as an
+            addition, a concatenation or the output of the network.
+    """
+    found: set[fx.Node] = set()
+    pending = [_layer_node(model, graph, name)]
+    while pending:
+        for user in pending.pop().users:
+            if _LAYER.matches(model, user):
+                found.add(user)
+            elif _keeps_channels(model, user):
+                pending.append(user)
+            elif not _reads_shape(user):
+                raise ValueError(
+                    f"consumers: the output of layer {name!r} must reach other layers through "
+                    f"channel-wise operations only, got node {user.name!r} ({_describe(user)})"
+                )
+    return [str(node.target) for node in graph.nodes if node in found]
+
+
+def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
+    """Return the nodes of the features before and after the last pooling.
+
+    Returns:
+        (the input of the last pooling before the final Linear, the input of that Linear).
+
+    Raises:
+        ValueError: there is no Linear, or no pooling before the last one.
+    """
+    linears = [node for node in graph.nodes if _is_linear(model, node)]
+    if not linears:
+        raise ValueError("feature_nodes: model must end in a Linear layer, got none")
+    head = linears[-1]
+    poolings = [node for node in _ancestors(head) if _is_pooling(model, node)]
+    if not poolings:
+        raise ValueError(
+            "feature_nodes: model must pool its features before the final Linear "
+            f"{str(head.target)!r}, got no pooling there"
+        )
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    last = max(poolings, key=order.__getitem__)
+    return last.all_input_nodes[0], head.all_input_nodes[0]
+
+
+def truncate(model: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.GraphModule:
+    """Return the part of a network that computes one node, sharing the network's modules.
+
+    Training the result trains `model`; submodules keep their names.
+
+    Raises:
+        ValueError: the node is not part of the graph.
+    """
+    if node.graph is not graph:
+        raise ValueError(f"truncate: node must be part of the graph, got {node.name!r} of another")
+    needed = {node, *_ancestors(node)}
+    shortened = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for old in graph.nodes:
+        if old in needed or old.op == "placeholder":
+            copies[old] = shortened.node_copy(old, copies.__getitem__)
+    shortened.output(copies[node])
+    return fx.GraphModule(model, shortened)
+
+
+def _check_each_layer_once(model: nn.Module, graph: fx.Graph) -> None:
+    called: set[str] = set()
+    owners: dict[nn.Parameter, str] = {}
+    for name in layer_names(model, graph):
+        if name in called:
+            raise ValueError(
+                f"trace: model must call each Conv2d and Linear once, got layer {name!r} again"
+            )
+        called.add(name)
+        owner = owners.setdefault(model.get_submodule(name).get_parameter("weight"), name)
+        if owner != name:
+            raise ValueError(
+                "trace: every Conv2d and Linear of model must have a weight of its own, got one "
+                f"shared by layers {owner!r} and {name!r}"
+            )
+
+
+def _layer_node(model: nn.Module, graph: fx.Graph, name: str) -> fx.Node:
+    for node in graph.nodes:
+        if node.target == name and _LAYER.matches(model, node):
+            return node
+    raise ValueError(f"name must be a Conv2d or Linear that model calls, got {name!r}")
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    users = [user for user in node.users if not _reads_shape(user)]
+    return users[0] if len(users) == 1 else None
+
+
+def _ancestors(node: fx.Node) -> Iterator[fx.Node]:
+    seen = {node}
+    pending = [node]
+    while pending:
+        for parent in pending.pop().all_input_nodes:
+            if parent not in seen:
+                seen.add(parent)
+                pending.append(parent)
+                yield parent
+
+
+def _keeps_channels(model: nn.Module, node: fx.Node) -> bool:
+    kinds = (_IDENTITY, _BATCH_NORM, _ACTIVATION, _DROPOUT)
+    if any(kind.matches(model, node) for kind in kinds):
+        return True
+    return _is_pooling(model, node) or _is_flatten(model, node)
+
+
+def _is_linear(model: nn.Module, node: fx.Node) -> bool:
+    return _LAYER.matches(model, node) and isinstance(
+        model.get_submodule(str(node.target)), nn.Linear
+    )
+
+
+def _is_pooling(model: nn.Module, node: fx.Node) -> bool:
+    if not _MEAN.matches(model, node):
+        return _POOLING.matches(model, node)
+    dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    return isinstance(dims, tuple | list) and {int(dim) % 4 for dim in dims} == {2, 3}
+
+
+def _is_flatten(model: nn.Module, node: fx.Node) -> bool:
+    if _VIEW.matches(model, node):
+        # Only view(N, -1) keeps the values of a channel together.
+        return len(node.args) == 3 and bool(node.args[2] == -1)
+    if not _FLATTEN.matches(model, node):
+        return False
+    if node.op == "call_module":
+        module = model.get_submodule(str(node.target))
+        return bool(module.start_dim == 1 and module.end_dim == -1)
+    bounds = [
+        *node.args[1:],
+        *(node.kwargs[key] for key in ("start_dim", "end_dim") if key in node.kwargs),
+    ]
+    return bounds in ([1], [1, -1])
+
+
+def _reads_shape(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return node.target in _SHAPE_METHODS
+    return node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device")
+
+
+def _describe(node: fx.Node) -> str:
+    target = node.target
+    return target if isinstance(target, str) else getattr(target, "__name__", str(target))

@@ -1,0 +1,286 @@
+"""Teacher and student step through the network side by side, each layer run once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from fsc.evaluate import Progress, evaluation_mode
+from fsc.frontier import Frontier
+from fsc.out_of_place import out_of_place
+from fsc.tracing import following_activation, layer_names, trace
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a visitor is told about the layer that the walk has reached.
+
+    Attributes:
+        name: name of the module in both networks.
+        teacher: the Conv2d or Linear of the teacher.
+        student: the layer of the student, which the visitor may rewrite.
+        activation: "relu" when a ReLU alone reads the output, "none" otherwise.
+        num_images: number of images in all batches together.
+        index: position among all Conv2d and Linear layers in execution order, from 0.
+        count: number of those layers.
+    """
+
+    name: str
+    teacher: nn.Module
+    student: nn.Module
+    activation: str
+    num_images: int
+    index: int
+    count: int
+
+
+class Visitor:
+    """What is done at each layer; every hook here does nothing.
+
+    Hooks run without gradients (enable them with `torch.enable_grad`) and in evaluation mode. The
+    tensors they get belong to the walk: keep or read them, but do not overwrite them.
+
+    Lifecycle, for each layer that is wanted:
+        1. `on_inputs`, batch by batch
+        2. `before_run`, once
+        3. `on_outputs`, batch by batch, each as soon as both networks have run the layer
+        4. `after_run`, once
+    """
+
+    def wants(self, name: str) -> bool:
+        """Tell whether the other hooks are called for this layer; unwanted ones just run."""
+        return True
+
+    def on_inputs(self, layer: Layer, input_teacher: Tensor, input_student: Tensor) -> None:
+        """See one batch of inputs of both layers, before the layer runs."""
+
+    def before_run(self, layer: Layer) -> None:
+        """Rewrite the parameters of `layer.student` in place, knowing all its inputs."""
+
+    def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
+        """See one batch of outputs of both layers."""
+
+    def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
+        """Rewrite `layer.student` once more, knowing all its outputs.
+
+        Returns:
+            The map from outputs already computed to those of the rewritten layer, for one batch;
+            None when the layer was not changed.
+        """
+        return None
+
+
+def walk(
+    teacher: nn.Module,
+    student: nn.Module,
+    images: Tensor,
+    visitor: Visitor,
+    *,
+    batch_size: int = 64,
+    memory_budget: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Run both networks operation by operation and call the visitor at each layer.
+
+    All batches of one operation run before those of the next, so the student goes on with the
+    layers that the visitor has rewritten, and every operation of each network runs exactly once
+    for each batch. Only values that a later operation needs are kept. In-place operations run out
+    of place. The result depends neither on the batch size nor on the memory budget. Training
+    flags are restored.
+
+    Args:
+        teacher: a network that torch.fx can trace, with one argument.
+        student: a network of the same structure: the same forward and names of modules.
+        images: normalised images [N, C, H, W], floating point; batches move to the device of each
+            network.
+        visitor: sees, and may rewrite, each Conv2d and Linear.
+        batch_size: images in one batch.
+        memory_budget: bytes of values to keep in memory, for both networks together; what is
+            beyond goes to temporary files. None for no limit.
+        progress: called with ("walk", layers done, layers in all) after each layer.
+
+    Raises:
+        ValueError: the teacher cannot be traced or has more than one argument, the student has
+            other modules or is the teacher, images are empty, of a wrong rank or not finite, or
+            batch_size or memory_budget is out of range.
+        OSError: a value past the budget cannot be written.
+
+    Example:
+        >>> from copy import deepcopy
+        >>> class Names(Visitor):
+        ...     def before_run(self, layer):
+        ...         print(layer.name, layer.activation)
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+        >>> walk(model, deepcopy(model), torch.ones(2, 3, 8, 8), Names())
+        0 relu
+        2 none
+    """
+    _check_images(images, batch_size)
+    graph = trace(teacher)
+    _check_networks(teacher, student, graph)
+    with ExitStack() as stack:
+        for network in (teacher, student):
+            stack.enter_context(evaluation_mode(network))
+            stack.enter_context(out_of_place(network))
+        stack.enter_context(torch.no_grad())
+        frontier = stack.enter_context(Frontier(memory_budget))
+        steps = _Walk(graph, (teacher, student), images.split(batch_size), visitor, frontier)
+        names = layer_names(teacher, graph)
+        for node in graph.nodes:
+            if node.op not in ("call_module", "call_function", "call_method"):
+                continue
+            name = str(node.target)
+            if node.op != "call_module" or name not in names:
+                steps.run(node)
+                continue
+            steps.visit(node, _layer(teacher, student, graph, names, name, len(images)))
+            if progress is not None:
+                progress("walk", names.index(name) + 1, len(names))
+
+
+class _Walk:
+    """The values of both networks, and the steps that take them through one node."""
+
+    def __init__(
+        self,
+        graph: fx.Graph,
+        networks: tuple[nn.Module, nn.Module],
+        batches: tuple[Tensor, ...],
+        visitor: Visitor,
+        frontier: Frontier,
+    ) -> None:
+        self.batches = batches
+        self.visitor = visitor
+        self.frontier = frontier
+        self.interpreters = [fx.Interpreter(network, graph=graph) for network in networks]
+        self.devices = [_device(network, batches[0]) for network in networks]
+        self.last_reads = _last_reads(graph)
+
+    def visit(self, node: fx.Node, layer: Layer) -> None:
+        """Run a layer with the visitor's hooks around it."""
+        if not self.visitor.wants(layer.name):
+            self.run(node)
+            return
+        source = node.all_input_nodes[0]
+        for batch in range(len(self.batches)):
+            self.visitor.on_inputs(layer, *(self._value(side, source, batch) for side in (0, 1)))
+        self.visitor.before_run(layer)
+        for batch in range(len(self.batches)):
+            # No name holds the outputs: the frontier alone decides what stays in memory.
+            self.visitor.on_outputs(layer, *(self._step(side, node, batch) for side in (0, 1)))
+        change = self.visitor.after_run(layer)
+        if change is not None and self._is_read(node):
+            for batch in range(len(self.batches)):
+                self.frontier.put((1, node), batch, change(self.frontier.get((1, node), batch)))
+
+    def run(self, node: fx.Node) -> None:
+        """Run one node of both networks on every batch."""
+        for batch in range(len(self.batches)):
+            for side in (0, 1):
+                self._step(side, node, batch)
+
+    def _step(self, side: int, node: fx.Node, batch: int) -> Any:
+        def read(source: fx.Node) -> Any:
+            return self._value(side, source, batch)
+
+        operation = getattr(self.interpreters[side], node.op)
+        arguments, keywords = fx.node.map_arg((node.args, node.kwargs), read)
+        value = operation(node.target, arguments, keywords)
+        if self._is_read(node):
+            self.frontier.put((side, node), batch, value)
+        for source in self.last_reads.get(node, ()):
+            self.frontier.drop((side, source), batch)
+        return value
+
+    def _value(self, side: int, node: fx.Node, batch: int) -> Any:
+        if node.op == "placeholder":
+            return self.batches[batch].to(self.devices[side])  # [B, C, H, W]
+        if node.op == "get_attr":
+            return self._attribute(side, str(node.target))
+        return self.frontier.get((side, node), batch)
+
+    def _attribute(self, side: int, target: str) -> Any:
+        # Tracing leaves the constants of a forward as attributes of the traced network only.
+        owner = 0 if target.startswith("_tensor_constant") else side
+        return self.interpreters[owner].fetch_attr(target)
+
+    @staticmethod
+    def _is_read(node: fx.Node) -> bool:
+        return any(user.op != "output" for user in node.users)
+
+
+def _last_reads(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
+    """Return, for each node, the nodes whose value nothing after it reads."""
+    last: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        if node.op != "output":
+            last.update(dict.fromkeys(node.all_input_nodes, node))
+    reads: dict[fx.Node, list[fx.Node]] = {}
+    for source, reader in last.items():
+        reads.setdefault(reader, []).append(source)
+    return reads
+
+
+def _layer(
+    teacher: nn.Module,
+    student: nn.Module,
+    graph: fx.Graph,
+    names: list[str],
+    name: str,
+    num_images: int,
+) -> Layer:
+    return Layer(
+        name=name,
+        teacher=teacher.get_submodule(name),
+        student=student.get_submodule(name),
+        activation=following_activation(teacher, graph, name),
+        num_images=num_images,
+        index=names.index(name),
+        count=len(names),
+    )
+
+
+def _device(network: nn.Module, images: Tensor) -> torch.device:
+    parameter = next(network.parameters(), None)
+    return images.device if parameter is None else parameter.device
+
+
+def _check_images(images: Tensor, batch_size: int) -> None:
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            "walk: images must be floating point [N, C, H, W], "
+            f"got {images.dtype} {list(images.shape)}"
+        )
+    if len(images) == 0:
+        raise ValueError(f"walk: images must not be empty, got {list(images.shape)}")
+    finite = images.isfinite().flatten(1).all(1)  # [N]
+    if not finite.all():
+        first = int((~finite).nonzero()[0])
+        raise ValueError(f"walk: images must be finite, got NaN or Inf in image {first}")
+    if batch_size < 1:
+        raise ValueError(f"walk: batch_size must be at least 1, got {batch_size}")
+
+
+def _check_networks(teacher: nn.Module, student: nn.Module, graph: fx.Graph) -> None:
+    if student is teacher:
+        raise ValueError("walk: student must be another module than teacher, got the same one")
+    arguments = [str(node.target) for node in graph.nodes if node.op == "placeholder"]
+    if len(arguments) != 1:
+        raise ValueError(
+            f"walk: teacher must take one argument, the images, got {len(arguments)} "
+            f"({', '.join(arguments)})"
+        )
+    modules = dict(student.named_modules(remove_duplicate=False))
+    for name in (str(node.target) for node in graph.nodes if node.op == "call_module"):
+        expected = type(teacher.get_submodule(name)).__name__
+        found = type(modules[name]).__name__ if name in modules else "none"
+        if found != expected:
+            raise ValueError(
+                f"walk: student must have the modules of teacher, got {found} instead of "
+                f"{expected} at {name!r}"
+            )

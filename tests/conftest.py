@@ -1,0 +1,28 @@
+"""Fixtures of all tests; drops the source root from the path when it holds no compiled module."""
+
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+if not list((_ROOT / "fsc_ext").glob("_C*.so")):
+    # After a plain `pip install .` the source folder would shadow the installed package.
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _ROOT]
+
+import os  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real images and checkpoints, from FSC_DATA."""
+    root = os.environ.get("FSC_DATA")
+    if not root:
+        pytest.skip("FSC_DATA is not set: it names the folder of CIFAR-10 and the checkpoints")
+    return Path(root).resolve()

@@ -1,0 +1,58 @@
+"""What the tests of the command line share: a small teacher on disk and a way to call `fsc`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from fsc import checkpoint, data, models, training
+from fsc.cli import inputs, main
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A resnet14 trained for two epochs on the digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    teacher = models.build("resnet14", in_channels=1)
+    loaded = inputs.with_teacher("resnet14", "digits", None, teacher)
+    statistics = loaded.normalization
+    images = data.to_tensor(loaded.train.images, statistics.mean, statistics.std)
+    training.train(teacher, images, torch.from_numpy(loaded.train.labels), epochs=2)
+    torch.set_num_threads(before)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    checkpoint.save(teacher, path, name="resnet14")
+    return path
+
+
+@pytest.fixture
+def fsc() -> Callable[..., Result]:
+    """Runs the command with arguments; whatever is not an exit of its own fails the test."""
+
+    def run(*arguments: object) -> Result:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def on_digits(teacher_file: Path) -> list[object]:
+    """Arguments of `compress` and `compare` for the small teacher."""
+    return [
+        *("--model", "resnet14", "--data", "digits", "--checkpoint", teacher_file),
+        *("--scheme", "res-50", "--mir-steps", 2),
+    ]

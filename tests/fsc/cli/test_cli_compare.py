@@ -1,0 +1,147 @@
+import json
+import math
+
+import pytest
+
+from fsc.cli import compare as cli_compare
+from fsc.cli.comparison import Comparison, Record
+from fsc.cli.run import execute
+
+METHODS = ["--method", "l1", "--method", "cd-nc", "--method", "mir-after"]
+
+
+@pytest.fixture
+def compare(fsc, on_digits, tmp_path):
+    def run(*arguments):
+        return fsc("compare", *on_digits, "--shots", 2, "--seeds", 2, *METHODS,
+                   "--json", tmp_path / "runs.json", *arguments)  # fmt: skip
+
+    return run
+
+
+def read(tmp_path):
+    return json.loads((tmp_path / "runs.json").read_text())
+
+
+def test_json_holds_every_run(compare, tmp_path):
+    result = compare("--output", tmp_path / "figure.png")
+    assert result.exit_code == 0, result.output
+    content = read(tmp_path)
+    assert (content["model"], content["data"], content["shots"]) == ("resnet14", "digits", 2)
+    assert 0 < content["top1_teacher"] <= 100 and "torch" in content["versions"]
+    pairs = [(run["method"], run["seed"]) for run in content["runs"]]
+    assert pairs == [(m, s) for s in (0, 1) for m in ("l1", "cd-nc", "mir-after")]
+    for run in content["runs"]:
+        assert set(run) == {"method", "scheme", "shots", "seed", "top1", "seconds", "parameters",
+                            "flops"}  # fmt: skip
+        assert (run["scheme"], run["shots"]) == ("res-50", 2)
+        assert 0 <= run["top1"] <= 100 and run["seconds"] > 0
+        assert run["parameters"] < content["parameters_teacher"]
+        assert run["flops"] < content["flops_teacher"]
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.png", "runs.json"]
+
+
+def test_table_gives_mean_and_deviation(compare, tmp_path):
+    result = compare()
+    top1 = [run["top1"] for run in read(tmp_path)["runs"] if run["method"] == "cd-nc"]
+    mean = sum(top1) / 2
+    std = math.sqrt(sum((value - mean) ** 2 for value in top1))
+    assert f"{mean:.2f} ± {std:.2f}" in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+    assert "…" not in result.stdout
+
+
+def test_data_free_student_is_evaluated_once(compare, monkeypatch):
+    known = []
+
+    def watched(method, *arguments):
+        known.append((method, arguments[-1]))
+        return execute(method, *arguments)
+
+    monkeypatch.setattr(cli_compare, "execute", watched)
+    compare()
+    assert [top1 is None for method, top1 in known if method == "l1"] == [True, False]
+    assert all(top1 is None for method, top1 in known if method != "l1")
+
+
+def test_interrupted_comparison_keeps_its_runs_and_goes_on(compare, tmp_path, monkeypatch):
+    calls = []
+
+    def third_is_interrupted(method, *arguments):
+        calls.append(method)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return execute(method, *arguments)
+
+    monkeypatch.setattr(cli_compare, "execute", third_is_interrupted)
+    result = compare()
+    assert result.exit_code == 130
+    assert "interrupted: 2 runs are in" in result.stderr and "--resume" in result.stderr
+    first = read(tmp_path)
+    assert [run["method"] for run in first["runs"]] == ["l1", "cd-nc"]
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.json"]
+
+    resumed = compare("--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert calls[3:] == ["mir-after", "l1", "cd-nc", "mir-after"]
+    content = read(tmp_path)
+    assert content["runs"][:2] == first["runs"] and len(content["runs"]) == 6
+
+
+def test_error_in_a_run_keeps_the_runs_before_it(compare, tmp_path, monkeypatch):
+    def refuses_seed_one(method, inputs, sample, *arguments):
+        if sample.seed == 1:
+            raise RuntimeError("out of memory\nat some place")
+        return execute(method, inputs, sample, *arguments)
+
+    monkeypatch.setattr(cli_compare, "execute", refuses_seed_one)
+    result = compare()
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "error: out of memory"
+    assert [run["seed"] for run in read(tmp_path)["runs"]] == [0, 0, 0]
+
+
+def test_resume_refuses_another_comparison(compare, tmp_path):
+    compare("--seeds", 1, "--method", "l1")
+    before = (tmp_path / "runs.json").read_bytes()
+    result = compare("--resume", "--shots", 3)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        f"error: {tmp_path / 'runs.json'} holds another comparison: its shots is 2, not 3"
+    )
+    assert (tmp_path / "runs.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "is no JSON file of fsc compare"),
+        ('{"shots": 2}', "it has no list of runs"),
+        ('{"runs": [{"method": "l1"}]}', "run 0 lacks scheme"),
+    ],
+)
+def test_resume_refuses_a_file_that_is_no_comparison(compare, tmp_path, text, sentence):
+    (tmp_path / "runs.json").write_text(text)
+    result = compare("--resume")
+    assert result.exit_code == 2 and sentence in result.stderr.splitlines()[-1]
+    assert (tmp_path / "runs.json").read_text() == text
+
+
+def test_resume_without_a_file_starts_anew(compare, tmp_path):
+    assert compare("--resume", "--seeds", 1).exit_code == 0
+    assert len(read(tmp_path)["runs"]) == 3
+
+
+def test_resume_needs_a_json_file(fsc, on_digits):
+    result = fsc("compare", *on_digits, "--shots", 1, "--resume")
+    assert result.exit_code == 2 and "--resume needs --json" in result.stderr
+
+
+def test_runs_of_a_comparison_are_found_by_method_and_seed(tmp_path):
+    comparison = Comparison({"model": "any"}, None)
+    record = Record("l1", "res-50", 5, 3, 80.0, 0.1, 10, 20)
+    comparison.add(record)
+    assert comparison.find("l1", 3) is record
+    assert comparison.find("l1", 0) is None and comparison.find("fskd", 3) is None
+    assert comparison.of("l1", range(3)) == []

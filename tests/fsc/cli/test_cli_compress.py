@@ -1,0 +1,109 @@
+import json
+
+import pytest
+import torch
+
+from fsc import checkpoint, data, sampling
+from fsc.cli import compress as cli_compress
+
+
+@pytest.fixture
+def compressed(fsc, on_digits, tmp_path):
+    folder = tmp_path / "out"
+    result = fsc("compress", *on_digits, "--method", "cd-soft", "--shots", 3, "--output", folder)
+    assert result.exit_code == 0, result.output
+    return folder, result
+
+
+def test_writes_model_report_and_sample_and_nothing_else(compressed):
+    folder, _ = compressed
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["model.safetensors", "report.json", "samples.json"]
+
+
+def test_report_holds_what_was_done(compressed):
+    folder, _ = compressed
+    report = json.loads((folder / "report.json").read_text())
+    assert report["method"] == "cd-soft" and report["scheme"] == "res-50"
+    assert (report["shots"], report["seed"], report["num_images"]) == (3, 0, 30)
+    assert report["hyper_parameters"]["objective"] == {"type": "Soft", "alpha": 0.9, "beta": 0.5}
+    assert report["parameters"] < report["parameters_teacher"]
+    assert report["flops"] < report["flops_teacher"]
+    assert report["versions"]["torch"] == torch.__version__
+    assert {layer["name"] for layer in report["layers"]} >= {"layer1.0.conv2", "layer2.1.conv2"}
+    sample = sampling.FewShotSample.load(folder / "samples.json")
+    assert report["sample_indices"] == sample.indices
+    drawn = sampling.sample_per_class(data.load("digits", "train").labels, 3, 0, "digits")
+    assert sample == drawn
+
+
+def test_evaluate_gives_the_accuracy_that_compress_measured(compressed, fsc):
+    folder, result = compressed
+    report = json.loads((folder / "report.json").read_text())
+    assert f"{report['top1']:.2f}" in result.stdout
+    again = fsc("evaluate", folder / "model.safetensors", "--data", "digits")
+    assert again.exit_code == 0
+    row = next(line for line in again.stdout.splitlines() if line.strip().startswith("model "))
+    assert row.split()[1:3] == [f"{report['top1']:.2f}", f"{report['parameters']:,}"]
+
+
+def test_model_carries_its_name_and_normalization(compressed):
+    folder, _ = compressed
+    header = checkpoint.read_metadata(folder / "model.safetensors")
+    assert (header["model"], header["data"], header["method"]) == ("resnet14", "digits", "cd-soft")
+    assert header["normalization"] == {"mean": [0.305], "std": [0.376]}
+
+
+def test_teacher_is_evaluated_by_its_name(fsc, teacher_file, compressed):
+    folder, _ = compressed
+    result = fsc("evaluate", teacher_file, "--model", "resnet14", "--data", "digits")
+    report = json.loads((folder / "report.json").read_text())
+    assert result.exit_code == 0 and f"{report['top1_teacher']:.2f}" in result.stdout
+
+
+def test_shows_the_worst_layers_and_all_on_request(compressed, fsc, on_digits, tmp_path):
+    folder, result = compressed
+    layers = json.loads((folder / "report.json").read_text())["layers"]
+    worst = max(layers, key=lambda layer: layer["relative_error"])
+    best = min(layers, key=lambda layer: layer["relative_error"])
+    assert worst["name"] in result.stdout and best["name"] not in result.stdout
+    whole = fsc("compress", *on_digits, "--method", "cd-soft", "--shots", 3, "--layers",
+                "--output", tmp_path / "all")  # fmt: skip
+    assert all(layer["name"] in whole.stdout for layer in layers)
+
+
+def test_images_in_all_instead_of_shots(fsc, on_digits, tmp_path):
+    result = fsc("compress", *on_digits, "--method", "l1", "--images-total", 7,
+                 "--output", tmp_path)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    sample = sampling.FewShotSample.load(tmp_path / "samples.json")
+    assert (sample.num_shots, sample.num_images) == (None, 7)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--shots", 1, "--images-total", 5]])
+def test_asks_for_one_of_shots_and_images(fsc, on_digits, tmp_path, arguments):
+    result = fsc("compress", *on_digits, "--method", "l1", *arguments, "--output", tmp_path / "x")
+    assert result.exit_code == 2 and "either --shots or --images-total" in result.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_batch_size_and_memory_budget_do_not_change_the_student(fsc, on_digits, tmp_path):
+    students = []
+    for name, extra in (("a", []), ("b", ["--batch-size", 7, "--memory-budget", 0])):
+        result = fsc("compress", *on_digits, "--method", "cd-nc", "--shots", 2, *extra,
+                     "--output", tmp_path / name)  # fmt: skip
+        assert result.exit_code == 0, result.output
+        students.append(checkpoint.load(tmp_path / name / "model.safetensors").state_dict())
+    for key, value in students[0].items():
+        torch.testing.assert_close(value, students[1][key], rtol=1e-3, atol=1e-4)
+
+
+def test_interrupted_run_leaves_no_file(fsc, on_digits, tmp_path, monkeypatch):
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_compress, "execute", interrupted)
+    result = fsc("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", tmp_path)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "interrupted: nothing was written"
+    assert list(tmp_path.iterdir()) == []

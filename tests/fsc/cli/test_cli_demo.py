@@ -1,0 +1,57 @@
+import json
+
+import pytest
+import torch
+
+from fsc import checkpoint
+from fsc.cli import demo
+from fsc.cli.run import execute
+
+TINY = demo.Plan(epochs=1, num_shots=2, mir_steps=2, methods=("l1", "cd-soft", "fskd"))
+
+
+def test_demo_writes_students_report_and_figure(tmp_path, capsys):
+    demo.demonstrate(tmp_path / "demo", 0, TINY)
+    written = sorted(path.name for path in (tmp_path / "demo").iterdir())
+    assert written == [
+        "cd-soft.safetensors", "figure.png", "fskd.safetensors", "l1.safetensors", "report.json",
+        "samples.json", "teacher.safetensors",
+    ]  # fmt: skip
+    report = json.loads((tmp_path / "demo" / "report.json").read_text())
+    assert [run["method"] for run in report["runs"]] == list(TINY.methods)
+    assert report["teacher"]["parameters"] > report["runs"][0]["parameters"]
+    student = checkpoint.load(tmp_path / "demo" / "cd-soft.safetensors")
+    assert sum(p.numel() for p in student.parameters()) == report["runs"][1]["parameters"]
+    table = capsys.readouterr().out
+    rows = [line.split()[0] for line in table.splitlines() if line.startswith(" ") and line.strip()]
+    assert [row for row in rows if row in ("teacher", *TINY.methods)] == ["teacher", *TINY.methods]
+    assert max(len(line) for line in table.splitlines()) <= 80
+
+
+def test_demo_does_not_touch_threads_or_random_state(tmp_path):
+    torch.set_num_threads(2)
+    state = torch.random.get_rng_state()
+    demo.demonstrate(tmp_path, 0, demo.Plan(epochs=1, num_shots=1, methods=("l1",)))
+    assert torch.get_num_threads() == 2
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_interrupted_demo_says_what_was_kept(tmp_path, monkeypatch):
+    def second_is_interrupted(method, *arguments):
+        if method == "cd-soft":
+            raise KeyboardInterrupt
+        return execute(method, *arguments)
+
+    monkeypatch.setattr(demo, "execute", second_is_interrupted)
+    with pytest.raises(KeyboardInterrupt, match="teacher.safetensors, samples.json, l1.safetens"):
+        demo.demonstrate(tmp_path, 0, TINY)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "l1.safetensors", "samples.json", "teacher.safetensors",
+    ]  # fmt: skip
+
+
+def test_default_plan_takes_every_method_and_the_teacher_learns_enough():
+    from fsc.cli import method_names
+
+    assert demo.Plan().methods == method_names.NAMES
+    assert demo.Plan().num_shots == 5

@@ -1,0 +1,290 @@
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from fsc import checkpoint, files, models
+
+IMAGES = torch.randn(2, 3, 32, 32)
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 6, 1, groups=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+    )
+
+
+def thinned_small() -> nn.Sequential:
+    """The same network with 4 channels, the normalization folded, and biases moved."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=True),
+        nn.Identity(),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, groups=4, bias=False),
+        nn.Conv2d(4, 2, 1, groups=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2, 5),
+    )
+
+
+def thinned_resnet() -> nn.Module:
+    model = models.build("resnet14", num_classes=7)
+    for block, width in ((model.layer1[0], 5), (model.layer3[1], 40)):
+        first, second = block.conv1, block.conv2
+        block.conv1 = nn.Conv2d(first.in_channels, width, 3, first.stride, 1, bias=False)
+        block.bn1 = nn.BatchNorm2d(width)
+        block.conv2 = nn.Conv2d(width, second.out_channels, 3, 1, 1, bias=False)
+    model(IMAGES)
+    return model
+
+
+def fold_first_block(model: nn.Module) -> None:
+    block = model.layer1[0]
+    block.conv1.bias = nn.Parameter(torch.randn(block.conv1.out_channels))
+    block.bn1 = nn.Identity()
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_thinned_network_is_rebuilt_from_its_name(tmp_path, folded):
+    model = thinned_resnet()
+    if folded:
+        fold_first_block(model)
+    path = tmp_path / "new" / "student.safetensors"
+    checkpoint.save(model, path, name="resnet14", metadata={"dataset": "toy", "seeds": [1, 2]})
+    loaded = checkpoint.load(path)
+    assert not any(m.training for m in loaded.modules())
+    assert torch.equal(loaded(IMAGES), model.eval()(IMAGES))
+    assert loaded.layer1[0].conv1.out_channels == 5 and loaded.layer1[0].conv2.in_channels == 5
+    assert isinstance(loaded.layer1[0].bn1, nn.Identity) == folded
+    assert checkpoint.read_metadata(path) == {
+        "format": "fsc-1",
+        "model": "resnet14",
+        "num_classes": 7,
+        "in_channels": 3,
+        "dataset": "toy",
+        "seeds": [1, 2],
+    }
+    assert [p.name for p in path.parent.iterdir()] == ["student.safetensors"]
+
+
+def test_network_of_the_users_own(tmp_path):
+    model, dense = thinned_small().eval(), small()
+    path = tmp_path / "mine.safetensors"
+    checkpoint.save(model, path, name="")
+    loaded = checkpoint.load(path, dense)
+    assert torch.equal(loaded(IMAGES), model(IMAGES))
+    assert loaded[3].groups == loaded[3].in_channels == loaded[3].out_channels == 4
+    assert (loaded[4].in_channels, loaded[4].out_channels, loaded[7].in_features) == (4, 2, 2)
+    assert dense[0].out_channels == 8 and isinstance(dense[1], nn.BatchNorm2d)
+    with pytest.raises(ValueError, match="model must be given, because .* names no network of fsc"):
+        checkpoint.load(path)
+
+
+def test_double_precision_and_gradients_survive(tmp_path):
+    model = small().double().eval()
+    checkpoint.save(model, tmp_path / "double.safetensors", name="")
+    loaded = checkpoint.load(tmp_path / "double.safetensors", small())
+    assert torch.equal(loaded(IMAGES.double()), model(IMAGES.double()))
+    assert all(p.requires_grad for p in loaded.parameters())
+
+
+def test_normalization_without_tensors_is_kept():
+    model = nn.Sequential(nn.BatchNorm2d(3, affine=False, track_running_stats=False))
+    checkpoint.match_structure(model, {})
+    assert isinstance(model[0], nn.BatchNorm2d)
+
+
+def test_views_and_tied_weights_are_saved(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    model[0].bias = nn.Parameter(torch.randn(8)[::2])
+    checkpoint.save(model, tmp_path / "tied.safetensors", name="")
+    loaded = checkpoint.load(
+        tmp_path / "tied.safetensors", nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    )
+    x = torch.randn(3, 4)
+    assert torch.equal(loaded(x), model(x))
+
+
+def test_load_refuses_what_does_not_match(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    checkpoint.save(small(), path, name="")
+    other = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Linear(8, 5))
+    with pytest.raises(ValueError, match=r"mine.safetensors does not match Sequential; missing: "):
+        checkpoint.load(path, other)
+    with pytest.raises(ValueError, match=r"0.weight \[8, 3, 3, 3\] instead of \[8, 3, 5, 5\]"):
+        checkpoint.load(path, other)
+
+
+def test_save_refuses(tmp_path):
+    path = tmp_path / "student.safetensors"
+    with pytest.raises(ValueError, match="name must be one of resnet14, .*got 'resnet15'"):
+        checkpoint.save(small(), path, name="resnet15")
+    with pytest.raises(ValueError, match="metadata must not use the key 'format'"):
+        checkpoint.save(small(), path, name="", metadata={"format": 1})
+    with pytest.raises(TypeError):
+        checkpoint.save(small(), path, name="", metadata={"images": IMAGES})
+    with pytest.raises(ValueError, match="name must be '' for ReLU, which fsc cannot build"):
+        checkpoint.save(nn.ReLU(), path, name="vgg16")
+    model = small()
+    with torch.no_grad():
+        model[4].bias[1] = float("inf")
+    with pytest.raises(ValueError, match="weights must be finite, got NaN or Inf in 4.bias"):
+        checkpoint.save(model, path, name="")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file .*student.safetensors cannot be written"):
+        checkpoint.save(small(), tmp_path / "file" / "student.safetensors", name="")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_load_refuses_other_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match="checkpoint .*none.safetensors does not exist"):
+        checkpoint.load(tmp_path / "none.safetensors")
+    path = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match="was not written by fsc.save"):
+        checkpoint.load(path)
+    checkpoint.save(thinned_resnet(), path, name="resnet14")
+    whole = path.read_bytes()
+    for length in (0, 5, 200, len(whole) - 100):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="other.safetensors is damaged or no safetensors file"):
+            checkpoint.load(path)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_pretrained_weights_of_others(tmp_path, nested, prefix):
+    source = small().half()
+    state = {prefix + key: value for key, value in source.state_dict().items()}
+    state.pop(f"{prefix}1.num_batches_tracked")
+    path = tmp_path / "teacher.pth"
+    torch.save({"state_dict": state, "epoch": 3} if nested else state, path)
+    model = small()
+    assert checkpoint.load_pretrained(model, path) is model and not model.training
+    for key, value in source.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value.to(model.state_dict()[key].dtype)), key
+    assert model[0].weight.dtype == torch.float32
+
+
+def test_pretrained_safetensors(tmp_path):
+    source = small()
+    save_file(source.state_dict(), tmp_path / "teacher.safetensors")
+    model = checkpoint.load_pretrained(small(), tmp_path / "teacher.safetensors")
+    assert torch.equal(model(IMAGES), source.eval()(IMAGES))
+
+
+def test_pretrained_weights_must_match_exactly(tmp_path):
+    state = small().state_dict()
+    state["9.weight"] = state.pop("7.weight")
+    state["0.weight"] = torch.zeros(4, 3, 3, 3)
+    path = tmp_path / "teacher.pt"
+    torch.save(state, path)
+    model = small()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    message = (
+        r"teacher.pt does not match Sequential; missing: 7.weight; unexpected: 9.weight; "
+        r"of another shape: 0.weight \[4, 3, 3, 3\] instead of \[8, 3, 3, 3\]$"
+    )
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load_pretrained(model, path)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    with pytest.raises(ValueError, match=r"missing: conv1.weight, .* and \d+ more; unexpected"):
+        checkpoint.load_pretrained(models.build("resnet20"), path)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_weights_that_are_not_finite(tmp_path, suffix):
+    state = small().state_dict()
+    state["1.running_var"][2] = float("nan")
+    path = tmp_path / f"teacher.{suffix}"
+    save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    with pytest.raises(ValueError, match="weights must be finite, got NaN or Inf in 1.running_var"):
+        checkpoint.load_pretrained(small(), path)
+
+
+def test_prefix_stays_where_the_network_has_it(tmp_path):
+    source = nn.Sequential()
+    source.add_module("module", nn.Linear(2, 2))
+    torch.save(source.state_dict(), tmp_path / "teacher.pt")
+    model = nn.Sequential()
+    model.add_module("module", nn.Linear(2, 2))
+    checkpoint.load_pretrained(model, tmp_path / "teacher.pt")
+    assert torch.equal(model.module.weight, source.module.weight)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "must hold a state dict, got list"),
+        ({}, "must hold a state dict, got dict"),
+        ({"0.weight": 3.0}, "must hold tensors only, got float at '0.weight'"),
+    ],
+)
+def test_files_without_weights(tmp_path, content, message):
+    torch.save(content, tmp_path / "teacher.pt")
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load_pretrained(small(), tmp_path / "teacher.pt")
+
+
+def test_damaged_pretrained_file(tmp_path):
+    path = tmp_path / "teacher.pt"
+    torch.save(small().state_dict(), path)
+    whole = path.read_bytes()
+    for content in (
+        b"",
+        b"not a checkpoint",
+        whole[: len(whole) // 2],
+        pickle.dumps(object(), protocol=2),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="teacher.pt is damaged or holds more than weights"):
+            checkpoint.load_pretrained(small(), path)
+    torch.save(small(), path)
+    with pytest.raises(ValueError, match="teacher.pt is damaged or holds more than weights"):
+        checkpoint.load_pretrained(small(), path)
+    with pytest.raises(FileNotFoundError, match="checkpoint .*none.pt does not exist"):
+        checkpoint.load_pretrained(small(), tmp_path / "none.pt")
+
+
+def test_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "report.json"
+    files.write_json(path, {"runs": 1})
+
+    def interrupted(temporary):
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.write_atomically(path, interrupted)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"top1": float("nan")})
+    assert path.read_text() == '{\n  "runs": 1\n}\n'
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_written_file_keeps_its_suffix_and_has_ordinary_rights(tmp_path):
+    path = tmp_path / "figure.png"
+    names = []
+    files.write_atomically(path, lambda temporary: (names.append(temporary), temporary.touch()))
+    (tmp_path / "plain").touch()
+    assert names[0].suffix == ".png" and names[0].parent == tmp_path
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_check_writable(tmp_path):
+    files.check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="folder .*file cannot be written"):
+        files.check_writable(tmp_path / "file")

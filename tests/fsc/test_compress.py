@@ -1,0 +1,109 @@
+import json
+
+import pytest
+import torch
+from networks import chain
+from torch import Tensor, nn
+
+import fsc
+from fsc import checkpoint, models, schemes
+from fsc.schemes import Scheme
+
+SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
+METHODS = [fsc.L1Norm(), fsc.CrossDistillation(), fsc.FSKD(), fsc.MiR(steps=2)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_report_states_what_was_done_and_is_plain_json(method: fsc.methods.Method) -> None:
+    teacher, images = chain(), torch.randn(4, 3, 8, 8)
+    report = fsc.compress(teacher, images, method=method, scheme=SCHEME, seed=7).report
+    stated = json.loads(json.dumps(report.to_dict()))
+    assert stated["method"] == type(method).__name__
+    assert (stated["scheme"], stated["num_images"], stated["seed"]) == ("half", 4, 7)
+    assert 0 < stated["parameters"] < stated["parameters_teacher"]
+    assert 0 < stated["flops"] < stated["flops_teacher"]
+    assert {name: len(kept) for name, kept in stated["kept"].items()} == SCHEME.kept
+    assert stated["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_saved_students_load_as_they_were(method: fsc.methods.Method, tmp_path) -> None:
+    teacher = models.build("resnet20").eval()
+    images = torch.randn(4, 3, 16, 16)
+    scheme = schemes.named("res-50", "resnet20")
+    student = fsc.compress(teacher, images, method=method, scheme=scheme).student
+    checkpoint.save(student, tmp_path / "student.safetensors", name="resnet20", metadata={})
+    loaded = fsc.load(tmp_path / "student.safetensors")
+    assert loaded.layer1[0].conv1.out_channels == 9
+    with torch.no_grad():
+        assert torch.equal(loaded(images), student(images))
+
+
+def test_the_teachers_training_flag_is_restored() -> None:
+    teacher = chain().train()
+    fsc.compress(teacher, torch.randn(2, 3, 8, 8), method=fsc.L1Norm(), scheme=SCHEME)
+    assert teacher.training and teacher.bn1.training
+
+
+def _with(value: float) -> Tensor:
+    images = torch.randn(2, 3, 8, 8)
+    images[0, 0, 0, 0] = value
+    return images
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (torch.randn(3, 8, 8), r"images must be \[N, C, H, W\] with N at least 1, got \[3, 8, 8\]"),
+        (torch.randn(0, 3, 8, 8), r"images must be \[N, C, H, W\] with N at least 1"),
+        (torch.randn(2, 1, 8, 8), "images must have the teacher's 3 input channels, got 1"),
+        (torch.randn(2, 3, 8, 8).double(), "images must have the dtype and device of the teacher"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "images must have the dtype and device"),
+        (_with(float("nan")), "images must be finite, got NaN or Inf"),
+        (_with(float("inf")), "images must be finite, got NaN or Inf"),
+    ],
+)
+def test_unfit_images_are_refused(images: Tensor, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        fsc.compress(chain(), images, method=fsc.L1Norm(), scheme=SCHEME)
+
+
+def test_unfit_arguments_are_refused() -> None:
+    images = torch.randn(2, 3, 8, 8)
+
+    def attempt(teacher: object = None, **changed: object) -> None:
+        arguments = {"method": fsc.L1Norm(), "scheme": SCHEME, **changed}
+        fsc.compress(chain() if teacher is None else teacher, images, **arguments)
+
+    with pytest.raises(TypeError, match=r"teacher must be a torch\.nn\.Module, got str"):
+        attempt("resnet56")
+    with pytest.raises(ValueError, match="teacher must contain a Conv2d, got none"):
+        attempt(nn.Linear(3, 3))
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        attempt(batch_size=0)
+    with pytest.raises(ValueError, match="memory_budget must be at least 0 bytes or None, got -1"):
+        attempt(memory_budget=-1)
+    with pytest.raises(ValueError, match="conv9"):
+        attempt(scheme=Scheme("odd", {"conv9": 2}))
+    with pytest.raises(ValueError, match="conv1"):
+        attempt(scheme=Scheme("odd", {"conv1": 9}))
+    broken = chain()
+    with torch.no_grad():
+        broken.conv2.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"finite weights, got NaN or Inf in conv2\.weight"):
+        attempt(broken)
+
+
+def test_an_untraceable_model_is_named() -> None:
+    class Branch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Branch(), nn.Conv2d(4, 4, 1)).eval()
+    with pytest.raises(ValueError, match=r"\b1\b.*control flow"):
+        fsc.compress(
+            model,
+            torch.randn(2, 3, 8, 8),
+            method=fsc.CrossDistillation(),
+            scheme=Scheme("s", {"0": 2}),
+        )

@@ -1,0 +1,89 @@
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from fsc import checkpoint, data, models
+from fsc.evaluate import accuracy, evaluation_mode
+
+
+def scores_of(labels: list[int], num_classes: int = 4) -> torch.Tensor:
+    """Images [N, num_classes, 1, 1] that nn.Flatten turns into one-hot scores."""
+    one_hot = nn.functional.one_hot(torch.tensor(labels), num_classes)
+    return one_hot.float().reshape(len(labels), num_classes, 1, 1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_share_of_right_answers_for_every_batch_size(batch_size):
+    images = scores_of([0, 1, 2, 3, 0])
+    labels = torch.tensor([0, 1, 2, 0, 3])
+    assert accuracy(nn.Flatten(), images, labels, batch_size) == 60.0
+
+
+def test_runs_in_evaluation_mode_and_restores_every_mode():
+    model = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm2d(4), nn.Flatten())
+    model.train()
+    model[1].eval()
+    before = model[1].running_mean.clone()
+    assert accuracy(model, scores_of([0, 1, 2, 3] * 8), torch.tensor([0, 1, 2, 3] * 8)) == 100.0
+    assert [m.training for m in model.modules()] == [True, True, False, True]
+    assert torch.equal(model[1].running_mean, before)
+
+
+def test_modes_are_restored_after_an_error():
+    model = nn.Sequential(nn.Dropout(), nn.ReLU())
+    with pytest.raises(KeyError), evaluation_mode(model):
+        assert not model[0].training
+        raise KeyError
+    assert model.training and model[0].training
+
+
+def test_progress_counts_the_images():
+    calls = []
+    accuracy(
+        nn.Flatten(),
+        scores_of([0] * 5),
+        torch.zeros(5, dtype=torch.int64),
+        2,
+        lambda *call: calls.append(call),
+    )
+    assert calls == [("evaluate", 2, 5), ("evaluate", 4, 5), ("evaluate", 5, 5)]
+
+
+NOT_FINITE = scores_of([0, 1])
+NOT_FINITE[1, 2] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (scores_of([0])[:0], [], "images must not be empty"),
+        (scores_of([0, 1]), [0], r"labels must be \[2\], one for each image, got \[1\]"),
+        (torch.zeros(2, 4), [0, 1], r"images must be floating point \[N, C, H, W\]"),
+        (scores_of([0]).to(torch.uint8), [0], "must be floating point .*got torch.uint8"),
+        (NOT_FINITE, [0, 1], "images must be finite, got NaN or Inf in image 1"),
+        (scores_of([0, 1]), [0, 4], "labels must lie between 0 and 3, .*got 0 to 4"),
+        (scores_of([0, 1]), [-1, 1], "labels must lie between 0 and 3, .*got -1 to 1"),
+    ],
+)
+def test_bad_input(images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        accuracy(nn.Flatten(), images, torch.tensor(labels, dtype=torch.int64))
+
+
+def test_bad_model_and_batch_size():
+    with pytest.raises(ValueError, match=r"model must return \[N, num_classes\], got \[1, 4, 1"):
+        accuracy(nn.Identity(), scores_of([0]), torch.tensor([0]))
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        accuracy(nn.Flatten(), scores_of([0]), torch.tensor([0]), 0)
+
+
+def test_published_resnet20_recognises_cifar10():
+    if not os.environ.get("FSC_DATA"):
+        pytest.skip("FSC_DATA is not set")
+    split = data.load("cifar10", "test")
+    images = data.to_tensor(split.images[:1000], *models.normalization("resnet20"))
+    path = os.path.join(os.environ["FSC_DATA"], "checkpoints", "cifar10_resnet20_akamaster.pt")
+    model = checkpoint.load_pretrained(models.build("resnet20"), path)
+    assert 89.0 <= accuracy(model, images, torch.tensor(split.labels[:1000])) <= 94.0

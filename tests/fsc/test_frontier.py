@@ -1,0 +1,139 @@
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsc.frontier import Frontier
+
+
+@pytest.fixture
+def spill_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_without_a_budget_nothing_is_copied_or_written(spill_folder: Path) -> None:
+    value = torch.randn(100)
+    with Frontier() as frontier:
+        frontier.put("layer", 3, value)
+        assert frontier.get("layer", 3) is value
+        assert list(spill_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("budget", [None, 0, 50])
+def test_nested_values_come_back(spill_folder: Path, budget: int | None) -> None:
+    first, second = torch.randn(3, 4), torch.arange(6).reshape(2, 3).t()
+    with Frontier(budget) as frontier:
+        frontier.put("tuple", 0, (first, 7, [second, "text"]))
+        frontier.put("shape", 0, torch.Size([2, 3]))
+        frontier.put("number", 1, 5)
+        found_first, seven, (found_second, text) = frontier.get("tuple", 0)
+        assert torch.equal(found_first, first) and torch.equal(found_second, second)
+        assert found_second.stride() == second.stride()
+        assert (seven, text) == (7, "text")
+        assert tuple(frontier.get("shape", 0)) == (2, 3)
+        assert frontier.get("number", 1) == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64])
+def test_every_dtype_survives_a_file(spill_folder: Path, dtype: torch.dtype) -> None:
+    value = torch.arange(4).to(dtype)
+    with Frontier(0) as frontier:
+        frontier.put("layer", 0, value)
+        assert len(files(spill_folder)) == 1
+        found = frontier.get("layer", 0)
+        assert found.dtype == dtype and torch.equal(found, value)
+
+
+def test_a_budget_is_never_exceeded(spill_folder: Path) -> None:
+    with Frontier(1000) as frontier:
+        for batch in range(5):
+            frontier.put("layer", batch, torch.full((100,), float(batch)))  # 400 bytes
+        assert frontier.peak_bytes == frontier.bytes_held == 800
+        assert len(files(spill_folder)) == 3
+        for batch in range(5):
+            assert torch.equal(frontier.get("layer", batch), torch.full((100,), float(batch)))
+
+
+def test_a_shared_storage_counts_once_until_its_last_value_goes() -> None:
+    base = torch.randn(4, 25)
+    with Frontier() as frontier:
+        frontier.put("base", 0, base)
+        frontier.put("view", 0, base.flatten())
+        frontier.put("pair", 0, (base[0], base[1]))
+        assert frontier.bytes_held == 400
+        frontier.drop("base", 0)
+        frontier.drop("pair", 0)
+        assert frontier.bytes_held == 400
+        frontier.drop("view", 0)
+        assert frontier.bytes_held == 0
+        assert frontier.peak_bytes == 400
+
+
+def test_a_spilled_view_does_not_take_its_storage_along(spill_folder: Path) -> None:
+    with Frontier(0) as frontier:
+        frontier.put("view", 0, torch.zeros(1_000_000)[:2])
+        assert files(spill_folder)[0].stat().st_size < 100_000
+
+
+def test_dropping_frees_memory_and_files(spill_folder: Path) -> None:
+    with Frontier(400) as frontier:
+        frontier.put("held", 0, torch.zeros(100))
+        frontier.put("spilled", 0, torch.zeros(100))
+        frontier.drop("spilled", 0)
+        assert files(spill_folder) == []
+        frontier.drop("held", 0)
+        assert frontier.bytes_held == 0
+        frontier.drop("never put", 0)
+        with pytest.raises(KeyError):
+            frontier.get("held", 0)
+
+
+@pytest.mark.parametrize("budget", [None, 0])
+def test_putting_again_replaces(spill_folder: Path, budget: int | None) -> None:
+    with Frontier(budget) as frontier:
+        frontier.put("layer", 0, torch.zeros(100))
+        frontier.put("layer", 0, torch.ones(10))
+        assert torch.equal(frontier.get("layer", 0), torch.ones(10))
+        assert frontier.bytes_held == (40 if budget is None else 0)
+        assert len(files(spill_folder)) == (0 if budget is None else 1)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_files_are_gone_whatever_happens(spill_folder: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), Frontier(0) as frontier:
+        frontier.put("layer", 0, torch.zeros(100))
+        assert len(files(spill_folder)) == 1
+        raise error
+    assert list(spill_folder.iterdir()) == []
+
+
+def test_a_missing_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with Frontier(0) as frontier, pytest.raises(OSError, match=r"400 bytes.*missing.*TMPDIR"):
+        frontier.put("layer", 0, torch.zeros(100))
+
+
+def test_a_full_disk_is_one_sentence(spill_folder: Path) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Frontier(0) as frontier:
+        # A limit on the size of files makes writing fail half-way, as a full disk does.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limits[1]))
+        try:
+            with pytest.raises(OSError, match="cannot be written to .*memory budget") as error:
+                frontier.put("layer", 0, torch.zeros(1_000_000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(error.value)
+    assert list(spill_folder.iterdir()) == []
+
+
+def test_a_negative_budget_is_refused() -> None:
+    with pytest.raises(ValueError, match="memory_budget must be at least 0 bytes, got -1"):
+        Frontier(-1)

@@ -1,0 +1,186 @@
+"""Cross distillation and FSKD: both rewrite a student layer by layer on the walk."""
+
+import copy
+
+import pytest
+import torch
+from networks import chain
+from torch import Tensor, nn
+
+import fsc
+from fsc import surgery
+from fsc.methods import fskd
+from fsc.methods.l1_norm import largest_filters
+from fsc.schemes import Scheme
+from fsc.solvers.proximal import HardSchedule
+
+SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
+UNPRUNED = Scheme("all", {"conv1": 8, "conv2": 10, "conv3": 12})
+OBJECTIVES = [fsc.Estimation(), fsc.Correction(), fsc.Imitation(), fsc.Convex(), fsc.Soft()]
+
+
+def _images(count: int = 6, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(count, 3, 8, 8, dtype=dtype)
+
+
+def _widths(model: nn.Module) -> dict[str, int]:
+    return {n: m.out_channels for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+def _gap(teacher: nn.Module, student: nn.Module, images: Tensor) -> float:
+    with torch.no_grad():
+        return float((teacher(images) - student(images)).square().sum())
+
+
+@pytest.mark.parametrize("axis", ["input_channels", "output_filters"])
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+def test_every_objective_gives_a_smaller_and_closer_student(
+    objective: fsc.objectives.Objective, axis: str
+) -> None:
+    teacher, images = chain(), _images(32)
+    before = copy.deepcopy(teacher.state_dict())
+    method = fsc.CrossDistillation(objective, axis=axis)
+    result = fsc.compress(teacher, images, method=method, scheme=SCHEME)
+    assert _widths(result.student) == {"conv1": 4, "conv2": 5, "conv3": 6, "conv4": 6}
+    assert {n: len(k) for n, k in result.report.kept.items()} == SCHEME.kept
+    l1 = fsc.compress(teacher, images, method=fsc.L1Norm(), scheme=SCHEME).student
+    assert _gap(teacher, result.student, images) < _gap(teacher, l1, images)
+    # Imitation has nothing to lose on filters that both networks lack: both errors are rounding.
+    assert all(layer.error <= layer.error_before + 1e-9 for layer in result.report.layers)
+    for name, tensor in teacher.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_keeping_every_channel_keeps_the_teacher() -> None:
+    teacher, images = chain(torch.float64), _images(dtype=torch.float64)
+    method = fsc.CrossDistillation(fsc.Estimation())
+    student = fsc.compress(teacher, images, method=method, scheme=UNPRUNED).student
+    torch.testing.assert_close(student(images), teacher(images))
+
+
+@pytest.mark.parametrize("method", [fsc.CrossDistillation(), fsc.FSKD()], ids=str)
+def test_result_depends_neither_on_batches_nor_on_memory(method: fsc.methods.Method) -> None:
+    teacher, images = chain(torch.float64), _images(7, torch.float64)
+    whole = fsc.compress(teacher, images, method=method, scheme=SCHEME).student
+    pieces = fsc.compress(
+        teacher, images, method=method, scheme=SCHEME, batch_size=2, memory_budget=0
+    ).student
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(pieces.state_dict()[name], tensor, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", [fsc.CrossDistillation(), fsc.FSKD()], ids=str)
+def test_same_images_give_the_same_bits(method: fsc.methods.Method) -> None:
+    teacher, images = chain(), _images()
+    first, second = (
+        fsc.compress(teacher, images, method=method, scheme=SCHEME).student for _ in range(2)
+    )
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("axis", ["input_channels", "output_filters"])
+def test_relu_objective_is_lowered_by_steps(axis: str) -> None:
+    teacher, images = chain(), _images(16)
+    schedule = HardSchedule(steps=60, learning_rate=5e-3)
+    done: list[tuple[str, int, int]] = []
+    method = fsc.CrossDistillation(activation="relu", axis=axis, schedule=schedule)
+    result = fsc.compress(
+        teacher,
+        images,
+        method=method,
+        scheme=SCHEME,
+        progress=lambda *event: done.append(event),
+    )
+    assert _widths(result.student) == {"conv1": 4, "conv2": 5, "conv3": 6, "conv4": 6}
+    pruned = result.report.layers[1:]
+    assert all(layer.error < layer.error_before for layer in pruned)
+    assert ("steps of conv2", 60, 60) in done
+
+
+def test_a_producer_read_twice_is_refused_before_any_work() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 1)
+            self.left, self.right = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return self.left(x) + self.right(x)
+
+    with pytest.raises(ValueError, match="scheme must name convolutions that one convolution"):
+        fsc.compress(
+            Twice().eval(),
+            _images(),
+            method=fsc.CrossDistillation(),
+            scheme=Scheme("stem", {"stem": 2}),
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"damping": 0.0}, "damping must be above 0, got 0.0"),
+        ({"activation": "tanh"}, "activation must be one of none, relu, got 'tanh'"),
+        ({"axis": "rows"}, "axis must be one of input_channels, output_filters, got 'rows'"),
+        ({"selection": "random"}, "selection must be one of obs, norm, got 'random'"),
+    ],
+)
+def test_unknown_choices_are_refused(arguments: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        fsc.CrossDistillation(**arguments)  # type: ignore[arg-type]
+
+
+def test_absorbed_network_equals_the_one_with_explicit_pointwise_layers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """FSKD's Theorem 1 on layers with a bias, without one, and with a folded BatchNorm."""
+    solved: list[Tensor] = []
+
+    def remember(*arguments: Tensor) -> Tensor:
+        solved.append(align(*arguments))
+        return solved[-1]
+
+    align = fskd.align
+    monkeypatch.setattr(fskd, "align", remember)
+    teacher, images = chain(), _images(16)
+    absorbed = fsc.compress(teacher, images, method=fsc.FSKD(), scheme=SCHEME).student
+
+    explicit = copy.deepcopy(teacher)
+    surgery.fold_batch_norm(explicit)
+    surgery.remove_channels(explicit, largest_filters(teacher, SCHEME), images[:1])
+    assert explicit.conv3.bias is None and explicit.conv2.bias is not None
+    for name, pointwise in zip(("conv1", "conv2", "conv3", "conv4"), solved, strict=True):
+        surgery.insert_pointwise(explicit, name, pointwise.float())
+    with torch.no_grad():
+        assert (absorbed(images) - explicit(images)).abs().max() <= 1e-5
+    assert _gap(teacher, absorbed, images) < _gap(
+        teacher, fsc.compress(teacher, images, method=fsc.L1Norm(), scheme=SCHEME).student, images
+    )
+
+
+def test_fskd_aligns_to_the_least_squares_solution() -> None:
+    student, teacher = torch.randn(4, 50).double(), torch.randn(4, 50).double()
+    q = fskd.align(student @ student.T, teacher @ student.T, 1e-9)
+    expected = torch.linalg.lstsq(student.T, teacher.T).solution.T
+    torch.testing.assert_close(q, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_fskd_damping_pulls_towards_the_identity() -> None:
+    student, teacher = torch.randn(4, 50).double(), torch.randn(4, 50).double()
+    q = fskd.align(student @ student.T, teacher @ student.T, 1e9)
+    torch.testing.assert_close(q, torch.eye(4).double(), rtol=0, atol=1e-6)
+
+
+def test_fskd_repeats_on_flipped_images() -> None:
+    teacher, images = chain(), _images()
+    once, twice = (
+        fsc.compress(teacher, images, method=fsc.FSKD(iterations=n), scheme=SCHEME).student
+        for n in (1, 2)
+    )
+    assert not torch.equal(once.conv2.weight, twice.conv2.weight)
+    with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
+        fsc.FSKD(iterations=0)
+    with pytest.raises(ValueError, match="damping must be above 0, got -1"):
+        fsc.FSKD(damping=-1)

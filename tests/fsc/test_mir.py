@@ -1,0 +1,81 @@
+import copy
+
+import pytest
+import torch
+from networks import chain
+from torch import nn
+
+import fsc
+from fsc.schemes import Scheme
+
+SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
+
+
+def _run(method: fsc.MiR, seed: int = 0) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(3)
+    teacher, images = chain(), torch.randn(12, 3, 8, 8)
+    result = fsc.compress(teacher, images, method=method, scheme=SCHEME, seed=seed)
+    return teacher, result.student
+
+
+@pytest.mark.parametrize("features", ["before", "after"])
+def test_features_come_closer_and_the_head_stays(features: str) -> None:
+    teacher, student = _run(fsc.MiR(features, steps=60, batch_size=8))
+    _, barely = _run(fsc.MiR(features, steps=1, learning_rate=1e-9))
+    assert torch.equal(student.head.weight, teacher.head.weight)
+    assert torch.equal(student.head.bias, teacher.head.bias)
+    images = torch.randn(12, 3, 8, 8)
+    images = torch.cat([images, images.flip(3)])
+    with torch.no_grad():
+        gap = {
+            name: (model(images) - teacher(images)).square().mean()
+            for name, model in (("trained", student), ("barely", barely))
+        }
+    assert gap["trained"] < gap["barely"]
+    assert student.conv1.out_channels == 4 and not student.training
+
+
+def test_batch_statistics_are_taken_up() -> None:
+    teacher, student = _run(fsc.MiR(steps=3))
+    assert student.bn1.num_batches_tracked == teacher.bn1.num_batches_tracked + 3
+
+
+def test_the_seed_decides_and_the_teacher_is_left_alone() -> None:
+    torch.manual_seed(3)
+    teacher, images = chain(), torch.randn(12, 3, 8, 8)
+    before = copy.deepcopy(teacher.state_dict())
+    students = [
+        fsc.compress(
+            teacher, images, method=fsc.MiR(steps=5, batch_size=4), scheme=SCHEME, seed=seed
+        ).student
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(students[0].conv2.weight, students[1].conv2.weight)
+    assert not torch.equal(students[0].conv2.weight, students[2].conv2.weight)
+    for name, tensor in teacher.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_progress_counts_every_step() -> None:
+    done: list[tuple[str, int, int]] = []
+    fsc.compress(
+        chain(),
+        torch.randn(5, 3, 8, 8),
+        method=fsc.MiR(steps=7, batch_size=2),
+        scheme=SCHEME,
+        progress=lambda *event: done.append(event),
+    )
+    assert done == [("mimicking features", step, 7) for step in range(1, 8)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"features": "during"}, "features must be before or after, got 'during'"),
+        ({"steps": 0}, "steps and batch_size must be at least 1, got 0 and 64"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
+    ],
+)
+def test_values_out_of_range_are_refused(arguments: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        fsc.MiR(**arguments)  # type: ignore[arg-type]

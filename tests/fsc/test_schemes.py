@@ -1,0 +1,171 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from fsc import cost, models, schemes
+
+IMAGE = torch.zeros(1, 3, 32, 32)
+
+
+def thinned_resnet(kept):
+    model = models.build("resnet56")
+    for layer, count in kept.items():
+        block = model.get_submodule(layer.removesuffix(".conv1"))
+        first, second = block.conv1, block.conv2
+        block.conv1 = nn.Conv2d(first.in_channels, count, 3, first.stride, 1, bias=False)
+        block.bn1 = nn.BatchNorm2d(count)
+        block.conv2 = nn.Conv2d(count, second.out_channels, 3, 1, 1, bias=False)
+    return model
+
+
+def thinned_vgg(kept):
+    model = models.build("vgg16")
+    width = 3
+    for index, layer in enumerate(model.features):
+        if isinstance(layer, nn.Conv2d):
+            before, width = width, kept.get(f"features.{index}", layer.out_channels)
+            model.features[index] = nn.Conv2d(before, width, 3, padding=1, bias=False)
+            model.features[index + 1] = nn.BatchNorm2d(width)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "num_parameters", "macs"),
+    [
+        ("res-50", 517_000, 75_276_928),
+        ("res-60", 437_318, 62_227_072),
+        ("res-70", 370_338, 50_872_960),
+        ("res-90", 230_620, 30_007_936),
+    ],
+)
+def test_residual_scheme_has_the_size_of_the_released_code(name, num_parameters, macs):
+    model = thinned_resnet(schemes.named(name, "resnet56").kept)
+    assert cost.parameters(model) == num_parameters
+    assert cost.flops(model, IMAGE) == macs
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"), [("res-50", 50), ("res-60", 42), ("res-70", 35), ("res-90", 21)]
+)
+def test_table_11_counts_one_channel_less_than_the_released_code(name, printed):
+    kept = schemes.named(name, "resnet56").kept
+    model = thinned_resnet({layer: count - 1 for layer, count in kept.items()})
+    assert cost.parameters(model) // 10_000 == printed
+
+
+def test_vgg_50_has_the_size_of_table_10():
+    model = thinned_vgg(schemes.named("vgg-50", "vgg16").kept)
+    # The network of the paper has one hidden linear layer of 512 units more: 14.99 M, not 14.72.
+    hidden = 512 * 512
+    dense = models.build("vgg16")
+    assert round((cost.parameters(dense) + hidden + 512) / 1e6, 2) == 14.99
+    assert cost.parameters(model) + hidden + 512 == pytest.approx(4.53e6, abs=0.011e6)
+    # The last two printed digits need the bias and the normalization, three for every output.
+    outputs = 139_264
+    assert round((cost.flops(model, IMAGE) + hidden + 3 * outputs) / 1e9, 3) == 0.082
+
+
+def test_resnet56_skips_the_published_convolutions():
+    model = models.build("resnet56")
+    order = [name for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    pruned = {order.index(name) + 1 for name in schemes.named("res-50", "resnet56").kept}
+    assert pruned == set(range(2, 55, 2)) - {16, 20, 38, 54}
+
+
+def test_other_depths_skip_the_changes_of_width_and_the_last_block():
+    kept = schemes.named("res-50", "resnet20").kept
+    blocks = [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in range(3)]
+    whole = {"layer2.0", "layer3.0", "layer3.2"}
+    assert list(kept) == [f"{block}.conv1" for block in blocks if block not in whole]
+    assert set(kept.values()) == {9, 17, 33}
+
+
+@pytest.mark.parametrize("model_name", models.names())
+def test_named_schemes_fit_their_networks(model_name):
+    with torch.device("meta"):
+        model = models.build(model_name)
+    family = models.family(model_name)
+    for name in schemes.names():
+        if name.startswith(family[:3]):
+            schemes.check(schemes.named(name, model_name), model)
+        else:
+            with pytest.raises(ValueError, match=f"scheme '{name}' is for .*got '{model_name}'"):
+                schemes.named(name, model_name)
+
+
+def test_unknown_scheme():
+    with pytest.raises(ValueError, match="one of res-50, .*, vgg-50, got 'res-55'"):
+        schemes.named("res-55", "resnet56")
+
+
+def test_naming_a_scheme_draws_no_random_numbers():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    schemes.named("vgg-50", "vgg16")
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "kept"), [(0, [10, 3]), (0.7, [3, 1]), (0.9, [1, 1]), (0.25, [8, 2])]
+)
+def test_uniform(ratio, kept):
+    scheme = schemes.uniform({"a": 10, "b": 3}, ratio)
+    assert scheme.kept == dict(zip("ab", kept, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("layers", "ratio", "message"),
+    [
+        ({"a": 4}, 1.0, "pruning_ratio must be at least 0 and below 1, got 1.0"),
+        ({"a": 4}, -0.1, "pruning_ratio must be at least 0 and below 1, got -0.1"),
+        ({"a": 4}, float("nan"), "pruning_ratio must be at least 0 and below 1, got nan"),
+        ({}, 0.5, "layers must name at least one convolution, got none"),
+    ],
+)
+def test_uniform_refuses(layers, ratio, message):
+    with pytest.raises(ValueError, match=message):
+        schemes.uniform(layers, ratio)
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        ({}, "scheme 'mine' prunes no layer"),
+        ({"conv9": 1}, "layer 'conv9' does not exist in ResNet"),
+        ({"bn1": 1}, "layer 'bn1' must be a Conv2d, got BatchNorm2d"),
+        ({"conv1": 0}, "layer 'conv1' must keep 1 to 16 output channels, got 0"),
+        ({"conv1": 17}, "layer 'conv1' must keep 1 to 16 output channels, got 17"),
+    ],
+)
+def test_check_refuses(kept, message):
+    with pytest.raises(ValueError, match=message):
+        schemes.check(schemes.Scheme("mine", kept), models.build("resnet14"))
+
+
+def test_scheme_from_a_file(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"name": "mine", "kept": {"conv1": 8}}))
+    assert schemes.from_json(path) == schemes.Scheme("mine", {"conv1": 8})
+    with pytest.raises(FileNotFoundError, match="scheme file .*none.json does not exist"):
+        schemes.from_json(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{'a'}", "is no JSON"),
+        ('{"kept": {"a": 1}}', "an object with exactly name and kept"),
+        ('{"name": "", "kept": {"a": 1}}', "name must be a text, got ''"),
+        ('{"name": "mine", "kept": []}', "kept must map layers to counts"),
+        ('{"name": "mine", "kept": {"a": 0.5}}', r"kept\['a'\] must be a count, got 0.5"),
+        ('{"name": "mine", "kept": {"a": true}}', r"kept\['a'\] must be a count, got True"),
+    ],
+)
+def test_damaged_scheme_file(tmp_path, content, message):
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        schemes.from_json(path)

@@ -1,0 +1,280 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fsc import models
+from fsc.out_of_place import out_of_place
+from fsc.tracing import (
+    batch_norm_after,
+    consumers,
+    feature_nodes,
+    following_activation,
+    layer_names,
+    trace,
+    truncate,
+)
+
+
+class Functional(nn.Module):
+    """Uses every form of ReLU and of reshaping that a forward may write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.second = nn.Conv2d(4, 5, 3)
+        self.third = nn.Conv2d(5, 6, 1)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.first(x), inplace=True)
+        x = torch.relu(F.max_pool2d(self.second(x), 2))
+        x = self.third(x).relu_()
+        x = F.avg_pool2d(x, x.size()[3])
+        return self.head(x.view(x.shape[0], -1))
+
+
+class Overwriting(nn.Module):
+    """Reads values again after it has written over them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.convolution(x)
+        self.relu(y)
+        z = y * 2
+        z.sub_(1)
+        torch.relu_(z)
+        F.leaky_relu(z, 0.1, True)
+        return y + z
+
+
+class TwoBranches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+        self.left = nn.Conv2d(4, 4, 1)
+        self.right = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return torch.cat([self.left(x), self.right(x)], 1)
+
+
+class DependsOnData(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_layers_stand_in_the_order_of_execution() -> None:
+    class Reversed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.late = nn.Linear(4, 2)
+            self.early = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.late(self.early(x).mean((2, 3)))
+
+    model = Reversed()
+    assert layer_names(model, trace(model)) == ["early", "late"]
+
+
+def test_untraceable_module_is_named_with_reason_and_remedy() -> None:
+    model = nn.Sequential(nn.Identity(), nn.Sequential(DependsOnData()))
+    with pytest.raises(ValueError, match=r"module '1\.0'.*control flow.*torch\.fx\.wrap") as error:
+        trace(model)
+    assert "\n" not in str(error.value)
+
+
+def test_untraceable_outermost_forward_is_named() -> None:
+    with pytest.raises(ValueError, match=r"outermost forward \(DependsOnData\)"):
+        trace(DependsOnData())
+
+
+def test_overwriting_without_another_form_is_refused() -> None:
+    class Zeroing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + 1).zero_()
+
+    with pytest.raises(ValueError, match=r"Tensor\.zero_ at node 'zero_'"):
+        trace(Zeroing())
+
+
+def test_layer_called_twice_is_named() -> None:
+    shared = nn.Conv2d(3, 3, 1)
+    with pytest.raises(ValueError, match="call each Conv2d and Linear once, got layer '0' again"):
+        trace(nn.Sequential(shared, nn.ReLU(), shared))
+
+
+def test_weight_shared_by_two_layers_is_named() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+    model[1].weight = model[0].weight
+    with pytest.raises(ValueError, match="shared by layers '0' and '1'"):
+        trace(model)
+
+
+def test_tracing_takes_evaluation_mode_and_restores_flags() -> None:
+    class Dropping(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 0.5, training=self.training)
+
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), Dropping())
+    model[0].eval()
+    graph = trace(model)
+    flags = [node.kwargs["training"] for node in graph.nodes if node.target is F.dropout]
+    assert flags == [False]
+    assert [model.training, model[0].training, model[1].training] == [True, False, True]
+
+
+def test_graph_without_in_place_operations_computes_the_same() -> None:
+    model = Overwriting().eval()
+    x = torch.randn(2, 3, 4, 4)
+    graph = trace(model)
+    with out_of_place(model):
+        assert not model.relu.inplace
+        computed = torch.fx.GraphModule(model, graph)(x)
+    assert model.relu.inplace
+    assert torch.equal(computed, model(x))
+    targets = [node.target for node in graph.nodes]
+    assert "sub" in targets and "sub_" not in targets
+    assert torch.relu in targets and torch.relu_ not in targets
+    leaky = next(node for node in graph.nodes if node.target is F.leaky_relu)
+    assert True not in [*leaky.args[1:], *leaky.kwargs.values()]
+
+
+def test_activation_is_found_in_every_form() -> None:
+    model = Functional()
+    graph = trace(model)
+    found = {name: following_activation(model, graph, name) for name in layer_names(model, graph)}
+    assert found == {"first": "relu", "second": "none", "third": "relu", "head": "none"}
+
+
+def test_activation_looks_through_identity_but_not_through_batch_norm() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Identity(), nn.ReLU(), nn.Conv2d(3, 3, 1))
+    assert following_activation(model, trace(model), "0") == "relu"
+    model[1] = nn.BatchNorm2d(3)
+    assert following_activation(model, trace(model), "0") == "none"
+
+
+def test_activation_is_none_when_something_else_reads_the_layer() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.convolution(x)
+            return F.relu(y) - y
+
+    model = Both()
+    assert following_activation(model, trace(model), "convolution") == "none"
+
+
+def test_unknown_layer_is_named() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1))
+    with pytest.raises(ValueError, match="that model calls, got 'conv9'"):
+        following_activation(model, trace(model), "conv9")
+
+
+def test_batch_norm_after_a_layer() -> None:
+    model = TwoBranches()
+    graph = trace(model)
+    assert batch_norm_after(model, graph, "stem.0") == "stem.1"
+    assert batch_norm_after(model, graph, "left") is None
+
+
+def test_consumers_through_every_channelwise_operation() -> None:
+    model = Functional()
+    graph = trace(model)
+    assert consumers(model, graph, "first") == ["second"]
+    assert consumers(model, graph, "second") == ["third"]
+    assert consumers(model, graph, "third") == ["head"]
+
+
+def test_consumers_of_a_branching_output() -> None:
+    model = TwoBranches()
+    assert consumers(model, trace(model), "stem.0") == ["left", "right"]
+
+
+def test_consumers_refuse_concatenation_and_addition() -> None:
+    model = TwoBranches()
+    with pytest.raises(ValueError, match=r"layer 'left'.*node 'cat' \(cat\)"):
+        consumers(model, trace(model), "left")
+    resnet = models.build("resnet20")
+    with pytest.raises(ValueError, match=r"layer 'layer1\.0\.conv2'.*node 'add' \(add\)"):
+        consumers(resnet, trace(resnet), "layer1.0.conv2")
+
+
+def test_consumers_refuse_the_output_and_flattening_of_space_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(2), nn.Linear(4, 2))
+    graph = trace(model)
+    with pytest.raises(ValueError, match="layer '2'.*node 'output'"):
+        consumers(model, graph, "2")
+    with pytest.raises(ValueError, match="layer '0'.*node '_1'"):
+        consumers(model, graph, "0")
+
+
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d(1), nn.MaxPool2d(4), None])
+def test_features_before_and_after_pooling(pool: nn.Module | None) -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 5, 1)
+            self.pool = pool
+            self.head = nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.max_pool2d(self.convolution(x), 2)
+            x = x.mean([-2, -1]) if self.pool is None else self.pool(x).flatten(1)
+            return self.head(F.dropout(x, training=self.training))
+
+    model = Pooled().eval()
+    graph = trace(model)
+    before, after = feature_nodes(model, graph)
+    x = torch.randn(2, 3, 8, 8)
+    maps = F.max_pool2d(model.convolution(x), 2)
+    assert torch.equal(truncate(model, graph, before)(x), maps)
+    assert torch.equal(model.head(truncate(model, graph, after)(x)), model(x))
+
+
+def test_features_need_a_pooling_and_a_linear() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(1), nn.Linear(16, 2))
+    with pytest.raises(ValueError, match="before the final Linear '2', got no pooling"):
+        feature_nodes(model, trace(model))
+    with pytest.raises(ValueError, match="must end in a Linear layer"):
+        feature_nodes(model[:1], trace(model[:1]))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg16"])
+def test_truncated_network_shares_its_modules(name: str) -> None:
+    model = models.build(name).eval()
+    graph = trace(model)
+    before, after = feature_nodes(model, graph)
+    trunk = truncate(model, graph, before)
+    width = model.get_submodule(layer_names(model, graph)[-1]).in_features
+    assert trunk(torch.randn(1, 3, 32, 32)).shape[:2] == (1, width)
+    shared = {id(parameter) for parameter in model.parameters()}
+    assert {id(parameter) for parameter in trunk.parameters()} < shared
+    assert set(trunk.state_dict()) < set(model.state_dict())
+    assert truncate(model, graph, after)(torch.randn(2, 3, 32, 32)).shape == (2, width)
+
+
+def test_truncation_refuses_a_node_of_another_graph() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1))
+    node = next(iter(trace(model).nodes))
+    with pytest.raises(ValueError, match="must be part of the graph, got 'input_1'"):
+        truncate(model, trace(model), node)
+
+
+def test_layers_of_a_residual_network() -> None:
+    model = models.build("resnet20")
+    graph = trace(model)
+    names = layer_names(model, graph)
+    assert len(names) == 20
+    assert names[:3] == ["conv1", "layer1.0.conv1", "layer1.0.conv2"]
+    for name in names[1:-1:2]:
+        assert consumers(model, graph, name) == [name.replace("conv1", "conv2")]

@@ -1,0 +1,285 @@
+"""The cross distillation operators against their reference."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import fsc_ext
+from fsc_ext import reference
+from fsc_ext.testing import FLOATING, REDUCTION_TOLERANCE, devices, layouts
+
+pytestmark = pytest.mark.parametrize("device", devices(), ids=str)
+LAYOUTS = ["contiguous", "strided", "channels_last"]
+CORNERS = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.9, 0.3), (1.0, 0.5), (0.4, 1.0)]
+GEOMETRIES: list[dict[str, Any]] = [
+    {"padding": 1},
+    {"stride": 2, "padding": (2, 0), "dilation": (1, 2)},
+    {"stride": (1, 2), "groups": 2},
+]
+_ops = torch.ops.fsc_ext
+
+
+def layer_inputs(
+    device: torch.device, dtype: torch.dtype = torch.float64, *, batch: int = 3, groups: int = 1
+) -> list[Tensor]:
+    """Both inputs, weights and biases; the student's three require a gradient."""
+    shapes = [(batch, 4, 8, 7)] * 2 + [(6, 4 // groups, 3, 3)] * 2 + [(6,)] * 2
+    tensors = [torch.randn(shape, dtype=dtype, device=device) for shape in shapes]
+    return [t.requires_grad_(i % 2 == 1) for i, t in enumerate(tensors)]
+
+
+def leaves(tensors: list[Tensor]) -> list[Tensor]:
+    return [t.detach().requires_grad_(t.requires_grad) for t in tensors]
+
+
+def loss_and_gradients(
+    layer: Callable[..., Tensor], tensors: list[Tensor], **settings: Any
+) -> list[Tensor]:
+    tensors = leaves(tensors)
+    loss = layer(*tensors, **settings)
+    return [loss, *torch.autograd.grad(3 * loss, [t for t in tensors if t.requires_grad])]
+
+
+def dead_units(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Values with exact zeros, where the slope of ReLU is a convention."""
+    return torch.randn(shape, dtype=torch.float64, device=device).mul(2).round().div(2)
+
+
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("other", LAYOUTS)
+def test_soft_cross_mix_equals_reference(device, dtype, layout, other):
+    shape = (3, 20, 13, 17)
+    teacher = layouts(torch.randn(shape, dtype=dtype, device=device))[layout]
+    student = layouts(torch.randn(shape, dtype=dtype, device=device))[other]
+    for alpha, beta in CORNERS:
+        mixed = fsc_ext.soft_cross_mix(teacher, student, alpha, beta)
+        expected = reference.soft_cross_mix(teacher, student, alpha, beta)
+        assert torch.equal(mixed[0], expected[0]) and torch.equal(mixed[1], expected[1])
+
+
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("activation", ["relu", "none"])
+def test_distill_residual_equals_reference(device, dtype, layout, activation):
+    preactivation = layouts(dead_units((2, 7, 41, 19), device).to(dtype))[layout]
+    for target in layouts(dead_units((2, 7, 41, 19), device).to(dtype).relu()).values():
+        tensors = [preactivation.detach().requires_grad_() for _ in range(2)]
+        loss, residual = fsc_ext.distill_residual(tensors[0], target, activation)
+        expected, expected_residual = reference.distill_residual(tensors[1], target, activation)
+        assert torch.equal(residual, expected_residual)
+        torch.testing.assert_close(loss, expected, **REDUCTION_TOLERANCE[dtype])
+        (gradient,) = torch.autograd.grad(loss, tensors[0])
+        assert torch.equal(gradient, torch.autograd.grad(expected, tensors[1])[0])
+
+
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("activation", ["relu", "none"])
+@pytest.mark.parametrize("settings", GEOMETRIES, ids=str)
+def test_layer_equals_reference(device, dtype, layout, activation, settings):
+    tensors = layer_inputs(device, dtype, groups=settings.get("groups", 1))
+    arranged = [layouts(t).get(layout, t).detach().requires_grad_(t.requires_grad) for t in tensors]
+    for alpha, beta in CORNERS:
+        chosen = {"alpha": alpha, "beta": beta, "activation": activation, **settings}
+        found = loss_and_gradients(fsc_ext.cross_distill_layer, arranged, **chosen)
+        expected = loss_and_gradients(reference.cross_distill_layer, tensors, **chosen)
+        torch.testing.assert_close(found, expected, **REDUCTION_TOLERANCE[dtype])
+
+
+def test_layer_takes_two_layouts_at_once(device):
+    tensors = layer_inputs(device)
+    expected = loss_and_gradients(reference.cross_distill_layer, tensors, alpha=0.9, beta=0.0)
+    mixed = [t if i % 2 else layouts(t).get("channels_last", t) for i, t in enumerate(tensors)]
+    found = loss_and_gradients(fsc_ext.cross_distill_layer, mixed, alpha=0.9, beta=0.0)
+    torch.testing.assert_close(found, expected, **REDUCTION_TOLERANCE[torch.float64])
+
+
+@pytest.mark.parametrize("activation", ["relu", "none"])
+@pytest.mark.parametrize(("alpha", "beta"), CORNERS)
+def test_layer_gradcheck(device, activation, alpha, beta):
+    def layer(*tensors: Tensor) -> Tensor:
+        settings = {"alpha": alpha, "beta": beta, "activation": activation}
+        return fsc_ext.cross_distill_layer(*tensors, **settings, stride=(2, 3), padding=1)
+
+    assert torch.autograd.gradcheck(layer, layer_inputs(device, batch=1), fast_mode=True)
+
+
+def test_layer_gradient_where_both_sides_agree(device):
+    # Equal live outputs and dead student outputs both store the residual 0.
+    tensors = layer_inputs(device)
+    tensors[3] = tensors[2].detach().requires_grad_()
+    tensors[5] = tensors[4].detach().requires_grad_()
+    tensors[1] = torch.where(torch.rand_like(tensors[0]) < 0.02, 0, tensors[0]).requires_grad_()
+    settings = {"alpha": 0.6, "beta": 0.5}
+    found = loss_and_gradients(fsc_ext.cross_distill_layer, tensors, **settings)
+    expected = loss_and_gradients(reference.cross_distill_layer, tensors, **settings)
+    torch.testing.assert_close(found, expected, **REDUCTION_TOLERANCE[torch.float64])
+
+
+def test_mix_and_residual_gradcheck(device):
+    teacher, student = (
+        torch.randn(2, 3, 4, device=device, dtype=torch.float64, requires_grad=True)
+        for _ in range(2)
+    )
+    mix = fsc_ext.soft_cross_mix
+    assert torch.autograd.gradcheck(lambda a, b: mix(a, b, 0.7, 0.2), (teacher, student))
+    assert torch.autograd.gradgradcheck(lambda a, b: mix(a, b, 0.7, 0.2), (teacher, student))
+    for activation in ("relu", "none"):
+        loss = lambda s, a=activation: fsc_ext.distill_residual(s, teacher.detach(), a)[0]  # noqa: E731
+        assert torch.autograd.gradcheck(loss, (student,))
+
+
+def test_training_loop_with_modules(device):
+    conv_t, conv_s = (torch.nn.Conv2d(4, 6, 3, padding=1, bias=False).to(device) for _ in range(2))
+    h_t, h_s = torch.randn(2, 5, 4, 9, 9, device=device)
+    optimizer, losses = torch.optim.Adam(conv_s.parameters(), lr=0.01), []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = fsc_ext.cross_distill_layer(
+            h_t, h_s, conv_t.weight, conv_s.weight, alpha=0.9, beta=0.3, padding=1
+        )
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    assert conv_t.weight.grad is None
+
+
+def test_teacher_is_a_constant(device):
+    tensors = [t.detach().requires_grad_() for t in layer_inputs(device)]
+    fsc_ext.cross_distill_layer(*tensors, alpha=0.5, beta=0.5).backward()
+    assert [t.grad is None for t in tensors] == [True, False] * 3
+
+
+class Recorder(TorchDispatchMode):
+    """Notes the arguments of the backward operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks: list[list[bool]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is _ops.cross_distill_layer_backward.default:
+            self.masks.append(list(args[-1]))
+        return func(*args, **(kwargs or {}))
+
+
+def test_only_the_gradients_asked_for_are_computed(device):
+    tensors = [t.detach() for t in layer_inputs(device)]
+    tensors[3].requires_grad_()
+    loss = fsc_ext.cross_distill_layer(*tensors, alpha=0.9, beta=0.3)
+    with Recorder() as recorder:
+        loss.backward()
+    assert recorder.masks == [[False, True, False]]
+    arguments = [1.0, 0.5, "relu", [1, 1], [0, 0], [1, 1], 1]
+    _, residual = _ops.cross_distill_layer(*tensors, *arguments)
+    gradients = _ops.cross_distill_layer_backward(
+        loss.detach(), residual, *[t.detach() for t in tensors], *arguments, [False, True, False]
+    )
+    assert [g is None for g in gradients] == [True, False, True]
+
+
+def count_allocations(tensors: list[Tensor], **settings: float) -> int:
+    with torch.profiler.profile() as profile:
+        fsc_ext.cross_distill_layer(*tensors, **settings)
+    return sum(event.name in ("aten::empty_like", "aten::clone") for event in profile.events())
+
+
+def test_corners_make_no_mixed_copy(device):
+    tensors = [t.detach() for t in layer_inputs(device, torch.float32)]
+    base = count_allocations(tensors, alpha=1, beta=1)
+    assert count_allocations(tensors, alpha=0, beta=0) == base
+    assert count_allocations(tensors, alpha=0.5, beta=1) == base + 1
+    assert count_allocations(tensors, alpha=0.5, beta=0.5) == base + 2
+
+
+def test_opcheck(device):
+    for layout in ("contiguous", "channels_last"):
+        tensors = [layouts(t.detach()).get(layout, t.detach()) for t in layer_inputs(device)]
+        arguments = [0.9, 0.3, "relu", [1, 1], [1, 1], [1, 1], 1]
+        _, residual = _ops.cross_distill_layer(*tensors, *arguments)
+        loss = torch.ones((), dtype=torch.float64, device=device)
+        for mask in ([True, True, True], [False, True, False]):
+            sample = (loss, residual, *tensors, *arguments, mask)
+            torch.library.opcheck(_ops.cross_distill_layer_backward.default, sample)
+        tensors = [t.requires_grad_(i % 2 == 1) for i, t in enumerate(tensors)]
+        torch.library.opcheck(_ops.cross_distill_layer.default, (*tensors, *arguments))
+        tensors[4] = tensors[5] = None
+        torch.library.opcheck(_ops.cross_distill_layer.default, (*tensors, *arguments))
+        mixed = (tensors[0], tensors[1], 0.9, 0.3)
+        torch.library.opcheck(_ops.soft_cross_mix.default, mixed)
+        sample = (tensors[1], tensors[0], "relu")
+        torch.library.opcheck(_ops.distill_residual.default, sample)
+
+
+def test_empty_inputs(device):
+    empty = torch.empty(0, 4, 8, 7, device=device)
+    assert [x.shape for x in fsc_ext.soft_cross_mix(empty, empty, 0.5, 0.5)] == [empty.shape] * 2
+    loss, residual = fsc_ext.distill_residual(empty, empty)
+    assert loss.item() == 0 and residual.shape == empty.shape
+    tensors = layer_inputs(device, torch.float32, batch=0)
+    for activation in ("relu", "none"):
+        found = loss_and_gradients(
+            fsc_ext.cross_distill_layer, tensors, alpha=0.5, beta=0.5, activation=activation
+        )
+        assert all(value.abs().sum() == 0 for value in found)
+        assert [g.shape for g in found[1:]] == [t.shape for t in tensors[1::2]]
+
+
+def test_nan_stays_nan(device):
+    values = torch.tensor([float("nan"), 1.0, -1.0], device=device)
+    for sample in [(values, torch.zeros_like(values)), (torch.zeros_like(values), values)]:
+        loss, residual = fsc_ext.distill_residual(*sample, "none")
+        assert loss.isnan() and residual[0].isnan() and not residual[1:].isnan().any()
+    loss, residual = fsc_ext.distill_residual(values, torch.zeros_like(values), "relu")
+    assert loss.isnan() and residual[0].isnan()
+
+
+def test_same_bits_for_any_number_of_threads(device):
+    first, second = torch.randn(2, 300_001, device=device)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 1):
+            torch.set_num_threads(count)
+            mixed = fsc_ext.soft_cross_mix(first, second, 0.9, 0.3)
+            found.append([*mixed, *fsc_ext.distill_residual(first, second)])
+    finally:
+        torch.set_num_threads(threads)
+    for again in found[1:]:
+        assert all(torch.equal(x, y) for x, y in zip(found[0], again, strict=True))
+
+
+def test_layer_gives_the_same_bits_again(device):
+    tensors = layer_inputs(device, torch.float32)
+    runs = [
+        loss_and_gradients(fsc_ext.cross_distill_layer, tensors, alpha=0.9, beta=0.3)
+        for _ in range(2)
+    ]
+    assert all(torch.equal(x, y) for x, y in zip(*runs, strict=True))
+
+
+def test_loss_is_summed_in_float64(device):
+    # In float32 the many small terms would vanish beside the few large ones that come first.
+    preactivation = torch.full((64, 4096), 2.0**-13, device=device)
+    preactivation[:, :16] = 1.0
+    loss, _ = fsc_ext.distill_residual(preactivation, torch.zeros_like(preactivation))
+    assert loss == preactivation.double().square().sum().float()
+
+
+def test_compile_forward_and_backward(device):
+    def layer(*tensors: Tensor, alpha: float) -> Tensor:
+        x_t, x_s = fsc_ext.soft_cross_mix(tensors[0], tensors[1], alpha, 0.3)
+        extra, _ = fsc_ext.distill_residual(x_s, x_t.detach())
+        return extra + fsc_ext.cross_distill_layer(*tensors, alpha=alpha, beta=0.3, padding=1)
+
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    tensors = layer_inputs(device)
+    for alpha in (0.9, 1.0):
+        found = loss_and_gradients(compiled, tensors, alpha=alpha)
+        expected = loss_and_gradients(layer, tensors, alpha=alpha)
+        assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))

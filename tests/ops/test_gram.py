@@ -1,0 +1,293 @@
+"""gram_accumulate_ against im2col in float64, in every layout and window."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fsc_ext import gram_accumulate_, reference
+from fsc_ext.testing import FLOATING, devices, layouts, strided
+
+# A float32 panel sums up to 2048 products in an unknown order: the error grows no faster than the
+# root of their number, 45 * 6e-8, relative to the norm of the matrix. Float64: the same of 1e-16.
+RELATIVE_ERROR = {torch.float32: 3e-6, torch.float64: 1e-14}
+
+WINDOWS: list[dict[str, Any]] = [
+    {},
+    {"kernel_size": 3, "padding": 1},
+    {"kernel_size": 3, "stride": 2, "padding": 1},
+    {"kernel_size": (3, 5), "stride": (2, 1), "padding": (0, 2), "dilation": (1, 2)},
+    {"kernel_size": 2, "stride": 3, "padding": 4, "dilation": 2},
+    {"stride": 2},
+    {"padding": 1},
+]
+
+
+def features(window: dict[str, Any], channels: int) -> int:
+    kernel = window.get("kernel_size", 1)
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    return channels * height * width
+
+
+def start(student_size: int, teacher_size: int, dtype: torch.dtype, device: Any) -> list[Tensor]:
+    """Sums that hold something already: symmetric where they must be."""
+
+    def symmetric(size: int) -> Tensor:
+        half = torch.randn(size, size, dtype=dtype, device=device)
+        return half + half.T
+
+    cross = torch.randn(teacher_size, student_size, dtype=dtype, device=device)
+    return [symmetric(student_size), cross, symmetric(teacher_size)]
+
+
+def assert_near(actual: Tensor, expected: Tensor, bound: float) -> None:
+    assert (actual.double() - expected.double()).norm() <= bound * expected.norm()
+
+
+def expected_sums(
+    before: list[Tensor], student: Tensor, teacher: Tensor, **window: Any
+) -> list[Tensor]:
+    pairs = ((student, student), (teacher, student), (teacher, teacher))
+    return [
+        sums.double() + reference.gram(rows, columns, **window)
+        for sums, (rows, columns) in zip(before, pairs, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
+@pytest.mark.parametrize("ones", [False, True], ids=["plain", "ones"])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_matches_reference(window: Any, ones: bool, dtype: torch.dtype, device: Any) -> None:
+    # The first image size makes several images share a panel, the second several panels an image.
+    for num_images, height, width in ((30, 9, 8), (2, 50, 61)):
+        student = torch.randn(num_images, 5, height, width, dtype=dtype, device=device)
+        teacher = torch.randn(num_images, 3, height, width, dtype=dtype, device=device) + 0.5
+        sizes = features(window, 5) + ones, features(window, 3) + ones
+        before = start(*sizes, torch.float64, device)
+        expected = expected_sums(before, student, teacher, ones=ones, **window)
+        gram_accumulate_(*before, student, teacher, **window)
+        for actual, wanted in zip(before, expected, strict=True):
+            assert_near(actual, wanted, RELATIVE_ERROR[dtype])
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+@pytest.mark.parametrize("window", WINDOWS[:3], ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "strided", "channels_last"])
+def test_layouts_of_inputs_and_sums(layout: str, window: Any, device: Any) -> None:
+    # Small whole numbers: every sum is exact in any order, so the bits must agree.
+    student = torch.randint(-4, 5, (12, 6, 14, 15), device=device).float()
+    teacher = torch.randint(-4, 5, (12, 4, 14, 15), device=device).float()
+    zeros = [torch.zeros_like(x) for x in start(*_sizes(window), torch.float64, device)]
+    expected = expected_sums(zeros, student, teacher, **window)
+    gram_accumulate_(*zeros, layouts(student)[layout], layouts(teacher)[layout], **window)
+    for actual, wanted in zip(zeros, expected, strict=True):
+        assert torch.equal(actual, wanted)
+    views = [strided(torch.zeros_like(x)) for x in zeros]
+    gram_accumulate_(*views, student, layouts(teacher)[layout], **window)
+    for actual, wanted in zip(views, expected, strict=True):
+        assert torch.equal(actual, wanted)
+
+
+def _sizes(window: dict[str, Any]) -> tuple[int, int]:
+    return features(window, 6), features(window, 4)
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+def test_many_features_in_several_blocks(device: Any) -> None:
+    student = torch.randint(-3, 4, (40, 70, 3, 3), device=device).float()
+    teacher = torch.randint(-3, 4, (40, 33, 3, 3), device=device).float()
+    sums = [torch.zeros(shape, dtype=torch.float64) for shape in ((631, 631), (298, 631))]
+    window = {"kernel_size": 3, "padding": 1}
+    gram_accumulate_(sums[0], sums[1], None, student, teacher, **window)
+    assert torch.equal(sums[0], reference.gram(student, student, ones=True, **window))
+    assert torch.equal(sums[1], reference.gram(teacher, student, ones=True, **window))
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)], ids=str)
+def test_any_gram_may_be_missing(wanted: tuple[int, ...], device: Any) -> None:
+    student = torch.randn(4, 5, 6, 6, dtype=torch.float64, device=device)
+    teacher = torch.randn(4, 3, 6, 6, dtype=torch.float64, device=device)
+    before = start(5, 3, torch.float64, device)
+    expected = expected_sums(before, student, teacher)
+    sums = [x if i in wanted else None for i, x in enumerate(before)]
+    needs_student, needs_teacher = {0, 1} & set(wanted), {1, 2} & set(wanted)
+    gram_accumulate_(*sums, student if needs_student else None, teacher if needs_teacher else None)
+    for i in wanted:
+        assert_near(before[i], expected[i], RELATIVE_ERROR[torch.float64])
+
+
+def test_without_cross_the_images_may_differ() -> None:
+    student, teacher = torch.randn(4, 5, 6, 7).double(), torch.randn(3, 2, 8, 8).double()
+    sums = [torch.zeros(5, 5).double(), None, torch.zeros(2, 2).double()]
+    gram_accumulate_(*sums, student, teacher)
+    assert_near(sums[0], reference.gram(student, student), RELATIVE_ERROR[torch.float64])
+    assert_near(sums[2], reference.gram(teacher, teacher), RELATIVE_ERROR[torch.float64])
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+@pytest.mark.parametrize("ones", [False, True], ids=["plain", "ones"])
+def test_linear_features(ones: bool, device: Any) -> None:
+    student, teacher = torch.randn(9, 5, device=device), torch.randn(9, 4, device=device)
+    before = start(5 + ones, 4 + ones, torch.float32, device)
+    expected = expected_sums(before, student, teacher, ones=ones)
+    gram_accumulate_(*before, student, teacher)
+    for actual, wanted in zip(before, expected, strict=True):
+        assert_near(actual, wanted, RELATIVE_ERROR[torch.float32])
+
+
+def test_result_is_symmetric_to_the_bit() -> None:
+    gram = torch.zeros(90, 90, dtype=torch.float64)
+    gram_accumulate_(gram, None, None, torch.randn(5, 10, 9, 9), None, kernel_size=3)
+    assert torch.equal(gram, gram.T)
+
+
+def test_batches_add_up_as_one() -> None:
+    images = torch.randint(-4, 5, (10, 7, 8, 8)).float()
+    whole, parts = (torch.zeros(63, 63, dtype=torch.float64) for _ in range(2))
+    gram_accumulate_(whole, None, None, images, None, kernel_size=3, padding=1)
+    for batch in images.split(3):
+        gram_accumulate_(parts, None, None, batch, None, kernel_size=3, padding=1)
+    assert torch.equal(whole, parts)
+
+
+def test_sums_over_panels_are_float64() -> None:
+    # 2 ** 24 + 1 is no float32: a float32 running sum would lose every later panel.
+    gram = torch.zeros(1, 1, dtype=torch.float64)
+    images = torch.ones(3, 1, 100, 100)
+    images[0] *= 4096.0
+    gram_accumulate_(gram, None, None, images, None)
+    assert gram.item() == 10_000 * 4096.0**2 + 20_000
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+@pytest.mark.parametrize("shape", [(0, 5, 6, 6), (4, 5, 0, 6), (0, 5)], ids=str)
+@pytest.mark.parametrize("ones", [False, True], ids=["plain", "ones"])
+def test_empty_input_adds_nothing(shape: tuple[int, ...], ones: bool, device: Any) -> None:
+    empty = torch.empty(shape, device=device)
+    sums = start(5 + ones, 5 + ones, torch.float64, device)
+    before = [x.clone() for x in sums]
+    gram_accumulate_(*sums, empty, empty)
+    assert all(torch.equal(a, b) for a, b in zip(sums, before, strict=True))
+
+
+def test_no_channels() -> None:
+    empty, full = torch.empty(3, 0, 4, 4), torch.randn(3, 2, 4, 4)
+    sums = [torch.zeros(1, 1), torch.zeros(3, 1), torch.zeros(3, 3)]
+    gram_accumulate_(*sums, empty, full)
+    assert sums[0].item() == 48
+    sums = [torch.zeros(0, 0), torch.zeros(2, 0), torch.zeros(2, 2)]
+    gram_accumulate_(*sums, empty, full)
+    assert_near(sums[2], reference.gram(full, full), RELATIVE_ERROR[torch.float32])
+
+
+def test_same_bits_again_and_with_more_threads() -> None:
+    window = {"kernel_size": 3, "padding": 1}
+
+    def sums_of(images: Tensor, num_threads: int) -> Tensor:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(num_threads)
+        try:
+            gram = torch.zeros(145, 145, dtype=torch.float64)
+            gram_accumulate_(gram, None, None, images, None, **window)
+        finally:
+            torch.set_num_threads(threads)
+        return gram
+
+    images = torch.randn(20, 16, 12, 12)
+    assert torch.equal(sums_of(images, 1), sums_of(images, 1))
+    # Whole numbers take MKL's division of a product out of the comparison.
+    whole = torch.randint(-4, 5, images.shape).float()
+    assert torch.equal(sums_of(whole, 1), sums_of(whole, 2))
+
+
+def test_opcheck() -> None:
+    op = torch.ops.fsc_ext.gram_accumulate_
+    student, teacher = torch.randn(3, 2, 5, 5), torch.randn(3, 4, 5, 5)
+    one, three = [[1, 1], [1, 1], [0, 0], [1, 1]], [[3, 3], [2, 2], [1, 1], [1, 1]]
+    torch.library.opcheck(op, (*start(2, 4, torch.float64, "cpu"), student, teacher, *one))
+    sums = start(19, 37, torch.float32, "cpu")
+    last = torch.channels_last
+    torch.library.opcheck(
+        op, (sums[0].T, None, sums[2], student, teacher.to(memory_format=last), *three)
+    )
+
+
+def test_compile() -> None:
+    def step(gram: Tensor, images: Tensor) -> Tensor:
+        gram = gram.clone()
+        gram_accumulate_(gram, None, None, images * 2, None, kernel_size=3, padding=1)
+        return gram + 1
+
+    gram, images = torch.zeros(18, 18, dtype=torch.float64), torch.randn(2, 2, 5, 5)
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(gram, images), step(gram, images))
+
+
+def square(size: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.zeros(size, size, dtype=dtype)
+
+
+IMAGES = torch.ones(2, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "window", "message"),
+    [
+        ((None, None, None, IMAGES, IMAGES), {}, "at least one Gram matrix must be given"),
+        ((square(3), None, None, None, IMAGES), {}, "student must be given .* got None"),
+        ((None, square(3), None, IMAGES, None), {}, "teacher must be given .* got None"),
+        ((square(3), None, None, IMAGES.half(), None), {}, "student must be float32 or float64"),
+        ((square(3).half(), None, None, IMAGES, None), {}, "gram_student must be float32 or"),
+        (
+            (None, None, square(3, torch.float32), None, IMAGES.double()),
+            {},
+            r"gram_teacher must be as wide as its input \(Double\), got Float",
+        ),
+        ((square(3), None, None, IMAGES[0], None), {}, r"\[N, C, H, W\] or \[N, C\], got \[3, 4"),
+        ((square(5), None, None, IMAGES, None), {}, r"gram_student must be \[3, 3\], or .*\[5, 5"),
+        ((None, torch.zeros(4, 3), None, IMAGES, IMAGES), {}, r"gram_cross must be \[3, 3\]"),
+        (
+            (square(3), square(4), None, IMAGES, IMAGES),
+            {},
+            r"gram_cross must have a row of ones if and only if .* got \[4, 4\]",
+        ),
+        ((None, square(3), None, IMAGES, IMAGES[:1]), {}, "student must have the N, H and W of"),
+        ((None, square(3), None, IMAGES, IMAGES.double()), {}, "student must have the dtype of"),
+        ((square(75), None, None, IMAGES, None), {"kernel_size": 5}, "as large as the kernel"),
+        ((square(3), None, None, IMAGES, None), {"kernel_size": 0}, r"kernel_size .* got \[0, 0\]"),
+        ((square(3), None, None, IMAGES, None), {"stride": (1, 0)}, r"stride .* got \[1, 0\]"),
+        (
+            (square(3), None, None, IMAGES, None),
+            {"padding": (-1, 0)},
+            "padding must be at least 0, got",
+        ),
+        ((square(3), None, None, IMAGES, None), {"stride": (1, 1, 1)}, "stride must be one number"),
+        ((square(3), None, None, IMAGES, None), {"dilation": 0}, "dilation must be at least 1"),
+    ],
+)
+def test_bad_arguments(arguments: Any, window: Any, message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        gram_accumulate_(*arguments, **window)
+
+
+def test_gradients_are_refused() -> None:
+    images = torch.ones(2, 3, 4, 4, requires_grad=True)
+    with pytest.raises(RuntimeError, match="student must not require a gradient"):
+        gram_accumulate_(square(3), None, None, images, None)
+    with pytest.raises(RuntimeError, match="gram_student must not require a gradient"):
+        gram_accumulate_(square(3).requires_grad_(), None, None, IMAGES, None)
+    gram = square(3)
+    with torch.no_grad():
+        gram_accumulate_(gram, None, None, images, None)
+    assert torch.equal(gram, torch.full((3, 3), 32.0, dtype=torch.float64))
+
+
+def test_backward_refuses_sums_changed_since() -> None:
+    gram, weight = square(3) + torch.eye(3).double(), torch.ones(3).double().requires_grad_()
+    loss = weight @ gram @ weight
+    gram_accumulate_(gram, None, None, IMAGES, None)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

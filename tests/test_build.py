@@ -1,0 +1,75 @@
+"""The build: one list of sources, one-way imports, versions compared."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+import fsc_ext
+from fsc_ext._version import require_matching_torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_list_of_sources_is_what_lies_in_csrc() -> None:
+    listed = (ROOT / "csrc" / "sources.txt").read_text(encoding="utf-8").split()
+    present = [
+        path.relative_to(ROOT).as_posix()
+        for suffix in ("cpp", "cu")
+        for path in (ROOT / "csrc").rglob(f"*.{suffix}")
+    ]
+    assert sorted(listed) == sorted(present)
+
+
+def test_both_builds_read_that_list() -> None:
+    for name in ("setup.py", "CMakeLists.txt"):
+        assert "csrc/sources.txt" in (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_build_info_says_how_it_was_built() -> None:
+    info = fsc_ext.build_info()
+    assert str(info["torch"]).split(".")[:2] == torch.__version__.split(".")[:2]
+    assert isinstance(info["cuda"], bool)
+    assert info["cuda_reason"]
+
+
+def test_another_minor_version_of_torch_is_refused_with_the_remedy() -> None:
+    require_matching_torch("2.13.0", "2.13.1+cpu")
+    with pytest.raises(ImportError, match=r"against torch 2\.13\.0, but torch 2\.14\.0 is running"):
+        require_matching_torch("2.13.0", "2.14.0")
+
+
+def test_operators_import_without_the_methods() -> None:
+    code = "import sys; sys.modules['fsc'] = None; import fsc_ext; fsc_ext.build_info()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_methods_never_reach_past_the_operators() -> None:
+    for path in (ROOT / "python" / "fsc").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "torch.ops" not in text and "_C" not in text.split(), path
+
+
+def test_every_schema_has_an_implementation_and_a_public_function() -> None:
+    registered = {
+        name.removeprefix("fsc_ext::")
+        for name in torch._C._dispatch_get_all_op_names()
+        if name.startswith("fsc_ext::")
+    }
+    public = {name for name in registered if not name.endswith("_backward")}
+    assert public == set(fsc_ext.__all__) - {"build_info"}
+    for name in registered:
+        keys = ("CPU", "CompositeExplicitAutograd", "CompositeImplicitAutograd")
+        has = torch._C._dispatch_has_kernel_for_dispatch_key
+        assert any(has(f"fsc_ext::{name}", key) for key in keys), name
+
+
+def test_pinned_versions_satisfy_what_the_package_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    for requirement in project["build-system"]["requires"]:
+        name = requirement.split(">")[0]
+        assert f"\n{name}==" in f"\n{pins}", name
