@@ -10,9 +10,9 @@ from torch.nn.functional import unfold
 from fsc_ext import gram_accumulate_, reference
 
 # N, C_S, C_T, H = W: block outputs of ResNet-56 and VGG-16, aligned by a 1x1 convolution.
-POINTWISE = [(500, 32, 64, 32), (500, 128, 128, 16), (500, 256, 256, 8), (500, 512, 512, 2)]
+POINTWISE = [(100, 32, 64, 32), (100, 128, 128, 16), (100, 256, 256, 8), (100, 512, 512, 2)]
 # The inputs of their 3x3 convolutions.
-WINDOWED = [(50, 16, 16, 32), (50, 32, 32, 16), (50, 64, 64, 8), (50, 256, 256, 8)]
+WINDOWED = [(50, 16, 16, 32), (50, 32, 32, 16), (50, 64, 64, 8), (50, 128, 128, 8)]
 SHAPES = [(1, *shape) for shape in POINTWISE] + [(3, *shape) for shape in WINDOWED]
 
 

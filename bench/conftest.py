@@ -1,7 +1,6 @@
 """How benchmarks are timed: one thread, process CPU time, synchronised, warmed up."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from pytest_benchmark.fixture import BenchmarkFixture  # noqa: E402
 
 def pytest_configure(config: pytest.Config) -> None:
     # CPU time of the process does not see what else the machine is doing.
-    config.option.benchmark_timer = time.process_time
-    config.option.benchmark_warmup = True
+    config.option.benchmark_timer = "time.process_time"
+    config.option.benchmark_warmup = "on"
     config.option.benchmark_disable_gc = True
 
 

@@ -18,35 +18,33 @@ inline void check_floating(const char* op, const char* name, const at::Tensor& t
               " must be float32 or float64 on the CPU, got ", dtype);
 }
 
-inline void check_same_dtype(const char* op, const char* name, const at::Tensor& tensor,
-                             const char* other_name, const at::Tensor& other) {
-  TORCH_CHECK(tensor.scalar_type() == other.scalar_type(), op, ": ", name,
-              " must have the dtype of ", other_name, " (", other.scalar_type(), "), got ",
-              tensor.scalar_type());
+inline void check_same_dtype(const char* op, const char* name, const at::Tensor& tensor, const char* other_name,
+                             const at::Tensor& other) {
+  TORCH_CHECK(tensor.scalar_type() == other.scalar_type(), op, ": ", name, " must have the dtype of ", other_name, " (",
+              other.scalar_type(), "), got ", tensor.scalar_type());
 }
 
-inline void check_same_device(const char* op, const char* name, const at::Tensor& tensor,
-                              const char* other_name, const at::Tensor& other) {
-  TORCH_CHECK(tensor.device() == other.device(), op, ": ", name, " must be on the device of ",
-              other_name, " (", other.device(), "), got ", tensor.device());
+inline void check_same_device(const char* op, const char* name, const at::Tensor& tensor, const char* other_name,
+                              const at::Tensor& other) {
+  TORCH_CHECK(tensor.device() == other.device(), op, ": ", name, " must be on the device of ", other_name, " (",
+              other.device(), "), got ", tensor.device());
 }
 
-inline void check_same_shape(const char* op, const char* name, const at::Tensor& tensor,
-                             const char* other_name, const at::Tensor& other) {
-  TORCH_CHECK(tensor.sizes() == other.sizes(), op, ": ", name, " must have the shape of ",
-              other_name, " ", other.sizes(), ", got ", tensor.sizes());
+inline void check_same_shape(const char* op, const char* name, const at::Tensor& tensor, const char* other_name,
+                             const at::Tensor& other) {
+  TORCH_CHECK(tensor.sizes() == other.sizes(), op, ": ", name, " must have the shape of ", other_name, " ",
+              other.sizes(), ", got ", tensor.sizes());
 }
 
-inline void check_rank(const char* op, const char* name, const at::Tensor& tensor, int64_t rank,
-                       const char* shape) {
+inline void check_rank(const char* op, const char* name, const at::Tensor& tensor, int64_t rank, const char* shape) {
   TORCH_CHECK(tensor.dim() == rank, op, ": ", name, " must be ", shape, ", got ", tensor.sizes());
 }
 
 // Dimensions count from the end when negative, as everywhere in PyTorch.
 inline int64_t check_dim(const char* op, int64_t dim, const at::Tensor& tensor) {
   const int64_t rank = tensor.dim();
-  TORCH_CHECK(dim >= -rank && dim < rank, op, ": dim must be in [", -rank, ", ", rank - 1,
-              "] for a tensor of rank ", rank, ", got ", dim);
+  TORCH_CHECK(dim >= -rank && dim < rank, op, ": dim must be in [", -rank, ", ", rank - 1, "] for a tensor of rank ",
+              rank, ", got ", dim);
   return dim < 0 ? dim + rank : dim;
 }
 

@@ -11,10 +11,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <tuple>
 #include <vector>
 
 #include "check.h"
+#include "cpu/clones.h"
 
 namespace {
 
@@ -42,19 +44,22 @@ std::vector<double> as_double(const OptionalTensor& vector, int64_t channels, do
 }
 
 template <typename scalar_t>
+FSC_CLONES void scale_channel(const scalar_t* source, double scale, scalar_t* destination, int64_t size) {
+  for (int64_t i = 0; i < size; ++i) {
+    destination[i] = static_cast<scalar_t>(static_cast<double>(source[i]) * scale);
+  }
+}
+
+template <typename scalar_t>
 void scale_channels(const at::Tensor& weight, const std::vector<double>& scale, const at::Tensor& output) {
   const int64_t channels = weight.size(0);
   const int64_t inner = channels == 0 ? 0 : weight.numel() / channels;
   const scalar_t* source = weight.const_data_ptr<scalar_t>();  // [C_out, inner] in memory
   scalar_t* destination = output.data_ptr<scalar_t>();
-  at::parallel_for(0, channels, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, inner)),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t c = begin; c < end; ++c) {
-                       for (int64_t i = c * inner; i < (c + 1) * inner; ++i) {
-                         destination[i] = static_cast<scalar_t>(static_cast<double>(source[i]) * scale[c]);
-                       }
-                     }
-                   });
+  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, inner));
+  at::parallel_for(0, channels, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) scale_channel(source + c * inner, scale[c], destination + c * inner, inner);
+  });
 }
 
 Layer fuse_conv_bn_cpu(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& running_mean,

@@ -15,6 +15,7 @@
 #include "check.h"
 #include "cpu/clones.h"
 #include "cpu/im2col.h"
+#include "version_counter.h"
 
 namespace {
 
@@ -263,8 +264,7 @@ void accumulate(const std::array<Target, 3>& targets, const std::optional<Side>&
   for (size_t i = 0; i < targets.size(); ++i) {
     if (!sums[i].defined()) continue;
     if (!sums[i].is_same(*targets[i].gram)) targets[i].gram->copy_(sums[i]);
-    // So that a backward pass that saved the old values refuses instead of using the new ones.
-    targets[i].gram->unsafeGetTensorImpl()->bump_version();
+    fsc::mark_changed(*targets[i].gram);
   }
 }
 

@@ -18,6 +18,7 @@
 
 #include "check.h"
 #include "cpu/clones.h"
+#include "version_counter.h"
 
 namespace {
 
@@ -68,6 +69,7 @@ void prox_l1_inplace_cpu(at::Tensor& input, double threshold) {
   } else {
     input.copy_(prox_l1_cpu(input, threshold));
   }
+  fsc::mark_changed(input);
 }
 
 // ---- groups: the slices of a weight along one dimension ----
@@ -175,6 +177,7 @@ void prox_group_l2_inplace_cpu(at::Tensor& weight, double threshold, int64_t dim
   const at::Tensor contiguous = weight.contiguous();
   shrink_groups(contiguous, contiguous, threshold, dim);
   if (!contiguous.is_same(weight)) weight.copy_(contiguous);
+  fsc::mark_changed(weight);
 }
 
 // ---- hard projections ----
@@ -238,6 +241,7 @@ at::Tensor keep_topk_cpu(at::Tensor& weight, int64_t count) {
     const bool* keep = mask.const_data_ptr<bool>();
     for (size_t i = 0; i < magnitude.size(); ++i) data[i] = keep[i] ? data[i] : scalar_t{0};
     if (!contiguous.is_same(weight)) weight.copy_(contiguous);
+    fsc::mark_changed(weight);
     return mask;
   });
 }
@@ -259,6 +263,7 @@ at::Tensor keep_topk_groups_cpu(at::Tensor& weight, int64_t count, int64_t dim) 
       }
     }
     if (!contiguous.is_same(weight)) weight.copy_(contiguous);
+    fsc::mark_changed(weight);
     return mask;
   });
 }

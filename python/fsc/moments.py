@@ -14,85 +14,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import fsc_ext
 from fsc.objectives import Objective
+from fsc.patch import Patch
 
 # Sums over images and pixels are kept in float64 whatever the precision of the network.
 ACCUMULATOR = torch.float64
-
-
-@dataclass(frozen=True)
-class Patch:
-    """How a layer cuts its input into columns: the geometry of its im2col.
-
-    A Linear layer is a 1x1 convolution on 1x1 pixels.
-    """
-
-    in_channels: int
-    kernel_size: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    bias: bool = False
-
-    @classmethod
-    def of(cls, layer: nn.Module) -> "Patch":
-        """The geometry of a Conv2d (zero padding, one group) or Linear layer.
-
-        Raises:
-            ValueError: the layer is of another kind, grouped, or pads otherwise than with zeros.
-        """
-        if isinstance(layer, nn.Linear):
-            return cls(layer.in_features, bias=layer.bias is not None)
-        if not isinstance(layer, nn.Conv2d):
-            raise ValueError(f"layer must be a Conv2d or Linear, got {type(layer).__name__}")
-        if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            raise ValueError(
-                "layer must be a Conv2d with groups=1 and numeric zero padding, got "
-                f"groups={layer.groups}, padding={layer.padding!r}, "
-                f"padding_mode={layer.padding_mode!r}"
-            )
-        return cls(
-            layer.in_channels,
-            _pair(layer.kernel_size),
-            _pair(layer.stride),
-            _pair(layer.padding),
-            _pair(layer.dilation),
-            layer.bias is not None,
-        )
-
-    @property
-    def group_size(self) -> int:
-        """Rows of the im2col that belong to one input channel."""
-        return self.kernel_size[0] * self.kernel_size[1]
-
-    @property
-    def dim(self) -> int:
-        """Rows of the im2col, with the row of ones where there is a bias."""
-        return self.in_channels * self.group_size + int(self.bias)
-
-    def columns(self, input: Tensor) -> Tensor:
-        """The im2col of an input [N, C_in, H, W] or [N, C_in]: [dim, N H_out W_out]."""
-        image = input if input.dim() == 4 else input[:, :, None, None]
-        unfolded = nn.functional.unfold(
-            image, self.kernel_size, self.dilation, self.padding, self.stride
-        )  # [N, C_in kH kW, H_out W_out]
-        flat = unfolded.transpose(0, 1).flatten(1)
-        return torch.cat([flat, flat.new_ones(1, flat.shape[1])]) if self.bias else flat
-
-    def num_columns(self, size: tuple[int, int]) -> int:
-        """Columns that one image of `size` (H, W) gives."""
-        count = 1
-        for axis in (0, 1):
-            reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
-            count *= (size[axis] + 2 * self.padding[axis] - reach) // self.stride[axis] + 1
-        return count
-
-
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 class LayerStatistics(Protocol):

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fsc.moments import Columns, GramQuadratic, Moments, Patch, layer_statistics
+from fsc.moments import Columns, GramQuadratic, Moments, layer_statistics
 from fsc.objectives import Convex, Correction, Estimation, Imitation, Objective, Soft
+from fsc.patch import Patch
 
 OBJECTIVES = [Estimation(), Correction(), Imitation(), Convex(0.6), Soft(0.9, 0.3)]
 GEOMETRIES = [

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from fsc import checkpoint, data, models, tracing
-from fsc.moments import Columns, FactoredQuadratic, GramQuadratic, Moments, Patch
+from fsc.moments import Columns, FactoredQuadratic, GramQuadratic, Moments
 from fsc.objectives import Convex, Estimation, Soft
+from fsc.patch import Patch
 from fsc.solvers.closed_form import choose_channels, rows_of, solve_on_rows
 from fsc.solvers.proximal import HardSchedule, adam_topk, layer_loss
 

@@ -110,7 +110,7 @@ def test_layer_gradcheck(device, activation, alpha, beta):
 
 
 def test_layer_gradient_where_both_sides_agree(device):
-    # Equal live outputs and dead student outputs both store the residual 0.
+    # Equal live outputs leave the residual 0, as dead student outputs do.
     tensors = layer_inputs(device)
     tensors[3] = tensors[2].detach().requires_grad_()
     tensors[5] = tensors[4].detach().requires_grad_()

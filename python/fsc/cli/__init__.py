@@ -7,7 +7,10 @@ from typing import Any
 
 import click
 
-from fsc.cli import compare, compress, demo, evaluate
+from fsc.cli.compare import command as _compare
+from fsc.cli.compress import command as _compress
+from fsc.cli.demo import command as _demo
+from fsc.cli.evaluate import command as _evaluate
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -43,5 +46,5 @@ def main() -> None:
     """Compress a pretrained convolutional network with a handful of unlabelled images."""
 
 
-for _command in (demo.command, compress.command, evaluate.command, compare.command):
+for _command in (_demo, _compress, _evaluate, _compare):
     main.add_command(_command)

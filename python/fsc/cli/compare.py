@@ -13,7 +13,7 @@ import click
 import torch
 from torch import nn
 
-from fsc import cost, figure, sampling
+from fsc import cost, figure, sampling, schemes
 from fsc.cli import inputs as cli_inputs
 from fsc.cli import method_names, options, published, tables
 from fsc.cli.comparison import Comparison, Record
@@ -22,6 +22,7 @@ from fsc.cli.progress import Reporter
 from fsc.cli.run import Settings, accuracy_on_test, execute
 from fsc.compress import versions
 from fsc.files import check_writable
+from fsc.sampling import FewShotSample
 
 _DEFAULT_METHODS = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")
 
@@ -101,6 +102,9 @@ def command(
     plan = _Plan(list(dict.fromkeys(methods or _DEFAULT_METHODS)), num_shots, num_seeds)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
+    schemes.check(scheme, inputs.teacher)
+    # The first draw fails as every draw would; the other seeds change which images, not how many.
+    _draw(inputs, num_shots, seed=0)
     settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget))
     comparison = Comparison(_identity(inputs, settings, num_shots), json_path)
     if resume:
@@ -178,7 +182,7 @@ def _run_one(
     settings: Settings,
     reporter: Reporter,
 ) -> Record:
-    sample = sampling.sample_per_class(inputs.train.labels, plan.num_shots, seed, inputs.data_name)
+    sample = _draw(inputs, plan.num_shots, seed)
     # Without data every draw gives the same student: one evaluation serves all of them.
     earlier = comparison.of(method) if method == method_names.DATA_FREE else []
     known_top1 = earlier[0].top1 if earlier else None
@@ -194,6 +198,10 @@ def _run_one(
         report.parameters,
         report.flops,
     )
+
+
+def _draw(inputs: Inputs, num_shots: int, seed: int) -> FewShotSample:
+    return sampling.sample_per_class(inputs.train.labels, num_shots, seed, inputs.data_name)
 
 
 def _kept(comparison: Comparison) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fsc import cost, sampling
+from fsc import cost, sampling, schemes
 from fsc.cli import inputs as cli_inputs
 from fsc.cli import options, tables
 from fsc.cli.inputs import Inputs
@@ -61,6 +61,7 @@ def command(
     check_writable(output)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
+    schemes.check(scheme, inputs.teacher)
     sample = _draw(inputs, num_shots, num_images, seed)
     settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget))
     with Reporter() as reporter:

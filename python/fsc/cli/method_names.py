@@ -21,7 +21,7 @@ NAMES = (
 )
 DATA_FREE = "l1"
 
-# The parameters that the paper states for Fig. 4 and its tables (CD, "Implementation details").
+# The parameters that the CD paper states for its tables, by family.
 _CONVEX = {"resnet": Convex(0.9), "vgg": Convex(0.6)}
 _SOFT = {"resnet": Soft(0.9, 0.5), "vgg": Soft(0.9, 0.3)}
 

@@ -15,6 +15,7 @@ from fsc.methods import LayerReport
 FLOPS_NOTE = "FLOPs: multiply-accumulates for one image"
 
 _MIN_WIDTH = 80
+_MAX_WIDTH = 1000
 
 
 @dataclass(frozen=True)
@@ -83,36 +84,35 @@ def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:
 
 
 def layers(reports: Sequence[LayerReport], limit: int | None) -> Table:
-    """Table of the relative error of solved layers: all of them in order, or the worst few."""
+    """Table of the relative errors of solved layers: all of them in order, or the worst few."""
     shown = list(reports)
-    title = f"Relative error of the {len(shown)} solved layers"
+    title = f"The {len(shown)} solved layers"
     if limit is not None and limit < len(shown):
         shown = sorted(shown, key=lambda report: report.relative_error, reverse=True)[:limit]
         title = f"Worst {limit} of {len(reports)} solved layers (--layers shows all)"
-    table = _table(title, "error: the layer's objective over the teacher's mean square output")
+    table = _table(
+        title,
+        "error: distance to the teacher's output over its mean square;\n"
+        "before: with the teacher's weight on the kept channels",
+    )
     table.add_column("layer", no_wrap=True)
-    table.add_column("error", justify="right", no_wrap=True)
-    table.add_column("unsolved", justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right", no_wrap=True)
+    for heading in ("error", "before", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for report in shown:
         ratio = report.error_before / report.error if report.error else 1.0
-        table.add_row(
-            report.name,
-            f"{report.relative_error:.4f}",
-            f"{report.relative_error * ratio:.4f}",
-            f"{report.seconds:.2f}",
-        )
+        errors = (report.relative_error, report.relative_error * ratio)
+        table.add_row(report.name, *(f"{error:.4f}" for error in errors), f"{report.seconds:.3f}")
     return table
 
 
 def show(*things: Table | str) -> None:
-    """Write tables and paragraphs to stdout, at least 80 columns wide.
+    """Write tables and paragraphs to stdout, as wide as the tables need in any window.
 
     Title and caption of a table stand around it as lines of their own: rich would break them at
     the width of the table.
     """
     console = Console(highlight=False)
-    console.width = max(console.width, _MIN_WIDTH)
+    usual = max(console.width, _MIN_WIDTH)
     for thing in things:
         if isinstance(thing, str):
             console.print(thing, markup=False, soft_wrap=True)
@@ -121,6 +121,8 @@ def show(*things: Table | str) -> None:
         thing.title = thing.caption = None
         console.print()
         console.print(title, style="bold", markup=False, soft_wrap=True)
+        needed = console.measure(thing, options=console.options.update(max_width=_MAX_WIDTH))
+        console.width = max(usual, needed.maximum)
         console.print(thing)
         if caption:
             console.print(caption, style="dim", markup=False, soft_wrap=True)

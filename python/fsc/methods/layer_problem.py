@@ -7,8 +7,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from fsc.moments import ACCUMULATOR, Patch, layer_statistics
+from fsc.moments import ACCUMULATOR, layer_statistics
 from fsc.objectives import Objective
+from fsc.patch import Patch
 from fsc.solvers.closed_form import Selection, choose_channels, rows_of, solve_on_rows
 from fsc.solvers.proximal import HardSchedule, adam_topk, layer_loss
 

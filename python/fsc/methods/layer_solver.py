@@ -15,7 +15,7 @@ from fsc.methods.layer_problem import (
     Solution,
     StepsProblem,
 )
-from fsc.moments import Patch
+from fsc.patch import Patch
 from fsc.schemes import Scheme
 from fsc.walk import Layer, Visitor
 

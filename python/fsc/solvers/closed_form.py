@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fsc.moments import FactoredQuadratic, GramQuadratic, Patch
+from fsc.moments import FactoredQuadratic, GramQuadratic
+from fsc.patch import Patch
 from fsc.solvers.elimination import (
     DampedInverse,
     DenseInverse,

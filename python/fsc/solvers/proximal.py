@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 import fsc_ext
-from fsc.moments import Patch
 from fsc.objectives import Objective
+from fsc.patch import Patch
 
 
 @dataclass(frozen=True)

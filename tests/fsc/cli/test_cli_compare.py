@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from fsc.cli import compare as cli_compare
@@ -136,6 +137,27 @@ def test_resume_without_a_file_starts_anew(compare, tmp_path):
 def test_resume_needs_a_json_file(fsc, on_digits):
     result = fsc("compare", *on_digits, "--shots", 1, "--resume")
     assert result.exit_code == 2 and "--resume needs --json" in result.stderr
+
+
+def test_real_images_and_checkpoint_are_found_by_name(fsc, data_root, tmp_path):
+    (tmp_path / "cifar10").mkdir()
+    for split, step in (("train5k", 25), ("test", 100)):
+        with np.load(data_root / "cifar10" / f"cifar10_{split}.npz") as arrays:
+            few = {key: arrays[key][::step] for key in ("images", "labels")}
+            np.savez(
+                tmp_path / "cifar10" / f"cifar10_{split}.npz", classes=arrays["classes"], **few
+            )
+    name = "checkpoints/cifar10_resnet20_akamaster.pt"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / name).symlink_to(data_root / name)
+    result = fsc("compare", "--model", "resnet20", "--data", "cifar10", "--data-root", tmp_path,
+                 "--scheme", "res-50", "--shots", 2, "--seeds", 1, "--method", "l1",
+                 "--method", "cd-soft", "--json", tmp_path / "runs.json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    content = read(tmp_path)
+    l1, soft = (run["top1"] for run in content["runs"])
+    assert content["top1_teacher"] > 85 and l1 < soft <= 100
+    assert content["parameters_teacher"] == 269_722
 
 
 def test_runs_of_a_comparison_are_found_by_method_and_seed(tmp_path):

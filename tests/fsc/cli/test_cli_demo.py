@@ -25,7 +25,7 @@ def test_demo_writes_students_report_and_figure(tmp_path, capsys):
     table = capsys.readouterr().out
     rows = [line.split()[0] for line in table.splitlines() if line.startswith(" ") and line.strip()]
     assert [row for row in rows if row in ("teacher", *TINY.methods)] == ["teacher", *TINY.methods]
-    assert max(len(line) for line in table.splitlines()) <= 80
+    assert all(len(line) <= 80 for line in table.splitlines() if str(tmp_path) not in line)
 
 
 def test_demo_does_not_touch_threads_or_random_state(tmp_path):
@@ -48,10 +48,3 @@ def test_interrupted_demo_says_what_was_kept(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "l1.safetensors", "samples.json", "teacher.safetensors",
     ]  # fmt: skip
-
-
-def test_default_plan_takes_every_method_and_the_teacher_learns_enough():
-    from fsc.cli import method_names
-
-    assert demo.Plan().methods == method_names.NAMES
-    assert demo.Plan().num_shots == 5

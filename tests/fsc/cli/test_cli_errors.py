@@ -1,0 +1,139 @@
+"""Every wrong input of the command line: one sentence on stderr, exit code 2, no traceback."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from fsc import checkpoint, models
+
+
+def sentence(result):
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+    return lines[0].removeprefix("error: ")
+
+
+@pytest.fixture
+def compress(fsc, tmp_path):
+    """Runs `compress` with working arguments, some of them replaced."""
+
+    def run(**replaced):
+        arguments = {"model": "resnet14", "data": "digits", "method": "l1", "scheme": "res-50",
+                     "shots": 1, "output": tmp_path / "out"} | replaced  # fmt: skip
+        given = [(f"--{name.replace('_', '-')}", value) for name, value in arguments.items()]
+        return fsc("compress", *(part for pair in given for part in pair))
+
+    return run
+
+
+def test_teacher_without_a_checkpoint(compress, monkeypatch, tmp_path):
+    monkeypatch.delenv("FSC_DATA", raising=False)
+    assert "--checkpoint, or FSC_DATA must name" in sentence(compress())
+    assert "no checkpoint of resnet14 for digits" in sentence(compress(data_root=tmp_path))
+    missing = tmp_path / "no.pt"
+    assert sentence(compress(checkpoint=missing)) == f"checkpoint {missing} does not exist"
+
+
+def test_checkpoint_that_does_not_match_or_is_damaged(compress, teacher_file, tmp_path):
+    found = sentence(compress(model="resnet20", checkpoint=teacher_file))
+    assert "does not match ResNet" in found and "layer1.2.conv1.weight" in found
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(teacher_file.read_bytes()[:1000])
+    assert "is damaged" in sentence(compress(checkpoint=damaged))
+
+
+def test_checkpoint_with_nan(compress, tmp_path):
+    model = models.build("resnet14", in_channels=1)
+    model.conv1.weight.data[0, 0, 0, 0] = torch.nan
+    torch.save(model.state_dict(), tmp_path / "nan.pt")
+    assert "NaN or Inf in conv1.weight" in sentence(compress(checkpoint=tmp_path / "nan.pt"))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [
+        ("res-51", "scheme must be one of res-50"),
+        ("vgg-50", "is for vgg networks, got 'resnet14'"),
+        ("absent.json", "scheme file absent.json does not exist"),
+    ],
+)
+def test_scheme_that_does_not_exist_or_fit(compress, teacher_file, scheme, expected):
+    assert expected in sentence(compress(scheme=scheme, checkpoint=teacher_file))
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ({"layer9.conv1": 2}, "layer 'layer9.conv1' does not exist"),
+        ({"layer1.0.conv1": 17}, "must keep 1 to 16 output channels, got 17"),
+        ({"layer1.0.bn1": 2}, "must be a Conv2d"),
+    ],
+)
+def test_scheme_of_ones_own_that_does_not_fit(compress, teacher_file, tmp_path, kept, expected):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"name": "mine", "kept": kept}))
+    assert expected in sentence(compress(scheme=path, checkpoint=teacher_file))
+
+
+def test_fewer_images_than_asked_for(compress, teacher_file):
+    assert "got 1000" in sentence(compress(shots=1000, checkpoint=teacher_file))
+
+
+def test_missing_and_damaged_data(compress, teacher_file, tmp_path):
+    model = models.build("resnet14")
+    checkpoint.save(model, tmp_path / "rgb.safetensors", name="resnet14")
+    given = {"data": "cifar10", "checkpoint": tmp_path / "rgb.safetensors", "data_root": tmp_path}
+    assert "cifar10 is not in" in sentence(compress(**given))
+    (tmp_path / "cifar10_train5k.npz").write_bytes(b"no archive")
+    assert "is damaged" in sentence(compress(**given))
+
+
+def test_folder_that_cannot_be_written_is_found_before_any_work(fsc, on_digits, tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    below = blocker / "below"
+    for arguments in (
+        ("demo", "--output", below),
+        ("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", below),
+        ("compare", *on_digits, "--shots", 1, "--json", below / "runs.json"),
+        ("compare", *on_digits, "--shots", 1, "--output", below / "figure.png"),
+    ):
+        assert "cannot be written" in sentence(fsc(*arguments))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_figure_of_an_unknown_kind(fsc, on_digits, tmp_path):
+    result = fsc("compare", *on_digits, "--shots", 1, "--output", tmp_path / "figure.doc")
+    assert "must end in .png, .pdf, .svg, got 'figure.doc'" in sentence(result)
+
+
+def test_errors_leave_no_file(compress, teacher_file, tmp_path):
+    compress(shots=1000, checkpoint=teacher_file)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_evaluate_refuses_what_it_cannot_read(fsc, teacher_file, tmp_path):
+    missing = tmp_path / "no.safetensors"
+    assert "does not exist" in sentence(fsc("evaluate", missing, "--data", "digits"))
+    torch.save(models.build("resnet14").state_dict(), tmp_path / "plain.pt")
+    plain = fsc("evaluate", tmp_path / "plain.pt", "--data", "digits")
+    assert "name it with --model" in sentence(plain)
+    shutil.copy(teacher_file, tmp_path / "grey.safetensors")
+    colour = models.build("resnet14", in_channels=3)
+    checkpoint.save(colour, tmp_path / "rgb.safetensors", name="resnet14")
+    result = fsc("evaluate", tmp_path / "rgb.safetensors", "--data", "digits")
+    assert "data must have the 3 channels" in sentence(result)
+
+
+def test_unknown_names_are_usage_errors(compress):
+    for name in ("model", "data", "method"):
+        result = compress(**{name: "unknown"})
+        assert result.exit_code == 2 and "'unknown' is not one of" in result.stderr
+
+
+def test_compare_finds_what_cannot_work_before_any_evaluation(fsc, on_digits, monkeypatch):
+    monkeypatch.setattr("fsc.cli.compare.accuracy_on_test", lambda *arguments: pytest.fail("ran"))
+    assert "got 1000" in sentence(fsc("compare", *on_digits, "--shots", 1000))

@@ -1,0 +1,110 @@
+"""The parts of the command line that need no network: names, published numbers, progress."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fsc import schemes
+from fsc.cli import inputs, method_names, progress, published, tables
+from fsc.cli.progress import Reporter
+from fsc.objectives import Convex, Soft
+
+
+@pytest.mark.parametrize(
+    ("method", "top1"),
+    [("l1", 80.43), ("fskd", 87.53), ("cd-nc", 89.51), ("cd-convex", 89.93), ("cd-soft", 90.14),
+     ("mir-before", 91.14)],
+)  # fmt: skip
+def test_published_accuracy_of_five_shots(method, top1):
+    case = {"model_name": "resnet56", "data_name": "cifar10", "scheme": "res-50"}
+    found = published.lookup(method, num_shots=5, **case)
+    assert found is not None and found.mean == top1
+    means = [published.lookup(method, num_shots=k, **case).mean for k in published.NUM_SHOTS]
+    assert means == sorted(means)
+    assert published.lookup(method, num_shots=4, **case) is None
+    other = case | {"model_name": "resnet20"}
+    assert published.lookup(method, num_shots=5, **other) is None
+
+
+def test_cross_distillation_takes_the_parameters_of_the_family():
+    objectives = [
+        method_names.named(method, model, 1).objective
+        for model in ("resnet56", "vgg16")
+        for method in ("cd-convex", "cd-soft")
+    ]
+    assert objectives == [Convex(0.9), Soft(0.9, 0.5), Convex(0.6), Soft(0.9, 0.3)]
+
+
+def test_every_name_is_a_method_and_mir_takes_its_steps():
+    methods = {name: method_names.named(name, "resnet20", 7) for name in method_names.NAMES}
+    assert methods["mir-before"].steps == methods["mir-after"].steps == 7
+    assert methods["mir-before"].features == "before" and methods["mir-after"].features == "after"
+    with pytest.raises(ValueError, match="method must be one of l1, .*, got 'magic'"):
+        method_names.named("magic", "resnet20", 7)
+
+
+def test_checkpoints_are_found_by_name(tmp_path: Path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name, model in (("cifar10_resnet56_akamaster.pt", "resnet56"),
+                        ("cifar10_vgg16.pt", "vgg16")):  # fmt: skip
+        (folder / name).touch()
+        assert inputs.find_checkpoint(model, "cifar10", tmp_path) == folder / name
+
+
+def test_scheme_by_name_or_by_file(tmp_path: Path):
+    assert inputs.find_scheme("res-50", "resnet20") == schemes.named("res-50", "resnet20")
+    path = tmp_path / "mine.json"
+    path.write_text('{"name": "mine", "kept": {"conv1": 3}}')
+    assert inputs.find_scheme(str(path), "resnet20") == schemes.Scheme("mine", {"conv1": 3})
+
+
+def test_digits_are_normalised_by_their_own_statistics():
+    loaded = inputs.with_teacher("resnet14", "digits", None, inputs.build("resnet14", "digits"))
+    scaled = loaded.train.images / 255
+    assert abs(scaled.mean() - loaded.normalization.mean[0]) < 1e-3
+    assert abs(scaled.std() - loaded.normalization.std[0]) < 1e-3
+
+
+def test_single_run_has_no_deviation():
+    assert tables.mean_and_std([91.0]) == (91.0, None)
+    assert tables.spread(91.0, None) == "91.00"
+    assert tables.spread(*tables.mean_and_std([90.0, 92.0])) == "91.00 ± 1.41"
+
+
+def test_table_never_cuts_a_number_in_a_narrow_window(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    row = tables.Row("cd-correction", [12.34, 23.46], [1234.5], 138_357_544, 15_470_264_320,
+                     "90.14 ± 1.19")  # fmt: skip
+    tables.show(tables.networks("title", [row, row]))
+    out = capsys.readouterr().out
+    for number in ("17.90 ± 7.86", "90.14 ± 1.19", "1234.5", "138,357,544", "15,470.26 M"):
+        assert number in out
+    assert "…" not in out
+
+
+def test_progress_away_from_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):
+    with Reporter() as reporter:
+        stage = reporter.stage("walk")
+        stage("layers", 1, 20)
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+        stage("layers", 2, 20)
+    captured = capsys.readouterr()
+    assert captured.err == "  walk: layers 2 of 20\n" and captured.out == ""
+
+
+def test_progress_on_a_terminal_is_a_bar_that_goes_away(monkeypatch):
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=80)
+    monkeypatch.setattr(progress, "Console", lambda stderr: terminal)
+    with Reporter() as reporter:
+        reporter.stage("first")("steps", 1, 2)
+        reporter.stage("second")("layers", 3, 4)
+        reporter.say("a line that stays")
+    shown = screen.getvalue()
+    assert "second: layers" in shown and "3/4" in shown and "a line that stays" in shown
+    erase_line = "\x1b[2K"
+    assert shown.rstrip().endswith(erase_line)
