@@ -25,7 +25,7 @@ format: build
 	$(BIN)/clang-format -i $(CPP)
 
 bench: build
-	$(BIN)/pytest bench --benchmark-only --benchmark-group-by=group --benchmark-columns=median,iqr,rounds
+	$(BIN)/pytest bench --benchmark-only --benchmark-group-by=group --benchmark-columns=median,iqr,rounds --benchmark-max-time=0.3
 
 build: $(VENV)/built
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import fsc_ext
 from fsc_ext import reference
+from fsc_ext.testing import compiled
 
 # Layers of ResNet-56 and VGG-16 on CIFAR-10, with 5 images of each class: C_in, C_out, H = W.
 LAYERS = {
@@ -58,8 +59,13 @@ def plain_layer(
 @layers
 @pytest.mark.parametrize(
     "mix",
-    [fsc_ext.soft_cross_mix, reference.soft_cross_mix, plain_soft_cross_mix],
-    ids=["fused", "reference", "plain"],
+    [
+        fsc_ext.soft_cross_mix,
+        reference.soft_cross_mix,
+        plain_soft_cross_mix,
+        compiled(reference.soft_cross_mix),
+    ],
+    ids=["fused", "reference", "plain", "compiled"],
 )
 def bench_soft_cross_mix(run, layer, mix):
     channels, _, size = LAYERS[layer]
@@ -70,8 +76,13 @@ def bench_soft_cross_mix(run, layer, mix):
 @layers
 @pytest.mark.parametrize(
     "residual",
-    [fsc_ext.distill_residual, reference.distill_residual, plain_distill_residual],
-    ids=["fused", "reference", "plain"],
+    [
+        fsc_ext.distill_residual,
+        reference.distill_residual,
+        plain_distill_residual,
+        compiled(plain_distill_residual),
+    ],
+    ids=["fused", "reference", "plain", "compiled"],
 )
 def bench_distill_residual(run, layer, residual):
     _, channels, size = LAYERS[layer]
@@ -84,8 +95,13 @@ def bench_distill_residual(run, layer, residual):
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "step"])
 @pytest.mark.parametrize(
     "loss",
-    [fsc_ext.cross_distill_layer, reference.cross_distill_layer, plain_layer],
-    ids=["fused", "reference", "plain"],
+    [
+        fsc_ext.cross_distill_layer,
+        reference.cross_distill_layer,
+        plain_layer,
+        compiled(plain_layer),
+    ],
+    ids=["fused", "reference", "plain", "compiled"],
 )
 def bench_cross_distill_layer(
     run, layer: str, share: float, backward: bool, loss: Callable[..., Tensor]

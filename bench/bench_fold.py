@@ -9,6 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 import fsc_ext
 from fsc_ext import reference
+from fsc_ext.testing import compiled
 
 SHAPES = [(16, 16, 3, 3), (64, 64, 3, 3), (256, 256, 3, 3), (512, 512, 3, 3)]
 SHAPE_IDS = ["x".join(map(str, shape)) for shape in SHAPES]
@@ -26,22 +27,22 @@ def plain_absorb(weight: Tensor, bias: Tensor, matrix: Tensor, matrix_bias: Tens
 
 @pytest.mark.parametrize(
     "variant",
-    [fsc_ext.fuse_conv_bn, torch_fuse, reference.fuse_conv_bn],
-    ids=["fused", "torch", "eager_reference"],
+    [fsc_ext.fuse_conv_bn, torch_fuse, reference.fuse_conv_bn, compiled(reference.fuse_conv_bn)],
+    ids=["fused", "torch", "reference", "compiled"],
 )
 @pytest.mark.parametrize("shape", SHAPES, ids=SHAPE_IDS)
-def test_fuse_conv_bn(run: Any, shape: tuple[int, ...], variant: Any) -> None:
+def bench_fuse_conv_bn(run: Any, shape: tuple[int, ...], variant: Any) -> None:
     vectors = [torch.rand(shape[0]) + 0.5 for _ in range(5)]
     run(f"fuse_conv_bn {shape}", variant, torch.randn(shape), *vectors, 1e-5)
 
 
 @pytest.mark.parametrize(
     "variant",
-    [fsc_ext.absorb_conv1x1, plain_absorb, reference.absorb_conv1x1],
-    ids=["fused", "plain", "eager_reference"],
+    [fsc_ext.absorb_conv1x1, plain_absorb, reference.absorb_conv1x1, compiled(plain_absorb)],
+    ids=["fused", "plain", "reference", "compiled"],
 )
 @pytest.mark.parametrize("shape", SHAPES, ids=SHAPE_IDS)
-def test_absorb_conv1x1(run: Any, shape: tuple[int, ...], variant: Any) -> None:
+def bench_absorb_conv1x1(run: Any, shape: tuple[int, ...], variant: Any) -> None:
     channels = shape[0]
     arguments = (torch.randn(channels), torch.randn(channels, channels), torch.randn(channels))
     run(f"absorb_conv1x1 {shape}", variant, torch.randn(shape), *arguments)

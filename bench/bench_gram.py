@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import unfold
 
 from fsc_ext import gram_accumulate_, reference
+from fsc_ext.testing import compiled
 
 # N, C_S, C_T, H = W: block outputs of ResNet-56 and VGG-16, aligned by a 1x1 convolution.
 POINTWISE = [(100, 32, 64, 32), (100, 128, 128, 16), (100, 256, 256, 8), (100, 512, 512, 2)]
@@ -45,7 +46,7 @@ def plain_float64(*arguments: Any) -> None:
     plain(*arguments, torch.float64)
 
 
-def eager_reference(sums: list[Tensor], student: Tensor, teacher: Tensor, kernel: int) -> None:
+def naive_reference(sums: list[Tensor], student: Tensor, teacher: Tensor, kernel: int) -> None:
     window = {"kernel_size": kernel, "padding": kernel // 2}
     sums[0].add_(reference.gram(student, student, **window))
     sums[1].add_(reference.gram(teacher, student, **window))
@@ -53,10 +54,12 @@ def eager_reference(sums: list[Tensor], student: Tensor, teacher: Tensor, kernel
 
 
 @pytest.mark.parametrize(
-    "variant", [fused, plain_float32, plain_float64, eager_reference], ids=lambda f: f.__name__
+    "variant",
+    [fused, plain_float32, plain_float64, naive_reference, compiled(plain_float32)],
+    ids=["fused", "plain_float32", "plain_float64", "reference", "compiled_float32"],
 )
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
-def test_gram(run: Any, shape: tuple[int, ...], variant: Any) -> None:
+def bench_gram(run: Any, shape: tuple[int, ...], variant: Any) -> None:
     kernel, num_images, student_channels, teacher_channels, size = shape
     student = torch.randn(num_images, student_channels, size, size).relu()
     teacher = torch.randn(num_images, teacher_channels, size, size).relu()

@@ -6,6 +6,7 @@ from torch import Tensor
 
 import fsc_ext
 from fsc_ext import reference
+from fsc_ext.testing import compiled
 
 # Weights of ResNet-56 and VGG-16: [C_out, C_in, kH, kW].
 WEIGHTS = {
@@ -46,8 +47,8 @@ def plain_keep_topk_groups(weight: Tensor, count: int, dim: int) -> Tensor:
 @weights
 @pytest.mark.parametrize(
     "prox",
-    [fsc_ext.prox_l1, reference.prox_l1, fsc_ext.prox_l1_],
-    ids=["fused", "reference", "in_place"],
+    [fsc_ext.prox_l1, reference.prox_l1, fsc_ext.prox_l1_, compiled(reference.prox_l1)],
+    ids=["fused", "reference", "in_place", "compiled"],
 )
 def bench_prox_l1(run, weight, prox):
     run(f"prox_l1 {weight}", prox, fresh(weight), 1e-6)
@@ -57,8 +58,14 @@ def bench_prox_l1(run, weight, prox):
 @pytest.mark.parametrize("dim", [0, 1])
 @pytest.mark.parametrize(
     "prox",
-    [fsc_ext.prox_group_l2, reference.prox_group_l2, plain_prox_group_l2, fsc_ext.prox_group_l2_],
-    ids=["fused", "reference", "plain", "in_place"],
+    [
+        fsc_ext.prox_group_l2,
+        reference.prox_group_l2,
+        plain_prox_group_l2,
+        fsc_ext.prox_group_l2_,
+        compiled(plain_prox_group_l2),
+    ],
+    ids=["fused", "reference", "plain", "in_place", "compiled"],
 )
 def bench_prox_group_l2(run, weight, dim, prox):
     run(f"prox_group_l2 {weight} dim {dim}", prox, fresh(weight), 1e-6, dim)
@@ -79,8 +86,13 @@ def bench_keep_topk(run, weight, keep):
 @pytest.mark.parametrize("dim", [0, 1])
 @pytest.mark.parametrize(
     "keep",
-    [fsc_ext.keep_topk_groups_, reference.keep_topk_groups, plain_keep_topk_groups],
-    ids=["fused", "reference", "plain"],
+    [
+        fsc_ext.keep_topk_groups_,
+        reference.keep_topk_groups,
+        plain_keep_topk_groups,
+        compiled(plain_keep_topk_groups),
+    ],
+    ids=["fused", "reference", "plain", "compiled"],
 )
 def bench_keep_topk_groups(run, weight, dim, keep):
     values = fresh(weight)

@@ -1,5 +1,8 @@
 """What the tests and benchmarks of every operator share: devices, dtypes, tolerances, inputs."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -42,3 +45,8 @@ def layouts(tensor: Tensor) -> dict[str, Tensor]:
     if tensor.dim() == 4:
         found["channels_last"] = tensor.contiguous(memory_format=torch.channels_last)
     return found
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What torch.compile makes of a plain-PyTorch variant, one program a shape."""
+    return torch.compile(function, dynamic=False)
