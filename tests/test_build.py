@@ -1,5 +1,6 @@
 """The build: one list of sources, one-way imports, versions compared."""
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 import fsc_ext
 from fsc_ext._version import require_matching_torch
@@ -47,10 +49,26 @@ def test_operators_import_without_the_methods() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def _imports(path: Path) -> set[str]:
+    """Every module that a file imports, with the names taken from it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
 def test_methods_never_reach_past_the_operators() -> None:
     for path in (ROOT / "python" / "fsc").rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        assert "torch.ops" not in text and "_C" not in text.split(), path
+        assert "torch.ops" not in path.read_text(encoding="utf-8"), path
+        assert not [name for name in _imports(path) if name.startswith("fsc_ext._")], path
+
+
+def test_operators_never_import_the_methods() -> None:
+    for path in (ROOT / "fsc_ext").glob("*.py"):
+        assert not [name for name in _imports(path) if name.split(".")[0] == "fsc"], path
 
 
 def test_every_schema_has_an_implementation_and_a_public_function() -> None:
@@ -69,7 +87,14 @@ def test_every_schema_has_an_implementation_and_a_public_function() -> None:
 
 def test_pinned_versions_satisfy_what_the_package_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    for requirement in project["build-system"]["requires"]:
-        name = requirement.split(">")[0]
-        assert f"\n{name}==" in f"\n{pins}", name
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    runtime = next(
+        ast.literal_eval(node.value)
+        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "RUNTIME"
+    )
+    extras = project["project"]["optional-dependencies"]
+    for text in [*project["build-system"]["requires"], *runtime, *extras["test"], *extras["lint"]]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[requirement.name]), text

@@ -10,69 +10,16 @@ coefficients are linear in these three, so that ratios, mixing weights and suppo
 without touching an image again.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
 import fsc_ext
 from fsc.objectives import Objective
 from fsc.patch import Patch
+from fsc.solvers.quadratic import FactoredQuadratic, GramQuadratic
 
 # Sums over images and pixels are kept in float64 whatever the precision of the network.
 ACCUMULATOR = torch.float64
-
-
-class LayerStatistics(Protocol):
-    """What a solver reads of a layer's inputs: `Moments` or `Columns`."""
-
-    num_images: int
-
-    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
-        """Takes up the inputs of one batch, [N, C_in, H, W] each."""
-
-    def quadratic(self, objective: Objective, weight_teacher: Tensor) -> "Quadratic":
-        """The objective as a quadratic in the student's weight."""
-
-
-class Quadratic(Protocol):
-    """A layer objective L(W) = 1/N (tr(W H W^T) - 2 tr(W C^T) + const), [C_out, dim] in float64."""
-
-    def row_losses(self, weight: Tensor) -> Tensor:
-        """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
-
-    def loss(self, weight: Tensor) -> float:
-        """The objective's value at a weight [C_out, dim]."""
-
-    def mean_curvature(self) -> float:
-        """Mean of diag(H): the unit in which damping is given."""
-
-
-@dataclass
-class GramQuadratic:
-    """The objective by its matrices (DESIGN: H, and C = W_T B)."""
-
-    hessian: Tensor  # [dim, dim]
-    target: Tensor  # [C_out, dim]
-    constant: Tensor  # [C_out], the objective of each output channel at weight zero
-    num_images: int
-
-    def row_losses(self, weight: Tensor) -> Tensor:
-        """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
-        return ((weight @ self.hessian - 2 * self.target) * weight).sum(1) + self.constant
-
-    def loss(self, weight: Tensor) -> float:
-        """The objective's value at a weight [C_out, dim]."""
-        return float(self.row_losses(weight).sum()) / self.num_images
-
-    def gradient(self, weight: Tensor) -> Tensor:
-        """Gradient of the objective, 2 (W H - C) / N, [C_out, dim]."""
-        return (weight @ self.hessian - self.target) * (2.0 / self.num_images)
-
-    def mean_curvature(self) -> float:
-        """Mean of diag(H)."""
-        return float(self.hessian.diagonal().mean())
 
 
 class Moments:
@@ -152,27 +99,6 @@ class Moments:
         hessian, mixed, own = self.matrices(objective)
         constant = (weight_teacher @ own * weight_teacher).sum(1)
         return GramQuadratic(hessian, weight_teacher @ mixed, constant, self.num_images)
-
-
-@dataclass
-class FactoredQuadratic:
-    """The objective by its columns: N L(W) = || W Z - T ||_F^2, for fewer columns than rows."""
-
-    columns: Tensor  # Z [dim, R]
-    target: Tensor  # T [C_out, R]
-    num_images: int
-
-    def row_losses(self, weight: Tensor) -> Tensor:
-        """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
-        return (weight @ self.columns - self.target).square().sum(1)
-
-    def loss(self, weight: Tensor) -> float:
-        """The objective's value at a weight [C_out, dim]."""
-        return float(self.row_losses(weight).sum()) / self.num_images
-
-    def mean_curvature(self) -> float:
-        """Mean of diag(Z Z^T)."""
-        return float(self.columns.square().sum() / len(self.columns))
 
 
 class Columns:

@@ -25,15 +25,17 @@ class Patch:
         """The geometry of a Conv2d (zero padding, one group) or Linear layer.
 
         Raises:
-            ValueError: the layer is of another kind, grouped, or pads otherwise than with zeros.
+            ValueError: the layer is of another kind, grouped, or pads otherwise than with zeros,
+                equally many on both sides.
         """
         if isinstance(layer, nn.Linear):
             return cls(layer.in_features, bias=layer.bias is not None)
         if not isinstance(layer, nn.Conv2d):
             raise ValueError(f"layer must be a Conv2d or Linear, got {type(layer).__name__}")
-        if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        padding = _padding(layer)
+        if layer.groups != 1 or layer.padding_mode != "zeros" or padding is None:
             raise ValueError(
-                "layer must be a Conv2d with groups=1 and numeric zero padding, got "
+                "layer must be a Conv2d with groups=1 and equal zero padding on both sides, got "
                 f"groups={layer.groups}, padding={layer.padding!r}, "
                 f"padding_mode={layer.padding_mode!r}"
             )
@@ -41,7 +43,7 @@ class Patch:
             layer.in_channels,
             _pair(layer.kernel_size),
             _pair(layer.stride),
-            _pair(layer.padding),
+            padding,
             _pair(layer.dilation),
             layer.bias is not None,
         )
@@ -76,3 +78,14 @@ class Patch:
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _padding(layer: nn.Conv2d) -> tuple[int, int] | None:
+    """The zeros on each side, or None where "same" needs more on one side than on the other."""
+    if layer.padding == "valid":
+        return 0, 0
+    if layer.padding != "same":
+        return _pair(layer.padding)  # type: ignore[arg-type]
+    kernel, dilation = _pair(layer.kernel_size), _pair(layer.dilation)
+    total = [dilation[axis] * (kernel[axis] - 1) for axis in (0, 1)]
+    return None if any(zeros % 2 for zeros in total) else (total[0] // 2, total[1] // 2)

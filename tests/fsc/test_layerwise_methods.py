@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 import fsc
 from fsc import surgery
-from fsc.methods import fskd
+from fsc.methods import fskd, layer_problem
 from fsc.methods.l1_norm import largest_filters
+from fsc.moments import Columns, Moments, layer_statistics
+from fsc.patch import Patch
 from fsc.schemes import Scheme
 from fsc.solvers.proximal import HardSchedule
 
@@ -58,7 +60,16 @@ def test_keeping_every_channel_keeps_the_teacher() -> None:
     torch.testing.assert_close(student(images), teacher(images))
 
 
-@pytest.mark.parametrize("method", [fsc.CrossDistillation(), fsc.FSKD()], ids=str)
+@pytest.mark.parametrize(
+    "method",
+    [
+        fsc.CrossDistillation(),
+        fsc.CrossDistillation(axis="output_filters"),
+        fsc.CrossDistillation(activation="relu", schedule=HardSchedule(steps=20)),
+        fsc.FSKD(),
+    ],
+    ids=["closed form", "filters", "steps", "fskd"],
+)
 def test_result_depends_neither_on_batches_nor_on_memory(method: fsc.methods.Method) -> None:
     teacher, images = chain(torch.float64), _images(7, torch.float64)
     whole = fsc.compress(teacher, images, method=method, scheme=SCHEME).student
@@ -98,6 +109,66 @@ def test_relu_objective_is_lowered_by_steps(axis: str) -> None:
     assert ("steps of conv2", 60, 60) in done
 
 
+def _wide() -> nn.Module:
+    """Few pixels and many channels, so that the second layer is solved from its columns."""
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 3, stride=4), nn.ReLU(), nn.Conv2d(64, 8, 3, padding=1)
+    ).double()
+
+
+def test_layers_with_fewer_pixels_than_inputs_are_solved_from_their_columns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    teacher, images = _wide().eval(), _images(3, torch.float64)
+    scheme, method = Scheme("half", {"0": 32}), fsc.CrossDistillation()
+    whole = fsc.compress(teacher, images, method=method, scheme=scheme).student
+    pieces = fsc.compress(teacher, images, method=method, scheme=scheme, batch_size=1).student
+    patch = Patch.of(teacher[2])
+    assert isinstance(layer_statistics(patch, 3 * 2 * 2), Columns)
+    monkeypatch.setattr(layer_problem, "layer_statistics", lambda patch, *_: Moments(patch))
+    by_grams = fsc.compress(teacher, images, method=method, scheme=scheme).student
+    for other in (pieces, by_grams):
+        torch.testing.assert_close(other(images), whole(images), rtol=1e-7, atol=1e-7)
+
+
+class Mixed(nn.Module):
+    """Between two prunable convolutions and the head stand a depthwise and a reflecting one."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding="same")
+        self.second = nn.Conv2d(8, 6, 3, padding="same", groups=groups)
+        self.depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.mirrored = nn.Conv2d(6, 5, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.mirrored(torch.relu(self.depthwise(x)))
+
+
+@pytest.mark.parametrize("method", [fsc.CrossDistillation(), fsc.FSKD()], ids=str)
+def test_layers_that_cannot_be_solved_keep_the_teachers_weight(method: fsc.methods.Method) -> None:
+    teacher, images = Mixed(groups=1).eval(), _images(16)
+    scheme = Scheme("half", {"first": 4})
+    result = fsc.compress(teacher, images, method=method, scheme=scheme)
+    assert torch.equal(result.student.depthwise.weight, teacher.depthwise.weight)
+    assert result.student.second.in_channels == 4
+    l1 = fsc.compress(teacher, images, method=fsc.L1Norm(), scheme=scheme).student
+    assert _gap(teacher, result.student, images) < _gap(teacher, l1, images)
+    # What the report says of the last aligned layer holds for the student that was returned.
+    assert "depthwise" not in {layer.name for layer in result.report.layers}
+
+
+def test_a_reader_that_cannot_be_solved_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"scheme must .*second"):
+        fsc.compress(
+            Mixed(groups=2).eval(),
+            _images(),
+            method=fsc.CrossDistillation(),
+            scheme=Scheme("half", {"first": 4}),
+        )
+
+
 def test_a_producer_read_twice_is_refused_before_any_work() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
@@ -121,7 +192,8 @@ def test_a_producer_read_twice_is_refused_before_any_work() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"damping": 0.0}, "damping must be above 0, got 0.0"),
+        ({"damping": 0.0}, "damping must be finite and above 0, got 0.0"),
+        ({"damping": float("inf")}, "damping must be finite and above 0, got inf"),
         ({"activation": "tanh"}, "activation must be one of none, relu, got 'tanh'"),
         ({"axis": "rows"}, "axis must be one of input_channels, output_filters, got 'rows'"),
         ({"selection": "random"}, "selection must be one of obs, norm, got 'random'"),
@@ -130,6 +202,8 @@ def test_a_producer_read_twice_is_refused_before_any_work() -> None:
 def test_unknown_choices_are_refused(arguments: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         fsc.CrossDistillation(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="objective must be one of fsc.objectives.* got 'soft'"):
+        fsc.CrossDistillation("soft")  # type: ignore[arg-type]
 
 
 def test_absorbed_network_equals_the_one_with_explicit_pointwise_layers(
@@ -182,5 +256,5 @@ def test_fskd_repeats_on_flipped_images() -> None:
     assert not torch.equal(once.conv2.weight, twice.conv2.weight)
     with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
         fsc.FSKD(iterations=0)
-    with pytest.raises(ValueError, match="damping must be above 0, got -1"):
+    with pytest.raises(ValueError, match="damping must be finite and above 0, got -1"):
         fsc.FSKD(damping=-1)

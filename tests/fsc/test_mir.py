@@ -72,8 +72,11 @@ def test_progress_counts_every_step() -> None:
     ("arguments", "sentence"),
     [
         ({"features": "during"}, "features must be before or after, got 'during'"),
-        ({"steps": 0}, "steps and batch_size must be at least 1, got 0 and 64"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be finite and above 0, got 0.0"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
+        ({"weight_decay": -1.0}, "weight_decay must be finite and at least 0, got -1.0"),
     ],
 )
 def test_values_out_of_range_are_refused(arguments: dict[str, object], sentence: str) -> None:

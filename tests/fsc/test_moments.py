@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fsc.moments import Columns, GramQuadratic, Moments, layer_statistics
+from fsc.moments import Columns, Moments, layer_statistics
 from fsc.objectives import Convex, Correction, Estimation, Imitation, Objective, Soft
 from fsc.patch import Patch
+from fsc.solvers.quadratic import GramQuadratic
 
 OBJECTIVES = [Estimation(), Correction(), Imitation(), Convex(0.6), Soft(0.9, 0.3)]
 GEOMETRIES = [
@@ -12,6 +13,7 @@ GEOMETRIES = [
     nn.Conv2d(3, 5, 3, padding=1, bias=False),
     nn.Conv2d(4, 2, (3, 1), stride=(2, 1), padding=(0, 1), dilation=(1, 2)),
     nn.Conv2d(6, 4, 1, bias=False),
+    nn.Conv2d(3, 4, (3, 5), padding="same", dilation=2),
 ]
 
 
@@ -122,7 +124,7 @@ def test_the_cheaper_representation_is_chosen() -> None:
     [
         (nn.ReLU(), "layer must be a Conv2d or Linear, got ReLU"),
         (nn.Conv2d(4, 4, 3, groups=2), "groups=2"),
-        (nn.Conv2d(4, 4, 3, padding="same"), "padding='same'"),
+        (nn.Conv2d(4, 4, 2, padding="same"), "padding='same'"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "padding_mode='reflect'"),
     ],
 )

@@ -5,11 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from fsc import checkpoint, data, models, tracing
-from fsc.moments import Columns, FactoredQuadratic, GramQuadratic, Moments
+from fsc.moments import Columns, Moments
 from fsc.objectives import Convex, Estimation, Soft
 from fsc.patch import Patch
 from fsc.solvers.closed_form import choose_channels, rows_of, solve_on_rows
 from fsc.solvers.proximal import HardSchedule, adam_topk, layer_loss
+from fsc.solvers.quadratic import FactoredQuadratic, GramQuadratic
 
 PATCH = Patch(6, (3, 3), padding=(1, 1), bias=True)
 
@@ -95,14 +96,16 @@ def test_arguments_out_of_range_are_refused() -> None:
         choose_channels(gram, anchor, PATCH, 0)
     with pytest.raises(ValueError, match="selection must be 'obs' or 'norm', got 'l0'"):
         choose_channels(gram, anchor, PATCH, 2, "l0")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="damping must be above 0, got 0"):
+    with pytest.raises(ValueError, match="damping must be finite and above 0, got 0"):
         solve_on_rows(gram, anchor, torch.arange(3), 0)
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         HardSchedule(steps=0)
-    with pytest.raises(ValueError, match="learning_rate must be above 0, got -1"):
+    with pytest.raises(ValueError, match="learning_rate must be finite and above 0, got -1"):
         HardSchedule(learning_rate=-1)
     with pytest.raises(ValueError, match=r"ramp must be in \[0, 1\], got 2"):
         HardSchedule(ramp=2)
+    with pytest.raises(ValueError, match=r"decay must be in \(0, 1\], got 0"):
+        HardSchedule(decay=0)
 
 
 def test_the_schedule_falls_linearly_then_stays() -> None:

@@ -95,7 +95,7 @@ def test_folding_refuses_what_it_cannot_fold_and_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("folded", [False, True])
-@pytest.mark.parametrize("name", ["small", "resnet20", "resnet56", "vgg16", "vgg19"])
+@pytest.mark.parametrize("name", ["small", *models.names()])
 def test_masked_equals_sliced(name: str, folded: bool) -> None:
     model = small() if name == "small" else randomize_batch_norms(models.build(name))
     if folded:

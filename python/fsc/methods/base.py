@@ -21,7 +21,8 @@ class Task:
         images: [N, C, H, W] float, normalised as the teacher expects.
         scheme: which producing convolutions keep how many output channels.
         batch_size: images that go through the networks at once.
-        memory_budget: bytes of activations held in memory before they go to disk; None: all.
+        memory_budget: bytes of the walk's activations held in memory before they go to disk; None:
+            all. The columns or inputs that a single layer is solved from come on top.
         seed: seeds whatever a method draws.
         progress: told what is being done.
     """

@@ -1,6 +1,7 @@
 """Cross Distillation (Bai et al., AAAI 2020): layer by layer, inputs of both networks crossed."""
 
 import copy
+import math
 from dataclasses import dataclass, field
 
 from fsc import surgery
@@ -42,7 +43,8 @@ class CrossDistillation:
         schedule: the steps of the iterative solver (paper: 3000 a layer).
 
     Raises:
-        ValueError: a choice is unknown or the damping is not positive.
+        ValueError: a choice is unknown or the damping is not positive and finite.
+        TypeError: the objective is none.
     """
 
     objective: Objective = field(default_factory=Soft)
@@ -57,8 +59,12 @@ class CrossDistillation:
         _check_choice("activation", self.activation, ("none", "relu"))
         _check_choice("axis", self.axis, ("input_channels", "output_filters"))
         _check_choice("selection", self.selection, ("obs", "norm"))
-        if not self.damping > 0:
-            raise ValueError(f"damping must be above 0, got {self.damping}")
+        if not 0 < self.damping < math.inf:
+            raise ValueError(f"damping must be finite and above 0, got {self.damping}")
+        if not isinstance(self.objective, Objective):
+            raise TypeError(
+                f"objective must be one of fsc.objectives, e.g. Soft(), got {self.objective!r}"
+            )
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""

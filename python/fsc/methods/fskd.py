@@ -1,6 +1,7 @@
 """Few-Sample Knowledge Distillation (Li et al., 2018): a 1x1 convolution a layer, then absorbed."""
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ class FSKD:
            smallest filters out of a copy of the teacher;
         2. walk teacher and student side by side; after each convolution, before its activation,
            solve Q = argmin || Q X_S - X_T ||_F^2 (Eq. 1) with X_T the teacher's kept channels;
-        3. absorb Q into the convolution: W' = Q W, b' = Q b (Theorem 1), and walk on;
+        3. absorb Q into the convolution: W' = Q W, b' = Q b (Theorem 1), and walk on; grouped
+           convolutions cannot absorb a Q that mixes their groups and stay as they are;
         4. repeat on randomly flipped images when `iterations` asks for it (Algorithm 1).
 
     Args:
@@ -45,8 +47,8 @@ class FSKD:
         """Refuses values that no pass can use."""
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
-        if not self.damping > 0:
-            raise ValueError(f"damping must be above 0, got {self.damping}")
+        if not 0 < self.damping < math.inf:
+            raise ValueError(f"damping must be finite and above 0, got {self.damping}")
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
@@ -60,7 +62,7 @@ class FSKD:
         for iteration in range(self.iterations):
             if iteration:
                 images = _flip_randomly(task.images, generator)
-            aligner = _Aligner(kept, self.damping)
+            aligner = _Aligner(student, kept, self.damping)
             walk(
                 teacher,
                 student,
@@ -101,18 +103,24 @@ def align(gram_student: Tensor, gram_cross: Tensor, damping: float) -> Tensor:
 
 
 class _Aligner(Visitor):
-    """Aligns every convolution of the student to the teacher's kept channels."""
+    """Aligns every ungrouped convolution of the student to the teacher's kept channels."""
 
-    def __init__(self, kept: dict[str, Tensor], damping: float) -> None:
+    def __init__(self, student: nn.Module, kept: dict[str, Tensor], damping: float) -> None:
+        self._names = {
+            name
+            for name, module in student.named_modules()
+            if isinstance(module, nn.Conv2d) and module.groups == 1
+        }
         self.kept = kept
         self.damping = damping
         self.reports: list[LayerReport] = []
         self._grams: tuple[Tensor, Tensor, Tensor] | None = None
         self._columns = 0
 
+    def wants(self, name: str) -> bool:
+        return name in self._names
+
     def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
-        if not isinstance(layer.student, nn.Conv2d):
-            return
         if layer.name in self.kept:
             output_teacher = output_teacher[:, self.kept[layer.name]]
         if self._grams is None:
@@ -123,9 +131,8 @@ class _Aligner(Visitor):
         fsc_ext.gram_accumulate_(*self._grams, output_student, output_teacher)
         self._columns += output_student[:, 0].numel()
 
-    def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
-        if self._grams is None or not isinstance(layer.student, nn.Conv2d):
-            return None
+    def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor]:
+        assert self._grams is not None and isinstance(layer.student, nn.Conv2d)
         start = time.perf_counter()
         student, cross, teacher = self._grams
         self._grams = None

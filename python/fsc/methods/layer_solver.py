@@ -23,6 +23,9 @@ from fsc.walk import Layer, Visitor
 class LayerSolver(Visitor):
     """Solves every convolution whose input has drifted or that takes part in the scheme.
 
+    Convolutions that moments cannot express (grouped, or padded otherwise than with zeros) keep the
+    teacher's weight when the scheme leaves them alone, and are refused when it does not.
+
     Args:
         settings: hyper-parameters.
         scheme: which producers keep how many channels.
@@ -30,7 +33,8 @@ class LayerSolver(Visitor):
         progress: told of the steps of iterative solutions.
 
     Raises:
-        ValueError: a producer of the scheme does not have exactly one reader.
+        ValueError: a producer of the scheme does not have exactly one reader, or a layer that
+            would have to choose channels cannot be solved.
     """
 
     def __init__(
@@ -43,17 +47,16 @@ class LayerSolver(Visitor):
         self.kept: dict[str, Tensor] = {}
         self.reports: list[LayerReport] = []
         self._producer_of = _single_readers(scheme, teacher)
-        self._convolutions = {n for n, m in teacher.named_modules() if isinstance(m, nn.Conv2d)}
+        self._solvable = {name for name, m in teacher.named_modules() if _is_solvable(m)}
+        self._check_choosing_layers()
         self._drifted = False
         self._problem: LayerProblem | None = None
         self._columns = 0
 
     def wants(self, name: str) -> bool:
         """Whether the layer has anything to solve for."""
-        chooses = name in self._producer_of or (
-            self.settings.axis == "output_filters" and name in self.scheme.kept
-        )
-        return chooses or (self._drifted and name in self._convolutions)
+        chooses = name in self._choosing_layers()
+        return chooses or (self._drifted and name in self._solvable)
 
     def on_inputs(self, layer: Layer, input_teacher: Tensor, input_student: Tensor) -> None:
         """Gathers what the layer's solver needs of one batch."""
@@ -71,6 +74,18 @@ class LayerSolver(Visitor):
         self._problem = None
         self._write(layer.student, solution)
         self._remember(layer.name, solution, time.perf_counter() - start)
+
+    def _choosing_layers(self) -> set[str]:
+        """The layers that the scheme makes smaller on the side that they solve for."""
+        writers = set(self.scheme.kept) if self.settings.axis == "output_filters" else set()
+        return writers | set(self._producer_of)
+
+    def _check_choosing_layers(self) -> None:
+        for name in sorted(self._choosing_layers() - self._solvable):
+            raise ValueError(
+                "scheme must prune between convolutions without groups and with equal zero "
+                f"padding on both sides for cross distillation, got layer {name}"
+            )
 
     def _pose(self, layer: Layer) -> LayerProblem:
         assert isinstance(layer.teacher, nn.Conv2d)
@@ -138,3 +153,11 @@ def _single_readers(scheme: Scheme, teacher: nn.Module) -> dict[str, str]:
             )
         producers[readers[0]] = producer
     return producers
+
+
+def _is_solvable(layer: nn.Module) -> bool:
+    try:
+        Patch.of(layer)
+    except ValueError:
+        return False
+    return isinstance(layer, nn.Conv2d)

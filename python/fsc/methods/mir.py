@@ -1,6 +1,7 @@
 """Mimicking then Replacing (Wang et al., CVPR 2022): all layers learn the features together."""
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,12 +47,15 @@ class MiR:
         """Refuses values that no training can use."""
         if self.features not in ("before", "after"):
             raise ValueError(f"features must be before or after, got {self.features!r}")
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"steps and batch_size must be at least 1, got {self.steps} and {self.batch_size}"
-            )
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be finite and above 0, got {self.learning_rate}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
@@ -86,7 +90,7 @@ class MiR:
             momentum=self.momentum,
             weight_decay=self.weight_decay,
         )
-        milestones = [int(0.4 * self.steps), int(0.8 * self.steps)]
+        milestones = [math.ceil(0.4 * self.steps), math.ceil(0.8 * self.steps)]
         scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
         generator = torch.Generator().manual_seed(task.seed)
         step = 0

@@ -6,25 +6,21 @@ determine stays what the teacher had.
     W = argmin N L(W) + delta || W - W_T ||_F^2,   delta = damping * mean diag(H)
 """
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fsc.moments import FactoredQuadratic, GramQuadratic
 from fsc.patch import Patch
-from fsc.solvers.elimination import (
-    DampedInverse,
-    DenseInverse,
-    FactoredInverse,
-    eliminate_channels,
-)
+from fsc.solvers.elimination import eliminate_channels
+from fsc.solvers.quadratic import Quadratic
 
 Selection = Literal["obs", "norm"]
 
 
 def solve_on_rows(
-    quadratic: GramQuadratic | FactoredQuadratic,
+    quadratic: Quadratic,
     weight_teacher: Tensor,
     rows: Tensor,
     damping: float,
@@ -35,37 +31,29 @@ def solve_on_rows(
         quadratic: the layer objective.
         weight_teacher: where the damping pulls to, [C_out, dim] float64.
         rows: row numbers of the im2col that may be used, [rows].
-        damping: strength of the pull in units of the mean curvature; above 0.
+        damping: strength of the pull in units of the mean curvature; finite and above 0.
 
     Returns:
         The weight [C_out, dim], zero outside `rows`.
 
     Raises:
-        ValueError: damping is not positive.
+        ValueError: damping is not positive and finite.
     """
-    if not damping > 0:
-        raise ValueError(f"damping must be above 0, got {damping}")
-    # Inputs that are zero everywhere leave no curvature to measure by; any pull will do then.
-    delta = damping * (quadratic.mean_curvature() or 1.0)
-    anchor = weight_teacher[:, rows]
+    delta = _delta(quadratic, damping)
     weight = torch.zeros_like(weight_teacher)
-    if isinstance(quadratic, GramQuadratic):
-        damped = quadratic.hessian[rows][:, rows]
-        damped.diagonal().add_(delta)
-        right = quadratic.target[:, rows] + delta * anchor  # [C_out, rows]
-        weight[:, rows] = torch.cholesky_solve(right.T, torch.linalg.cholesky(damped)).T
-    else:
-        columns = quadratic.columns[rows]  # [rows, R]
-        inner = columns.T @ columns
-        inner.diagonal().add_(delta)
-        residual = quadratic.target - anchor @ columns  # [C_out, R]
-        correction = torch.cholesky_solve(residual.T, torch.linalg.cholesky(inner)).T
-        weight[:, rows] = anchor + correction @ columns.T
+    weight[:, rows] = quadratic.minimum_near(weight_teacher, rows, delta)
     return weight
 
 
+def _delta(quadratic: Quadratic, damping: float) -> float:
+    if not 0 < damping < math.inf:
+        raise ValueError(f"damping must be finite and above 0, got {damping}")
+    # Inputs that are zero everywhere leave no curvature to measure by; any pull will do then.
+    return damping * (quadratic.mean_curvature() or 1.0)
+
+
 def choose_channels(
-    quadratic: GramQuadratic | FactoredQuadratic,
+    quadratic: Quadratic,
     weight_teacher: Tensor,
     patch: Patch,
     count: int,
@@ -97,12 +85,7 @@ def choose_channels(
     if count == patch.in_channels:
         return torch.arange(count)
     weight = solve_on_rows(quadratic, weight_teacher, torch.arange(patch.dim), damping)
-    delta = damping * (quadratic.mean_curvature() or 1.0)
-    inverse: DampedInverse
-    if isinstance(quadratic, GramQuadratic):
-        inverse = DenseInverse(quadratic.hessian, delta)
-    else:
-        inverse = FactoredInverse(quadratic.columns, delta)
+    inverse = quadratic.damped_inverse(_delta(quadratic, damping))
     return torch.tensor(eliminate_channels(weight, inverse, groups, count))
 
 

@@ -6,6 +6,7 @@ moments of the others are masked, and the learning rate drops tenfold when the r
 itself writes soft thresholds (Eq. 10, 11); this is what its code runs.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,10 +41,12 @@ class HardSchedule:
         """Refuses values that no loop can follow."""
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be finite and above 0, got {self.learning_rate}")
         if not 0 <= self.ramp <= 1:
             raise ValueError(f"ramp must be in [0, 1], got {self.ramp}")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay must be in (0, 1], got {self.decay}")
 
     def kept(self, step: int, total: int, count: int) -> int:
         """How many of `total` groups stay after `step` (from 1) on the way to `count`."""

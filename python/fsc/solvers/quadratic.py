@@ -1,0 +1,102 @@
+"""A layer objective as a quadratic in the layer's weight, by its matrices or by its columns.
+
+N L(W) = tr(W H W^T) - 2 tr(W C^T) + const, W [C_out, dim] with the bias as last column, in float64.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fsc.solvers.elimination import DampedInverse, DenseInverse, FactoredInverse
+
+
+class Quadratic(Protocol):
+    """What the closed form asks of an objective, in whichever form it is held."""
+
+    def row_losses(self, weight: Tensor) -> Tensor:
+        """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
+
+    def loss(self, weight: Tensor) -> float:
+        """The objective's value at a weight [C_out, dim]."""
+
+    def mean_curvature(self) -> float:
+        """Mean of diag(H)."""
+
+    def minimum_near(self, anchor: Tensor, rows: Tensor, delta: float) -> Tensor:
+        """The weight on `rows` that minimises N L(W) + delta || W - anchor ||_F^2."""
+
+    def damped_inverse(self, delta: float) -> DampedInverse:
+        """(H + delta I)^-1, ready for elimination."""
+
+
+@dataclass
+class GramQuadratic:
+    """The objective by its matrices."""
+
+    hessian: Tensor  # H [dim, dim]
+    target: Tensor  # C = W_T B [C_out, dim]
+    constant: Tensor  # [C_out], the objective of each output channel at weight zero
+    num_images: int
+
+    def row_losses(self, weight: Tensor) -> Tensor:
+        """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
+        return ((weight @ self.hessian - 2 * self.target) * weight).sum(1) + self.constant
+
+    def loss(self, weight: Tensor) -> float:
+        """The objective's value at a weight [C_out, dim]."""
+        return float(self.row_losses(weight).sum()) / self.num_images
+
+    def gradient(self, weight: Tensor) -> Tensor:
+        """Gradient of the objective, 2 (W H - C) / N, [C_out, dim]."""
+        return (weight @ self.hessian - self.target) * (2.0 / self.num_images)
+
+    def mean_curvature(self) -> float:
+        """Mean of diag(H)."""
+        return float(self.hessian.diagonal().mean())
+
+    def minimum_near(self, anchor: Tensor, rows: Tensor, delta: float) -> Tensor:
+        """The weight on `rows`, [C_out, rows], by one Cholesky factorisation of rows x rows."""
+        damped = self.hessian[rows][:, rows]
+        damped.diagonal().add_(delta)
+        right = self.target[:, rows] + delta * anchor[:, rows]  # [C_out, rows]
+        return torch.cholesky_solve(right.T, torch.linalg.cholesky(damped)).T
+
+    def damped_inverse(self, delta: float) -> DampedInverse:
+        """(H + delta I)^-1 as a matrix."""
+        return DenseInverse(self.hessian, delta)
+
+
+@dataclass
+class FactoredQuadratic:
+    """The objective by its columns, N L(W) = || W Z - T ||_F^2, for fewer columns than rows."""
+
+    columns: Tensor  # Z [dim, R]
+    target: Tensor  # T [C_out, R]
+    num_images: int
+
+    def row_losses(self, weight: Tensor) -> Tensor:
+        """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
+        return (weight @ self.columns - self.target).square().sum(1)
+
+    def loss(self, weight: Tensor) -> float:
+        """The objective's value at a weight [C_out, dim]."""
+        return float(self.row_losses(weight).sum()) / self.num_images
+
+    def mean_curvature(self) -> float:
+        """Mean of diag(Z Z^T)."""
+        return float(self.columns.square().sum() / len(self.columns))
+
+    def minimum_near(self, anchor: Tensor, rows: Tensor, delta: float) -> Tensor:
+        """The weight on `rows`, [C_out, rows], by one Cholesky factorisation of R x R."""
+        columns = self.columns[rows]  # [rows, R]
+        inner = columns.T @ columns
+        inner.diagonal().add_(delta)
+        residual = self.target - anchor[:, rows] @ columns  # [C_out, R]
+        correction = torch.cholesky_solve(residual.T, torch.linalg.cholesky(inner)).T
+        return anchor[:, rows] + correction @ columns.T
+
+    def damped_inverse(self, delta: float) -> DampedInverse:
+        """(Z Z^T + delta I)^-1 through the smaller R x R system."""
+        return FactoredInverse(self.columns, delta)
