@@ -5,11 +5,6 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
-#include <algorithm>
-
-// Raises RuntimeError "<op>: <rule>, got <value>" when the condition does not hold.
-#define FSC_CHECK(condition, op, rule, value) TORCH_CHECK(condition, op, ": ", rule, ", got ", value)
-
 namespace fsc {
 
 inline void check_floating(const char* op, const char* name, const at::Tensor& tensor) {
@@ -22,12 +17,6 @@ inline void check_same_dtype(const char* op, const char* name, const at::Tensor&
                              const at::Tensor& other) {
   TORCH_CHECK(tensor.scalar_type() == other.scalar_type(), op, ": ", name, " must have the dtype of ", other_name, " (",
               other.scalar_type(), "), got ", tensor.scalar_type());
-}
-
-inline void check_same_device(const char* op, const char* name, const at::Tensor& tensor, const char* other_name,
-                              const at::Tensor& other) {
-  TORCH_CHECK(tensor.device() == other.device(), op, ": ", name, " must be on the device of ", other_name, " (",
-              other.device(), "), got ", tensor.device());
 }
 
 inline void check_same_shape(const char* op, const char* name, const at::Tensor& tensor, const char* other_name,

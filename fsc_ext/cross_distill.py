@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fsc_ext._arguments import require_one_device
+
 _ops = torch.ops.fsc_ext
 
 
@@ -40,7 +42,7 @@ def soft_cross_mix(
         >>> soft_cross_mix(torch.tensor([1.0]), torch.tensor([3.0]), alpha=0.75, beta=0.5)
         (tensor([1.5000]), tensor([2.]))
     """
-    _require_one_device("soft_cross_mix", input_teacher=input_teacher, input_student=input_student)
+    require_one_device("soft_cross_mix", input_teacher=input_teacher, input_student=input_student)
     return _ops.soft_cross_mix(input_teacher, input_student, alpha, beta)
 
 
@@ -75,7 +77,7 @@ def distill_residual(
         >>> distill_residual(torch.tensor([2.0, -1.0]), torch.tensor([1.0, 3.0]))
         (tensor(10.), tensor([1., 0.]))
     """
-    _require_one_device("distill_residual", preactivation=preactivation, target=target)
+    require_one_device("distill_residual", preactivation=preactivation, target=target)
     if torch.is_grad_enabled() and target.requires_grad:
         raise RuntimeError(
             "distill_residual: target must not require a gradient, because it is a constant of the "
@@ -145,39 +147,23 @@ def cross_distill_layer(
         >>> cross_distill_layer(x, x, teacher, student, alpha=0.9, beta=0.3)
         tensor(36.)
     """
-    _require_one_device(
-        "cross_distill_layer",
-        input_teacher=input_teacher,
-        input_student=input_student,
-        weight_teacher=weight_teacher,
-        weight_student=weight_student,
-        bias_teacher=bias_teacher,
-        bias_student=bias_student,
-    )
+    tensors = {
+        "input_teacher": input_teacher,
+        "input_student": input_student,
+        "weight_teacher": weight_teacher,
+        "weight_student": weight_student,
+        "bias_teacher": bias_teacher,
+        "bias_student": bias_student,
+    }
+    require_one_device("cross_distill_layer", **tensors)
+    arguments = [
+        tensor.detach() if tensor is not None and name.endswith("_teacher") else tensor
+        for name, tensor in tensors.items()
+    ]
     loss, _ = _ops.cross_distill_layer(
-        input_teacher.detach(),
-        input_student,
-        weight_teacher.detach(),
-        weight_student,
-        None if bias_teacher is None else bias_teacher.detach(),
-        bias_student,
-        alpha,
-        beta,
-        activation,
-        stride,
-        padding,
-        dilation,
-        groups,
+        *arguments, alpha, beta, activation, stride, padding, dilation, groups
     )
     return loss
-
-
-def _require_one_device(op: str, **tensors: Tensor | None) -> None:
-    # The dispatcher would pick one of the devices and fail with a list of backends.
-    devices = {name: tensor.device for name, tensor in tensors.items() if tensor is not None}
-    if len(set(devices.values())) > 1:
-        found = ", ".join(f"{name} on {device}" for name, device in devices.items())
-        raise ValueError(f"{op}: all tensors must be on one device, got {found}")
 
 
 @torch.library.register_fake("fsc_ext::soft_cross_mix")

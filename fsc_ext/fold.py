@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsc_ext._arguments import require_one_device
+
 _ops = torch.ops.fsc_ext
 
 
@@ -30,7 +32,7 @@ def fuse_conv_bn(
         weight: [C_out, ...] of rank at least 2, float32 or float64.
         bias: [C_out], or None for zero.
         running_mean: [C_out], a constant: no gradient flows into it.
-        running_var: [C_out], a constant; `running_var + eps` should be positive.
+        running_var: [C_out], a constant; `running_var + eps` must be positive.
         bn_weight: [C_out], or None for one.
         bn_bias: [C_out], or None for zero.
         eps: finite and at least 0, the `eps` of the BatchNorm layer.
@@ -40,14 +42,25 @@ def fuse_conv_bn(
         differentiable in `weight`, `bias`, `bn_weight` and `bn_bias`.
 
     Raises:
-        RuntimeError: a shape, dtype or device does not match that of `weight`, `eps` is negative
-            or not finite, or a running statistic requires a gradient.
+        ValueError: the tensors are on different devices.
+        RuntimeError: a shape or dtype does not match that of `weight`, `eps` is negative or not
+            finite, `running_var + eps` is not positive in a channel, or a running statistic
+            requires a gradient.
 
     Example:
         >>> one = torch.ones(1)
         >>> fuse_conv_bn(torch.ones(1, 1), None, one, 4 * one, one, 3 * one, 0.0)
         (tensor([[0.5000]]), tensor([2.5000]))
     """
+    require_one_device(
+        "fuse_conv_bn",
+        weight=weight,
+        bias=bias,
+        running_mean=running_mean,
+        running_var=running_var,
+        bn_weight=bn_weight,
+        bn_bias=bn_bias,
+    )
     for name, statistic in (("running_mean", running_mean), ("running_var", running_var)):
         if torch.is_grad_enabled() and statistic.requires_grad:
             raise RuntimeError(
@@ -68,8 +81,8 @@ def absorb_conv1x1(
     .. math:: W' = Q W \qquad b' = Q b + b_Q
 
     Few Sample Knowledge Distillation (Li et al., 2020), Theorem 1, with the bias carried along.
-    The product runs in the dtype of the weights. With groups the result is another layer: a
-    convolution with groups must be written out as a dense one before.
+    The product runs in the dtype of the weights, under autocast too. With groups the result is
+    another layer: a convolution with groups must be written out as a dense one before.
 
     Args:
         weight: [C_out, C_in, ...] of rank at least 2, float32 or float64.
@@ -82,12 +95,20 @@ def absorb_conv1x1(
         differentiable in every argument.
 
     Raises:
+        ValueError: the tensors are on different devices.
         RuntimeError: a shape or dtype does not match that of `weight`.
 
     Example:
         >>> absorb_conv1x1(torch.ones(2, 1), torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 3.0]]))
         (tensor([[4.]]), tensor([7.]))
     """
+    require_one_device(
+        "absorb_conv1x1",
+        weight=weight,
+        bias=bias,
+        pointwise_weight=pointwise_weight,
+        pointwise_bias=pointwise_bias,
+    )
     return _ops.absorb_conv1x1(weight, bias, pointwise_weight, pointwise_bias)
 
 

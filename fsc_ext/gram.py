@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from fsc_ext._arguments import require_one_device
+
 _ops = torch.ops.fsc_ext
 
 
@@ -56,7 +58,8 @@ def gram_accumulate_(
         dilation: at least 1.
 
     Raises:
-        RuntimeError: a shape, dtype or device does not fit, no Gram matrix is given, or a tensor
+        ValueError: the tensors are on different devices.
+        RuntimeError: a shape or dtype does not fit, no Gram matrix is given, or a tensor
             requires a gradient while gradients are recorded.
 
     Example:
@@ -73,6 +76,7 @@ def gram_accumulate_(
         "student": student,
         "teacher": teacher,
     }
+    require_one_device("gram_accumulate_", **tensors)
     if all(gram is None for gram in (gram_student, gram_cross, gram_teacher)):
         raise RuntimeError("gram_accumulate_: at least one Gram matrix must be given, got None")
     for name, tensor in tensors.items():

@@ -192,10 +192,13 @@ def _prox_group_l2_backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None
     (weight,) = ctx.saved_tensors
     others = [d for d in range(weight.dim()) if d != ctx.dim % weight.dim()]
     wide, grad = weight.double(), grad_output.double()
-    norm = _group_sum(wide * wide, others).sqrt()
+    square = _group_sum(wide * wide, others)
+    dead = square.sqrt() <= ctx.threshold
+    # A stand-in for the norm of a dead group: zero would make the second derivative NaN.
+    norm = torch.where(dead, 1, square).sqrt()
     inner = _group_sum(wide * grad, others)
     grad_weight = (1 - ctx.threshold / norm) * grad + ctx.threshold / norm**3 * inner * wide
-    return torch.where(norm > ctx.threshold, grad_weight, 0).to(weight.dtype), None, None
+    return torch.where(dead, 0, grad_weight).to(weight.dtype), None, None
 
 
 def _group_sum(values: Tensor, others: list[int]) -> Tensor:

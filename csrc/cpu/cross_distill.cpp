@@ -192,22 +192,32 @@ struct Layer {
   double per_image() const { return 1.0 / std::max<int64_t>(1, input_student.size(0)); }
 };
 
+// The tensors must outlive the layer.
+Layer layer_of(const char* op, const at::Tensor& input_teacher, const at::Tensor& input_student,
+               const at::Tensor& weight_teacher, const at::Tensor& weight_student,
+               const std::optional<at::Tensor>& bias_teacher, const std::optional<at::Tensor>& bias_student,
+               double alpha, double beta, std::string_view activation, at::IntArrayRef stride, at::IntArrayRef padding,
+               at::IntArrayRef dilation, int64_t groups) {
+  return {op,
+          input_teacher,
+          input_student,
+          weight_teacher,
+          weight_student,
+          bias_teacher,
+          bias_student,
+          alpha,
+          beta,
+          activation,
+          {stride, padding, dilation, groups}};
+}
+
 std::tuple<at::Tensor, at::Tensor> cross_distill_layer_cpu(
     const at::Tensor& input_teacher, const at::Tensor& input_student, const at::Tensor& weight_teacher,
     const at::Tensor& weight_student, const std::optional<at::Tensor>& bias_teacher,
     const std::optional<at::Tensor>& bias_student, double alpha, double beta, std::string_view activation,
     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
-  const Layer layer{"cross_distill_layer",
-                    input_teacher,
-                    input_student,
-                    weight_teacher,
-                    weight_student,
-                    bias_teacher,
-                    bias_student,
-                    alpha,
-                    beta,
-                    activation,
-                    {stride, padding, dilation, groups}};
+  const Layer layer = layer_of("cross_distill_layer", input_teacher, input_student, weight_teacher, weight_student,
+                               bias_teacher, bias_student, alpha, beta, activation, stride, padding, dilation, groups);
   layer.check();
   const auto [x_teacher, x_student] = layer.mixed_inputs();
   const at::Tensor target = layer.convolve(x_teacher, weight_teacher, bias_teacher);  // [N, C_out, H_out, W_out]
@@ -237,17 +247,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_distill_layer_backward_cpu(
     double beta, std::string_view activation, at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
     int64_t groups, std::array<bool, 3> output_mask) {
   constexpr const char* op = "cross_distill_layer_backward";
-  const Layer layer{op,
-                    input_teacher,
-                    input_student,
-                    weight_teacher,
-                    weight_student,
-                    bias_teacher,
-                    bias_student,
-                    alpha,
-                    beta,
-                    activation,
-                    {stride, padding, dilation, groups}};
+  const Layer layer = layer_of(op, input_teacher, input_student, weight_teacher, weight_student, bias_teacher,
+                               bias_student, alpha, beta, activation, stride, padding, dilation, groups);
   const auto shape = layer.check();
   TORCH_CHECK(residual.sizes() == at::IntArrayRef(shape), op, ": residual must be ", at::IntArrayRef(shape), ", got ",
               residual.sizes());

@@ -7,6 +7,8 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/mv.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/DispatchKeySet.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -29,7 +31,6 @@ constexpr int64_t kGrain = 1 << 15;
 
 void check_channels(const char* name, const at::Tensor& vector, const at::Tensor& weight) {
   fsc::check_same_dtype("fuse_conv_bn", name, vector, "weight", weight);
-  fsc::check_same_device("fuse_conv_bn", name, vector, "weight", weight);
   TORCH_CHECK(vector.dim() == 1 && vector.size(0) == weight.size(0), "fuse_conv_bn: ", name,
               " must be [C_out] with C_out = ", weight.size(0), ", got ", vector.sizes());
 }
@@ -72,7 +73,7 @@ Layer fuse_conv_bn_cpu(const at::Tensor& weight, const OptionalTensor& bias, con
   if (bias.has_value()) check_channels("bias", *bias, weight);
   if (bn_weight.has_value()) check_channels("bn_weight", *bn_weight, weight);
   if (bn_bias.has_value()) check_channels("bn_bias", *bn_bias, weight);
-  FSC_CHECK(std::isfinite(eps) && eps >= 0, "fuse_conv_bn", "eps must be finite and at least 0", eps);
+  TORCH_CHECK(std::isfinite(eps) && eps >= 0, "fuse_conv_bn: eps must be finite and at least 0, got ", eps);
 
   const int64_t channels = weight.size(0);
   const std::vector<double> mean = as_double(running_mean, channels, 0.0);
@@ -81,7 +82,11 @@ Layer fuse_conv_bn_cpu(const at::Tensor& weight, const OptionalTensor& bias, con
   const std::vector<double> shift = as_double(bn_bias, channels, 0.0);
   const std::vector<double> offset = as_double(bias, channels, 0.0);
   std::vector<double> scale(channels);
-  for (int64_t c = 0; c < channels; ++c) scale[c] = gain[c] / std::sqrt(variance[c] + eps);
+  for (int64_t c = 0; c < channels; ++c) {
+    const double spread = variance[c] + eps;
+    TORCH_CHECK(spread > 0, "fuse_conv_bn: running_var + eps must be positive, got ", spread, " in channel ", c);
+    scale[c] = gain[c] / std::sqrt(spread);
+  }
 
   // In both formats the elements of one output channel lie together.
   const bool channels_last = !weight.is_contiguous() && weight.is_contiguous(at::MemoryFormat::ChannelsLast);
@@ -138,6 +143,8 @@ at::Tensor absorb_bias(const OptionalTensor& bias, const at::Tensor& matrix, con
 Layer absorb_conv1x1(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& pointwise_weight,
                      const OptionalTensor& pointwise_bias) {
   check_absorb(weight, bias, pointwise_weight, pointwise_bias);
+  // Autocast knows only some of the products below: weight and bias would differ in dtype.
+  const c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
   const at::Tensor matrix = pointwise_weight.flatten(1);  // [C_new, C_out]
   std::vector<c10::SymInt> sizes = weight.sym_sizes().vec();
   sizes[0] = matrix.sym_size(0);

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <numeric>
 #include <type_traits>
 #include <vector>
@@ -25,7 +26,8 @@ namespace {
 constexpr int64_t kGrain = 1 << 15;
 
 void check_threshold(const char* op, double threshold) {
-  FSC_CHECK(std::isfinite(threshold) && threshold >= 0, op, "threshold must be finite and at least 0", threshold);
+  TORCH_CHECK(std::isfinite(threshold) && threshold >= 0, op, ": threshold must be finite and at least 0, got ",
+              threshold);
 }
 
 // ---- soft threshold ----
@@ -45,9 +47,10 @@ void soft_threshold_dense(const at::Tensor& input, const at::Tensor& output, dou
   AT_DISPATCH_FLOATING_TYPES(input.scalar_type(), "prox_l1", [&] {
     const scalar_t* source = input.const_data_ptr<scalar_t>();
     scalar_t* destination = output.data_ptr<scalar_t>();
-    at::parallel_for(0, input.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      soft_threshold(source, destination, begin, end, static_cast<scalar_t>(threshold));
-    });
+    // A threshold that became infinite would turn infinity into NaN.
+    const auto reachable = static_cast<scalar_t>(std::min<double>(threshold, std::numeric_limits<scalar_t>::max()));
+    at::parallel_for(0, input.numel(), kGrain,
+                     [&](int64_t begin, int64_t end) { soft_threshold(source, destination, begin, end, reachable); });
   });
 }
 
@@ -154,7 +157,7 @@ void shrink_groups(const at::Tensor& weight, const at::Tensor& output, double th
 }
 
 int64_t check_group_dim(const char* op, const at::Tensor& weight, int64_t dim) {
-  FSC_CHECK(weight.dim() >= 1, op, "weight must have groups, so rank at least 1", weight.sizes());
+  TORCH_CHECK(weight.dim() >= 1, op, ": weight must have groups, so rank at least 1, got ", weight.sizes());
   return fsc::check_dim(op, dim, weight);
 }
 
@@ -226,7 +229,7 @@ void check_topk(const char* op, const std::vector<scalar_t>& magnitude, int64_t 
   const int64_t most = static_cast<int64_t>(magnitude.size());
   TORCH_CHECK(count >= 0 && count <= most, op, ": count must be in [0, ", most, "], got ", count);
   const bool ordered = std::none_of(magnitude.begin(), magnitude.end(), [](scalar_t m) { return std::isnan(m); });
-  FSC_CHECK(ordered, op, "weight must not contain NaN", "NaN");
+  TORCH_CHECK(ordered, op, ": weight must not contain NaN, got NaN");
 }
 
 at::Tensor keep_topk_cpu(at::Tensor& weight, int64_t count) {

@@ -199,6 +199,12 @@ WEIGHT, VECTOR = torch.ones(4, 3, 2, 2), torch.ones(4)
         ({5: torch.ones(3)}, "bn_bias must be"),
         ({6: -1.0}, "eps must be finite and at least 0, got -1"),
         ({6: float("nan")}, "eps must be finite"),
+        (
+            {3: torch.tensor([1, 1, -2.0, 1]), 6: 0.5},
+            r"running_var \+ eps .* got -1.5 in channel 2",
+        ),
+        ({3: torch.tensor([1, 0.0, 1, 1]), 6: 0.0}, r"running_var \+ eps .* got 0 in channel 1"),
+        ({3: VECTOR * float("nan")}, r"running_var \+ eps must be positive, got nan in channel 0"),
         ({2: torch.ones(4, requires_grad=True)}, "running_mean must not require a gradient"),
         ({3: torch.ones(4, requires_grad=True)}, "running_var must not require a gradient"),
     ],
@@ -209,6 +215,27 @@ def test_bad_arguments_of_fuse(changed: dict[int, Any], message: str) -> None:
         inputs[i] = value
     with pytest.raises(RuntimeError, match=message):
         fuse_conv_bn(*inputs)
+
+
+VECTORS = ["bias", "running_mean", "running_var", "bn_weight", "bn_bias"]
+
+
+@pytest.mark.parametrize("name", ["weight", *VECTORS])
+def test_two_devices_in_fuse(name: str) -> None:
+    vectors = dict.fromkeys(VECTORS, VECTOR)
+    tensors = {"weight": WEIGHT} | vectors
+    tensors[name] = tensors[name].to("meta")
+    with pytest.raises(ValueError, match=f"^fuse_conv_bn: .* one device, got .*{name} on meta"):
+        fuse_conv_bn(**tensors, eps=EPS)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias", "pointwise_weight", "pointwise_bias"])
+def test_two_devices_in_absorb(name: str) -> None:
+    tensors = {"weight": WEIGHT, "bias": VECTOR}
+    tensors |= {"pointwise_weight": torch.ones(3, 4), "pointwise_bias": torch.ones(3)}
+    tensors[name] = tensors[name].to("meta")
+    with pytest.raises(ValueError, match=f"^absorb_conv1x1: .* one device, got .*{name} on meta"):
+        absorb_conv1x1(**tensors)
 
 
 @pytest.mark.parametrize(

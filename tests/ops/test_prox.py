@@ -109,14 +109,18 @@ def test_group_of_one_element(device):
 
 
 def test_gradcheck(device):
-    weight = torch.randn(4, 3, 2, 2, dtype=torch.float64, device=device, requires_grad=True)
+    weight = torch.randn(4, 3, 2, 2, dtype=torch.float64, device=device)
+    for dim in (0, 1, -1):
+        weight.select(dim, 0).zero_()
+    weight.requires_grad_()
     assert torch.autograd.gradcheck(lambda w: fsc_ext.prox_l1(w, 0.3), weight)
     for dim in (0, 1, -1):
         prox = lambda w, d=dim: fsc_ext.prox_group_l2(w, 1.5, d)  # noqa: E731
         assert torch.autograd.gradcheck(prox, weight)
         assert torch.autograd.gradgradcheck(prox, weight)
-    vector = torch.randn(5, dtype=torch.float64, device=device, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda w: fsc_ext.prox_group_l2(w, 0.5), vector)
+    vector = torch.tensor([0, 0.2, -3, 1], dtype=torch.float64, device=device, requires_grad=True)
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(lambda w: fsc_ext.prox_group_l2(w, 0.5), vector)
 
 
 @every_dtype
@@ -167,6 +171,14 @@ def test_nan_stays_nan(device):
     weight = torch.tensor([[float("nan"), 1.0], [3.0, 4.0]], device=device)
     assert fsc_ext.prox_l1(weight, 0.5).isnan().tolist() == [[True, False], [False, False]]
     assert fsc_ext.prox_group_l2(weight, 0.5).isnan().tolist() == [[True, True], [False, False]]
+
+
+@every_dtype
+def test_threshold_beyond_the_range_of_the_dtype(device, dtype):
+    infinity = float("inf")
+    values = torch.tensor([infinity, -infinity, 3e38, 0.0], dtype=dtype, device=device)
+    assert fsc_ext.prox_l1(values, 1e300).tolist() == [infinity, -infinity, 0, 0]
+    assert fsc_ext.prox_l1_(values, 1e300).tolist() == [infinity, -infinity, 0, 0]
 
 
 def test_same_bits_for_any_number_of_threads(device):

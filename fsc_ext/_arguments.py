@@ -1,0 +1,18 @@
+"""What every operator asks of its arguments before the dispatcher sees them."""
+
+from torch import Tensor
+
+
+def require_one_device(op: str, **tensors: Tensor | None) -> None:
+    """Compares the devices of the tensors that are given.
+
+    The dispatcher would pick one of them: where that is `meta` nothing at all is computed, and no
+    error says so.
+
+    Raises:
+        ValueError: there is more than one; the sentence names each argument and its device.
+    """
+    devices = {name: tensor.device for name, tensor in tensors.items() if tensor is not None}
+    if len(set(devices.values())) > 1:
+        found = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise ValueError(f"{op}: all tensors must be on one device, got {found}")

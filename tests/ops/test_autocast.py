@@ -1,0 +1,69 @@
+"""Autocast changes no operator: float32 stays float32, with the same bits."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import fsc_ext
+from fsc_ext.testing import devices
+
+
+def changed(project: Callable[..., object], weight: Tensor, *arguments: int) -> list[Tensor]:
+    """What an in-place operator writes, followed by what it returns."""
+    weight = weight.clone()
+    output = project(weight, *arguments)
+    return [weight, output] if isinstance(output, Tensor) else [weight]
+
+
+def absorb(weight: Tensor, vector: Tensor) -> list[Tensor]:
+    matrix, shift = weight[:, :, 0, 0].T, vector[:4]  # [4, 6], [4]
+    biases = [(None, None), (vector, None), (None, shift), (vector, shift)]
+    return [
+        output
+        for bias, after in biases
+        for output in fsc_ext.absorb_conv1x1(weight, bias, matrix, after)
+    ]
+
+
+def gram(images: Tensor) -> list[Tensor]:
+    sums = [torch.zeros(4, 4, device=images.device) for _ in range(3)]
+    fsc_ext.gram_accumulate_(*sums, images, images + 1)
+    return sums
+
+
+def cross_distill(images: Tensor, weight: Tensor, vector: Tensor) -> list[Tensor]:
+    student = weight.clone().requires_grad_()
+    loss = fsc_ext.cross_distill_layer(
+        images, images + 1, weight + 1, student, vector, vector, alpha=0.9, beta=0.3
+    )
+    return [loss, *torch.autograd.grad(loss, student)]
+
+
+CALLS: dict[str, Callable[[Tensor, Tensor, Tensor], list[Tensor]]] = {
+    "absorb_conv1x1": lambda x, w, v: absorb(w, v),
+    "cross_distill_layer": cross_distill,
+    "distill_residual": lambda x, w, v: [*fsc_ext.distill_residual(x, x + 1)],
+    "fuse_conv_bn": lambda x, w, v: [*fsc_ext.fuse_conv_bn(w, v, v, v.exp(), v, v, 1e-5)],
+    "gram_accumulate_": lambda x, w, v: gram(x),
+    "keep_topk_": lambda x, w, v: changed(fsc_ext.keep_topk_, w, 7),
+    "keep_topk_groups_": lambda x, w, v: changed(fsc_ext.keep_topk_groups_, w, 2),
+    "prox_group_l2": lambda x, w, v: [fsc_ext.prox_group_l2(w, 1.0)],
+    "prox_group_l2_": lambda x, w, v: changed(fsc_ext.prox_group_l2_, w, 1),
+    "prox_l1": lambda x, w, v: [fsc_ext.prox_l1(w, 0.5)],
+    "prox_l1_": lambda x, w, v: changed(fsc_ext.prox_l1_, w, 1),
+    "soft_cross_mix": lambda x, w, v: [*fsc_ext.soft_cross_mix(x, x + 1, 0.9, 0.3)],
+}
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+@pytest.mark.parametrize("name", [name for name in fsc_ext.__all__ if name != "build_info"])
+def test_autocast_changes_nothing(device: torch.device, name: str) -> None:
+    images, weight = torch.randn(2, 4, 6, 6, device=device), torch.randn(6, 4, 3, 3, device=device)
+    vector = torch.randn(6, device=device)
+    expected = CALLS[name](images, weight, vector)
+    with torch.autocast(device.type, torch.bfloat16):
+        found = CALLS[name](images, weight, vector)
+    for actual, wanted in zip(found, expected, strict=True):
+        assert actual.dtype == wanted.dtype and torch.equal(actual, wanted)
