@@ -24,8 +24,10 @@ format: build
 	$(BIN)/ruff format $(RUFF_PATHS)
 	$(BIN)/clang-format -i $(CPP)
 
+# BENCH_JSON=FILE keeps the figures for bench/table.py.
 bench: build
-	$(BIN)/pytest bench --benchmark-only --benchmark-group-by=group --benchmark-columns=median,iqr,rounds --benchmark-max-time=0.3
+	$(BIN)/pytest bench --benchmark-only --benchmark-group-by=group --benchmark-columns=median,iqr,rounds --benchmark-max-time=0.3 \
+		$(if $(BENCH_JSON),--benchmark-json=$(BENCH_JSON))
 
 build: $(VENV)/built
 

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from fsc import models
 from fsc.files import write_atomically
+from fsc.structure import match_structure
 
 FORMAT = "fsc-1"
 
 _NUM_NAMED_FAULTS = 3
+_MAX_COUNT = 2**31 - 1
 _TORCH_ERRORS = (
     OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, AttributeError, IndexError,
     UnicodeError, pickle.UnpicklingError, zipfile.BadZipFile,
@@ -75,16 +77,18 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or was not written by `save`.
+        ValueError: the file is damaged or was not written by `save`, or its model, num_classes or
+            in_channels is missing or none that fsc can build.
     """
     path = _existing(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("fsc", "null"))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {_line(error)}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by fsc.save: it lacks the format mark {FORMAT!r}")
+    _check_header(header, path)
     return header
 
 
@@ -111,7 +115,9 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     if model is not None:
         model = copy.deepcopy(model).cpu()
     elif header["model"]:
-        model = models.build(header["model"], header["num_classes"], header["in_channels"])
+        # On the meta device nothing is allocated for sizes that only the header claims.
+        with torch.device("meta"):
+            model = models.build(header["model"], header["num_classes"], header["in_channels"])
     else:
         raise ValueError(f"load: model must be given, because {path} names no network of fsc")
     state = _read_safetensors(path)
@@ -150,57 +156,6 @@ def load_pretrained(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module
     return model.eval()
 
 
-def match_structure(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
-    """Give the layers of a dense network the shapes of stored tensors, in place.
-
-    Conv2d, BatchNorm2d and Linear take the stored widths; a convolution gains or loses its bias; a
-    BatchNorm2d without a stored tensor, because it was folded, becomes nn.Identity. Values are left
-    undefined: load the state afterwards, strictly, which finds whatever does not match.
-
-    Args:
-        model: the network before compression.
-        state_dict: name -> tensor, as `nn.Module.state_dict` gives it.
-    """
-    for name, module in list(model.named_modules()):
-        stored = {
-            key: state_dict[f"{name}.{key}"]
-            for key in ("weight", "bias", "running_mean", "running_var")
-            if f"{name}.{key}" in state_dict
-        }
-        if isinstance(module, nn.BatchNorm2d):
-            if not stored and module.state_dict():
-                model.set_submodule(name, nn.Identity())
-            elif stored:
-                _resize_batch_norm(module, stored)
-        elif isinstance(module, nn.Conv2d | nn.Linear) and "weight" in stored:
-            _resize_layer(module, stored)
-
-
-def _resize_batch_norm(module: nn.BatchNorm2d, stored: Mapping[str, Tensor]) -> None:
-    module.num_features = len(next(iter(stored.values())))
-    for key, value in stored.items():
-        if isinstance(getattr(module, key), nn.Parameter):
-            setattr(module, key, nn.Parameter(torch.empty_like(value)))
-        elif getattr(module, key) is not None:
-            setattr(module, key, torch.empty_like(value))
-
-
-def _resize_layer(module: nn.Conv2d | nn.Linear, stored: Mapping[str, Tensor]) -> None:
-    weight = stored["weight"]  # [C_out, C_in / groups, kH, kW] or [C_out, C_in]
-    if weight.ndim != module.weight.ndim or weight.shape[2:] != module.weight.shape[2:]:
-        return
-    if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = weight.shape
-    else:
-        if module.groups == module.in_channels > 1:
-            module.groups = len(weight) * module.groups // module.out_channels
-        module.out_channels = len(weight)
-        module.in_channels = weight.shape[1] * module.groups
-    module.weight = nn.Parameter(torch.empty_like(weight))
-    has_bias = "bias" in stored
-    module.bias = nn.Parameter(torch.empty_like(stored["bias"])) if has_bias else None
-
-
 def _ends(model: nn.Module) -> dict[str, int]:
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
@@ -212,6 +167,24 @@ def _ends(model: nn.Module) -> dict[str, int]:
         "num_classes": linears[-1].out_features,
         "in_channels": convolutions[0].in_channels,
     }
+
+
+def _check_header(header: Mapping[str, Any], path: Path) -> None:
+    name = header.get("model")
+    if name == "":
+        return
+    if name not in models.names():
+        raise ValueError(
+            f"{path}: model in the header must be one of {', '.join(models.names())} or empty, "
+            f"got {name!r}"
+        )
+    for key in ("num_classes", "in_channels"):
+        count = header.get(key)
+        if type(count) is not int or not 1 <= count <= _MAX_COUNT:
+            raise ValueError(
+                f"{path}: {key} in the header must be an integer from 1 to {_MAX_COUNT}, "
+                f"got {count!r}"
+            )
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -264,10 +237,16 @@ def _check_match(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> N
         for key in expected
         if key in state and state[key].shape != expected[key].shape
     ]
+    kinds = [
+        f"{key} {state[key].dtype} instead of {expected[key].dtype}"
+        for key in expected
+        if key in state and state[key].is_floating_point() != expected[key].is_floating_point()
+    ]
     faults = {
         "missing": [key for key in missing if not key.endswith("num_batches_tracked")],
         "unexpected": unexpected,
         "of another shape": shapes,
+        "of another dtype": kinds,
     }
     named = [f"{what}: {_first(keys)}" for what, keys in faults.items() if keys]
     if named:

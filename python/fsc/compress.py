@@ -1,8 +1,10 @@
 """`compress`: one call from a teacher and a few images to a smaller student and a report."""
 
+import importlib.metadata
 import platform
 import time
 from dataclasses import asdict, dataclass, field
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -10,8 +12,12 @@ from torch import Tensor, nn
 
 import fsc_ext
 from fsc import cost, schemes
-from fsc.methods.base import LayerReport, Method, Progress, Task
+from fsc.images import check_images
+from fsc.methods.base import LayerReport, Method, Outcome, Task
+from fsc.modes import evaluation_mode
+from fsc.progress import Progress
 from fsc.schemes import Scheme
+from fsc.tracing import trace
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Report:
         flops: multiply-accumulates for one image, of the student and of the teacher.
         layers: errors of the solved layers, for layer-wise methods.
         kept: the kept output channels of every pruned convolution.
-        versions: of Python, torch and this package's build.
+        versions: of Python, this package, its build, and the packages it computes with.
     """
 
     method: str
@@ -79,11 +85,14 @@ def compress(
 
     Args:
         teacher: a torch.fx-traceable network on the CPU; it is not changed.
-        images: [N, C, H, W] floating point, normalised as the teacher expects.
+        images: [N, C, H, W] of the teacher's dtype, normalised as the teacher expects.
         method: `CrossDistillation(...)`, `FSKD(...)`, `MiR(...)` or `L1Norm()`.
         scheme: which convolutions keep how many output channels; see `fsc.schemes`.
         batch_size: images that go through the networks at once; the result does not depend on it.
-        memory_budget: bytes of activations held in memory before they go to disk; None: all.
+        memory_budget: bytes of activations held in memory before they go to disk; None: all. What
+            cross distillation solves a single layer from comes on top: both inputs of a layer
+            that is solved by steps (activation="relu"), or the columns of a layer that is solved
+            from them because it sees few pixels.
         seed: seeds whatever the method draws; the same seed gives the same bits.
         progress: called with (what, done, total) while the work goes on.
 
@@ -104,46 +113,46 @@ def compress(
         >>> result.report.parameters < result.report.parameters_teacher
         True
     """
-    _check_model(teacher)
-    _check_images(images, teacher)
-    _check_counts(batch_size, memory_budget)
+    _check_types(teacher, method, scheme)
+    _check_numbers(batch_size, memory_budget, seed)
+    _check_weights(teacher)
+    check_images("compress", images, teacher, trace(teacher), moved=False)
     schemes.check(scheme, teacher)
-    was_training = teacher.training
-    teacher.eval()
-    try:
+    task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress)
+    with evaluation_mode(teacher), torch.no_grad():
         start = time.perf_counter()
-        task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress)
-        with torch.no_grad():
-            outcome = method.compress(task)
+        outcome = method.compress(task)
         seconds = time.perf_counter() - start
-        example = images[:1]
-        report = Report(
-            method=type(method).__name__,
-            hyper_parameters=_fields(method),
-            scheme=scheme.name,
-            num_images=len(images),
-            seed=seed,
-            seconds=seconds,
-            parameters=cost.parameters(outcome.student),
-            parameters_teacher=cost.parameters(teacher),
-            flops=cost.flops(outcome.student, example),
-            flops_teacher=cost.flops(teacher, example),
-            layers=outcome.layers,
-            kept={name: channels.tolist() for name, channels in outcome.kept.items()},
-            versions=versions(),
-        )
-    finally:
-        teacher.train(was_training)
-    return Result(outcome.student, report)
+    return Result(outcome.student, _report(method, task, outcome, seconds))
 
 
 def versions() -> dict[str, str]:
     """Versions that a number in a report depends on."""
     return {
         "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("fsc", "numpy", "torch-pruning")},
         "torch": torch.__version__,
         "fsc_ext": ", ".join(f"{k} {v}" for k, v in fsc_ext.build_info().items()),
     }
+
+
+def _report(method: Method, task: Task, outcome: Outcome, seconds: float) -> Report:
+    example = task.images[:1]  # [1, C, H, W]
+    return Report(
+        method=type(method).__name__,
+        hyper_parameters=_fields(method),
+        scheme=task.scheme.name,
+        num_images=len(task.images),
+        seed=task.seed,
+        seconds=seconds,
+        parameters=cost.parameters(outcome.student),
+        parameters_teacher=cost.parameters(task.teacher),
+        flops=cost.flops(outcome.student, example),
+        flops_teacher=cost.flops(task.teacher, example),
+        layers=outcome.layers,
+        kept={name: channels.tolist() for name, channels in outcome.kept.items()},
+        versions=versions(),
+    )
 
 
 def _fields(method: Method) -> dict[str, Any]:
@@ -155,39 +164,37 @@ def _fields(method: Method) -> dict[str, Any]:
     return found
 
 
-def _check_model(teacher: nn.Module) -> None:
+def _check_types(teacher: object, method: object, scheme: object) -> None:
     if not isinstance(teacher, nn.Module):
         raise TypeError(f"teacher must be a torch.nn.Module, got {type(teacher).__name__}")
+    if isinstance(method, type) or not callable(getattr(method, "compress", None)):
+        raise TypeError(
+            f"method must be one of fsc.methods, e.g. fsc.CrossDistillation(), got {method!r}"
+        )
+    if not isinstance(scheme, Scheme):
+        raise TypeError(
+            "scheme must be a fsc.schemes.Scheme, e.g. fsc.schemes.named('res-50', 'resnet56'), "
+            f"got {scheme!r}"
+        )
+
+
+def _check_numbers(batch_size: int, memory_budget: int | None, seed: int) -> None:
+    given = {"batch_size": batch_size, "seed": seed}
+    if memory_budget is not None:
+        given["memory_budget"] = memory_budget
+    for name, value in given.items():
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise TypeError(f"{name} must be an integer, got {value!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if memory_budget is not None and memory_budget < 0:
+        raise ValueError(f"memory_budget must be at least 0 bytes or None, got {memory_budget}")
+
+
+def _check_weights(teacher: nn.Module) -> None:
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     if not any(isinstance(module, nn.Conv2d) for module in teacher.modules()):
         raise ValueError("teacher must contain a Conv2d, got none")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"teacher must have finite weights, got NaN or Inf in {name}")
-
-
-def _check_images(images: Tensor, teacher: nn.Module) -> None:
-    if not isinstance(images, Tensor):
-        raise TypeError(f"images must be a torch.Tensor, got {type(images).__name__}")
-    if images.dim() != 4 or len(images) == 0:
-        raise ValueError(f"images must be [N, C, H, W] with N at least 1, got {list(images.shape)}")
-    first = next(module for module in teacher.modules() if isinstance(module, nn.Conv2d))
-    if images.dtype != first.weight.dtype or images.device != first.weight.device:
-        raise ValueError(
-            f"images must have the dtype and device of the teacher ({first.weight.dtype} on "
-            f"{first.weight.device}), got {images.dtype} on {images.device}"
-        )
-    if images.shape[1] != first.in_channels:
-        raise ValueError(
-            f"images must have the teacher's {first.in_channels} input channels, "
-            f"got {images.shape[1]}"
-        )
-    if not images.isfinite().all():
-        raise ValueError("images must be finite, got NaN or Inf")
-
-
-def _check_counts(batch_size: int, memory_budget: int | None) -> None:
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if memory_budget is not None and memory_budget < 0:
-        raise ValueError(f"memory_budget must be at least 0 bytes or None, got {memory_budget}")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fsc.evaluate import evaluation_mode
+from fsc.modes import evaluation_mode
 
 
 def parameters(model: nn.Module) -> int:

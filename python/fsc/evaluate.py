@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-Progress = Callable[[str, int, int], None]
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module in evaluation mode and give each its own mode back afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+from fsc.images import check_images
+from fsc.modes import evaluation_mode
+from fsc.progress import Progress
+from fsc.tracing import trace
 
 
 def accuracy(
@@ -36,21 +24,22 @@ def accuracy(
 
     Args:
         model: maps [N, C, H, W] to class scores [N, num_classes].
-        images: normalised images, floating point [N, C, H, W].
+        images: normalised images [N, C, H, W], of the dtype of the network.
         labels: class indices, integers [N].
         batch_size: images in one forward pass; the result does not depend on it.
         progress: called with (description, images done, images in all) after each batch.
 
     Raises:
-        ValueError: no images, a wrong rank, lengths that differ, NaN or Inf in the images, or
-            labels that the network has no score for.
+        ValueError: no images, a wrong rank, dtype or number of channels, lengths that differ, NaN
+            or Inf in the images, or labels that the network has no score for.
+        TypeError: the images are no tensor.
 
     Example:
         >>> scores = torch.tensor([[0.1, 0.9], [0.8, 0.2]]).reshape(2, 2, 1, 1)
         >>> accuracy(nn.Flatten(), scores, torch.tensor([1, 1]))
         50.0
     """
-    _check(images, labels, batch_size)
+    _check(model, images, labels, batch_size)
     parameter = next(model.parameters(), None)
     device = images.device if parameter is None else parameter.device
     correct = 0
@@ -63,14 +52,8 @@ def accuracy(
     return 100.0 * correct / len(images)
 
 
-def _check(images: Tensor, labels: Tensor, batch_size: int) -> None:
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(
-            "accuracy: images must be floating point [N, C, H, W], "
-            f"got {images.dtype} {list(images.shape)}"
-        )
-    if len(images) == 0:
-        raise ValueError(f"accuracy: images must not be empty, got {list(images.shape)}")
+def _check(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> None:
+    check_images("accuracy", images, model, _graph(model))
     if labels.ndim != 1 or len(labels) != len(images):
         raise ValueError(
             f"accuracy: labels must be [{len(images)}], one for each image, "
@@ -78,10 +61,14 @@ def _check(images: Tensor, labels: Tensor, batch_size: int) -> None:
         )
     if batch_size < 1:
         raise ValueError(f"accuracy: batch_size must be at least 1, got {batch_size}")
-    finite = images.isfinite().flatten(1).all(1)  # [N]
-    if not finite.all():
-        first = int((~finite).nonzero()[0])
-        raise ValueError(f"accuracy: images must be finite, got NaN or Inf in image {first}")
+
+
+def _graph(model: nn.Module) -> fx.Graph | None:
+    # Any network can be evaluated; one that cannot be traced finds wrong channels by itself.
+    try:
+        return trace(model)
+    except ValueError:
+        return None
 
 
 def _num_correct(scores: Tensor, labels: Tensor) -> int:

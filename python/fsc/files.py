@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +41,33 @@ def write_atomically(path: str | os.PathLike[str], writer: Callable[[Path], obje
     Raises:
         OSError: the folder or the file cannot be written.
     """
-    path = Path(path)
-    temporary = _temporary_name(path)
+    write_together({Path(path): writer})
+
+
+def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Write files that belong together: all under temporary names, then rename them in order.
+
+    Whatever goes wrong before the last file is complete, every path holds what it held before.
+
+    Args:
+        writers: path -> its writer, as for `write_atomically`.
+
+    Raises:
+        OSError: a folder or a file cannot be written.
+    """
+    temporaries = {path: _temporary_name(path) for path in writers}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writer(temporary)
-        _flush_to_disk(temporary)
-        os.replace(temporary, path)
+        for path, temporary in temporaries.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writers[path](temporary)
+            _flush_to_disk(temporary)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
     except OSError as error:
         raise OSError(f"file {path} cannot be written: {_reason(error)}") from error
     finally:
-        _remove(temporary)
+        for temporary in temporaries.values():
+            _remove(temporary)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -64,6 +80,26 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: str | os.PathLike[str], what: str) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        what: what kind of file it is, for the sentence: "scheme file".
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no JSON.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{what} {path} does not exist")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} {path} is no JSON: {error}") from error
 
 
 def _temporary_name(path: Path) -> Path:
@@ -85,4 +121,6 @@ def _remove(path: Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+    # A writer that writes atomically itself names its temporary file, which nobody knows.
+    cause = error.__cause__
+    return _reason(cause) if isinstance(cause, OSError) else error.strerror or str(error)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fsc.files import write_json
+from fsc.files import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,7 @@ class FewShotSample:
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged or holds no sample.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"sample file {path} does not exist")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"sample file {path} is no JSON: {error}") from error
+        content = read_json(path, "sample file")
         fault = _fault(content)
         if fault is not None:
             raise ValueError(f"sample file {path} holds no few-shot sample: {fault}")

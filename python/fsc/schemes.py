@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from numbers import Integral
 
 import torch
 from torch import nn
 
-from fsc import models
+from fsc import models, tracing
+from fsc.files import read_json
+from fsc.prunable import readers_if_prunable
 
 _RESNET_KEPT = {"res-50": 0.5, "res-60": 0.4, "res-70": 0.3, "res-90": 0.1}
 _VGG_50 = "vgg-50"
@@ -101,13 +102,7 @@ def from_json(path: str | os.PathLike[str]) -> Scheme:
         FileNotFoundError: there is no such file.
         ValueError: the file is no JSON or not of this form.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"scheme file {path} does not exist")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"scheme file {path} is no JSON: {error}") from error
+    content = read_json(path, "scheme file")
     if not isinstance(content, dict) or set(content) != {"name", "kept"}:
         raise ValueError(f"scheme file {path} must hold an object with exactly name and kept")
     name, kept = content["name"], content["kept"]
@@ -125,8 +120,10 @@ def check(scheme: Scheme, model: nn.Module) -> None:
     """Make sure that a scheme fits a network, before any work is done.
 
     Raises:
-        ValueError: the scheme is empty, a layer does not exist or is no Conv2d, or a count is
-            below one or above the output channels that there are.
+        ValueError: the scheme is empty, a layer does not exist or is no Conv2d, a count is no
+            integer, below one or above the output channels that there are, the network cannot be
+            traced, or a layer cannot lose channels because it or what reads it is grouped, or
+            because its channels reach an addition, a concatenation or the output.
     """
     if not scheme.kept:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")
@@ -142,11 +139,24 @@ def check(scheme: Scheme, model: nn.Module) -> None:
                 f"scheme {scheme.name!r}: layer {layer!r} must be a Conv2d, "
                 f"got {type(module).__name__}"
             )
-        if not 1 <= count <= module.out_channels:
+        whole = isinstance(count, Integral) and not isinstance(count, bool)
+        if not whole or not 1 <= count <= module.out_channels:
             raise ValueError(
                 f"scheme {scheme.name!r}: layer {layer!r} must keep 1 to {module.out_channels} "
-                f"output channels, got {count}"
+                f"output channels, got {count!r}"
             )
+    _check_prunable(scheme, model)
+
+
+def _check_prunable(scheme: Scheme, model: nn.Module) -> None:
+    graph = tracing.trace(model)
+    for layer in scheme.kept:
+        try:
+            readers_if_prunable(model, graph, layer)
+        except ValueError as error:
+            raise ValueError(
+                f"scheme must prune layers that can lose channels, but in {scheme.name!r} {error}"
+            ) from error
 
 
 def _convolutions(model_name: str) -> dict[str, int]:

@@ -11,8 +11,9 @@ import torch_pruning
 from torch import Tensor, fx, nn
 
 import fsc_ext
-from fsc.evaluate import evaluation_mode
-from fsc.tracing import batch_norm_after, consumers, layer_names, trace
+from fsc.modes import evaluation_mode
+from fsc.prunable import readers_if_prunable
+from fsc.tracing import batch_norm_after, layer_names, trace
 
 
 def fold_batch_norm(model: nn.Module) -> None:
@@ -42,7 +43,8 @@ def mask_channels(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
 
     Zeroed are the filters with their bias, the affine parameters and running means of a
     BatchNorm2d that follows, and the input columns of the layers that consume the channels. The
-    result computes what `remove_channels` computes, at the old size.
+    result computes what `remove_channels` computes, at the old size: it is the form that
+    a sliced network is checked against.
 
     Args:
         model: any network that `trace` accepts.
@@ -110,7 +112,9 @@ def insert_pointwise(
 ) -> None:
     """Put a 1x1 convolution behind a convolution, in place.
 
-    The layer `name` becomes a Sequential of itself and the new convolution.
+    The layer `name` becomes a Sequential of itself and the new convolution. This is the explicit
+    form of FSKD's Theorem 1, with the 1x1 convolution still in the network; its outputs must equal
+    those of the layer that `fsc_ext.absorb_conv1x1` gives.
 
     Args:
         model: the network.
@@ -177,15 +181,10 @@ def _convolution(model: nn.Module, where: str, name: str) -> nn.Conv2d:
 def _check_prunable(model: nn.Module, graph: fx.Graph, name: str, indices: Tensor) -> list[str]:
     convolution = _convolution(model, "kept", name)
     _check_indices(name, indices, convolution.out_channels)
-    readers = consumers(model, graph, name)
-    for layer in (name, *readers):
-        groups = getattr(model.get_submodule(layer), "groups", 1)
-        if groups != 1:
-            raise ValueError(
-                f"kept: layer {name!r} and its consumers must not be grouped, got {groups} groups "
-                f"in {layer!r}"
-            )
-    return readers
+    try:
+        return readers_if_prunable(model, graph, name)
+    except ValueError as error:
+        raise ValueError(f"kept: {error}") from error
 
 
 def _check_indices(name: str, indices: Tensor, out_channels: int) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from fsc.evaluate import evaluation_mode
+from fsc.modes import evaluation_mode
 from fsc.out_of_place import remove_in_place
 
 
@@ -157,7 +157,7 @@ def consumers(model: nn.Module, graph: fx.Graph, name: str) -> list[str]:
                 pending.append(user)
             elif not _reads_shape(user):
                 raise ValueError(
-                    f"consumers: the output of layer {name!r} must reach other layers through "
+                    f"the output of layer {name!r} must reach other layers through "
                     f"channel-wise operations only, got node {user.name!r} ({_describe(user)})"
                 )
     return [str(node.target) for node in graph.nodes if node in found]

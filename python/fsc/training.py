@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-Progress = Callable[[str, int, int], None]
+from fsc.images import check_images
+from fsc.progress import Progress
 
 
 def train(
@@ -42,7 +41,9 @@ def train(
         progress: called with (description, epochs done, epochs in all) after each epoch.
 
     Raises:
-        ValueError: a count is too small, or images and labels do not fit together.
+        ValueError: a count is too small, the images are of a wrong form or not finite, or images
+            and labels do not fit together.
+        TypeError: the images are no tensor.
     """
     _check(images, labels, epochs, batch_size)
     batch_size = min(batch_size, len(images))
@@ -86,12 +87,7 @@ def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _check(images: Tensor, labels: Tensor, epochs: int, batch_size: int) -> None:
-    if images.ndim != 4 or len(images) < 2:
-        raise ValueError(
-            f"train: images must be [N, C, H, W] with N at least 2, got {list(images.shape)}"
-        )
-    if not images.isfinite().all():
-        raise ValueError("train: images must be finite, got NaN or Inf")
+    check_images("train", images, min_images=2)
     if labels.ndim != 1 or len(labels) != len(images):
         raise ValueError(
             f"train: labels must be [{len(images)}], one for each image, got {list(labels.shape)}"

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.evaluate import Progress, evaluation_mode
 from fsc.frontier import Frontier
+from fsc.images import check_images
+from fsc.modes import evaluation_mode
 from fsc.out_of_place import out_of_place
+from fsc.progress import Progress
 from fsc.tracing import following_activation, layer_names, trace
 
 
@@ -96,8 +98,8 @@ def walk(
     Args:
         teacher: a network that torch.fx can trace, with one argument.
         student: a network of the same structure: the same forward and names of modules.
-        images: normalised images [N, C, H, W], floating point; batches move to the device of each
-            network.
+        images: normalised images [N, C, H, W] of the dtype of the teacher; batches move to the
+            device of each network.
         visitor: sees, and may rewrite, each Conv2d and Linear.
         batch_size: images in one batch.
         memory_budget: bytes of values to keep in memory, for both networks together; what is
@@ -106,8 +108,9 @@ def walk(
 
     Raises:
         ValueError: the teacher cannot be traced or has more than one argument, the student has
-            other modules or is the teacher, images are empty, of a wrong rank or not finite, or
-            batch_size or memory_budget is out of range.
+            other modules or is the teacher, images are empty, not finite or of a wrong rank,
+            dtype or number of channels, or batch_size or memory_budget is out of range.
+        TypeError: images are no tensor.
         OSError: a value past the budget cannot be written.
 
     Example:
@@ -120,8 +123,10 @@ def walk(
         0 relu
         2 none
     """
-    _check_images(images, batch_size)
+    if batch_size < 1:
+        raise ValueError(f"walk: batch_size must be at least 1, got {batch_size}")
     graph = trace(teacher)
+    check_images("walk", images, teacher, graph)
     _check_networks(teacher, student, graph)
     with ExitStack() as stack:
         for network in (teacher, student):
@@ -248,22 +253,6 @@ def _layer(
 def _device(network: nn.Module, images: Tensor) -> torch.device:
     parameter = next(network.parameters(), None)
     return images.device if parameter is None else parameter.device
-
-
-def _check_images(images: Tensor, batch_size: int) -> None:
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(
-            "walk: images must be floating point [N, C, H, W], "
-            f"got {images.dtype} {list(images.shape)}"
-        )
-    if len(images) == 0:
-        raise ValueError(f"walk: images must not be empty, got {list(images.shape)}")
-    finite = images.isfinite().flatten(1).all(1)  # [N]
-    if not finite.all():
-        first = int((~finite).nonzero()[0])
-        raise ValueError(f"walk: images must be finite, got NaN or Inf in image {first}")
-    if batch_size < 1:
-        raise ValueError(f"walk: batch_size must be at least 1, got {batch_size}")
 
 
 def _check_networks(teacher: nn.Module, student: nn.Module, graph: fx.Graph) -> None:

@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import pytest
@@ -6,6 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fsc import checkpoint, files, models
+from fsc.structure import match_structure
 
 IMAGES = torch.randn(2, 3, 32, 32)
 
@@ -100,7 +102,7 @@ def test_double_precision_and_gradients_survive(tmp_path):
 
 def test_normalization_without_tensors_is_kept():
     model = nn.Sequential(nn.BatchNorm2d(3, affine=False, track_running_stats=False))
-    checkpoint.match_structure(model, {})
+    match_structure(model, {})
     assert isinstance(model[0], nn.BatchNorm2d)
 
 
@@ -160,6 +162,72 @@ def test_load_refuses_other_files(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="other.safetensors is damaged or no safetensors file"):
             checkpoint.load(path)
+
+
+HEADER = {"format": "fsc-1", "model": "resnet14", "num_classes": 7, "in_channels": 3}
+
+
+def with_header(path, header, state):
+    save_file(state, path, metadata={"fsc": json.dumps(header)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": None}, "model in the header must be one of resnet14, .* or empty, got None"),
+        ({"model": "resnet15"}, "model in the header must be one of .* got 'resnet15'"),
+        ({"model": ["vgg16"]}, r"model in the header must be one of .* got \['vgg16'\]"),
+        ({"num_classes": None}, "num_classes in the header must be an integer from 1 .*got None"),
+        ({"num_classes": "7"}, "num_classes in the header must be an integer .* got '7'"),
+        ({"num_classes": 10**30}, "num_classes in the header must be an integer from 1 to 2147"),
+        ({"in_channels": 0}, "in_channels in the header must be an integer from 1 .* got 0"),
+        ({"in_channels": True}, "in_channels in the header must be an integer .* got True"),
+    ],
+)
+def test_headers_made_by_hand(tmp_path, change, message):
+    state = thinned_resnet().state_dict()
+    for dropped in (False, True):
+        header = {key: value for key, value in (HEADER | change).items()
+                  if not dropped or value is not None}  # fmt: skip
+        path = with_header(tmp_path / "hand.safetensors", header, state)
+        with pytest.raises(ValueError, match=f"hand.safetensors: {message}"):
+            checkpoint.load(path)
+
+
+def test_header_that_is_too_deep(tmp_path):
+    path = tmp_path / "deep.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={"fsc": "[" * 100_000})
+    with pytest.raises(ValueError, match="deep.safetensors is damaged"):
+        checkpoint.read_metadata(path)
+
+
+def test_sizes_of_the_header_allocate_nothing(tmp_path):
+    """A terabyte of classes is claimed; the stored tensors have seven."""
+    model = thinned_resnet().eval()
+    path = with_header(
+        tmp_path / "huge.safetensors", HEADER | {"num_classes": 2**31 - 1}, model.state_dict()
+    )
+    assert torch.equal(checkpoint.load(path)(IMAGES), model(IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("conv1.weight", torch.zeros(())),
+        ("conv1.weight", torch.zeros(0, 3, 3, 3)),
+        ("conv1.weight", torch.zeros(16, 3, 3, 3, dtype=torch.int64)),
+        ("bn1.weight", torch.zeros(())),
+        ("bn1.running_mean", torch.zeros(5)),
+        ("bn1.bias", torch.zeros(16, dtype=torch.int32)),
+        ("linear.bias", torch.zeros(7, 2)),
+    ],
+)
+def test_tensors_made_by_hand(tmp_path, key, value):
+    state = thinned_resnet().state_dict() | {key: value}
+    path = with_header(tmp_path / "hand.safetensors", HEADER, state)
+    with pytest.raises(ValueError, match=f"hand.safetensors does not match ResNet; .*{key}"):
+        checkpoint.load(path)
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from fsc import checkpoint, data, models
-from fsc.evaluate import accuracy, evaluation_mode
+from fsc.evaluate import accuracy
+from fsc.modes import evaluation_mode
 
 
 def scores_of(labels: list[int], num_classes: int = 4) -> torch.Tensor:
@@ -58,7 +59,7 @@ NOT_FINITE[1, 2] = float("nan")
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (scores_of([0])[:0], [], "images must not be empty"),
+        (scores_of([0])[:0], [], "images must be floating point .* N at least 1"),
         (scores_of([0, 1]), [0], r"labels must be \[2\], one for each image, got \[1\]"),
         (torch.zeros(2, 4), [0, 1], r"images must be floating point \[N, C, H, W\]"),
         (scores_of([0]).to(torch.uint8), [0], "must be floating point .*got torch.uint8"),
@@ -70,6 +71,27 @@ NOT_FINITE[1, 2] = float("nan")
 def test_bad_input(images, labels, message):
     with pytest.raises(ValueError, match=message):
         accuracy(nn.Flatten(), images, torch.tensor(labels, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(2, 3, 4, 4).double(), "dtype of the network, torch.float32, got"),
+        (torch.zeros(2, 1, 4, 4), "3 input channels of the network, got 1"),
+    ],
+)
+def test_images_that_the_network_cannot_read(images, message):
+    model = nn.Sequential(nn.Conv2d(3, 4, 4), nn.Flatten())
+    with pytest.raises(ValueError, match=f"accuracy: images must have the {message}"):
+        accuracy(model, images, torch.tensor([0, 1]))
+
+
+def test_a_network_that_cannot_be_traced_is_evaluated():
+    class Branch(nn.Module):
+        def forward(self, x):
+            return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
+
+    assert accuracy(Branch(), scores_of([1, 2]), torch.tensor([1, 2])) == 100.0
 
 
 def test_bad_model_and_batch_size():

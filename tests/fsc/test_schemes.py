@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import fsc
 from fsc import cost, models, schemes
 
 IMAGE = torch.zeros(1, 3, 32, 32)
@@ -138,11 +139,68 @@ def test_uniform_refuses(layers, ratio, message):
         ({"bn1": 1}, "layer 'bn1' must be a Conv2d, got BatchNorm2d"),
         ({"conv1": 0}, "layer 'conv1' must keep 1 to 16 output channels, got 0"),
         ({"conv1": 17}, "layer 'conv1' must keep 1 to 16 output channels, got 17"),
+        ({"conv1": 4.0}, "layer 'conv1' must keep 1 to 16 output channels, got 4.0"),
+        (
+            {"layer1.0.conv1": 8, "layer1.0.conv2": 8},
+            r"scheme must prune layers that can lose channels, but in 'mine' the output of layer "
+            r"'layer1\.0\.conv2' .* got node 'add' \(add\)",
+        ),
+        ({"conv1": 8}, "in 'mine' the output of layer 'conv1' .* got node 'add' "),
     ],
 )
 def test_check_refuses(kept, message):
     with pytest.raises(ValueError, match=message):
         schemes.check(schemes.Scheme("mine", kept), models.build("resnet14"))
+
+
+@pytest.mark.parametrize("layer", ["0", "1"])
+def test_check_refuses_grouped_producers_and_readers(layer):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 2, 1))
+    message = f"in 'mine' layer '{layer}' and its consumers must not be .* 2 groups in '1'"
+    with pytest.raises(ValueError, match=message):
+        schemes.check(schemes.Scheme("mine", {layer: 2}), model)
+
+
+def test_check_refuses_layers_at_the_output_and_layers_never_called():
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            return self.used(x)
+
+    with pytest.raises(ValueError, match="layer 'used' .* got node 'output'"):
+        schemes.check(schemes.Scheme("mine", {"used": 2}), Idle())
+    with pytest.raises(ValueError, match="layer 'idle' must be called by the network"):
+        schemes.check(schemes.Scheme("mine", {"idle": 2}), Idle())
+
+
+@pytest.mark.parametrize("kept", [{"groups": 4}, {"residual": 4}])
+def test_compression_finds_unprunable_layers_before_its_walk(kept, monkeypatch):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 1)
+            self.groups = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+            self.residual = nn.Conv2d(8, 8, 1)
+            self.last = nn.Conv2d(8, 4, 1)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.last(x + self.residual(self.groups(x)))
+
+    def ran(*arguments):
+        pytest.fail("the method ran")
+
+    monkeypatch.setattr(fsc.CrossDistillation, "compress", ran)
+    with pytest.raises(ValueError, match=f"scheme must prune .* '{next(iter(kept))}'"):
+        fsc.compress(
+            Tied(),
+            torch.randn(2, 3, 8, 8),
+            method=fsc.CrossDistillation(),
+            scheme=schemes.Scheme("mine", kept),
+        )
 
 
 def test_scheme_from_a_file(tmp_path):

@@ -262,8 +262,14 @@ def test_networks_of_different_widths_walk_together() -> None:
     [
         ({"images": torch.zeros(3, 8, 8)}, r"images must be floating point \[N, C, H, W\]"),
         ({"images": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "got torch.uint8"),
-        ({"images": torch.zeros(0, 3, 8, 8)}, "images must not be empty"),
-        ({"images": torch.full((2, 3, 8, 8), torch.nan)}, "got NaN or Inf in image 0"),
+        ({"images": torch.zeros(0, 3, 8, 8)}, "N at least 1 and C, H, W at least 1, got"),
+        ({"images": torch.zeros(1, 3, 8, 8)}, "images must have the dtype of the network"),
+        ({"images": torch.zeros(1, 3, 8, 8, device="meta")}, "got a tensor on the meta device"),
+        (
+            {"images": torch.zeros(1, 1, 8, 8).double()},
+            "the 3 input channels of the network, got 1",
+        ),
+        ({"images": torch.full((2, 3, 8, 8), torch.nan).double()}, "got NaN or Inf in image 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"memory_budget": -5}, "memory_budget must be at least 0 bytes, got -5"),
         ({"student": nn.Sequential(nn.Conv2d(3, 3, 1))}, "got none instead of Conv2d at 'stem'"),

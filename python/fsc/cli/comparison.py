@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fsc.files import write_json
+from fsc.files import read_json, write_json
 
 _KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "flops")
 
@@ -89,18 +89,15 @@ class Comparison:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON file of fsc compare: {error}") from error
+    content = read_json(path, "comparison file")
     runs = content.get("runs") if isinstance(content, dict) else None
     if not isinstance(runs, list):
-        raise ValueError(f"{path} is no JSON file of fsc compare: it has no list of runs")
+        raise ValueError(f"comparison file {path} is none of fsc compare: it has no list of runs")
     for index, run in enumerate(runs):
         missing = [key for key in _KEYS if not isinstance(run, dict) or key not in run]
         if missing:
             raise ValueError(
-                f"{path} is no JSON file of fsc compare: run {index} lacks {missing[0]}"
+                f"comparison file {path} is none of fsc compare: run {index} lacks {missing[0]}"
             )
     return content
 

@@ -12,7 +12,7 @@ from fsc.cli import options, tables
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
-from fsc.files import check_writable, write_json
+from fsc.files import check_writable, write_json, write_together
 from fsc.sampling import FewShotSample
 
 _NUM_WORST_LAYERS = 5
@@ -88,16 +88,18 @@ def _draw(
 
 
 def _write(output: Path, run: Run, inputs: Inputs, top1_teacher: float) -> None:
-    save_model(
-        output / "model.safetensors",
-        run.student,
-        inputs,
-        method=run.method,
-        scheme=run.report.scheme,
-        top1=run.top1,
+    report = run.to_dict(inputs) | {"top1_teacher": top1_teacher}
+    header = {"method": run.method, "scheme": run.report.scheme, "top1": run.top1}
+    # A model without its report tells nobody where it came from: all three files or none.
+    write_together(
+        {
+            output / "report.json": lambda path: write_json(path, report),
+            output / "samples.json": run.sample.save,
+            output / "model.safetensors": lambda path: save_model(
+                path, run.student, inputs, **header
+            ),
+        }
     )
-    write_json(output / "report.json", run.to_dict(inputs) | {"top1_teacher": top1_teacher})
-    run.sample.save(output / "samples.json")
 
 
 def _show(run: Run, inputs: Inputs, top1_teacher: float, all_layers: bool) -> None:

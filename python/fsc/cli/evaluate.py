@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+import torch
 from torch import nn
 
 from fsc import checkpoint, cost, models
@@ -63,7 +65,20 @@ def _read(path: Path, data_name: str, model_name: str | None) -> tuple[nn.Module
         raise ValueError(f"{path} does not say which network it is: name it with --model")
     header = checkpoint.read_metadata(path)
     model = checkpoint.load(path)
-    stored = header.get("normalization")
-    if stored is None:
+    if header.get("normalization") is None:
         return model, inputs.normalization_of(header["model"], data_name)
-    return model, Normalization(stored["mean"], stored["std"])
+    return model, _stored(header["normalization"], path)
+
+
+def _stored(content: Any, path: Path) -> Normalization:
+    pair = [content.get(key) if isinstance(content, dict) else None for key in ("mean", "std")]
+    if not all(isinstance(values, list) and all(map(_is_number, values)) for values in pair):
+        raise ValueError(
+            f"{path}: normalization in the header must hold mean and std, a finite number a "
+            f"channel each, got {content!r}"
+        )
+    return Normalization(content["mean"], content["std"])
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= torch.finfo(torch.float32).max

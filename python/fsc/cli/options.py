@@ -63,7 +63,8 @@ memory_budget = click.option(
     "--memory-budget",
     type=click.FloatRange(min=0),
     metavar="MB",
-    help="Megabytes of activations kept in memory before they go to disk.  [default: all]",
+    help="Megabytes of activations kept in memory before they go to disk; the inputs or "
+    "columns that a single layer is solved from come on top.  [default: all]",
 )
 threads = click.option(
     "--threads",

@@ -1,15 +1,12 @@
 """What every method is given and gives back; a method knows when, the solvers know what."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from fsc.progress import Progress
 from fsc.schemes import Scheme
-
-# Called with (what is being done, how much is done, how much there is).
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def test_resume_refuses_another_comparison(compare, tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "is no JSON file of fsc compare"),
+        ("{", "runs.json is no JSON"),
         ('{"shots": 2}', "it has no list of runs"),
         ('{"runs": [{"method": "l1"}]}', "run 0 lacks scheme"),
     ],

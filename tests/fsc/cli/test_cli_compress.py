@@ -1,4 +1,6 @@
+import errno
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,6 +98,32 @@ def test_batch_size_and_memory_budget_do_not_change_the_student(fsc, on_digits, 
         students.append(checkpoint.load(tmp_path / name / "model.safetensors").state_dict())
     for key, value in students[0].items():
         torch.testing.assert_close(value, students[1][key], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("failing", ["report.json", "samples.json", "model.safetensors"])
+def test_a_full_disk_leaves_the_folder_as_it_was(fsc, on_digits, tmp_path, monkeypatch, failing):
+    """Whichever of the three files does not fit; an earlier run's files stay together."""
+    stem = failing.split(".")[0]
+    earlier = {name: f"earlier {name}" for name in ("model.safetensors", "report.json")}
+    for name, text in earlier.items():
+        (tmp_path / name).write_text(text)
+
+    def full(real):
+        def write(path, *arguments, **keywords):
+            if stem in path.name:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(path, *arguments, **keywords)
+
+        return write
+
+    monkeypatch.setattr(Path, "write_text", full(Path.write_text))
+    monkeypatch.setattr(Path, "write_bytes", full(Path.write_bytes))
+    result = fsc("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        f"error: file {tmp_path / failing} cannot be written: No space left on device"
+    )
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == earlier
 
 
 def test_interrupted_run_leaves_no_file(fsc, on_digits, tmp_path, monkeypatch):

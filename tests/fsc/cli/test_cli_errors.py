@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fsc import checkpoint, models
 
@@ -126,6 +127,33 @@ def test_evaluate_refuses_what_it_cannot_read(fsc, teacher_file, tmp_path):
     checkpoint.save(colour, tmp_path / "rgb.safetensors", name="resnet14")
     result = fsc("evaluate", tmp_path / "rgb.safetensors", "--data", "digits")
     assert "data must have the 3 channels" in sentence(result)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ({"format": "fsc-1"}, "model in the header must be one of"),
+        ({"format": "fsc-1", "model": "resnet14"}, "num_classes in the header must be an integer"),
+        ({"format": "fsc-1", "model": ""}, "model must be given"),
+    ],
+)
+def test_evaluate_refuses_headers_made_by_hand(fsc, tmp_path, header, expected):
+    path = tmp_path / "hand.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={"fsc": json.dumps(header)})
+    assert expected in sentence(fsc("evaluate", path, "--data", "digits"))
+
+
+@pytest.mark.parametrize(
+    "stored", [[0.3], {"mean": [0.3]}, {"mean": 0.3, "std": 1.0}, {"mean": ["a"], "std": [1.0]},
+               {"mean": [10**400], "std": [1.0]}, {"mean": [0.3], "std": [float("nan")]}],
+)  # fmt: skip
+def test_evaluate_refuses_a_normalization_made_by_hand(fsc, tmp_path, stored):
+    state = models.build("resnet14", in_channels=1).state_dict()
+    header = {"format": "fsc-1", "model": "resnet14", "num_classes": 10, "in_channels": 1}
+    path = tmp_path / "hand.safetensors"
+    save_file(state, path, metadata={"fsc": json.dumps(header | {"normalization": stored})})
+    found = sentence(fsc("evaluate", path, "--data", "digits"))
+    assert "normalization in the header must hold mean and std" in found
 
 
 def test_unknown_names_are_usage_errors(compress):

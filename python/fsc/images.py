@@ -1,0 +1,86 @@
+"""Whether images can go through a network, asked before any work is done."""
+
+from __future__ import annotations
+
+from torch import Tensor, fx, nn
+
+
+def check_images(
+    function: str,
+    images: Tensor,
+    model: nn.Module | None = None,
+    graph: fx.Graph | None = None,
+    *,
+    moved: bool = True,
+    min_images: int = 1,
+) -> None:
+    """Make sure that images are what a function takes and what a network reads.
+
+    Args:
+        function: the function that was given the images, for the sentence.
+        images: floating point [N, C, H, W].
+        model: the network, to compare the dtype and the device with.
+        graph: its graph, to compare the channels with; they are compared only where a convolution
+            reads the images themselves, because what stands before it may change their number.
+        moved: whether the function moves images to the device of the network itself.
+        min_images: the smallest N.
+
+    Raises:
+        TypeError: images are no tensor.
+        ValueError: the rank, the dtype, the device or the number of channels is wrong, there are
+            too few images, or one holds NaN or Inf.
+    """
+    if not isinstance(images, Tensor):
+        raise TypeError(f"{function}: images must be a torch.Tensor, got {type(images).__name__}")
+    form = images.ndim == 4 and images.is_floating_point()
+    if not form or len(images) < min_images or images.numel() == 0:
+        raise ValueError(
+            f"{function}: images must be floating point [N, C, H, W] with N at least {min_images} "
+            f"and C, H, W at least 1, got {images.dtype} {list(images.shape)}"
+        )
+    if images.is_meta:
+        raise ValueError(f"{function}: images must hold values, got a tensor on the meta device")
+    if model is not None:
+        _check_kind(function, images, model, moved)
+        _check_channels(function, images, model, graph)
+    finite = images.isfinite().flatten(1).all(1)  # [N]
+    if not finite.all():
+        first = int((~finite).nonzero()[0])
+        raise ValueError(f"{function}: images must be finite, got NaN or Inf in image {first}")
+
+
+def _check_kind(function: str, images: Tensor, model: nn.Module, moved: bool) -> None:
+    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if weight is None:
+        return
+    if images.dtype != weight.dtype:
+        raise ValueError(
+            f"{function}: images must have the dtype of the network, {weight.dtype}, "
+            f"got {images.dtype}"
+        )
+    if not moved and images.device != weight.device:
+        raise ValueError(
+            f"{function}: images must be on the device of the network, {weight.device}, "
+            f"got {images.device}"
+        )
+
+
+def _check_channels(
+    function: str, images: Tensor, model: nn.Module, graph: fx.Graph | None
+) -> None:
+    entry = None if graph is None else _entry(model, graph)
+    if entry is not None and images.shape[1] != entry.in_channels:
+        raise ValueError(
+            f"{function}: images must have the {entry.in_channels} input channels of the network, "
+            f"got {images.shape[1]}"
+        )
+
+
+def _entry(model: nn.Module, graph: fx.Graph) -> nn.Conv2d | None:
+    """The first convolution, in execution order, that reads the images themselves."""
+    for node in graph.nodes:
+        if node.op == "call_module" and [n.op for n in node.all_input_nodes] == ["placeholder"]:
+            module = model.get_submodule(str(node.target))
+            if isinstance(module, nn.Conv2d):
+                return module
+    return None
