@@ -11,7 +11,7 @@ from fsc import schemes
 
 
 class Net(nn.Module):
-    """Any network that torch.fx can trace will do."""
+    """A network that torch.fx can trace; docs/methods.md says what can be pruned in it."""
 
     def __init__(self) -> None:
         """Three convolutions and a head."""

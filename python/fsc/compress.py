@@ -195,6 +195,12 @@ def _check_weights(teacher: nn.Module) -> None:
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     if not any(isinstance(module, nn.Conv2d) for module in teacher.modules()):
         raise ValueError("teacher must contain a Conv2d, got none")
+    for name, module in teacher.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and "weight" not in module._parameters:
+            raise ValueError(
+                "teacher must hold its weights as plain parameters, got a parametrization in "
+                f"{name}; make it plain with torch.nn.utils.parametrize.remove_parametrizations"
+            )
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"teacher must have finite weights, got NaN or Inf in {name}")

@@ -11,17 +11,17 @@ from typing import Any
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
-    """Make `folder`, with its parents, and prove that a file can be written in it.
+    """Prove that a file can be written in `folder`, or in what exists of its parents.
 
-    Call it before long work whose result is to be saved there.
+    Call it before long work whose result is to be saved there; it leaves nothing behind.
 
     Raises:
         OSError: the folder cannot be made or written.
     """
     folder = Path(folder)
-    probe = _temporary_name(folder / "probe")
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    probe = _temporary_name(existing / "probe")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:

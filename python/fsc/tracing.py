@@ -157,8 +157,9 @@ def consumers(model: nn.Module, graph: fx.Graph, name: str) -> list[str]:
                 pending.append(user)
             elif not _reads_shape(user):
                 raise ValueError(
-                    f"the output of layer {name!r} must reach other layers through "
-                    f"channel-wise operations only, got node {user.name!r} ({_describe(user)})"
+                    f"the output of layer {name!r} must reach other layers through BatchNorm, "
+                    "activations, pooling, dropout or flatten only, "
+                    f"got node {user.name!r} ({_describe(user)})"
                 )
     return [str(node.target) for node in graph.nodes if node in found]
 

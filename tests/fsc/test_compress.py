@@ -151,3 +151,10 @@ def test_an_untraceable_model_is_named() -> None:
             method=fsc.CrossDistillation(),
             scheme=Scheme("s", {"0": 2}),
         )
+
+
+def test_a_parametrized_layer_is_named() -> None:
+    teacher = chain()
+    nn.utils.parametrizations.weight_norm(teacher.conv3)
+    with pytest.raises(ValueError, match="plain parameters, got a parametrization in conv3"):
+        fsc.compress(teacher, torch.randn(2, 3, 8, 8), method=fsc.L1Norm(), scheme=SCHEME)

@@ -82,3 +82,14 @@ def test_progress_counts_every_step() -> None:
 def test_values_out_of_range_are_refused(arguments: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         fsc.MiR(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_scheme_that_narrows_the_features_is_refused_before_any_step() -> None:
+    with pytest.raises(ValueError, match=r"scheme must leave the features .* got \[3, 4, 4\]"):
+        fsc.compress(
+            chain(),
+            torch.randn(4, 3, 8, 8),
+            method=fsc.MiR(steps=1),
+            scheme=Scheme("last", {"conv4": 3}),
+            progress=lambda *event: pytest.fail("training began"),
+        )

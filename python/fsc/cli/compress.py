@@ -11,7 +11,15 @@ from fsc.cli import inputs as cli_inputs
 from fsc.cli import options, tables
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
+from fsc.cli.run import (
+    Run,
+    Settings,
+    accuracy_on_test,
+    describe,
+    make_student,
+    save_model,
+)
+from fsc.compress import Result
 from fsc.files import check_writable, write_json, write_together
 from fsc.sampling import FewShotSample
 
@@ -70,9 +78,17 @@ def command(
             f"{sample.num_images} training images of {data_name}; then evaluating teacher and "
             f"student on {len(inputs.test_images):,} test images."
         )
-        run = execute(method, inputs, sample, settings, reporter)
-        top1_teacher = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
-    _write(output, run, inputs, top1_teacher)
+        result = make_student(method, inputs, sample, settings, reporter)
+        # An interrupted evaluation must not cost the student.
+        _write(output, method, result, sample, inputs)
+        try:
+            top1 = accuracy_on_test(result.student, inputs, reporter, f"{method}, seed {seed}")
+            top1_teacher = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
+        except KeyboardInterrupt:
+            kept = f"the student is in {output}; only its accuracy is missing"
+            raise KeyboardInterrupt(kept) from None
+    run = Run(method, result.student, result.report, sample, top1)
+    write_json(output / "report.json", run.to_dict(inputs) | {"top1_teacher": top1_teacher})
     _show(run, inputs, top1_teacher, all_layers)
     tables.show(f"Written to {output}: model.safetensors, report.json, samples.json")
 
@@ -87,16 +103,18 @@ def _draw(
     return sampling.sample_random(labels, num_images, seed, name)
 
 
-def _write(output: Path, run: Run, inputs: Inputs, top1_teacher: float) -> None:
-    report = run.to_dict(inputs) | {"top1_teacher": top1_teacher}
-    header = {"method": run.method, "scheme": run.report.scheme, "top1": run.top1}
+def _write(
+    output: Path, method: str, result: Result, sample: FewShotSample, inputs: Inputs
+) -> None:
+    report = describe(method, result.report, sample, inputs)
+    header = {"method": method, "scheme": result.report.scheme}
     # A model without its report tells nobody where it came from: all three files or none.
     write_together(
         {
             output / "report.json": lambda path: write_json(path, report),
-            output / "samples.json": run.sample.save,
+            output / "samples.json": sample.save,
             output / "model.safetensors": lambda path: save_model(
-                path, run.student, inputs, **header
+                path, result.student, inputs, **header
             ),
         }
     )

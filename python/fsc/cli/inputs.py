@@ -95,8 +95,18 @@ def normalization_of(model_name: str, data_name: str) -> Normalization:
 def test_split(
     data_name: str, data_root: Path | None, normalization: Normalization
 ) -> tuple[Tensor, Tensor]:
-    """Return the normalised test images, float32 [N, C, H, W], and their classes, int64 [N]."""
+    """Return the normalised test images, float32 [N, C, H, W], and their classes, int64 [N].
+
+    Raises:
+        ValueError: the images have another number of channels than the normalization is for.
+    """
     split = data.load(data_name, "test", data_root)
+    channels = split.images.shape[3]
+    if channels != len(normalization.mean):
+        raise ValueError(
+            f"data must have the {len(normalization.mean)} channels that the network reads, "
+            f"got {data_name} with {channels}"
+        )
     images = data.to_tensor(split.images, normalization.mean, normalization.std)
     return images, torch.from_numpy(split.labels)
 

@@ -12,7 +12,7 @@ from fsc import checkpoint, compress
 from fsc.cli import method_names
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
-from fsc.compress import Report
+from fsc.compress import Report, Result
 from fsc.evaluate import accuracy
 from fsc.sampling import FewShotSample
 from fsc.schemes import Scheme
@@ -50,15 +50,46 @@ class Run:
 
     def to_dict(self, inputs: Inputs) -> dict[str, Any]:
         """What the JSON report of one run holds."""
-        return {
-            **self.report.to_dict(),
-            "method": self.method,
-            "model": inputs.model_name,
-            "data": inputs.data_name,
-            "shots": self.sample.num_shots,
-            "sample_indices": self.sample.indices,
-            "top1": self.top1,
-        }
+        return describe(self.method, self.report, self.sample, inputs) | {"top1": self.top1}
+
+
+def describe(method: str, report: Report, sample: FewShotSample, inputs: Inputs) -> dict[str, Any]:
+    """What a report holds before the student is evaluated."""
+    return {
+        **report.to_dict(),
+        "method": method,
+        "model": inputs.model_name,
+        "data": inputs.data_name,
+        "shots": sample.num_shots,
+        "sample_indices": sample.indices,
+    }
+
+
+def make_student(
+    method: str, inputs: Inputs, sample: FewShotSample, settings: Settings, reporter: Reporter
+) -> Result:
+    """Compress by one method; the student is not evaluated yet.
+
+    Args:
+        method: one of `method_names.NAMES`.
+        inputs: teacher and images.
+        sample: the few images; its seed also seeds the method.
+        settings: scheme and resources.
+        reporter: told of the progress.
+
+    Raises:
+        ValueError: something does not fit together; the sentence says what.
+    """
+    return compress(
+        inputs.teacher,
+        inputs.images_of(sample),
+        method=method_names.named(method, inputs.model_name, settings.mir_steps),
+        scheme=settings.scheme,
+        batch_size=settings.batch_size,
+        memory_budget=settings.memory_budget,
+        seed=sample.seed,
+        progress=reporter.stage(f"{method}, seed {sample.seed}"),
+    )
 
 
 def execute(
@@ -71,31 +102,14 @@ def execute(
 ) -> Run:
     """Compress by one method and evaluate the student on all test images.
 
-    Args:
-        method: one of `method_names.NAMES`.
-        inputs: teacher and images.
-        sample: the few images; its seed also seeds the method.
-        settings: scheme and resources.
-        reporter: told of the progress.
-        known_top1: the student's accuracy, where an equal student was evaluated before.
-
-    Raises:
-        ValueError: something does not fit together; the sentence says what.
+    Takes and raises what `make_student` does; `known_top1` is the student's accuracy, where an
+    equal student was evaluated before.
     """
-    result = compress(
-        inputs.teacher,
-        inputs.images_of(sample),
-        method=method_names.named(method, inputs.model_name, settings.mir_steps),
-        scheme=settings.scheme,
-        batch_size=settings.batch_size,
-        memory_budget=settings.memory_budget,
-        seed=sample.seed,
-        progress=reporter.stage(f"{method}, seed {sample.seed}"),
-    )
-    top1 = known_top1
-    if top1 is None:
-        top1 = accuracy_on_test(result.student, inputs, reporter, f"{method}, seed {sample.seed}")
-    return Run(method, result.student, result.report, sample, top1)
+    result = make_student(method, inputs, sample, settings, reporter)
+    if known_top1 is None:
+        title = f"{method}, seed {sample.seed}"
+        known_top1 = accuracy_on_test(result.student, inputs, reporter, title)
+    return Run(method, result.student, result.report, sample, known_top1)
 
 
 def accuracy_on_test(model: nn.Module, inputs: Inputs, reporter: Reporter, title: str) -> float:

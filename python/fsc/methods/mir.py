@@ -64,7 +64,13 @@ class MiR:
         surgery.remove_channels(student, kept, task.images[:1])
         both = torch.stack([task.images, task.images.flip(3)])  # [2, N, C, H, W]
         targets = self._targets(task.teacher, both, task.batch_size)
-        body = self._body(student)
+        body = self._body(student).eval()
+        features = body(task.images[:1])
+        if features.shape[1:] != targets.shape[2:]:
+            raise ValueError(
+                "scheme must leave the features that MiR mimics as wide as the teacher's, "
+                f"{list(targets.shape[2:])}, got {list(features.shape[1:])}"
+            )
         self._mimic(body, both, targets, task)
         return Outcome(student.eval(), kept)
 

@@ -130,8 +130,21 @@ def test_interrupted_run_leaves_no_file(fsc, on_digits, tmp_path, monkeypatch):
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_compress, "execute", interrupted)
+    monkeypatch.setattr(cli_compress, "make_student", interrupted)
     result = fsc("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", tmp_path)
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "interrupted: nothing was written"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_evaluation_keeps_the_student(fsc, on_digits, tmp_path, monkeypatch):
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_compress, "accuracy_on_test", interrupted)
+    result = fsc("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", tmp_path)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1].startswith(f"interrupted: the student is in {tmp_path};")
+    student = checkpoint.load(tmp_path / "model.safetensors")
+    assert student.layer1[0].conv1.out_channels == 9
+    assert "top1" not in json.loads((tmp_path / "report.json").read_text())
