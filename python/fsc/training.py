@@ -17,8 +17,6 @@ def train(
     epochs: int,
     batch_size: int = 64,
     learning_rate: float = 0.1,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> None:
@@ -35,8 +33,6 @@ def train(
         batch_size: images a step, at least 2 because of batch normalization; a smaller rest at the
             end of an epoch is left out.
         learning_rate: the highest of the cycle.
-        momentum: of SGD.
-        weight_decay: of SGD.
         seed: of the order and the shifts; the same seed gives the same bits on the same threads.
         progress: called with (description, epochs done, epochs in all) after each epoch.
 
@@ -49,11 +45,7 @@ def train(
     batch_size = min(batch_size, len(images))
     steps = epochs * (len(images) // batch_size)
     optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=learning_rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        nesterov=momentum > 0,
+        model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True
     )
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=steps, cycle_momentum=False

@@ -73,17 +73,15 @@ def command(
     sample = _draw(inputs, num_shots, num_images, seed)
     settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget))
     with Reporter() as reporter:
-        reporter.say(
-            f"Compressing {model_name} by {method}, scheme {scheme.name}, from "
-            f"{sample.num_images} training images of {data_name}; then evaluating teacher and "
-            f"student on {len(inputs.test_images):,} test images."
-        )
+        reporter.say(_intention(method, inputs, scheme.name, sample))
         result = make_student(method, inputs, sample, settings, reporter)
         # An interrupted evaluation must not cost the student.
         _write(output, method, result, sample, inputs)
         try:
-            top1 = accuracy_on_test(result.student, inputs, reporter, f"{method}, seed {seed}")
-            top1_teacher = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
+            top1, top1_teacher = (
+                accuracy_on_test(network, inputs, reporter, title)
+                for network, title in ((result.student, "student"), (inputs.teacher, "teacher"))
+            )
         except KeyboardInterrupt:
             kept = f"the student is in {output}; only its accuracy is missing"
             raise KeyboardInterrupt(kept) from None
@@ -91,6 +89,14 @@ def command(
     write_json(output / "report.json", run.to_dict(inputs) | {"top1_teacher": top1_teacher})
     _show(run, inputs, top1_teacher, all_layers)
     tables.show(f"Written to {output}: model.safetensors, report.json, samples.json")
+
+
+def _intention(method: str, inputs: Inputs, scheme_name: str, sample: FewShotSample) -> str:
+    return (
+        f"Compressing {inputs.model_name} by {method}, scheme {scheme_name}, from "
+        f"{sample.num_images} training images of {inputs.data_name}; then evaluating student and "
+        f"teacher on {len(inputs.test_images):,} test images."
+    )
 
 
 def _draw(
