@@ -35,3 +35,17 @@ def chain(dtype: torch.dtype = torch.float32) -> Chain:
         model.bn1.weight.uniform_(0.5, 1.5)
         model.bn1.bias.uniform_(-0.3, 0.3)
     return model
+
+
+def small() -> nn.Sequential:
+    """A dense, a depthwise and a grouped convolution, one BatchNorm and a head."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 6, 1, groups=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+    )
