@@ -1,6 +1,6 @@
 """What each choice of cross distillation and FSKD is worth on the real ResNet-56.
 
-Run it with `FSC_DATA=... python examples/resnet56_variants.py`; it takes about six minutes on two
+Run it with `FSC_DATA=... python examples/resnet56_variants.py`; it takes about eight minutes on two
 cores and prints the table of docs/results/resnet56.md.
 """
 
