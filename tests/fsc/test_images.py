@@ -40,7 +40,11 @@ def test_the_convolution_that_runs_first_tells_the_channels() -> None:
 
 
 def test_channels_that_the_network_makes_itself_are_not_asked_of_the_images() -> None:
-    check(torch.zeros(2, 1, 4, 4), FromGrey())
+    grey = torch.zeros(2, 1, 4, 4)
+    check(grey, FromGrey())
+    assert len(FromGrey()(grey)) == 2
+    with pytest.raises(ValueError, match="must have the 3 input channels .* got 1"):
+        check(grey, LateStem())
 
 
 @pytest.mark.parametrize(

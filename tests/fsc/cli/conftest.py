@@ -12,11 +12,8 @@ from fsc.cli import inputs, main
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread: None) -> None:
+    """Every command runs on one thread."""
 
 
 @pytest.fixture(scope="session")

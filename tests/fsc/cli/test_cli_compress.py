@@ -126,10 +126,11 @@ def test_a_full_disk_leaves_the_folder_as_it_was(fsc, on_digits, tmp_path, monke
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == earlier
 
 
-def test_interrupted_run_leaves_no_file(fsc, on_digits, tmp_path, monkeypatch):
-    def interrupted(*arguments: object) -> None:
-        raise KeyboardInterrupt
+def interrupted(*arguments: object) -> None:
+    raise KeyboardInterrupt
 
+
+def test_interrupted_run_leaves_no_file(fsc, on_digits, tmp_path, monkeypatch):
     monkeypatch.setattr(cli_compress, "make_student", interrupted)
     result = fsc("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", tmp_path)
     assert result.exit_code == 130
@@ -138,9 +139,6 @@ def test_interrupted_run_leaves_no_file(fsc, on_digits, tmp_path, monkeypatch):
 
 
 def test_interrupted_evaluation_keeps_the_student(fsc, on_digits, tmp_path, monkeypatch):
-    def interrupted(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(cli_compress, "accuracy_on_test", interrupted)
     result = fsc("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", tmp_path)
     assert result.exit_code == 130
