@@ -78,16 +78,20 @@ class Moments:
         B = sum w [a(1-b) G_TT + ab G_TS + (1-a)(1-b) G_TS^T + (1-a)b G_SS],
         D = sum w [a^2 G_TT + (1-a)^2 G_SS + a(1-a)(G_TS + G_TS^T)].
         """
-        student, cross, teacher = self.gram_student, self.gram_cross, self.gram_teacher
-        symmetric = cross + cross.T
-        hessian, mixed, own = (torch.zeros_like(student) for _ in range(3))
+        hessian, mixed, own = (torch.zeros_like(self.gram_student) for _ in range(3))
         for term in objective.terms:
             a, b, w = term.alpha, term.beta, term.weight
-            hessian += w * ((1 - b) ** 2 * teacher + b**2 * student + b * (1 - b) * symmetric)
-            mixed += w * (a * (1 - b) * teacher + a * b * cross)
-            mixed += w * ((1 - a) * (1 - b) * cross.T + (1 - a) * b * student)
-            own += w * (a**2 * teacher + (1 - a) ** 2 * student + a * (1 - a) * symmetric)
+            self._add(hessian, w * (1 - b) ** 2, w * b * (1 - b), w * b * (1 - b), w * b**2)
+            self._add(mixed, w * a * (1 - b), w * a * b, w * (1 - a) * (1 - b), w * (1 - a) * b)
+            self._add(own, w * a**2, w * a * (1 - a), w * a * (1 - a), w * (1 - a) ** 2)
         return hessian, mixed, own
+
+    def _add(self, total: Tensor, *shares: float) -> None:
+        """Adds the given shares of G_TT, G_TS, G_TS^T and G_SS."""
+        grams = (self.gram_teacher, self.gram_cross, self.gram_cross.T, self.gram_student)
+        for share, gram in zip(shares, grams, strict=True):
+            if share:
+                total.add_(gram, alpha=share)
 
     def quadratic(self, objective: Objective, weight_teacher: Tensor) -> GramQuadratic:
         """The objective as a quadratic in the student's weight.

@@ -15,72 +15,111 @@ from torch import Tensor
 
 
 class DampedInverse(Protocol):
-    """(H + delta I)^-1 of the rows not yet eliminated, in whichever form is smaller."""
+    """(H + delta I)^-1 of the rows not yet taken out, in whichever form is smaller."""
 
     def blocks(self, groups: Tensor) -> Tensor:
-        """Diagonal blocks [G, s, s] of the groups' row numbers [G, s]."""
+        """Diagonal blocks [G, s, s] of the groups' row numbers [G, s], before any went."""
 
-    def rows(self, group: Tensor) -> Tensor:
-        """Rows [s, dim] of one group of row numbers [s]."""
+    def remove(self, group: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes one group of row numbers [s] out of the system.
 
-    def eliminate(self, group: Tensor) -> None:
-        """Takes one group of row numbers [s] out of the system."""
+        Returns:
+            L [s, s], the Cholesky factor of the group's diagonal block, and F [s, dim] with
+            H^-1 of now = H^-1 of before - F^T F.
+        """
 
 
 class DenseInverse:
-    """The inverse as a matrix [dim, dim]."""
+    """The inverse as a matrix [dim, dim].
+
+    The matrix is never updated: the F of every group that went stand below one another, so that
+    only the rows that are asked for are ever computed.
+    """
 
     def __init__(self, hessian: Tensor, delta: float) -> None:
         """Inverts `hessian` [dim, dim] + delta I by Cholesky."""
         damped = hessian.clone()
         damped.diagonal().add_(delta)
         self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+        self.factors = torch.empty_like(self.inverse)
+        self.num_removed = 0
 
     def blocks(self, groups: Tensor) -> Tensor:
-        """Diagonal blocks [G, s, s] of the groups' row numbers [G, s]."""
+        """Diagonal blocks [G, s, s] of the groups' row numbers [G, s], before any went."""
         return self.inverse[groups[:, :, None], groups[:, None, :]]
 
-    def rows(self, group: Tensor) -> Tensor:
-        """Rows [s, dim] of one group of row numbers [s]."""
-        return self.inverse[group]
-
-    def eliminate(self, group: Tensor) -> None:
-        """Takes one group of row numbers [s] out of the system."""
-        rows = self.inverse[group]  # [s, dim]
-        half = torch.linalg.solve(rows[:, group], rows)
-        self.inverse.addmm_(rows.T, half, alpha=-1)
+    def remove(self, group: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes one group of row numbers [s] out of the system: L [s, s], F [s, dim]."""
+        done = self.factors[: self.num_removed]
+        rows = self.inverse[group] - done[:, group].T @ done  # [s, dim]
+        lower = torch.linalg.cholesky(rows[:, group])
+        factor = torch.linalg.solve_triangular(lower, rows, upper=False)
+        self.factors[self.num_removed : self.num_removed + len(group)] = factor
+        self.num_removed += len(group)
+        return lower, factor
 
 
 class FactoredInverse:
     """The inverse of Z Z^T + delta I by its columns Z [dim, R], with R < dim.
 
-    (Z Z^T + delta I)^-1 = (I - Q Z^T) / delta with Q = Z (Z^T Z + delta I)^-1 (Woodbury).
+    (Z Z^T + delta I)^-1 = (I - Z K Z^T) / delta with K = (Z^T Z + delta I)^-1 (Woodbury); taking
+    rows out changes K alone.
     """
 
     def __init__(self, columns: Tensor, delta: float) -> None:
-        """Solves the R x R system of `columns` [dim, R]."""
-        self.columns = columns
+        """Inverts the R x R system of `columns` [dim, R]."""
+        self.columns = columns.clone()
         self.delta = delta
         inner = columns.T @ columns
         inner.diagonal().add_(delta)
-        self.product = torch.cholesky_solve(columns.T, torch.linalg.cholesky(inner)).T  # Q
+        self.inner = torch.cholesky_inverse(torch.linalg.cholesky(inner))  # K
 
     def blocks(self, groups: Tensor) -> Tensor:
-        """Diagonal blocks [G, s, s] of the groups' row numbers [G, s]."""
-        inner = self.product[groups] @ self.columns[groups].transpose(1, 2)
-        return (torch.eye(groups.shape[1], dtype=inner.dtype) - inner) / self.delta
+        """Diagonal blocks [G, s, s] of the groups' row numbers [G, s], before any went."""
+        explained = (self.columns @ self.inner)[groups] @ self.columns[groups].transpose(1, 2)
+        return (torch.eye(groups.shape[1], dtype=explained.dtype) - explained) / self.delta
 
-    def rows(self, group: Tensor) -> Tensor:
-        """Rows [s, dim] of one group of row numbers [s]."""
-        rows = -(self.product[group] @ self.columns.T)
+    def remove(self, group: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes one group of row numbers [s] out of the system: L [s, s], F [s, dim]."""
+        spread = self.columns[group] @ self.inner  # Z_g K, [s, R]
+        rows = -(spread @ self.columns.T)  # [s, dim]
         rows[torch.arange(len(group)), group] += 1
-        return rows / self.delta
+        rows /= self.delta
+        lower = torch.linalg.cholesky(rows[:, group])
+        half = torch.linalg.solve_triangular(lower, spread, upper=False)  # [s, R]
+        self.inner.addmm_(half.T, half, alpha=1 / self.delta)
+        self.columns[group] = 0
+        return lower, torch.linalg.solve_triangular(lower, rows, upper=False)
 
-    def eliminate(self, group: Tensor) -> None:
-        """Takes one group of row numbers [s] out of the system."""
-        product, columns = self.product[group], self.columns[group]  # [s, R]
-        inner = torch.eye(len(group), dtype=columns.dtype) - product @ columns.T
-        self.product.addmm_(self.product @ columns.T, torch.linalg.solve(inner, product))
+
+class _Elimination:
+    """What the choice needs to know after every channel taken out so far."""
+
+    def __init__(self, weight: Tensor, inverse: DampedInverse, groups: Tensor) -> None:
+        self.inverse = inverse
+        self.groups = groups
+        self.weight = weight.T.contiguous()  # [dim, C_out]
+        slices = self.weight[groups]  # [G, s, C_out]
+        self.power = slices @ slices.transpose(1, 2)  # W_g^T W_g, [G, s, s]
+        self.blocks = inverse.blocks(groups)  # H^-1_gg, [G, s, s]
+
+    def rises(self) -> Tensor:
+        """What taking out each channel costs, [G]; meaningless where it went already."""
+        return torch.linalg.solve(self.blocks, self.power).diagonal(dim1=1, dim2=2).sum(1)
+
+    def remove(self, channel: int) -> None:
+        """Takes one channel out."""
+        group = self.groups[channel]
+        lower, factor = self.inverse.remove(group)
+        share = torch.linalg.solve_triangular(lower, self.weight[group], upper=False)  # [s, C_out]
+        local = factor.T[self.groups]  # [G, s, s]
+        cross = (share @ self.weight.T).T[self.groups] @ local.transpose(1, 2)  # [G, s, s]
+        self.power += local @ (share @ share.T) @ local.transpose(1, 2)
+        self.power -= cross + cross.transpose(1, 2)
+        self.blocks -= local @ local.transpose(1, 2)
+        self.weight.addmm_(factor.T, share, alpha=-1)
+        # Its own block is zero now but for rounding; the identity keeps the batch solvable.
+        self.blocks[channel] = torch.eye(len(group), dtype=self.blocks.dtype)
 
 
 def eliminate_channels(
@@ -89,7 +128,7 @@ def eliminate_channels(
     """Removes channels one by one, the cheapest first, until `count` remain.
 
     Args:
-        weight: the damped minimiser on all channels, [C_out, dim]; overwritten.
+        weight: the damped minimiser on all channels, [C_out, dim].
         inverse: the damped inverse of the same quadratic; overwritten.
         groups: row numbers of each input channel, [C_in, s].
         count: how many channels stay, at least 1.
@@ -97,19 +136,10 @@ def eliminate_channels(
     Returns:
         The kept channels in increasing order.
     """
-    alive = list(range(len(groups)))
-    while len(alive) > count:
-        rows = groups[alive]  # [G, s]
-        blocks = inverse.blocks(rows)
-        slices = weight[:, rows].permute(1, 0, 2)  # [G, C_out, s]
-        rises = (torch.linalg.solve(blocks, slices.transpose(1, 2)).transpose(1, 2) * slices).sum(
-            (1, 2)
-        )
-        cheapest = int(rises.argmin())
-        group = rows[cheapest]
-        weight -= torch.linalg.solve(blocks[cheapest], weight[:, group].T).T @ inverse.rows(group)
-        inverse.eliminate(group)
-        # Rounding leaves crumbs where exact arithmetic has zeros.
-        weight[:, group] = 0
-        alive.pop(cheapest)
-    return alive
+    elimination = _Elimination(weight, inverse, groups)
+    gone = torch.zeros(len(groups), dtype=torch.bool)
+    for _ in range(len(groups) - count):
+        cheapest = int(elimination.rises().masked_fill(gone, torch.inf).argmin())
+        elimination.remove(cheapest)
+        gone[cheapest] = True
+    return (~gone).nonzero().flatten().tolist()
