@@ -34,6 +34,14 @@ TORCH_LIBRARY(fsc_ext, m) {
       "gram_accumulate_(Tensor(a!)? gram_student, Tensor(b!)? gram_cross, Tensor(c!)? gram_teacher, Tensor? student, "
       "Tensor? teacher, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation) -> ()");
 
+  // elimination
+  m.def("elimination_order(Tensor weight, Tensor inverse, int removable) -> (Tensor order, Tensor rises)");
+
+  // line_search
+  m.def(
+      "line_search_relu_(Tensor(a!) output, Tensor direction, Tensor target) "
+      "-> (Tensor steps, Tensor losses, Tensor residual)");
+
   // fold
   m.def(
       "fuse_conv_bn(Tensor weight, Tensor? bias, Tensor running_mean, Tensor running_var, Tensor? bn_weight, "

@@ -12,12 +12,17 @@ import torch
 
 import fsc
 from fsc import checkpoint, data, evaluate, models, sampling, schemes
+from fsc.solvers import ClosedForm
 
 VARIANTS: dict[str, fsc.methods.Method] = {
     "soft": fsc.CrossDistillation(),
-    "soft, channels of largest norm": fsc.CrossDistillation(selection="norm"),
-    "soft, damping 0.01": fsc.CrossDistillation(damping=0.01),
-    "soft, damping 1": fsc.CrossDistillation(damping=1.0),
+    "soft, channels of largest norm": fsc.CrossDistillation(solver=ClosedForm("norm")),
+    "soft, damping 1.5 images": fsc.CrossDistillation(solver=ClosedForm(damping=1.5)),
+    "soft, damping 50 images": fsc.CrossDistillation(solver=ClosedForm(damping=50.0)),
+    "soft, not recalibrated": fsc.CrossDistillation(recalibrate=False),
+    "soft, behind the ReLU": fsc.CrossDistillation(activation="relu"),
+    "convex": fsc.CrossDistillation(fsc.Convex()),
+    "convex, not recalibrated": fsc.CrossDistillation(fsc.Convex(), recalibrate=False),
     "soft, output filters": fsc.CrossDistillation(axis="output_filters"),
     "FSKD": fsc.FSKD(),
     "FSKD, damping 0.01": fsc.FSKD(damping=0.01),

@@ -20,8 +20,10 @@ from fsc_ext.cross_distill import (  # noqa: E402
     distill_residual,
     soft_cross_mix,
 )
+from fsc_ext.elimination import elimination_order  # noqa: E402
 from fsc_ext.fold import absorb_conv1x1, fuse_conv_bn  # noqa: E402
 from fsc_ext.gram import gram_accumulate_  # noqa: E402
+from fsc_ext.line_search import line_search_relu_  # noqa: E402
 from fsc_ext.prox import (  # noqa: E402
     keep_topk_,
     keep_topk_groups_,
@@ -42,10 +44,12 @@ __all__ = [
     "build_info",
     "cross_distill_layer",
     "distill_residual",
+    "elimination_order",
     "fuse_conv_bn",
     "gram_accumulate_",
     "keep_topk_",
     "keep_topk_groups_",
+    "line_search_relu_",
     "prox_group_l2",
     "prox_group_l2_",
     "prox_l1",

@@ -114,6 +114,54 @@ def gram(
     return unfolded(rows) @ unfolded(columns).T
 
 
+def elimination_order(weight: Tensor, inverse: Tensor, removable: int) -> tuple[Tensor, Tensor]:
+    """The order in which the weights of each row go, and what each removal cost."""
+    orders, rises = [], []
+    for row, matrix in zip(weight, inverse.expand(len(weight), -1, -1), strict=True):
+        gone = torch.arange(len(row)) >= removable
+        row, matrix = row.clone(), matrix.clone()  # [dim], [dim, dim]
+        for _ in range(removable):
+            costs = (row.square() / matrix.diagonal()).masked_fill(gone, torch.inf)
+            i = int(costs.argmin())
+            orders.append(i)
+            rises.append(costs[i])
+            column, pivot = matrix[i].clone(), matrix[i, i].clone()
+            row -= row[i] / pivot * column
+            matrix -= torch.outer(column, column) / pivot
+            gone[i] = True
+            matrix[i, i] = 1
+    shape = (len(weight), removable)
+    costs = torch.stack(rises) if rises else weight.new_empty(0)
+    return torch.tensor(orders, dtype=torch.int64).view(shape), costs.view(shape)
+
+
+def line_search_relu(
+    output: Tensor, direction: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The moved output, the steps, the losses and the residual of `line_search_relu_`."""
+
+    def along(steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss, Newton's next step and the descent of every row, [C_out] each."""
+        moved = output + steps[:, None] * direction
+        difference, slant = moved.relu() - target, torch.where(moved > 0, direction, 0)
+        slope, curvature = (difference * slant).sum(1), slant.square().sum(1)
+        newton = steps - torch.where(curvature > 0, slope / curvature, 0)
+        return difference.square().sum(1), newton, -slope
+
+    zero = torch.zeros_like(output[:, 0])
+    best, (lowest, first, descent) = zero, along(zero)
+    first = torch.where(descent * first > torch.finfo(output.dtype).eps * lowest, first, 0)
+    after_first, second, _ = along(first)
+    candidates = [(first, after_first), (second, along(second)[0])]
+    candidates += [(first / 2**k, along(first / 2**k)[0]) for k in range(1, 21)]
+    for number, (steps, losses) in enumerate(candidates):
+        better = (first > 0) & (steps > 0) & (losses < lowest) & ((number < 2) | (best == 0))
+        best, lowest = torch.where(better, steps, best), torch.where(better, losses, lowest)
+    moved = output + best[:, None] * direction
+    residual = torch.where(moved > 0, moved - target, 0)
+    return moved, best, lowest, residual
+
+
 def fuse_conv_bn(
     weight: Tensor,
     bias: Tensor | None,

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 import fsc
 from fsc import surgery
-from fsc.methods import fskd, layer_problem
+from fsc.methods import closed_form_problem, fskd
 from fsc.methods.l1_norm import largest_filters
 from fsc.moments import Columns, Moments, layer_statistics
 from fsc.patch import Patch
 from fsc.schemes import Scheme
-from fsc.solvers.proximal import HardSchedule
+from fsc.solvers import Accelerated, ClosedForm, Proximal
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
 UNPRUNED = Scheme("all", {"conv1": 8, "conv2": 10, "conv3": 12})
@@ -65,10 +65,12 @@ def test_keeping_every_channel_keeps_the_teacher() -> None:
     [
         fsc.CrossDistillation(),
         fsc.CrossDistillation(axis="output_filters"),
-        fsc.CrossDistillation(activation="relu", schedule=HardSchedule(steps=20)),
+        fsc.CrossDistillation(fsc.Convex(0.7), activation="relu"),
+        fsc.CrossDistillation(solver=Proximal(steps=20), activation="relu"),
+        fsc.CrossDistillation(solver=Proximal(steps=20)),
         fsc.FSKD(),
     ],
-    ids=["closed form", "filters", "steps", "fskd"],
+    ids=["closed form", "filters", "accelerated", "relu steps", "steps", "fskd"],
 )
 def test_result_depends_neither_on_batches_nor_on_memory(method: fsc.methods.Method) -> None:
     teacher, images = chain(torch.float64), _images(7, torch.float64)
@@ -93,9 +95,9 @@ def test_same_images_give_the_same_bits(method: fsc.methods.Method) -> None:
 @pytest.mark.parametrize("axis", ["input_channels", "output_filters"])
 def test_relu_objective_is_lowered_by_steps(axis: str) -> None:
     teacher, images = chain(), _images(16)
-    schedule = HardSchedule(steps=60, learning_rate=5e-3)
+    solver = Proximal(steps=60, learning_rate=5e-3)
     done: list[tuple[str, int, int]] = []
-    method = fsc.CrossDistillation(activation="relu", axis=axis, schedule=schedule)
+    method = fsc.CrossDistillation(solver=solver, activation="relu", axis=axis)
     result = fsc.compress(
         teacher,
         images,
@@ -107,6 +109,51 @@ def test_relu_objective_is_lowered_by_steps(axis: str) -> None:
     pruned = result.report.layers[1:]
     assert all(layer.error < layer.error_before for layer in pruned)
     assert ("steps of conv2", 60, 60) in done
+
+
+@pytest.mark.parametrize("axis", ["input_channels", "output_filters"])
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+def test_conjugate_gradients_lower_the_relu_objective(
+    objective: fsc.objectives.Objective, axis: str
+) -> None:
+    teacher, images = chain(), _images(16)
+    layers = []
+    for solver in (Accelerated(tolerance=0), Accelerated(steps=1, tolerance=0)):
+        method = fsc.CrossDistillation(objective, solver, activation="relu", axis=axis)
+        result = fsc.compress(teacher, images, method=method, scheme=SCHEME)
+        # The first layer that is solved sees the same inputs in both and chooses alike.
+        layers.append(result.report.layers[0])
+    many, one = layers
+    assert many.error_before == one.error_before
+    # Filters that stay before the drift begins have nothing to lose but rounding.
+    assert many.error <= one.error + 1e-9
+    assert one.error <= one.error_before + 1e-9
+    assert axis == "output_filters" or many.error < 0.99 * one.error_before
+
+
+def test_recalibration_gives_channels_the_teachers_mean_and_deviation() -> None:
+    teacher, images = chain(torch.float64), _images(16, torch.float64)
+    scheme = Scheme("first", {"conv1": 4})
+    outputs = {}
+    for network in ("teacher", "drifting", "recalibrated"):
+        model = teacher
+        if network != "teacher":
+            method = fsc.CrossDistillation(fsc.Correction(), recalibrate=network == "recalibrated")
+            model = fsc.compress(teacher, images, method=method, scheme=scheme).student
+        node = dict(model.named_modules())["conv2"]
+        handle = node.register_forward_hook(lambda _, __, out, n=network: outputs.update({n: out}))
+        with torch.no_grad():
+            model(images)
+        handle.remove()
+    folded = copy.deepcopy(teacher)
+    surgery.fold_batch_norm(folded)
+    with torch.no_grad():
+        folded.conv2.register_forward_hook(lambda _, __, out: outputs.update(teacher=out))
+        folded(images)
+    for statistic in (torch.mean, torch.std):
+        expected = statistic(outputs["teacher"], (0, 2, 3))
+        torch.testing.assert_close(statistic(outputs["recalibrated"], (0, 2, 3)), expected)
+        assert not torch.allclose(statistic(outputs["drifting"], (0, 2, 3)), expected, rtol=1e-3)
 
 
 def _wide() -> nn.Module:
@@ -125,7 +172,7 @@ def test_layers_with_fewer_pixels_than_inputs_are_solved_from_their_columns(
     pieces = fsc.compress(teacher, images, method=method, scheme=scheme, batch_size=1).student
     patch = Patch.of(teacher[2])
     assert isinstance(layer_statistics(patch, 3 * 2 * 2), Columns)
-    monkeypatch.setattr(layer_problem, "layer_statistics", lambda patch, *_: Moments(patch))
+    monkeypatch.setattr(closed_form_problem, "layer_statistics", lambda patch, *_: Moments(patch))
     by_grams = fsc.compress(teacher, images, method=method, scheme=scheme).student
     for other in (pieces, by_grams):
         torch.testing.assert_close(other(images), whole(images), rtol=1e-7, atol=1e-7)
@@ -192,11 +239,13 @@ def test_a_producer_read_twice_is_refused_before_any_work() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"damping": 0.0}, "damping must be finite and above 0, got 0.0"),
-        ({"damping": float("inf")}, "damping must be finite and above 0, got inf"),
         ({"activation": "tanh"}, "activation must be one of none, relu, got 'tanh'"),
         ({"axis": "rows"}, "axis must be one of input_channels, output_filters, got 'rows'"),
-        ({"selection": "random"}, "selection must be one of obs, norm, got 'random'"),
+        ({"solver": Accelerated()}, "solver must be another one with activation 'none', got Acc"),
+        (
+            {"solver": ClosedForm(), "activation": "relu"},
+            "solver must be another one with activation 'relu', got ClosedForm",
+        ),
     ],
 )
 def test_unknown_choices_are_refused(arguments: dict[str, object], sentence: str) -> None:
@@ -204,6 +253,8 @@ def test_unknown_choices_are_refused(arguments: dict[str, object], sentence: str
         fsc.CrossDistillation(**arguments)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="objective must be one of fsc.objectives.* got 'soft'"):
         fsc.CrossDistillation("soft")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="solver must be one of fsc.solvers.* got 'adam'"):
+        fsc.CrossDistillation(solver="adam")  # type: ignore[arg-type]
 
 
 def test_absorbed_network_equals_the_one_with_explicit_pointwise_layers(

@@ -9,7 +9,7 @@ from fsc.moments import Columns, Moments
 from fsc.objectives import Convex, Estimation, Soft
 from fsc.patch import Patch
 from fsc.solvers.closed_form import choose_channels, rows_of, solve_on_rows
-from fsc.solvers.proximal import HardSchedule, adam_topk, layer_loss
+from fsc.solvers.proximal import Proximal, adam_topk, layer_loss
 from fsc.solvers.quadratic import FactoredQuadratic, GramQuadratic
 
 PATCH = Patch(6, (3, 3), padding=(1, 1), bias=True)
@@ -32,7 +32,7 @@ def _quadratics(images: int = 2) -> tuple[GramQuadratic, FactoredQuadratic, Tens
 
 
 def _damped(quadratic: GramQuadratic, weight: Tensor, anchor: Tensor, damping: float) -> Tensor:
-    delta = damping * quadratic.mean_curvature()
+    delta = damping * quadratic.mean_curvature() / quadratic.num_images
     return quadratic.row_losses(weight).sum() + delta * (weight - anchor).square().sum()
 
 
@@ -52,8 +52,8 @@ def test_the_solution_on_rows_is_a_stationary_point(form: int) -> None:
 
 def test_dense_and_factored_forms_choose_and_solve_alike() -> None:
     gram, factored, anchor = _quadratics()
-    kept = choose_channels(gram, anchor, PATCH, 3)
-    assert torch.equal(choose_channels(factored, anchor, PATCH, 3), kept)
+    kept = choose_channels(gram, anchor, PATCH, 3, "obs", 0.1)
+    assert torch.equal(choose_channels(factored, anchor, PATCH, 3, "obs", 0.1), kept)
     rows = rows_of(kept, PATCH)
     torch.testing.assert_close(
         solve_on_rows(factored, anchor, rows, 0.1), solve_on_rows(gram, anchor, rows, 0.1)
@@ -76,7 +76,7 @@ def test_elimination_removes_what_costs_least_at_every_step() -> None:
 def test_norm_selection_keeps_the_largest_slices() -> None:
     gram, _, anchor = _quadratics()
     slices = anchor[:, :-1].reshape(5, 6, 9).square().sum((0, 2))
-    kept = choose_channels(gram, anchor, PATCH, 2, "norm")
+    kept = choose_channels(gram, anchor, PATCH, 2, "norm", 0.1)
     assert set(kept.tolist()) == set(slices.topk(2).indices.tolist())
 
 
@@ -93,23 +93,23 @@ def test_dead_inputs_leave_the_teachers_weight() -> None:
 def test_arguments_out_of_range_are_refused() -> None:
     gram, _, anchor = _quadratics()
     with pytest.raises(ValueError, match=r"count must be in \[1, 6\], got 0"):
-        choose_channels(gram, anchor, PATCH, 0)
+        choose_channels(gram, anchor, PATCH, 0, "obs", 0.1)
     with pytest.raises(ValueError, match="selection must be 'obs' or 'norm', got 'l0'"):
-        choose_channels(gram, anchor, PATCH, 2, "l0")  # type: ignore[arg-type]
+        choose_channels(gram, anchor, PATCH, 2, "l0", 0.1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="damping must be finite and above 0, got 0"):
         solve_on_rows(gram, anchor, torch.arange(3), 0)
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
-        HardSchedule(steps=0)
+        Proximal(steps=0)
     with pytest.raises(ValueError, match="learning_rate must be finite and above 0, got -1"):
-        HardSchedule(learning_rate=-1)
+        Proximal(learning_rate=-1)
     with pytest.raises(ValueError, match=r"ramp must be in \[0, 1\], got 2"):
-        HardSchedule(ramp=2)
+        Proximal(ramp=2)
     with pytest.raises(ValueError, match=r"decay must be in \(0, 1\], got 0"):
-        HardSchedule(decay=0)
+        Proximal(decay=0)
 
 
 def test_the_schedule_falls_linearly_then_stays() -> None:
-    schedule = HardSchedule(steps=3000)
+    schedule = Proximal(steps=3000)
     assert [schedule.kept(step, 64, 32) for step in (1, 500, 999, 1000, 3000)] == [
         64,
         48,
@@ -134,7 +134,7 @@ def test_masked_groups_stay_zero_and_adam_lowers_the_loss() -> None:
         return gram.loss(torch.cat([weight.flatten(1), anchor[:, -1:]], 1))
 
     start = flat.reshape(shape)
-    schedule = HardSchedule(steps=150, learning_rate=0.01)
+    schedule = Proximal(steps=150, learning_rate=0.01)
     weight, kept = adam_topk(start, gradient, 4, 1, schedule)
     naive = torch.zeros_like(start)
     naive[:, kept] = start[:, kept]
@@ -186,7 +186,7 @@ def test_released_code_runs_in_moments_to_the_same_loss(data_root: Path, name: s
     def by_moments(at: Tensor) -> Tensor:
         return quadratic.gradient(at.flatten(1)).reshape(at.shape) / outputs
 
-    schedule, count = HardSchedule(), layer.in_channels // 2
+    schedule, count = Proximal(), layer.in_channels // 2
     plain, plain_kept = adam_topk(weight, direct, count, 1, schedule)
     fast, fast_kept = adam_topk(weight, by_moments, count, 1, schedule)
     assert torch.equal(fast_kept, plain_kept)

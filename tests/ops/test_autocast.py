@@ -41,14 +41,27 @@ def cross_distill(images: Tensor, weight: Tensor, vector: Tensor) -> list[Tensor
     return [loss, *torch.autograd.grad(loss, student)]
 
 
+def eliminate(weight: Tensor) -> list[Tensor]:
+    matrix = weight.flatten(1).double()  # [6, 36]
+    factor = torch.eye(36, dtype=torch.float64, device=weight.device) + 0.1 * matrix.T @ matrix
+    return [*fsc_ext.elimination_order(matrix, torch.linalg.inv(factor)[None], 20)]
+
+
+def search(weight: Tensor) -> list[Tensor]:
+    output = weight.flatten(1).clone()
+    return [output, *fsc_ext.line_search_relu_(output, -weight.flatten(1), output.relu() + 1)]
+
+
 CALLS: dict[str, Callable[[Tensor, Tensor, Tensor], list[Tensor]]] = {
     "absorb_conv1x1": lambda x, w, v: absorb(w, v),
     "cross_distill_layer": cross_distill,
     "distill_residual": lambda x, w, v: [*fsc_ext.distill_residual(x, x + 1)],
+    "elimination_order": lambda x, w, v: eliminate(w),
     "fuse_conv_bn": lambda x, w, v: [*fsc_ext.fuse_conv_bn(w, v, v, v.exp(), v, v, 1e-5)],
     "gram_accumulate_": lambda x, w, v: gram(x),
     "keep_topk_": lambda x, w, v: changed(fsc_ext.keep_topk_, w, 7),
     "keep_topk_groups_": lambda x, w, v: changed(fsc_ext.keep_topk_groups_, w, 2),
+    "line_search_relu_": lambda x, w, v: search(w),
     "prox_group_l2": lambda x, w, v: [fsc_ext.prox_group_l2(w, 1.0)],
     "prox_group_l2_": lambda x, w, v: changed(fsc_ext.prox_group_l2_, w, 1),
     "prox_l1": lambda x, w, v: [fsc_ext.prox_l1(w, 0.5)],

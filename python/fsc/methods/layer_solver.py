@@ -1,23 +1,45 @@
 """The visitor of cross distillation: solves one layer after another on the walk."""
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from fsc import tracing
+from fsc.methods.accelerated_problem import AcceleratedProblem
 from fsc.methods.base import LayerReport, Progress
+from fsc.methods.closed_form_problem import ClosedFormProblem
 from fsc.methods.layer_problem import (
+    Activation,
+    Axis,
     LayerProblem,
-    MomentsProblem,
     Plan,
-    Settings,
+    Pose,
     Solution,
-    StepsProblem,
+    Solver,
 )
+from fsc.methods.proximal_problem import ProximalProblem
+from fsc.methods.recalibration import OutputStatistics, recalibrate
+from fsc.objectives import Objective
 from fsc.patch import Patch
 from fsc.schemes import Scheme
+from fsc.solvers.accelerated import Accelerated
+from fsc.solvers.closed_form import ClosedForm
+from fsc.solvers.proximal import Proximal
 from fsc.walk import Layer, Visitor
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The hyper-parameters of `CrossDistillation`, the solver chosen."""
+
+    objective: Objective
+    solver: Solver
+    activation: Activation
+    axis: Axis
+    recalibrate: bool
 
 
 class LayerSolver(Visitor):
@@ -51,6 +73,7 @@ class LayerSolver(Visitor):
         self._check_choosing_layers()
         self._drifted = False
         self._problem: LayerProblem | None = None
+        self._outputs = OutputStatistics()
         self._columns = 0
 
     def wants(self, name: str) -> bool:
@@ -72,8 +95,21 @@ class LayerSolver(Visitor):
         start = time.perf_counter()
         solution = self._problem.solve(self._plan(layer))
         self._problem = None
+        self._outputs = OutputStatistics()
         self._write(layer.student, solution)
         self._remember(layer.name, solution, time.perf_counter() - start)
+
+    def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
+        """Gathers the statistics of one batch of outputs."""
+        if self.settings.recalibrate:
+            self._outputs.accumulate(output_teacher, output_student)
+
+    def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
+        """Matches the statistics of the student's channels to the teacher's."""
+        assert isinstance(layer.student, nn.Conv2d)
+        if not self.settings.recalibrate or layer.student.bias is None:
+            return None
+        return recalibrate(layer.student, self._outputs)
 
     def _choosing_layers(self) -> set[str]:
         """The layers that the scheme makes smaller on the side that they solve for."""
@@ -89,14 +125,19 @@ class LayerSolver(Visitor):
 
     def _pose(self, layer: Layer) -> LayerProblem:
         assert isinstance(layer.teacher, nn.Conv2d)
-        if self.settings.activation == "none" or layer.activation == "none":
-            return MomentsProblem(layer.teacher, self.settings, self._columns)
-        return StepsProblem(layer.teacher, self.settings, self._step_progress(layer.name))
+        settings, solver = self.settings, self.settings.solver
+        # A layer that feeds an addition is compared before it.
+        behind_relu = settings.activation == layer.activation == "relu"
+        activation: Activation = "relu" if behind_relu else "none"
+        pose = Pose(layer.teacher, settings.objective, activation, self._columns)
+        if isinstance(solver, Proximal):
+            return ProximalProblem(pose, solver, self._step_progress(layer.name, solver.steps))
+        if isinstance(solver, Accelerated) and activation == "relu":
+            return AcceleratedProblem(pose, solver)
+        return ClosedFormProblem(pose, ClosedForm(solver.selection, solver.damping))
 
-    def _step_progress(self, name: str) -> "_Steps | None":
-        if self.progress is None:
-            return None
-        return _Steps(self.progress, name, self.settings.schedule.steps)
+    def _step_progress(self, name: str, steps: int) -> "_Steps | None":
+        return None if self.progress is None else _Steps(self.progress, name, steps)
 
     def _plan(self, layer: Layer) -> Plan:
         assert isinstance(layer.teacher, nn.Conv2d)

@@ -3,10 +3,14 @@
 The damping pulls towards the teacher's weight, not towards zero: what the few images do not
 determine stays what the teacher had.
 
-    W = argmin N L(W) + delta || W - W_T ||_F^2,   delta = damping * mean diag(H)
+    W = argmin N L(W) + delta || W - W_T ||_F^2,   delta = damping * mean diag(H) / N
+
+The damping counts images: the pull weighs as much as the curvature of so many of them does, be
+the images of the layer few or many.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,6 +21,39 @@ from fsc.solvers.elimination import eliminate_channels
 from fsc.solvers.quadratic import Quadratic
 
 Selection = Literal["obs", "norm"]
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """The closed form on moments, for objectives before the activation.
+
+    Args:
+        selection: "obs" chooses by what a removal costs, "norm" by the teacher's largest norms.
+        damping: pull towards the teacher's weight, in images.
+
+    Raises:
+        ValueError: selection is unknown, or damping is not positive and finite.
+    """
+
+    selection: Selection = "obs"
+    damping: float = 15.0
+
+    def __post_init__(self) -> None:
+        """Refuses unknown choices before any work is done."""
+        check_selection(self.selection)
+        check_damping(self.damping)
+
+
+def check_selection(selection: str) -> None:
+    """Refuses what is no selection."""
+    if selection not in ("obs", "norm"):
+        raise ValueError(f"selection must be 'obs' or 'norm', got {selection!r}")
+
+
+def check_damping(damping: float) -> None:
+    """Refuses a pull that leaves the system singular."""
+    if not 0 < damping < math.inf:
+        raise ValueError(f"damping must be finite and above 0, got {damping}")
 
 
 def solve_on_rows(
@@ -31,7 +68,7 @@ def solve_on_rows(
         quadratic: the layer objective.
         weight_teacher: where the damping pulls to, [C_out, dim] float64.
         rows: row numbers of the im2col that may be used, [rows].
-        damping: strength of the pull in units of the mean curvature; finite and above 0.
+        damping: strength of the pull, in images; finite and above 0.
 
     Returns:
         The weight [C_out, dim], zero outside `rows`.
@@ -39,17 +76,21 @@ def solve_on_rows(
     Raises:
         ValueError: damping is not positive and finite.
     """
-    delta = _delta(quadratic, damping)
+    delta = damping_strength(quadratic, damping)
     weight = torch.zeros_like(weight_teacher)
     weight[:, rows] = quadratic.minimum_near(weight_teacher, rows, delta)
     return weight
 
 
-def _delta(quadratic: Quadratic, damping: float) -> float:
-    if not 0 < damping < math.inf:
-        raise ValueError(f"damping must be finite and above 0, got {damping}")
+def damping_strength(quadratic: Quadratic, damping: float) -> float:
+    """Delta, the curvature that a pull of so many images adds.
+
+    Raises:
+        ValueError: damping is not positive and finite.
+    """
+    check_damping(damping)
     # Inputs that are zero everywhere leave no curvature to measure by; any pull will do then.
-    return damping * (quadratic.mean_curvature() or 1.0)
+    return damping / max(quadratic.num_images, 1) * (quadratic.mean_curvature() or 1.0)
 
 
 def choose_channels(
@@ -57,8 +98,8 @@ def choose_channels(
     weight_teacher: Tensor,
     patch: Patch,
     count: int,
-    selection: Selection = "obs",
-    damping: float = 0.1,
+    selection: Selection,
+    damping: float,
 ) -> Tensor:
     """The input channels that stay, in increasing order, [count].
 
@@ -77,15 +118,14 @@ def choose_channels(
     if not 1 <= count <= patch.in_channels:
         raise ValueError(f"count must be in [1, {patch.in_channels}], got {count}")
     groups = torch.arange(patch.in_channels * patch.group_size).view(patch.in_channels, -1)
+    check_selection(selection)
     if selection == "norm":
         norms = weight_teacher[:, groups].square().sum((0, 2))
         return norms.argsort(descending=True, stable=True)[:count].sort().values
-    if selection != "obs":
-        raise ValueError(f"selection must be 'obs' or 'norm', got {selection!r}")
     if count == patch.in_channels:
         return torch.arange(count)
     weight = solve_on_rows(quadratic, weight_teacher, torch.arange(patch.dim), damping)
-    inverse = quadratic.damped_inverse(_delta(quadratic, damping))
+    inverse = quadratic.damped_inverse(damping_strength(quadratic, damping))
     return torch.tensor(eliminate_channels(weight, inverse, groups, count))
 
 

@@ -19,8 +19,8 @@ from fsc.patch import Patch
 
 
 @dataclass(frozen=True)
-class HardSchedule:
-    """Steps, learning rate and ramp of the released code.
+class Proximal:
+    """Iterations of the released code: Adam with a hard projection.
 
     Args:
         steps: Adam steps per layer (3000 for CIFAR-10, 2000 for ImageNet).
@@ -66,7 +66,7 @@ def adam_topk(
     gradient: Callable[[Tensor], Tensor],
     count: int,
     dim: int,
-    schedule: HardSchedule,
+    schedule: Proximal,
     on_step: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Adam steps, each followed by the projection on the largest groups.

@@ -3,7 +3,7 @@
 N L(W) = tr(W H W^T) - 2 tr(W C^T) + const, W [C_out, dim] with the bias as last column, in float64.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -14,6 +14,14 @@ from fsc.solvers.elimination import DampedInverse, DenseInverse, FactoredInverse
 
 class Quadratic(Protocol):
     """What the closed form asks of an objective, in whichever form it is held."""
+
+    num_images: int
+
+    def of_channels(self, channels: slice) -> "Quadratic":
+        """The same objective for some of the output channels."""
+
+    def hessian_on(self, rows: Tensor) -> Tensor:
+        """H on some rows, [rows, rows], a fresh tensor."""
 
     def row_losses(self, weight: Tensor) -> Tensor:
         """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
@@ -39,6 +47,14 @@ class GramQuadratic:
     target: Tensor  # C = W_T B [C_out, dim]
     constant: Tensor  # [C_out], the objective of each output channel at weight zero
     num_images: int
+
+    def of_channels(self, channels: slice) -> "GramQuadratic":
+        """The same objective for some of the output channels."""
+        return replace(self, target=self.target[channels], constant=self.constant[channels])
+
+    def hessian_on(self, rows: Tensor) -> Tensor:
+        """H on some rows, [rows, rows], a fresh tensor."""
+        return self.hessian[rows][:, rows]
 
     def row_losses(self, weight: Tensor) -> Tensor:
         """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
@@ -75,6 +91,15 @@ class FactoredQuadratic:
     columns: Tensor  # Z [dim, R]
     target: Tensor  # T [C_out, R]
     num_images: int
+
+    def of_channels(self, channels: slice) -> "FactoredQuadratic":
+        """The same objective for some of the output channels."""
+        return replace(self, target=self.target[channels])
+
+    def hessian_on(self, rows: Tensor) -> Tensor:
+        """H on some rows, [rows, rows], a fresh tensor."""
+        columns = self.columns[rows]
+        return columns @ columns.T
 
     def row_losses(self, weight: Tensor) -> Tensor:
         """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""

@@ -1,0 +1,68 @@
+"""A layer behind its ReLU, by preconditioned conjugate gradients on the columns of its inputs."""
+
+import torch
+from torch import Tensor
+
+import fsc_ext
+from fsc.methods.closed_form_problem import minimise
+from fsc.methods.layer_problem import Plan, Pose, Solution, from_matrix, to_matrix
+from fsc.moments import Moments
+from fsc.patch import Patch
+from fsc.solvers.accelerated import Accelerated, ReluProblem, conjugate_gradient_relu
+from fsc.solvers.closed_form import ClosedForm, rows_of
+
+
+class AcceleratedProblem:
+    """Chooses as the closed form does, starts from its solution and goes on behind the ReLU.
+
+    Args:
+        pose: the layer and its objective.
+        solver: selection, damping and steps.
+    """
+
+    def __init__(self, pose: Pose, solver: Accelerated) -> None:
+        """Starts without inputs."""
+        self.pose = pose
+        self.solver = solver
+        self.patch = Patch.of(pose.layer)
+        self.moments = Moments(self.patch)
+        self.columns: list[list[Tensor]] = [[] for _ in pose.objective.terms]
+        self.targets: list[list[Tensor]] = [[] for _ in pose.objective.terms]
+
+    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
+        """Takes up the inputs of one batch, [N, C_in, H, W] each."""
+        self.moments.accumulate(input_teacher, input_student)
+        weight = to_matrix(self.pose.layer).to(input_teacher.dtype)  # [C_out, dim]
+        for number, term in enumerate(self.pose.objective.terms):
+            mixed = fsc_ext.soft_cross_mix(input_teacher, input_student, term.alpha, term.beta)
+            teacher, student = (self.patch.columns(side) for side in mixed)  # [dim, R] each
+            root = term.weight**0.5
+            self.columns[number].append(root * student)
+            self.targets[number].append(root * (weight @ teacher).relu_())
+
+    def solve(self, plan: Plan) -> Solution:
+        """The least-squares solution under the plan, lowered behind the ReLU."""
+        layer = self.pose.layer
+        teacher = to_matrix(layer)
+        linear = self.moments.quadratic(self.pose.objective, teacher)
+        closed_form = ClosedForm(self.solver.selection, self.solver.damping)
+        start, channels, filters = minimise(linear, teacher, self.patch, plan, closed_form)
+        problem = self._problem()
+        weight = conjugate_gradient_relu(
+            problem,
+            start.to(layer.weight.dtype),
+            rows_of(channels, self.patch),
+            steps=self.solver.steps,
+            tolerance=self.solver.tolerance,
+        )
+        # A filter that went stays away: behind the ReLU it would come back to explain the target.
+        weight *= (start != 0).any(1, keepdim=True)
+        before = (teacher * (start != 0)).to(weight.dtype)
+        errors = [problem.loss(w) for w in (before, weight, torch.zeros_like(weight))]
+        return Solution(*from_matrix(weight, layer), channels, filters, *errors)
+
+    def _problem(self) -> ReluProblem:
+        columns = torch.cat([part for parts in self.columns for part in parts], 1)  # [dim, R]
+        target = torch.cat([part for parts in self.targets for part in parts], 1)  # [C_out, R]
+        self.columns, self.targets = [], []
+        return ReluProblem(columns, target, None, self.moments.num_images)

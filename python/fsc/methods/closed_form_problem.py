@@ -1,0 +1,73 @@
+"""A layer in closed form on moments: the objective before the activation."""
+
+import torch
+from torch import Tensor
+
+from fsc.methods.layer_problem import Plan, Pose, Solution, all_filters, from_matrix, to_matrix
+from fsc.moments import layer_statistics
+from fsc.patch import Patch
+from fsc.solvers.closed_form import ClosedForm, choose_channels, rows_of, solve_on_rows
+from fsc.solvers.quadratic import Quadratic
+from fsc.solvers.sparse import choose_weights, solve_on_mask
+
+
+class ClosedFormProblem:
+    """Chooses channels, filters or weights by what their removal costs, then solves on the rest.
+
+    Args:
+        pose: the layer and its objective.
+        solver: selection and damping.
+    """
+
+    def __init__(self, pose: Pose, solver: ClosedForm) -> None:
+        """Chooses between Gram matrices and columns, whichever is cheaper."""
+        self.pose = pose
+        self.solver = solver
+        self.patch = Patch.of(pose.layer)
+        terms = len(pose.objective.terms)
+        self.statistics = layer_statistics(self.patch, pose.num_columns, terms)
+
+    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
+        """Takes up the inputs of one batch, [N, C_in, H, W] each."""
+        self.statistics.accumulate(input_teacher, input_student)
+
+    def solve(self, plan: Plan) -> Solution:
+        """The minimiser under the plan."""
+        layer = self.pose.layer
+        teacher = to_matrix(layer)  # [C_out, dim]
+        quadratic = self.statistics.quadratic(self.pose.objective, teacher)
+        if plan.num_weights is None:
+            weight, channels, filters = minimise(quadratic, teacher, self.patch, plan, self.solver)
+        else:
+            weight = self._minimise_sparse(quadratic, teacher, plan.num_weights)
+            channels, filters = plan.channels, all_filters(layer)
+        before = teacher * (weight != 0)
+        errors = [quadratic.loss(w) for w in (before, weight, torch.zeros_like(weight))]
+        return Solution(*from_matrix(weight, layer), channels, filters, *errors)
+
+    def _minimise_sparse(self, quadratic: Quadratic, teacher: Tensor, count: int) -> Tensor:
+        prunable, solver = self.patch.dim - int(self.patch.bias), self.solver
+        mask = choose_weights(quadratic, teacher, prunable, count, solver.selection, solver.damping)
+        return solve_on_mask(quadratic, teacher, mask, solver.damping)
+
+
+def minimise(
+    quadratic: Quadratic, teacher: Tensor, patch: Patch, plan: Plan, solver: ClosedForm
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight [C_out, dim], kept input channels and kept output filters of a structured plan."""
+    channels = plan.channels
+    if plan.num_channels is not None:
+        channels = choose_channels(
+            quadratic, teacher, patch, plan.num_channels, solver.selection, solver.damping
+        )
+    weight = solve_on_rows(quadratic, teacher, rows_of(channels, patch), solver.damping)
+    filters = torch.arange(len(weight))
+    if plan.num_filters is not None:
+        # Filters are independent problems: what removing one costs is what it explained.
+        rises = quadratic.row_losses(torch.zeros_like(weight)) - quadratic.row_losses(weight)
+        order = rises.argsort(descending=True, stable=True)
+        filters = order[: plan.num_filters].sort().values
+        gone = torch.ones(len(weight), dtype=torch.bool)
+        gone[filters] = False
+        weight[gone] = 0
+    return weight, channels, filters
