@@ -16,7 +16,7 @@ from fsc.images import check_images
 from fsc.methods.base import LayerReport, Method, Outcome, Task
 from fsc.modes import evaluation_mode
 from fsc.progress import Progress
-from fsc.schemes import Scheme
+from fsc.schemes import AnyScheme, Scheme, SparseScheme
 from fsc.tracing import trace
 
 
@@ -32,6 +32,7 @@ class Report:
         seed: seed of whatever was drawn.
         seconds: wall time of the compression.
         parameters: number of parameters of the student, and of the teacher.
+        nonzero: number of parameters of the student that are not zero.
         flops: multiply-accumulates for one image, of the student and of the teacher.
         layers: errors of the solved layers, for layer-wise methods.
         kept: the kept output channels of every pruned convolution.
@@ -46,6 +47,7 @@ class Report:
     seconds: float
     parameters: int
     parameters_teacher: int
+    nonzero: int
     flops: int
     flops_teacher: int
     layers: list[LayerReport] = field(default_factory=list)
@@ -75,7 +77,7 @@ def compress(
     images: Tensor,
     *,
     method: Method,
-    scheme: Scheme,
+    scheme: AnyScheme,
     batch_size: int = 64,
     memory_budget: int | None = None,
     seed: int = 0,
@@ -87,7 +89,8 @@ def compress(
         teacher: a torch.fx-traceable network on the CPU; it is not changed.
         images: [N, C, H, W] of the teacher's dtype, normalised as the teacher expects.
         method: `CrossDistillation(...)`, `FSKD(...)`, `MiR(...)` or `L1Norm()`.
-        scheme: which convolutions keep how many output channels; see `fsc.schemes`.
+        scheme: which convolutions keep how many output channels, or how many single weights; see
+            `fsc.schemes`.
         batch_size: images that go through the networks at once; the result does not depend on it.
         memory_budget: bytes of activations held in memory before they go to disk; None: all. What
             cross distillation solves a single layer from comes on top: both inputs of a layer
@@ -147,6 +150,7 @@ def _report(method: Method, task: Task, outcome: Outcome, seconds: float) -> Rep
         seconds=seconds,
         parameters=cost.parameters(outcome.student),
         parameters_teacher=cost.parameters(task.teacher),
+        nonzero=cost.nonzero(outcome.student),
         flops=cost.flops(outcome.student, example),
         flops_teacher=cost.flops(task.teacher, example),
         layers=outcome.layers,
@@ -171,7 +175,7 @@ def _check_types(teacher: object, method: object, scheme: object) -> None:
         raise TypeError(
             f"method must be one of fsc.methods, e.g. fsc.CrossDistillation(), got {method!r}"
         )
-    if not isinstance(scheme, Scheme):
+    if not isinstance(scheme, Scheme | SparseScheme):
         raise TypeError(
             "scheme must be a fsc.schemes.Scheme, e.g. fsc.schemes.named('res-50', 'resnet56'), "
             f"got {scheme!r}"

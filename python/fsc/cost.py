@@ -19,6 +19,17 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def nonzero(model: nn.Module) -> int:
+    """Return the number of parameters that are not zero.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> nonzero(layer.requires_grad_(False).apply(lambda m: m.weight.zero_()))
+        1
+    """
+    return sum(int(parameter.count_nonzero()) for parameter in model.parameters())
+
+
 def flops(model: nn.Module, example_inputs: Tensor) -> int:
     """Return the multiply-accumulates of the convolutions and linear layers of one forward pass.
 

@@ -135,7 +135,8 @@ def test_masked_groups_stay_zero_and_adam_lowers_the_loss() -> None:
 
     start = flat.reshape(shape)
     schedule = Proximal(steps=150, learning_rate=0.01)
-    weight, kept = adam_topk(start, gradient, 4, 1, schedule)
+    weight, mask = adam_topk(start, gradient, 4, 1, schedule)
+    kept = mask.nonzero().flatten()
     naive = torch.zeros_like(start)
     naive[:, kept] = start[:, kept]
     assert len(kept) == 4

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fsc import checkpoint, data, models, schemes
 from fsc.sampling import FewShotSample
-from fsc.schemes import Scheme
+from fsc.schemes import AnyScheme
 
 _IN_CHANNELS = {"cifar10": 3, "digits": 1}
 # Mean and deviation of the 1297 training images of the digits, for values between 0 and 1.
@@ -134,7 +134,7 @@ def find_checkpoint(model_name: str, data_name: str, data_root: Path | None) -> 
     return path
 
 
-def find_scheme(name: str, model_name: str) -> Scheme:
+def find_scheme(name: str, model_name: str) -> AnyScheme:
     """Return a published scheme by its name, or one of the user's own by the path of its file.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 import torch
 
-from fsc import data, models
+from fsc import data, models, schemes
 from fsc.cli import method_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -43,7 +43,7 @@ scheme_name = click.option(
     "scheme_name",
     required=True,
     metavar="NAME|FILE",
-    help="What to prune: res-50, res-60, res-70, res-90, vgg-50, or a JSON file.",
+    help="What to prune: " + ", ".join(schemes.names()) + ", or a JSON file.",
 )
 mir_steps = click.option(
     "--mir-steps",

@@ -15,7 +15,7 @@ from fsc.cli.progress import Reporter
 from fsc.compress import Report, Result
 from fsc.evaluate import accuracy
 from fsc.sampling import FewShotSample
-from fsc.schemes import Scheme
+from fsc.schemes import AnyScheme
 
 # The activations of so many small images stay in the caches of a CPU: a third faster than 500.
 BATCH_SIZE_TEST = 100
@@ -32,7 +32,7 @@ class Settings:
         memory_budget: bytes of activations held in memory; None: all.
     """
 
-    scheme: Scheme
+    scheme: AnyScheme
     mir_steps: int = 400
     batch_size: int = 64
     memory_budget: int | None = None

@@ -6,7 +6,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from fsc.progress import Progress
-from fsc.schemes import Scheme
+from fsc.schemes import AnyScheme, Scheme
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Task:
     Args:
         teacher: the pretrained network in eval mode; methods leave it as it is.
         images: [N, C, H, W] float, normalised as the teacher expects.
-        scheme: which producing convolutions keep how many output channels.
+        scheme: which convolutions keep how many output channels, or how many weights.
         batch_size: images that go through the networks at once.
         memory_budget: bytes of the walk's activations held in memory before they go to disk; None:
             all. The columns or inputs that a single layer is solved from come on top.
@@ -26,11 +26,24 @@ class Task:
 
     teacher: nn.Module
     images: Tensor
-    scheme: Scheme
+    scheme: AnyScheme
     batch_size: int = 64
     memory_budget: int | None = None
     seed: int = 0
     progress: Progress | None = None
+
+    def structured(self) -> Scheme:
+        """The scheme, for methods that remove channels.
+
+        Raises:
+            ValueError: the scheme removes single weights.
+        """
+        if not isinstance(self.scheme, Scheme):
+            raise ValueError(
+                f"scheme must be structured for this method, got {self.scheme.name!r}, which "
+                "removes single weights; CrossDistillation and L1Norm take it"
+            )
+        return self.scheme
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class FSKD:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
-        kept = largest_filters(task.teacher, task.scheme)
+        kept = largest_filters(task.teacher, task.structured())
         teacher = copy.deepcopy(task.teacher).eval()
         surgery.fold_batch_norm(teacher)
         student = copy.deepcopy(teacher)

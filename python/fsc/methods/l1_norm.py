@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+import fsc_ext
 from fsc import surgery
 from fsc.methods.base import Outcome, Task
-from fsc.schemes import Scheme
+from fsc.schemes import Scheme, SparseScheme
 
 
 def largest_filters(teacher: nn.Module, scheme: Scheme) -> dict[str, Tensor]:
@@ -26,19 +27,33 @@ def largest_filters(teacher: nn.Module, scheme: Scheme) -> dict[str, Tensor]:
     return kept
 
 
+def keep_largest_weights(student: nn.Module, scheme: SparseScheme) -> None:
+    """Sets all but the largest magnitudes of every layer of the scheme to zero, in place."""
+    for name, count in scheme.kept.items():
+        weight = student.get_submodule(name).weight
+        assert isinstance(weight, Tensor)
+        fsc_ext.keep_topk_(weight.detach(), count)
+
+
 @dataclass(frozen=True)
 class L1Norm:
-    """The data-free baseline, "L1-norm" in the tables: filters go, nothing is recovered.
+    """The data-free baseline, "L1-norm" in the tables: nothing is recovered.
 
     Lifecycle:
         1. rank the filters of every producer by the L1 norm of their weights;
         2. cut the smallest out of a copy of the teacher, with what reads them.
+
+    For a scheme of single weights the smallest magnitudes of every layer are set to zero, as the
+    Cross Distillation paper does for its unstructured tables.
     """
 
     def compress(self, task: Task) -> Outcome:
         """Cuts the smallest filters out of a copy of the teacher."""
+        student = copy.deepcopy(task.teacher)
+        if isinstance(task.scheme, SparseScheme):
+            keep_largest_weights(student, task.scheme)
+            return Outcome(student.eval(), {})
         kept = largest_filters(task.teacher, task.scheme)
         with torch.no_grad():
-            student = copy.deepcopy(task.teacher)
             surgery.remove_channels(student, kept, task.images[:1])
         return Outcome(student.eval(), kept)

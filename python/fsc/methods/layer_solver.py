@@ -4,10 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from fsc import tracing
 from fsc.methods.accelerated_problem import AcceleratedProblem
 from fsc.methods.base import LayerReport, Progress
 from fsc.methods.closed_form_problem import ClosedFormProblem
@@ -15,16 +13,16 @@ from fsc.methods.layer_problem import (
     Activation,
     Axis,
     LayerProblem,
-    Plan,
     Pose,
     Solution,
     Solver,
 )
+from fsc.methods.plans import plans_of
 from fsc.methods.proximal_problem import ProximalProblem
 from fsc.methods.recalibration import OutputStatistics, recalibrate
 from fsc.objectives import Objective
 from fsc.patch import Patch
-from fsc.schemes import Scheme
+from fsc.schemes import AnyScheme
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
@@ -50,7 +48,7 @@ class LayerSolver(Visitor):
 
     Args:
         settings: hyper-parameters.
-        scheme: which producers keep how many channels.
+        scheme: which layers keep what.
         teacher: the folded teacher, for the network's structure.
         progress: told of the steps of iterative solutions.
 
@@ -60,15 +58,13 @@ class LayerSolver(Visitor):
     """
 
     def __init__(
-        self, settings: Settings, scheme: Scheme, teacher: nn.Module, progress: Progress | None
+        self, settings: Settings, scheme: AnyScheme, teacher: nn.Module, progress: Progress | None
     ) -> None:
-        """Finds who reads what each producer of the scheme writes."""
+        """Plans what every layer may keep."""
         self.settings = settings
-        self.scheme = scheme
         self.progress = progress
-        self.kept: dict[str, Tensor] = {}
         self.reports: list[LayerReport] = []
-        self._producer_of = _single_readers(scheme, teacher)
+        self.plans = plans_of(scheme, settings.axis, teacher)
         self._solvable = {name for name, m in teacher.named_modules() if _is_solvable(m)}
         self._check_choosing_layers()
         self._drifted = False
@@ -78,8 +74,7 @@ class LayerSolver(Visitor):
 
     def wants(self, name: str) -> bool:
         """Whether the layer has anything to solve for."""
-        chooses = name in self._choosing_layers()
-        return chooses or (self._drifted and name in self._solvable)
+        return name in self.plans.choosing or (self._drifted and name in self._solvable)
 
     def on_inputs(self, layer: Layer, input_teacher: Tensor, input_student: Tensor) -> None:
         """Gathers what the layer's solver needs of one batch."""
@@ -93,7 +88,7 @@ class LayerSolver(Visitor):
         """Solves the layer and writes its weight into the student."""
         assert self._problem is not None and isinstance(layer.student, nn.Conv2d)
         start = time.perf_counter()
-        solution = self._problem.solve(self._plan(layer))
+        solution = self._problem.solve(self.plans.plan(layer.name, layer.student))
         self._problem = None
         self._outputs = OutputStatistics()
         self._write(layer.student, solution)
@@ -111,16 +106,11 @@ class LayerSolver(Visitor):
             return None
         return recalibrate(layer.student, self._outputs)
 
-    def _choosing_layers(self) -> set[str]:
-        """The layers that the scheme makes smaller on the side that they solve for."""
-        writers = set(self.scheme.kept) if self.settings.axis == "output_filters" else set()
-        return writers | set(self._producer_of)
-
     def _check_choosing_layers(self) -> None:
-        for name in sorted(self._choosing_layers() - self._solvable):
+        for name in sorted(self.plans.choosing - self._solvable):
             raise ValueError(
-                "scheme must prune between convolutions without groups and with equal zero "
-                f"padding on both sides for cross distillation, got layer {name}"
+                "scheme must prune convolutions, and those that read them, without groups and with "
+                f"equal zero padding on both sides for cross distillation, got layer {name}"
             )
 
     def _pose(self, layer: Layer) -> LayerProblem:
@@ -139,17 +129,6 @@ class LayerSolver(Visitor):
     def _step_progress(self, name: str, steps: int) -> "_Steps | None":
         return None if self.progress is None else _Steps(self.progress, name, steps)
 
-    def _plan(self, layer: Layer) -> Plan:
-        assert isinstance(layer.teacher, nn.Conv2d)
-        producer = self._producer_of.get(layer.name)
-        everything = torch.arange(layer.teacher.in_channels)
-        by_filters = self.settings.axis == "output_filters"
-        if not by_filters:
-            count = None if producer is None else self.scheme.kept[producer]
-            return Plan(everything, num_channels=count)
-        channels = everything if producer is None else self.kept[producer]
-        return Plan(channels, num_filters=self.scheme.kept.get(layer.name))
-
     @staticmethod
     def _write(student: nn.Conv2d, solution: Solution) -> None:
         student.weight.copy_(solution.weight)
@@ -158,11 +137,7 @@ class LayerSolver(Visitor):
 
     def _remember(self, name: str, solution: Solution, seconds: float) -> None:
         self._drifted = True
-        if self.settings.axis == "output_filters":
-            if name in self.scheme.kept:
-                self.kept[name] = solution.filters
-        elif name in self._producer_of:
-            self.kept[self._producer_of[name]] = solution.channels
+        self.plans.remember(name, solution)
         relative = solution.error / solution.error_of_zero if solution.error_of_zero else 0.0
         self.reports.append(
             LayerReport(
@@ -179,21 +154,6 @@ class _Steps:
 
     def __call__(self, step: int) -> None:
         self.progress(f"steps of {self.name}", step, self.steps)
-
-
-def _single_readers(scheme: Scheme, teacher: nn.Module) -> dict[str, str]:
-    """The one layer that reads each producer of the scheme: {reader: producer}."""
-    graph = tracing.trace(teacher)
-    producers = {}
-    for producer in scheme.kept:
-        readers = tracing.consumers(teacher, graph, producer)
-        if len(readers) != 1 or not isinstance(teacher.get_submodule(readers[0]), nn.Conv2d):
-            raise ValueError(
-                "scheme must name convolutions that one convolution reads, got "
-                f"{producer}, read by {', '.join(readers) or 'nothing'}"
-            )
-        producers[readers[0]] = producer
-    return producers
 
 
 def _is_solvable(layer: nn.Module) -> bool:

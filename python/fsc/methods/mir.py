@@ -59,7 +59,7 @@ class MiR:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
-        kept = largest_filters(task.teacher, task.scheme)
+        kept = largest_filters(task.teacher, task.structured())
         student = copy.deepcopy(task.teacher)
         surgery.remove_channels(student, kept, task.images[:1])
         both = torch.stack([task.images, task.images.flip(3)])  # [2, N, C, H, W]

@@ -64,12 +64,16 @@ class ProximalProblem:
         self, plan: Plan, start: Tensor, gradient: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Runs the steps under the plan: kept channels, kept filters, weight."""
-        filters = all_filters(self.pose.layer)
+        count: int = plan.num_channels or len(plan.channels)
+        dim: int | None = 1
         if plan.num_filters is not None:
-            weight, filters = adam_topk(
-                start, gradient, plan.num_filters, 0, self.solver, self.on_step
-            )
-            return plan.channels, filters, weight
-        count = plan.num_channels or len(plan.channels)
-        weight, channels = adam_topk(start, gradient, count, 1, self.solver, self.on_step)
-        return channels, filters, weight
+            count, dim = plan.num_filters, 0
+        if plan.num_weights is not None:
+            count, dim = plan.num_weights, None
+        weight, mask = adam_topk(start, gradient, count, dim, self.solver, self.on_step)
+        kept = mask.nonzero().flatten()
+        return (
+            kept if dim == 1 else plan.channels,
+            kept if dim == 0 else all_filters(self.pose.layer),
+            weight,
+        )

@@ -65,7 +65,7 @@ def adam_topk(
     weight: Tensor,
     gradient: Callable[[Tensor], Tensor],
     count: int,
-    dim: int,
+    dim: int | None,
     schedule: Proximal,
     on_step: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -74,30 +74,34 @@ def adam_topk(
     Args:
         weight: where to start, [C_out, C_in, kH, kW].
         gradient: maps a weight to the gradient of the layer objective there, of equal shape.
-        count: how many slices along `dim` stay at the end.
-        dim: 0 prunes output filters, 1 input channels.
+        count: how many slices along `dim`, or single weights, stay at the end.
+        dim: 0 prunes output filters, 1 input channels, None single weights.
         schedule: steps, learning rate and ramp.
         on_step: called with the number of every step done.
 
     Returns:
-        The weight, and the kept slices along `dim` as increasing indices.
+        The weight, and the mask of what was kept, bool [shape[dim]] or of the weight's shape.
     """
     parameter = weight.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([parameter], lr=schedule.learning_rate)
-    shape = [-1 if d == dim else 1 for d in range(weight.dim())]
-    mask = torch.ones(weight.shape[dim], dtype=torch.bool)
+    total = weight.numel() if dim is None else weight.shape[dim]
+    shape = weight.shape if dim is None else [-1 if d == dim else 1 for d in range(weight.dim())]
+    mask = torch.ones(total, dtype=torch.bool)
     for step in range(1, schedule.steps + 1):
         parameter.grad = gradient(parameter.detach()) * mask.view(shape)
         optimizer.param_groups[0]["lr"] = schedule.learning_rate_at(step)
         optimizer.step()
+        kept = schedule.kept(step, total, count)
         with torch.no_grad():
-            kept = schedule.kept(step, weight.shape[dim], count)
-            mask = fsc_ext.keep_topk_groups_(parameter, kept, dim)
+            if dim is None:
+                mask = fsc_ext.keep_topk_(parameter, kept)
+            else:
+                mask = fsc_ext.keep_topk_groups_(parameter, kept, dim)
         for moment in ("exp_avg", "exp_avg_sq"):
             optimizer.state[parameter][moment] *= mask.view(shape)
         if on_step is not None:
             on_step(step)
-    return parameter.detach(), mask.nonzero().flatten()
+    return parameter.detach(), mask
 
 
 def layer_loss(

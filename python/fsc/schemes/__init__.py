@@ -1,0 +1,39 @@
+"""Pruning schemes: what a network keeps. Schemes are data."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from fsc.schemes.files import from_json
+from fsc.schemes.published import named, names
+from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
+from fsc.schemes.structured import Scheme, check_structured, uniform
+
+AnyScheme = Scheme | SparseScheme
+
+
+def check(scheme: AnyScheme, model: nn.Module) -> None:
+    """Make sure that a scheme fits a network, before any work is done.
+
+    Raises:
+        ValueError: it does not; see `check_structured` and `check_sparse`.
+    """
+    if isinstance(scheme, SparseScheme):
+        check_sparse(scheme, model)
+    else:
+        check_structured(scheme, model)
+
+
+__all__ = [
+    "AnyScheme",
+    "Scheme",
+    "SparseScheme",
+    "check",
+    "check_sparse",
+    "check_structured",
+    "from_json",
+    "named",
+    "names",
+    "sparse",
+    "uniform",
+]

@@ -1,0 +1,109 @@
+"""The schemes of the Cross Distillation paper, by name."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from fsc import models
+from fsc.schemes.sparse import SparseScheme, sparse
+from fsc.schemes.structured import Scheme
+
+_RESNET_KEPT = {"res-50": 0.5, "res-60": 0.4, "res-70": 0.3, "res-90": 0.1}
+# Shares removed of conv1_1, conv1_2 and the blocks two to five; the last convolution stays whole.
+_VGG_REMOVED = {
+    "vgg-50": (0.5, 0.5, 0.5, 0.5, 0.5, 0.5),
+    "vgg-a": (0.5, 0.0, 0.0, 0.0, 0.5, 0.5),
+    "vgg-b": (0.6, 0.2, 0.2, 0.2, 0.6, 0.6),
+    "vgg-c": (0.75, 0.75, 0.75, 0.75, 0.75, 0.6),
+}
+_SPARSE_REMOVED = {"sparse-50": 0.5, "sparse-70": 0.7, "sparse-90": 0.9, "sparse-95": 0.95}
+
+
+def names() -> list[str]:
+    """Return the names that `named` knows."""
+    return [*_RESNET_KEPT, *_VGG_REMOVED, *_SPARSE_REMOVED]
+
+
+def named(name: str, model_name: str) -> Scheme | SparseScheme:
+    """Return a published scheme for a network of `fsc.models`.
+
+    "res-50", "res-60", "res-70", "res-90" (CD Table 11) prune the channels between the two
+    convolutions of a residual block: of c channels int(r·c) + 1 stay, r = 0.5, 0.4, 0.3, 0.1.
+    Sensitive blocks stay whole: the first blocks of stages two and three, the last block, and in
+    ResNet-56 also the last but one of stage one, so that its convolutions 16, 20, 38 and 54 (from
+    0, in order of execution) keep all their input channels, as in the code released with the paper.
+
+    "vgg-50" (CD Table 10) keeps half of the output channels of every convolution but the last.
+    "vgg-a" and "vgg-b" are schemes A and B of FSKD (Li et al. 2018, section 4.1), which the CD
+    paper takes over: A halves conv1_1 and the blocks four and five, B removes 60 % there and 20 %
+    elsewhere. "vgg-c" removes 75 % of blocks one to four and 60 % of block five, as the CD paper
+    says. The last convolution stays whole in all of them.
+
+    "sparse-50", "sparse-70", "sparse-90", "sparse-95" remove that share of the weights of every
+    convolution, whatever the network (CD, unstructured pruning).
+
+    Args:
+        name: one of `names()`.
+        model_name: one of `fsc.models.names()`, of the family that the scheme is for.
+
+    Raises:
+        ValueError: an unknown name, or a scheme of another family.
+
+    Example:
+        >>> named("res-50", "resnet56").kept["layer1.0.conv1"]
+        9
+    """
+    if name not in names():
+        raise ValueError(f"named: name must be one of {', '.join(names())}, got {name!r}")
+    if name in _SPARSE_REMOVED:
+        return SparseScheme(name, sparse(_skeleton(model_name), _SPARSE_REMOVED[name]).kept)
+    family = "vgg" if name in _VGG_REMOVED else "resnet"
+    if models.family(model_name) != family:
+        raise ValueError(f"named: scheme {name!r} is for {family} networks, got {model_name!r}")
+    convolutions = _convolutions(model_name)
+    if name in _VGG_REMOVED:
+        return Scheme(name, _vgg(convolutions, _VGG_REMOVED[name]))
+    return Scheme(name, _residual(convolutions, _RESNET_KEPT[name]))
+
+
+def _skeleton(model_name: str) -> nn.Module:
+    # On the meta device building costs no memory and draws no random numbers.
+    with torch.device("meta"):
+        return models.build(model_name)
+
+
+def _convolutions(model_name: str) -> dict[str, int]:
+    return {
+        name: module.out_channels
+        for name, module in _skeleton(model_name).named_modules()
+        if isinstance(module, nn.Conv2d)
+    }
+
+
+def _vgg(convolutions: dict[str, int], removed: tuple[float, ...]) -> dict[str, int]:
+    names = list(convolutions)
+    # Two blocks of two convolutions, then three of as many as the depth gives.
+    depth = (len(names) - 4) // 3
+    shares = [removed[0], removed[1], removed[2], removed[2]]
+    shares += [share for share in removed[3:] for _ in range(depth)]
+    return {
+        name: math.floor(convolutions[name] * (1 - share) + 1e-9)
+        for name, share in list(zip(names, shares, strict=True))[:-1]
+        if share
+    }
+
+
+def _residual(convolutions: dict[str, int], ratio: float) -> dict[str, int]:
+    middle = [layer for layer in convolutions if layer.endswith(".conv1")]
+    blocks_per_stage = len(middle) // 3
+    skipped = {blocks_per_stage, 2 * blocks_per_stage, len(middle) - 1}
+    if blocks_per_stage == 9:
+        skipped.add(blocks_per_stage - 2)
+    return {
+        layer: int(ratio * convolutions[layer]) + 1
+        for block, layer in enumerate(middle)
+        if block not in skipped
+    }
