@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fsc.modes import evaluation_mode
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a network costs.
+
+    Attributes:
+        parameters: number of parameters.
+        nonzero: number of them that are not zero.
+        flops: multiply-accumulates for one image.
+    """
+
+    parameters: int
+    nonzero: int
+    flops: int
+
+
+def size(model: nn.Module, example_inputs: Tensor) -> Size:
+    """Return all three; `example_inputs` is one image [1, C, H, W]."""
+    return Size(parameters(model), nonzero(model), flops(model, example_inputs))
 
 
 def parameters(model: nn.Module) -> int:

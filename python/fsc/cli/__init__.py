@@ -1,4 +1,4 @@
-"""The command `fsc`: demonstrate, compress, evaluate and compare."""
+"""The command `fsc`: demonstrate, compress, evaluate, compare, list schemes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fsc.cli.compare import command as _compare
 from fsc.cli.compress import command as _compress
 from fsc.cli.demo import command as _demo
 from fsc.cli.evaluate import command as _evaluate
+from fsc.cli.schemes import command as _schemes
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -46,5 +47,5 @@ def main() -> None:
     """Compress a pretrained convolutional network with a handful of unlabelled images."""
 
 
-for _command in (_demo, _compress, _evaluate, _compare):
+for _command in (_demo, _compress, _evaluate, _compare, _schemes):
     main.add_command(_command)

@@ -196,6 +196,7 @@ def _run_one(
         run.top1,
         report.seconds,
         report.parameters,
+        report.nonzero,
         report.flops,
     )
 
@@ -215,8 +216,8 @@ def _kept(comparison: Comparison) -> str:
 def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Path | None) -> None:
     identity, top1_teacher = comparison.identity, comparison.top1_teacher
     assert top1_teacher is not None
-    size = identity["parameters_teacher"], identity["flops_teacher"]
-    rows, points = [tables.Row("teacher", [top1_teacher], [], *size)], []
+    size = cost.size(inputs.teacher, inputs.test_images[:1])
+    rows, points = [tables.Row("teacher", [top1_teacher], [], size)], []
     for method in plan.methods:
         records = comparison.of(method, range(plan.num_seeds))
         paper = published.lookup(
@@ -249,8 +250,7 @@ def _row(method: str, records: Sequence[Record], paper: published.Published | No
         method,
         [record.top1 for record in records],
         [record.seconds for record in records],
-        records[0].parameters,
-        records[0].flops,
+        cost.Size(records[0].parameters, records[0].nonzero, records[0].flops),
         tables.spread(paper.mean, paper.std) if paper else "",
     )
 

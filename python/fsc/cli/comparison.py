@@ -10,7 +10,7 @@ from typing import Any
 
 from fsc.files import read_json, write_json
 
-_KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "flops")
+_KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "nonzero", "flops")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Record:
     top1: float
     seconds: float
     parameters: int
+    nonzero: int
     flops: int
 
 

@@ -127,16 +127,11 @@ def _write(
 
 
 def _show(run: Run, inputs: Inputs, top1_teacher: float, all_layers: bool) -> None:
-    example = inputs.test_images[:1]  # [1, C, H, W]
-    teacher = tables.Row(
-        "teacher",
-        [top1_teacher],
-        [],
-        cost.parameters(inputs.teacher),
-        cost.flops(inputs.teacher, example),
-    )
+    size = cost.size(inputs.teacher, inputs.test_images[:1])
+    teacher = tables.Row("teacher", [top1_teacher], [], size)
     report = run.report
-    student = tables.Row(run.method, [run.top1], [report.seconds], report.parameters, report.flops)
+    size = cost.Size(report.parameters, report.nonzero, report.flops)
+    student = tables.Row(run.method, [run.top1], [report.seconds], size)
     if report.layers:
         tables.show(tables.layers(report.layers, None if all_layers else _NUM_WORST_LAYERS))
     title = f"{inputs.model_name} on {len(inputs.test_images):,} test images of {inputs.data_name}"

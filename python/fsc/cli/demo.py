@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,7 @@ class Teacher:
 
     top1: float
     seconds: float
-    parameters: int
-    flops: int
+    size: cost.Size
 
 
 @click.command("demo")
@@ -128,8 +127,7 @@ def _trained(seed: int, epochs: int, reporter: Reporter) -> tuple[Inputs, Teache
     training.train(inputs.teacher, images, labels, epochs=epochs, seed=seed, progress=stage)
     seconds = time.perf_counter() - start
     top1 = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
-    size = cost.parameters(inputs.teacher), cost.flops(inputs.teacher, images[:1])
-    return inputs, Teacher(top1, seconds, *size)
+    return inputs, Teacher(top1, seconds, cost.size(inputs.teacher, images[:1]))
 
 
 def _untrained(seed: int) -> nn.Module:
@@ -148,7 +146,7 @@ def _report(
         "shots": plan.num_shots,
         "seed": seed,
         "epochs": plan.epochs,
-        "teacher": vars(teacher),
+        "teacher": asdict(teacher),
         "runs": [run.to_dict(inputs) for run in runs],
         "versions": versions(),
     }
@@ -156,19 +154,17 @@ def _report(
 
 def _draw(path: Path, plan: Plan, teacher: Teacher, runs: Sequence[Run]) -> None:
     points = [figure.Point(run.method, run.top1, None, run.report.seconds) for run in runs]
-    left = 100 * runs[0].report.parameters / teacher.parameters
+    left = 100 * runs[0].report.parameters / teacher.size.parameters
     title = f"{_MODEL} on digits, compressed to {left:.0f} % of its parameters from "
     title += f"{plan.num_shots} images a class"
     figure.draw(points, path, title=title, teacher_top1=teacher.top1)
 
 
 def _show(output: Path, plan: Plan, inputs: Inputs, teacher: Teacher, runs: Sequence[Run]) -> None:
-    rows = [
-        tables.Row("teacher", [teacher.top1], [teacher.seconds], teacher.parameters, teacher.flops)
-    ]
+    rows = [tables.Row("teacher", [teacher.top1], [teacher.seconds], teacher.size)]
     for run in runs:
-        size = run.report.parameters, run.report.flops
-        rows.append(tables.Row(run.method, [run.top1], [run.report.seconds], *size))
+        size = cost.Size(run.report.parameters, run.report.nonzero, run.report.flops)
+        rows.append(tables.Row(run.method, [run.top1], [run.report.seconds], size))
     title = f"{_MODEL} on {len(inputs.test_images):,} test digits, {plan.num_shots} images a class"
     note = f"seconds: of training the teacher, of compressing the others\n{tables.FLOPS_NOTE}"
     tables.show(tables.networks(title, rows, note))

@@ -50,7 +50,7 @@ def command(path: Path, data_name: str, model_name: str | None, data_root: Path 
             batch_size=BATCH_SIZE_TEST,
             progress=reporter.stage(path.name),
         )
-    row = tables.Row(path.stem, [top1], [], cost.parameters(model), cost.flops(model, images[:1]))
+    row = tables.Row(path.stem, [top1], [], cost.size(model, images[:1]))
     tables.show(
         tables.networks(f"{path.name} on {len(images):,} test images of {data_name}", [row])
     )

@@ -10,10 +10,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fsc.cost import Size
 from fsc.methods import LayerReport
 
 FLOPS_NOTE = "FLOPs: multiply-accumulates for one image"
 
+BOX = box.SIMPLE_HEAD
 _MIN_WIDTH = 80
 _MAX_WIDTH = 1000
 
@@ -26,16 +28,14 @@ class Row:
         name: of the method, or "teacher".
         top1: accuracies in percent, one a seed.
         seconds: of compression, one a seed; empty where nothing was timed.
-        parameters: number of parameters.
-        flops: multiply-accumulates for one image.
+        size: what it costs.
         published: the paper's accuracy, ready to print, or "".
     """
 
     name: str
     top1: Sequence[float]
     seconds: Sequence[float]
-    parameters: int
-    flops: int
+    size: Size
     published: str = ""
 
 
@@ -69,12 +69,19 @@ def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:
         "top-1 %": [spread(*mean_and_std(row.top1)) for row in rows],
         "paper %": [row.published for row in rows],
         "seconds": [duration(row.seconds) for row in rows],
-        "parameters": [f"{row.parameters:,}" for row in rows],
-        "FLOPs": [f"{row.flops / 1e6:,.2f} M" for row in rows],
-        "FLOPs left": ["", *(f"{100 * row.flops / rows[0].flops:.0f} %" for row in rows[1:])],
+        "parameters": [f"{row.size.parameters:,}" for row in rows],
+        "not zero": [f"{row.size.nonzero:,}" for row in rows],
+        "FLOPs": [f"{row.size.flops / 1e6:,.2f} M" for row in rows],
+        "FLOPs left": [
+            "",
+            *(f"{100 * row.size.flops / rows[0].size.flops:.0f} %" for row in rows[1:]),
+        ],
     }
     if any(columns["paper %"]):
         del columns["FLOPs left"]
+    # Training leaves a few zeros; a column is worth it where weights were pruned.
+    if all(row.size.nonzero > 0.99 * row.size.parameters for row in rows):
+        del columns["not zero"]
     columns = {heading: cells for heading, cells in columns.items() if any(cells)}
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -129,4 +136,4 @@ def show(*things: Table | str) -> None:
 
 
 def _table(title: str, caption: str) -> Table:
-    return Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
+    return Table(title=title, caption=caption, box=BOX, pad_edge=False)

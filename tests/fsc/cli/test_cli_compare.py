@@ -34,7 +34,7 @@ def test_json_holds_every_run(compare, tmp_path):
     assert pairs == [(m, s) for s in (0, 1) for m in ("l1", "cd-nc", "mir-after")]
     for run in content["runs"]:
         assert set(run) == {"method", "scheme", "shots", "seed", "top1", "seconds", "parameters",
-                            "flops"}  # fmt: skip
+                            "nonzero", "flops"}  # fmt: skip
         assert (run["scheme"], run["shots"]) == ("res-50", 2)
         assert 0 <= run["top1"] <= 100 and run["seconds"] > 0
         assert run["parameters"] < content["parameters_teacher"]
@@ -162,7 +162,7 @@ def test_real_images_and_checkpoint_are_found_by_name(fsc, data_root, tmp_path):
 
 def test_runs_of_a_comparison_are_found_by_method_and_seed(tmp_path):
     comparison = Comparison({"model": "any"}, None)
-    record = Record("l1", "res-50", 5, 3, 80.0, 0.1, 10, 20)
+    record = Record("l1", "res-50", 5, 3, 80.0, 0.1, 10, 9, 20)
     comparison.add(record)
     assert comparison.find("l1", 3) is record
     assert comparison.find("l1", 0) is None and comparison.find("fskd", 3) is None

@@ -19,7 +19,7 @@ def test_demo_writes_students_report_and_figure(tmp_path, capsys):
     ]  # fmt: skip
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert [run["method"] for run in report["runs"]] == list(TINY.methods)
-    assert report["teacher"]["parameters"] > report["runs"][0]["parameters"]
+    assert report["teacher"]["size"]["parameters"] > report["runs"][0]["parameters"]
     student = checkpoint.load(tmp_path / "demo" / "cd-soft.safetensors")
     assert sum(p.numel() for p in student.parameters()) == report["runs"][1]["parameters"]
     table = capsys.readouterr().out

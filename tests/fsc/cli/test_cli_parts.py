@@ -9,7 +9,15 @@ from rich.console import Console
 from fsc import schemes
 from fsc.cli import inputs, method_names, progress, published, tables
 from fsc.cli.progress import Reporter
+from fsc.cost import Size
 from fsc.objectives import Convex, Soft
+
+
+def test_published_accuracies_of_single_weights():
+    case = {"model_name": "resnet56", "data_name": "cifar10", "scheme": "sparse-90"}
+    found = published.lookup("cd-soft", num_shots=1, **case)
+    assert (found.mean, found.std) == (80.59, 1.15)
+    assert published.lookup("fskd", num_shots=1, **case) is None
 
 
 @pytest.mark.parametrize(
@@ -76,11 +84,18 @@ def test_single_run_has_no_deviation():
 
 def test_table_never_cuts_a_number_in_a_narrow_window(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
-    row = tables.Row("cd-correction", [12.34, 23.46], [1234.5], 138_357_544, 15_470_264_320,
-                     "90.14 ± 1.19")  # fmt: skip
+    row = tables.Row("cd-correction", [12.34, 23.46], [1234.5],
+                     Size(138_357_544, 10_357_544, 15_470_264_320), "90.14 ± 1.19")  # fmt: skip
     tables.show(tables.networks("title", [row, row]))
     out = capsys.readouterr().out
-    for number in ("17.90 ± 7.86", "90.14 ± 1.19", "1234.5", "138,357,544", "15,470.26 M"):
+    for number in (
+        "17.90 ± 7.86",
+        "90.14 ± 1.19",
+        "1234.5",
+        "138,357,544",
+        "10,357,544",
+        "15,470.26 M",
+    ):
         assert number in out
     assert "…" not in out
 
