@@ -51,11 +51,12 @@ inline void check_geometry(const char* op, const ConvGeometry& conv, const at::T
               " channels of input_student, got ", conv.groups);
 }
 
-// Checks the weight and bias of one side against its input; returns the shape of its output.
+// Checks the weight and bias of one side, "_teacher", "_student" or "", against its input; returns the shape of
+// its output.
 inline std::array<int64_t, 4> check_side(const char* op, const std::string& side, const ConvGeometry& conv,
                                          const at::Tensor& x, const at::Tensor& weight,
                                          const std::optional<at::Tensor>& bias) {
-  const std::string name = "weight_" + side;
+  const std::string name = "weight" + side;
   check_same_dtype(op, name.c_str(), weight, "input_student", x);
   check_rank(op, name.c_str(), weight, 4, "[C_out, C_in / groups, kH, kW]");
   TORCH_CHECK(weight.size(1) == x.size(1) / conv.groups, op, ": ", name, " must have C_in / groups = ", x.size(1),
@@ -63,7 +64,7 @@ inline std::array<int64_t, 4> check_side(const char* op, const std::string& side
   TORCH_CHECK(weight.size(0) % conv.groups == 0, op, ": groups must divide the ", weight.size(0),
               " output channels of ", name, ", got ", conv.groups);
   if (bias) {
-    const std::string bias_name = "bias_" + side;
+    const std::string bias_name = "bias" + side;
     check_same_dtype(op, bias_name.c_str(), *bias, name.c_str(), weight);
     TORCH_CHECK(bias->dim() == 1 && bias->size(0) == weight.size(0), op, ": ", bias_name, " must be [", weight.size(0),
                 "], got ", bias->sizes());

@@ -29,6 +29,25 @@ TORCH_LIBRARY(fsc_ext, m) {
   m.def("keep_topk_(Tensor(a!) weight, int count) -> Tensor");
   m.def("keep_topk_groups_(Tensor(a!) weight, int count, int dim) -> Tensor");
 
+  // step
+  m.def(
+      "adam_prox_(Tensor(a!) weight, Tensor grad, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor(d!)? mask, "
+      "int step, float lr, float beta1, float beta2, float eps, str penalty, float amount, int dim) -> ()");
+  m.def(
+      "sgd_prox_(Tensor(a!) weight, Tensor grad, Tensor(b!)? momentum_buffer, Tensor(c!)? mask, float lr, "
+      "float momentum, str penalty, float amount, int dim) -> ()");
+
+  // solve
+  m.def(
+      "solve_quadratic_(Tensor(a!) weight, Tensor(b!)[] state, Tensor(c!)? mask, Tensor hessian, Tensor target, "
+      "Tensor learning_rates, Tensor amounts, float scale, bool adam, float[4] coefficients, str penalty, int dim, "
+      "int first_step) -> Tensor");
+  m.def(
+      "solve_relu_(Tensor(a!) weight, Tensor(b!)[] state, Tensor(c!)? mask, Tensor input, Tensor target, Tensor? bias, "
+      "Tensor? shortcut, Tensor? image_weight, Tensor learning_rates, Tensor amounts, float scale, str activation, "
+      "int[2] stride, int[2] padding, int[2] dilation, int batch_size, bool adam, float[4] coefficients, str penalty, "
+      "int dim, int first_step) -> Tensor");
+
   // gram
   m.def(
       "gram_accumulate_(Tensor(a!)? gram_student, Tensor(b!)? gram_cross, Tensor(c!)? gram_teacher, Tensor? student, "

@@ -32,6 +32,8 @@ from fsc_ext.prox import (  # noqa: E402
     prox_l1,
     prox_l1_,
 )
+from fsc_ext.solve import solve_quadratic_, solve_relu_  # noqa: E402
+from fsc_ext.step import adam_prox_, sgd_prox_  # noqa: E402
 
 
 def build_info() -> dict[str, str | bool]:
@@ -41,6 +43,7 @@ def build_info() -> dict[str, str | bool]:
 
 __all__ = [
     "absorb_conv1x1",
+    "adam_prox_",
     "build_info",
     "cross_distill_layer",
     "distill_residual",
@@ -54,5 +57,8 @@ __all__ = [
     "prox_group_l2_",
     "prox_l1",
     "prox_l1_",
+    "sgd_prox_",
     "soft_cross_mix",
+    "solve_quadratic_",
+    "solve_relu_",
 ]

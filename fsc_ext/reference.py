@@ -4,6 +4,8 @@ Same names and signatures as the public functions, no speed tricks, and never a 
 In-place operators appear here as functions that return the new value.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -89,6 +91,69 @@ def keep_topk_groups(weight: Tensor, count: int, dim: int = 1) -> tuple[Tensor, 
     mask[norm.argsort(descending=True, stable=True)[:count]] = True
     shape = [-1 if d == dim % weight.dim() else 1 for d in range(weight.dim())]
     return torch.where(mask.view(shape), weight, 0), mask
+
+
+def proximal(weight: Tensor, penalty: str, amount: float, dim: int) -> tuple[Tensor, Tensor | None]:
+    """What follows a step under one of the penalties of `adam_prox_`: the weight, and the mask."""
+    if penalty == "none":
+        return weight, None
+    if penalty == "l1":
+        return prox_l1(weight, amount), None
+    if penalty == "group_l2":
+        return prox_group_l2(weight, amount, dim), None
+    count = int(amount)
+    if penalty == "topk":
+        return keep_topk(weight, count)
+    if penalty == "topk_groups":
+        kept, groups = keep_topk_groups(weight, count, dim)
+        shape = [-1 if d == dim % weight.dim() else 1 for d in range(weight.dim())]
+        return kept, groups.view(shape).expand_as(weight)
+    others = [d for d in range(weight.dim()) if d != dim % weight.dim()]
+    is_single = penalty == "soft_topk"
+    measure = weight.abs().flatten() if is_single else weight.double().square().sum(others).sqrt()
+    if count == measure.numel():
+        return weight, None
+    threshold = measure.sort(descending=True).values[count].item()
+    shrunk = prox_l1(weight, threshold) if is_single else prox_group_l2(weight, threshold, dim)
+    return shrunk, None
+
+
+def minimise(
+    weight: Tensor,
+    loss: Callable[[Tensor, int], Tensor],
+    learning_rates: Tensor,
+    amounts: Tensor,
+    *,
+    optimizer: str = "adam",
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    penalty: str = "none",
+    dim: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Steps of `torch.optim` with autograd, each followed by `proximal`: weight and losses.
+
+    `adam_prox_` and `sgd_prox_` are one step of a linear loss, `solve_quadratic_` and
+    `solve_relu_` many steps of theirs; `loss` takes the weight and the number of the step, from 0.
+    """
+    parameter = weight.detach().clone().requires_grad_()
+    steps: torch.optim.Optimizer = torch.optim.SGD([parameter], lr=1.0, momentum=momentum)
+    if optimizer == "adam":
+        steps = torch.optim.Adam([parameter], lr=1.0, betas=betas, eps=eps)
+    mask, losses = None, []
+    for number, (rate, amount) in enumerate(zip(learning_rates, amounts, strict=True)):
+        value = loss(parameter, number)
+        (gradient,) = torch.autograd.grad(value, parameter)
+        losses.append(value.detach().double())
+        parameter.grad = gradient if mask is None else gradient * mask
+        steps.param_groups[0]["lr"] = rate.item()
+        steps.step()
+        projected, mask = proximal(parameter.detach().clone(), penalty, amount.item(), dim)
+        parameter.data.copy_(projected)
+        for state in steps.state[parameter].values():
+            if mask is not None and isinstance(state, Tensor) and state.shape == weight.shape:
+                state *= mask
+    return parameter.detach(), torch.stack(losses) if losses else amounts.new_empty(0)
 
 
 def gram(

@@ -149,8 +149,8 @@ struct Layer {
     fsc::check_share(op, "beta", beta);
     fsc::check_activation(op, activation);
     fsc::check_geometry(op, conv, input_student);
-    const auto teacher = fsc::check_side(op, "teacher", conv, input_student, weight_teacher, bias_teacher);
-    const auto student = fsc::check_side(op, "student", conv, input_student, weight_student, bias_student);
+    const auto teacher = fsc::check_side(op, "_teacher", conv, input_student, weight_teacher, bias_teacher);
+    const auto student = fsc::check_side(op, "_student", conv, input_student, weight_student, bias_student);
     TORCH_CHECK(teacher == student, op, ": weight_student must give the teacher's output shape ",
                 at::IntArrayRef(teacher), ", got ", at::IntArrayRef(student));
     return student;

@@ -52,8 +52,31 @@ def search(weight: Tensor) -> list[Tensor]:
     return [output, *fsc_ext.line_search_relu_(output, -weight.flatten(1), output.relu() + 1)]
 
 
+def adam_step(weight: Tensor) -> list[Tensor]:
+    changed = [weight.clone(), *torch.zeros(2, *weight.shape, device=weight.device)]
+    weight, *moments = changed
+    fsc_ext.adam_prox_(weight, weight + 1, *moments, 1, lr=0.1, penalty="group_l2", amount=0.5)
+    return changed
+
+
+def sgd_step(weight: Tensor) -> list[Tensor]:
+    changed = [weight.clone()]
+    fsc_ext.sgd_prox_(*changed, weight + 1, lr=0.1, penalty="l1", amount=0.5)
+    return changed
+
+
+def solve(weight: Tensor, images: Tensor | None = None) -> list[Tensor]:
+    weight, schedule = weight.clone(), torch.full((3,), 0.01, dtype=torch.float64)
+    if images is not None:
+        target = torch.ones(2, 6, 4, 4, device=weight.device)
+        return [weight, fsc_ext.solve_relu_(weight, images, target, schedule, schedule)]
+    rows, hessian = weight.flatten(1), torch.eye(36, device=weight.device)  # [6, 36], [36, 36]
+    return [weight, fsc_ext.solve_quadratic_(weight, hessian, rows, schedule, schedule)]
+
+
 CALLS: dict[str, Callable[[Tensor, Tensor, Tensor], list[Tensor]]] = {
     "absorb_conv1x1": lambda x, w, v: absorb(w, v),
+    "adam_prox_": lambda x, w, v: adam_step(w),
     "cross_distill_layer": cross_distill,
     "distill_residual": lambda x, w, v: [*fsc_ext.distill_residual(x, x + 1)],
     "elimination_order": lambda x, w, v: eliminate(w),
@@ -66,6 +89,9 @@ CALLS: dict[str, Callable[[Tensor, Tensor, Tensor], list[Tensor]]] = {
     "prox_group_l2_": lambda x, w, v: changed(fsc_ext.prox_group_l2_, w, 1),
     "prox_l1": lambda x, w, v: [fsc_ext.prox_l1(w, 0.5)],
     "prox_l1_": lambda x, w, v: changed(fsc_ext.prox_l1_, w, 1),
+    "sgd_prox_": lambda x, w, v: sgd_step(w),
+    "solve_quadratic_": lambda x, w, v: solve(w),
+    "solve_relu_": lambda x, w, v: solve(w, x),
     "soft_cross_mix": lambda x, w, v: [*fsc_ext.soft_cross_mix(x, x + 1, 0.9, 0.3)],
 }
 

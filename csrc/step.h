@@ -1,0 +1,91 @@
+// What one step of an optimiser followed by a proximal operator is made of, whatever the device: the
+// penalties, the optimisers and the checks of their arguments.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "check.h"
+
+namespace fsc {
+
+// How the proximal operator takes away, and whether from single weights or from groups of them.
+struct Penalty {
+  enum class Rule {
+    kNone,
+    kShrink,     // soft threshold by the amount (Eq. 10, 11)
+    kKeep,       // the amount largest stay as they are, the others become zero for good
+    kKeepShrunk  // soft threshold by the largest that goes, so that the amount largest stay
+  };
+  Rule rule;
+  bool groups;
+
+  bool counts() const { return rule == Rule::kKeep || rule == Rule::kKeepShrunk; }
+};
+
+inline Penalty penalty_of(const char* op, std::string_view name) {
+  using Rule = Penalty::Rule;
+  if (name == "none") return {Rule::kNone, false};
+  if (name == "l1") return {Rule::kShrink, false};
+  if (name == "group_l2") return {Rule::kShrink, true};
+  if (name == "topk") return {Rule::kKeep, false};
+  if (name == "topk_groups") return {Rule::kKeep, true};
+  if (name == "soft_topk") return {Rule::kKeepShrunk, false};
+  TORCH_CHECK(name == "soft_topk_groups", op,
+              ": penalty must be none, l1, group_l2, topk, topk_groups, soft_topk or soft_topk_groups, got '", name,
+              "'");
+  return {Rule::kKeepShrunk, true};
+}
+
+// `most` is the number of weights or of groups.
+inline void check_amount(const char* op, const Penalty& penalty, double amount, int64_t most) {
+  if (penalty.counts()) {
+    TORCH_CHECK(amount >= 0 && amount <= static_cast<double>(most) && amount == std::floor(amount), op,
+                ": amount must be a whole number in [0, ", most, "], got ", amount);
+  } else if (penalty.rule == Penalty::Rule::kShrink) {
+    TORCH_CHECK(std::isfinite(amount) && amount >= 0, op, ": amount must be finite and at least 0, got ", amount);
+  }
+}
+
+inline void check_mask(const char* op, const Penalty& penalty, const std::optional<at::Tensor>& mask,
+                       const at::Tensor& weight) {
+  const bool hard = penalty.rule == Penalty::Rule::kKeep;
+  TORCH_CHECK(hard == mask.has_value(), op, ": mask must be given with penalty topk or topk_groups and with no other");
+  if (!mask) return;
+  TORCH_CHECK(mask->scalar_type() == at::kBool, op, ": mask must be bool, got ", mask->scalar_type());
+  check_same_shape(op, "mask", *mask, "weight", weight);
+}
+
+inline void check_learning_rate(const char* op, double lr) {
+  TORCH_CHECK(std::isfinite(lr) && lr >= 0, op, ": lr must be finite and at least 0, got ", lr);
+}
+
+// Adam, or gradient descent with momentum where `adam` is false.
+struct Optimizer {
+  bool adam;
+  double beta1;
+  double beta2;
+  double eps;
+  double momentum;
+
+  // How many tensors of the weight's shape it keeps.
+  int64_t num_states() const { return adam ? 2 : (momentum != 0 ? 1 : 0); }
+
+  void check(const char* op) const {
+    TORCH_CHECK(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1, op, ": betas must be in [0, 1), got (", beta1, ", ",
+                beta2, ")");
+    TORCH_CHECK(std::isfinite(eps) && eps >= 0, op, ": eps must be finite and at least 0, got ", eps);
+    TORCH_CHECK(momentum >= 0 && momentum < 1, op, ": momentum must be in [0, 1), got ", momentum);
+  }
+};
+
+inline void check_state(const char* op, const char* name, const at::Tensor& state, const at::Tensor& weight) {
+  check_same_dtype(op, name, state, "weight", weight);
+  check_same_shape(op, name, state, "weight", weight);
+}
+
+}  // namespace fsc

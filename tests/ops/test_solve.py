@@ -1,0 +1,278 @@
+"""The native loops against torch.optim, autograd and the proximal references."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+import fsc_ext
+from fsc_ext import reference
+from fsc_ext.testing import FLOATING, compiled, devices
+
+pytestmark = pytest.mark.parametrize("device", devices(), ids=str)
+
+NUM_STEPS = 200
+# Where a schedule goes: to a small threshold, or from all to half of the weights or groups.
+AMOUNTS = {
+    "none": (0, 0), "l1": (0, 0.003), "group_l2": (0, 0.004), "topk": (216, 100),
+    "topk_groups": (4, 2), "soft_topk": (216, 100), "soft_topk_groups": (4, 2),
+}  # fmt: skip
+every_penalty = pytest.mark.parametrize("penalty", AMOUNTS)
+every_optimizer = pytest.mark.parametrize(
+    "settings",
+    [{}, {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.8}],
+    ids=["adam", "sgd", "momentum"],
+)
+
+
+def schedule(penalty, steps=NUM_STEPS):
+    """Learning rates that drop and amounts that ramp over the first third, [steps] each."""
+    learning_rates = torch.full((steps,), 0.02, dtype=torch.float64)
+    learning_rates[steps // 3 :] *= 0.1
+    start, end = AMOUNTS[penalty]
+    share = torch.linspace(0, 3, steps, dtype=torch.float64).clamp(max=1)
+    amounts = start + (end - start) * share
+    return learning_rates, amounts.ceil() if start > 1 else amounts
+
+
+def moments(device, dtype=torch.float64):
+    """Weight [6, 4, 3, 3], Hessian [36, 36] and target [6, 36]."""
+    columns = torch.randn(36, 200, dtype=dtype, device=device)
+    weight = torch.randn(6, 4, 3, 3, dtype=dtype, device=device)
+    hessian = columns @ columns.T / 200
+    return weight, hessian, torch.randn_like(weight).flatten(1) @ hessian
+
+
+def quadratic(hessian, target, scale):
+    def loss(weight, _):
+        w = weight.flatten(1)
+        return scale * ((w @ hessian * w).sum() - 2 * (w * target).sum())
+
+    return loss
+
+
+def images(device, dtype=torch.float64, count=5):
+    """Weight [6, 4, 3, 3], input [N, 4, 7, 7] and target [N, 6, 4, 4] at stride 2."""
+    weight = torch.randn(6, 4, 3, 3, dtype=dtype, device=device) * 0.2
+    x = torch.randn(count, 4, 7, 7, dtype=dtype, device=device)
+    target = torch.randn(count, 6, 4, 4, dtype=dtype, device=device).relu()
+    return weight, x, target
+
+
+def layer_loss(x, target, bias=None, shortcut=0.0, share=None, batch_size=0, activation="relu"):
+    size = batch_size or len(x)
+
+    def loss(weight, number):
+        begin = number % -(-len(x) // size) * size
+        part = slice(begin, begin + size)
+        output = functional.conv2d(x[part], weight, bias, stride=2, padding=1)
+        output = output + (shortcut if isinstance(shortcut, float) else shortcut[part])
+        output = output.relu() if activation == "relu" else output
+        errors = (output - target[part]).square().flatten(1).sum(1)
+        return (errors if share is None else errors * share[part]).mean()
+
+    return loss
+
+
+def assert_same_run(weight, losses, expected, expected_losses, rtol=1e-5):
+    assert (weight - expected).norm() <= rtol * expected.norm()
+    torch.testing.assert_close(losses, expected_losses, rtol=rtol, atol=rtol * 1e-3)
+    assert losses[-1] < losses[0]
+
+
+@every_penalty
+@every_optimizer
+def test_trajectory_on_moments(device, penalty, settings):
+    weight, hessian, target = moments(device)
+    rates, amounts = schedule(penalty)
+    settings = {"penalty": penalty, **settings}
+    loss = quadratic(hessian, target, 0.5)
+    expected = reference.minimise(weight, loss, rates, amounts, **settings)
+    losses = fsc_ext.solve_quadratic_(
+        weight, hessian, target, rates, amounts, scale=0.5, **settings
+    )
+    assert_same_run(weight, losses, *expected)
+    assert torch.equal(weight == 0, expected[0] == 0)
+
+
+@every_penalty
+@every_optimizer
+def test_trajectory_on_images(device, penalty, settings):
+    weight, x, target = images(device)
+    bias = torch.randn(6, dtype=x.dtype, device=device)
+    shortcut, share = torch.randn_like(target), torch.rand(5, dtype=x.dtype, device=device)
+    rates, amounts = schedule(penalty)
+    settings = {"penalty": penalty, **settings}
+    loss = layer_loss(x, target, bias, shortcut, share, batch_size=2)
+    expected = reference.minimise(weight, loss, rates, amounts, **settings)
+    losses = fsc_ext.solve_relu_(
+        weight, x, target, rates, amounts, bias=bias, shortcut=shortcut, image_weight=share,
+        stride=2, padding=1, batch_size=2, **settings,
+    )  # fmt: skip
+    # Losses of different minibatches need not fall from one to the next.
+    assert (weight - expected[0]).norm() <= 1e-5 * expected[0].norm()
+    torch.testing.assert_close(losses, expected[1], rtol=1e-5, atol=1e-8)
+    assert torch.equal(weight == 0, expected[0] == 0)
+
+
+@pytest.mark.parametrize("activation", ["relu", "none"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_all_images_at_once(device, activation, layout):
+    weight, x, target = images(device)
+    rates, amounts = schedule("group_l2")
+    loss = layer_loss(x, target, activation=activation)
+    expected = reference.minimise(weight, loss, rates, amounts, penalty="group_l2", dim=0)
+    losses = fsc_ext.solve_relu_(
+        weight, x.contiguous(memory_format=layout), target, rates, amounts, activation=activation,
+        stride=2, padding=1, penalty="group_l2", dim=0,
+    )  # fmt: skip
+    assert_same_run(weight, losses, *expected)
+
+
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
+def test_few_steps_in_each_dtype(device, dtype):
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {}
+    rates, amounts = schedule("soft_topk_groups", 12)
+    weight, hessian, target = moments(device, dtype)
+    loss = quadratic(hessian, target, 1.0)
+    expected, _ = reference.minimise(weight, loss, rates, amounts, penalty="soft_topk_groups")
+    fsc_ext.solve_quadratic_(weight, hessian, target, rates, amounts, penalty="soft_topk_groups")
+    torch.testing.assert_close(weight, expected, **tolerance)
+    weight, x, target = images(device, dtype)
+    loss = layer_loss(x, target)
+    expected, _ = reference.minimise(weight, loss, rates, amounts, penalty="soft_topk_groups")
+    fsc_ext.solve_relu_(
+        weight, x, target, rates, amounts, stride=2, padding=1, penalty="soft_topk_groups"
+    )
+    torch.testing.assert_close(weight, expected, **tolerance)
+
+
+@pytest.mark.parametrize("penalty", ["topk", "soft_topk"])
+def test_a_run_in_pieces_has_the_bits_of_one(device, penalty):
+    weight, x, target = images(device)
+    rates, amounts = schedule(penalty, 40)
+    settings = {"stride": 2, "padding": 1, "batch_size": 2, "penalty": penalty}
+    whole = weight.clone()
+    losses = fsc_ext.solve_relu_(whole, x, target, rates, amounts, **settings)
+    mask = torch.ones_like(weight, dtype=torch.bool) if penalty == "topk" else None
+    state, found = [torch.zeros_like(weight) for _ in range(2)], []
+    for begin in range(0, 40, 15):
+        part = slice(begin, begin + 15)
+        found.append(
+            fsc_ext.solve_relu_(
+                weight, x, target, rates[part], amounts[part], state=state, mask=mask,
+                first_step=begin + 1, **settings,
+            )
+        )  # fmt: skip
+    assert torch.equal(weight, whole) and torch.equal(torch.cat(found), losses)
+
+
+def test_same_result_for_any_number_of_threads(device, one_thread):
+    weight, x, target = images(device, torch.float32, count=40)
+    rates, amounts = schedule("soft_topk", 5)
+    alone = weight.clone()
+    expected = fsc_ext.solve_relu_(alone, x, target, rates, amounts, stride=2, padding=1)
+    torch.set_num_threads(2)
+    losses = fsc_ext.solve_relu_(weight, x, target, rates, amounts, stride=2, padding=1)
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(weight, alone)
+
+
+def test_nothing_to_do(device):
+    weight, hessian, target = moments(device)
+    before, none = weight.clone(), torch.empty(0, dtype=torch.float64)
+    assert fsc_ext.solve_quadratic_(weight, hessian, target, none, none).shape == (0,)
+    empty = torch.empty(0, 36, dtype=torch.float64, device=device)
+    rates, amounts = schedule("l1", 3)
+    losses = fsc_ext.solve_quadratic_(empty, hessian, empty, rates, amounts, penalty="l1")
+    assert torch.equal(weight, before) and not losses.any()
+
+
+def test_opcheck(device):
+    rates, amounts = schedule("topk", 4)
+    weight, hessian, target = moments(device)
+    state, mask = [torch.zeros_like(weight) for _ in range(2)], torch.ones_like(weight).bool()
+    coefficients = [0.9, 0.999, 1e-8, 0.0]
+    torch.library.opcheck(
+        torch.ops.fsc_ext.solve_quadratic_,
+        (weight, state, mask, hessian, target, rates, amounts, 1.0, True, coefficients, "topk", 1,
+         1),
+    )  # fmt: skip
+    weight, x, target = images(device)
+    torch.library.opcheck(
+        torch.ops.fsc_ext.solve_relu_,
+        (weight, state, mask, x, target, None, None, None, rates, amounts, 1.0, "relu", [2, 2],
+         [1, 1], [1, 1], 0, True, coefficients, "topk", 1, 1),
+    )  # fmt: skip
+
+
+def test_compiles(device):
+    weight, x, target = images(device)
+    rates, amounts = schedule("l1", 4)
+    expected = weight.clone()
+    losses = fsc_ext.solve_relu_(expected, x, target, rates, amounts, stride=2, padding=1)
+    solve = compiled(fsc_ext.solve_relu_)
+    assert torch.equal(solve(weight, x, target, rates, amounts, stride=2, padding=1), losses)
+    assert torch.equal(weight, expected)
+
+
+ONE = torch.ones(1, dtype=torch.float64)
+SHARED_ERRORS = [
+    ({"weight": torch.ones(2, 9)[:, ::3]}, "weight must be contiguous"),
+    ({"weight": torch.ones(3)}, r"weight must be \[C_out, C_in, kH, kW\] or \[C_out, D\]"),
+    ({"weight": torch.ones(2, 3, 1, 1).half()}, "weight must be float32 or float64"),
+    ({"weight": torch.ones(2, 3, 1, 1, requires_grad=True)}, "weight must not require a gradient"),
+    ({"learning_rates": torch.ones(1)}, "learning_rates must be float64 on the CPU, got Float"),
+    ({"amounts": torch.ones(2).double()}, r"amounts must be \[1\], one for each step, got \[2\]"),
+    ({"learning_rates": -ONE}, "lr must be finite and at least 0, got -1"),
+    ({"penalty": "topk", "amounts": 7 * ONE}, r"amount must be a whole number in \[0, 6\], got 7"),
+    ({"penalty": "l0"}, "penalty must be none, l1"),
+    ({"optimizer": "lbfgs"}, "optimizer must be 'adam' or 'sgd', got 'lbfgs'"),
+    ({"betas": (1.0, 0.9)}, r"betas must be in \[0, 1\)"),
+    ({"state": []}, "state must hold 2 tensors for this optimizer, got 0"),
+    ({"state": [torch.ones(2)] * 2}, "state must have the shape of weight"),
+    ({"mask": torch.ones(2, 3, 1, 1).bool()}, "mask must be given with penalty topk"),
+    ({"first_step": 0}, "first_step must be at least 1, got 0"),
+    ({"dim": 4}, r"dim must be in \[-4, 3\]"),
+    ({"target": torch.ones(2, 3).double()}, "target must have the dtype of weight"),
+]  # fmt: skip
+
+
+def refused(op, device, arguments, message):
+    schedule = {"learning_rates": ONE, "amounts": ONE}
+    arguments = {"weight": torch.ones(2, 3, 1, 1), **schedule, **arguments}
+    on_device = {
+        name: value.to(device) if torch.is_tensor(value) and name not in schedule else value
+        for name, value in arguments.items()
+    }
+    with pytest.raises(RuntimeError, match=f"{op.__name__}: " + message):
+        op(**on_device)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    *SHARED_ERRORS,
+    ({"hessian": torch.ones(2, 3)}, r"hessian must be \[3, 3\], got \[2, 3\]"),
+    ({"hessian": torch.ones(3, 3).double()}, "hessian must have the dtype of weight"),
+    ({"target": torch.ones(3, 3)}, r"target must be \[2, 3\], got \[3, 3\]"),
+])  # fmt: skip
+def test_errors_on_moments(device, changes, message):
+    arguments = {"hessian": torch.eye(3), "target": torch.ones(2, 3), **changes}
+    refused(fsc_ext.solve_quadratic_, device, arguments, message)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    *SHARED_ERRORS,
+    ({"input": torch.ones(4, 3, 5)}, r"input must be \[N, C_in, H, W\]"),
+    ({"input": torch.ones(4, 3, 5, 5).double()}, "input must have the dtype of weight"),
+    ({"input": torch.ones(0, 3, 5, 5), "target": torch.ones(0, 2, 5, 5)}, "input must hold at"),
+    ({"input": torch.ones(4, 2, 5, 5)}, "weight must have C_in / groups = 2 / 1 input channels"),
+    ({"target": torch.ones(4, 2, 5)}, r"target must have the layer's output shape \[4, 2, 5, 5\]"),
+    ({"shortcut": torch.ones(4, 2, 1, 1)}, "shortcut must have the layer's output shape"),
+    ({"bias": torch.ones(3)}, r"bias must be \[2\], got \[3\]"),
+    ({"image_weight": torch.ones(3)}, r"image_weight must be \[4\], got \[3\]"),
+    ({"activation": "gelu"}, "activation must be 'relu' or 'none', got 'gelu'"),
+    ({"stride": 0}, "stride must be at least 1"),
+    ({"batch_size": -1}, "batch_size must be at least 0, got -1"),
+])  # fmt: skip
+def test_errors_on_images(device, changes, message):
+    arguments = {"input": torch.ones(4, 3, 5, 5), "target": torch.ones(4, 2, 5, 5), **changes}
+    refused(fsc_ext.solve_relu_, device, arguments, message)
