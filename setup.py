@@ -57,7 +57,7 @@ def extension() -> CppExtension | CUDAExtension:
     print(f"fsc_ext: CUDA {'on' if with_cuda else 'off'}: {reason}")
     kind = CUDAExtension if with_cuda else CppExtension
     # Contracted multiply-adds would round differently from the reference: element-wise operators
-    # are tested for equality, bit by bit. Square roots that set no errno vectorise, with equal bits.
+    # are tested for equality, bit by bit. Square roots that set no errno only vectorise.
     exact = ["-ffp-contract=off", "-fno-math-errno"]
     cxx = ["-O3", "-std=c++20", "-fopenmp", *exact, "-fvisibility=hidden", "-Wall"]
     arguments = {"cxx": cxx, "nvcc": ["-O3", "-std=c++20", "--fmad=true"]}

@@ -78,8 +78,11 @@ def test_result_depends_neither_on_batches_nor_on_memory(method: fsc.methods.Met
     pieces = fsc.compress(
         teacher, images, method=method, scheme=SCHEME, batch_size=2, memory_budget=0
     ).student
+    # Where the two networks' inputs agree, Adam steps along the rounding of the sums.
+    on_sums = method == fsc.CrossDistillation(solver=Proximal(steps=20))
+    tolerance = {"rtol": 0, "atol": 1e-5 if on_sums else 1e-9}
     for name, tensor in whole.state_dict().items():
-        torch.testing.assert_close(pieces.state_dict()[name], tensor, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(pieces.state_dict()[name], tensor, **tolerance)
 
 
 @pytest.mark.parametrize("method", [fsc.CrossDistillation(), fsc.FSKD()], ids=str)

@@ -1,21 +1,28 @@
 """A layer by the iterations of the paper: a step of SGD or Adam, then the proximal operator."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+import fsc_ext
 from fsc.methods.layer_problem import Plan, Pose, Solution, all_filters
-from fsc.solvers.proximal import Proximal, adam_topk, layer_loss
+from fsc.moments import Moments
+from fsc.patch import Patch
+from fsc.solvers.proximal import Proximal, iterate
 
 
 class ProximalProblem:
-    """The iterations on the layer's own inputs; they move the weight alone.
+    """The iterations on moments, or on the layer's own inputs; they move the weight alone.
+
+    Moments serve where nothing stands behind the layer, all images are taken at once, and the
+    inputs have more columns than rows; a step then costs the same for any number of images.
 
     Args:
         pose: the layer and its objective.
-        solver: steps, learning rate, projection.
-        on_step: called with the number of every step done.
+        solver: schedule, optimiser and projection.
+        on_step: called with the number of steps done.
     """
 
     def __init__(self, pose: Pose, solver: Proximal, on_step: Callable[[int], None] | None) -> None:
@@ -23,57 +30,156 @@ class ProximalProblem:
         self.pose = pose
         self.solver = solver
         self.on_step = on_step
-        self.inputs: list[tuple[Tensor, Tensor]] = []
+        patch = Patch.of(pose.layer)
+        columns = pose.num_columns * len(pose.objective.terms)
+        on_moments = pose.activation == "none" and not solver.batch_size and columns >= patch.dim
+        self.inputs = _Sums(pose) if on_moments else _Images(pose, solver.batch_size)
 
     def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
-        """Keeps the inputs of one batch, [N, C_in, H, W] each."""
-        self.inputs.append((input_teacher, input_student))
+        """Takes up the inputs of one batch, [N, C_in, H, W] each."""
+        self.inputs.accumulate(input_teacher, input_student)
 
     def solve(self, plan: Plan) -> Solution:
         """Runs the steps; the weight starts at the teacher's, the bias stays the teacher's."""
-        pose, layer = self.pose, self.pose.layer
-        inputs = (torch.cat([t for t, _ in self.inputs]), torch.cat([s for _, s in self.inputs]))
+        layer = self.pose.layer
         dead = torch.ones(layer.in_channels, dtype=torch.bool)
         dead[plan.channels] = False
-        start = layer.weight.detach().clone()
-        start[:, dead] = 0
-        bias = None if layer.bias is None else layer.bias.detach().clone()
-
-        def loss(weight: Tensor, student_bias: Tensor | None = bias) -> Tensor:
-            return layer_loss(weight, inputs, layer, student_bias, pose.objective, pose.activation)
-
-        def gradient(weight: Tensor) -> Tensor:
-            with torch.enable_grad():
-                leaf = weight.requires_grad_()
-                # The released code's loss is a mean over the outputs, which Adam's epsilon sees.
-                (grad,) = torch.autograd.grad(loss(leaf) / layer.out_channels, leaf)
-            grad[:, dead] = 0
-            return grad
-
-        channels, filters, weight = self._project(plan, start, gradient)
-        before = start * (weight != 0)
-        if bias is not None and plan.num_filters is not None:
-            gone = torch.ones(layer.out_channels, dtype=torch.bool)
-            gone[filters] = False
-            bias[gone] = 0
-        zero_bias = None if bias is None else torch.zeros_like(bias)
-        errors = [loss(before), loss(weight), loss(torch.zeros_like(weight), zero_bias)]
-        return Solution(weight, bias, channels, filters, *(float(e) for e in errors))
-
-    def _project(
-        self, plan: Plan, start: Tensor, gradient: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Runs the steps under the plan: kept channels, kept filters, weight."""
-        count: int = plan.num_channels or len(plan.channels)
-        dim: int | None = 1
-        if plan.num_filters is not None:
-            count, dim = plan.num_filters, 0
-        if plan.num_weights is not None:
-            count, dim = plan.num_weights, None
-        weight, mask = adam_topk(start, gradient, count, dim, self.solver, self.on_step)
+        self.inputs.prepare(dead)
+        weight = layer.weight.detach().clone(memory_format=torch.contiguous_format)
+        weight[:, dead] = 0
+        start = weight.clone()
+        count, dim = _target(plan)
+        mask = iterate(self.solver, weight, self.inputs.run, count, dim, self.on_step)
         kept = mask.nonzero().flatten()
-        return (
-            kept if dim == 1 else plan.channels,
-            kept if dim == 0 else all_filters(self.pose.layer),
-            weight,
+        channels = kept if dim == 1 and count is not None else plan.channels
+        filters = kept if dim == 0 else all_filters(layer)
+        bias = None if layer.bias is None else layer.bias.detach().clone()
+        before = start * (weight != 0)
+        errors = [self.inputs.loss(w, bias) for w in (before, weight)]
+        if bias is not None and dim == 0:
+            bias *= mask
+            errors[1] = self.inputs.loss(weight, bias)
+        zero_bias = None if bias is None else torch.zeros_like(bias)
+        errors.append(self.inputs.loss(torch.zeros_like(weight), zero_bias))
+        return Solution(weight, bias, channels, filters, *errors)
+
+
+def _target(plan: Plan) -> tuple[int | None, int | None]:
+    """How much stays, and along which dimension; single weights have none."""
+    if plan.num_weights is not None:
+        return plan.num_weights, None
+    if plan.num_filters is not None:
+        return plan.num_filters, 0
+    return plan.num_channels, 1
+
+
+class _Sums:
+    """The layer's objective by its moments, in float64."""
+
+    def __init__(self, pose: Pose) -> None:
+        self.pose = pose
+        self.moments = Moments(Patch.of(pose.layer))
+
+    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
+        self.moments.accumulate(input_teacher, input_student)
+
+    def prepare(self, dead: Tensor) -> None:
+        """Fills the problem in; what dead channels would explain is not asked for."""
+        layer = self.pose.layer
+        teacher = _matrix(layer.weight, layer.bias)
+        self.quadratic = self.moments.quadratic(self.pose.objective, teacher)
+        columns = layer.weight[0].numel()
+        hessian, target = self.quadratic.hessian, self.quadratic.target
+        self.hessian = hessian[:columns, :columns].clone()
+        self.target = target[:, :columns].clone()
+        if layer.bias is not None:
+            # The bias stays as it is, so its share of the output leaves the target.
+            self.target -= teacher[:, columns:] * hessian[columns, :columns]
+        gone = dead.repeat_interleave(columns // layer.in_channels)
+        self.hessian[gone] = 0
+        self.hessian[:, gone] = 0
+        self.target[:, gone] = 0
+
+    def run(self, weight: Tensor, rates: Tensor, amounts: Tensor, **settings: Any) -> Tensor:
+        # The released code's loss is a mean over the outputs, which Adam's epsilon sees.
+        scale = 1 / (self.quadratic.num_images * self.pose.layer.out_channels)
+        matrices = (self.hessian.to(weight.dtype), self.target.to(weight.dtype))
+        return fsc_ext.solve_quadratic_(weight, *matrices, rates, amounts, scale=scale, **settings)
+
+    def loss(self, weight: Tensor, bias: Tensor | None) -> float:
+        return self.quadratic.loss(_matrix(weight, bias))
+
+
+class _Images:
+    """The layer's objective on its cached inputs and the targets that go with them."""
+
+    def __init__(self, pose: Pose, batch_size: int) -> None:
+        self.pose = pose
+        # An image comes once for each term.
+        self.batch_size = batch_size * len(pose.objective.terms)
+        self.parts: list[tuple[Tensor, Tensor]] = []
+
+    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
+        """Takes up mixed inputs and activated targets, the terms of one image side by side."""
+        pairs = []
+        for term in self.pose.objective.terms:
+            mixed_teacher, mixed_student = fsc_ext.soft_cross_mix(
+                input_teacher, input_student, term.alpha, term.beta
+            )
+            target = self._convolve(mixed_teacher, self.pose.layer.weight, self.pose.layer.bias)
+            pairs.append((mixed_student, target))
+        inputs, targets = zip(*pairs, strict=True)
+        self.parts.append(
+            (torch.stack(inputs, 1).flatten(0, 1), torch.stack(targets, 1).flatten(0, 1))
         )
+
+    def prepare(self, dead: Tensor) -> None:
+        """Joins the batches; dead channels see nothing."""
+        inputs, targets = zip(*self.parts, strict=True)
+        self.parts = []
+        self.input, self.target = torch.cat(inputs), torch.cat(targets)
+        self.input[:, dead] = 0
+        terms = self.pose.objective.terms
+        shares = self.input.new_tensor([term.weight for term in terms])  # [terms]
+        # The loop takes the mean over images, terms counted as images of their own.
+        self.image_weight = (shares * len(terms)).repeat(len(self.input) // len(terms))
+
+    def run(self, weight: Tensor, rates: Tensor, amounts: Tensor, **settings: Any) -> Tensor:
+        layer = self.pose.layer
+        return fsc_ext.solve_relu_(
+            weight,
+            self.input,
+            self.target,
+            rates,
+            amounts,
+            bias=layer.bias,
+            image_weight=self.image_weight,
+            scale=1 / layer.out_channels,
+            activation=self.pose.activation,
+            batch_size=self.batch_size,
+            **self._geometry(),
+            **settings,
+        )
+
+    def loss(self, weight: Tensor, bias: Tensor | None) -> float:
+        error = (self._convolve(self.input, weight, bias) - self.target).flatten(1)
+        return float((error.double().square().sum(1) * self.image_weight).mean())
+
+    def _convolve(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # In the loop's layout: where the student sees what the teacher sees, their difference is
+        # then exactly zero, and Adam does not follow rounding.
+        by_pixels = images.contiguous(memory_format=torch.channels_last)
+        output = torch.nn.functional.conv2d(by_pixels, weight, bias, **self._geometry())
+        return output.relu_() if self.pose.activation == "relu" else output
+
+    def _geometry(self) -> dict[str, Any]:
+        patch = Patch.of(self.pose.layer)
+        return {"stride": patch.stride, "padding": patch.padding, "dilation": patch.dilation}
+
+
+def _matrix(weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Weight and bias as one matrix [C_out, dim] in float64."""
+    parts = [weight.detach().flatten(1)]
+    if bias is not None:
+        parts.append(bias.detach()[:, None])
+    return torch.cat(parts, 1).double()

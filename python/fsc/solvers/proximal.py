@@ -1,32 +1,39 @@
-"""The iterations of the released Cross Distillation code: Adam with a hard projection.
+"""The iterations of Cross Distillation: a step of an optimiser, then the proximal operator.
 
-Adam acts on the weight alone; after every step only the groups of largest norm stay (no
-shrinkage), their number falling linearly over the first third of the steps; gradients and Adam's
-moments of the others are masked, and the learning rate drops tenfold when the ramp ends. The paper
-itself writes soft thresholds (Eq. 10, 11); this is what its code runs.
+The paper (Bai et al., AAAI 2020, Algorithm 1) shrinks by soft thresholds (Eq. 10, 11); its released
+code projects on the largest groups without shrinking, masks what went for good, and lets the
+learning rate drop tenfold when the ramp ends. Both run natively, without a return to Python.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 import fsc_ext
-from fsc.objectives import Objective
-from fsc.patch import Patch
+
+# Steps between two looks at the keyboard and the progress line.
+_PIECE = 100
 
 
 @dataclass(frozen=True)
 class Proximal:
-    """Iterations of the released code: Adam with a hard projection.
+    """The iterations of the paper or of its released code.
 
     Args:
-        steps: Adam steps per layer (3000 for CIFAR-10, 2000 for ImageNet).
+        steps: per layer (3000 for CIFAR-10, 2000 for ImageNet).
         learning_rate: 1e-3 for ResNet-56, 5e-4 for VGG.
-        ramp: share of the steps over which the kept count falls to its target.
+        ramp: share of the steps over which the kept count falls linearly to its target.
         decay: factor on the learning rate once the ramp has ended.
+        projection: "hard" keeps the largest groups as they are and masks the others for good, as
+            the released code does. "soft" is Eq. 10 and 11: the threshold of each step is the
+            largest norm that has to go.
+        optimizer: "adam" or "sgd".
+        momentum: of "sgd".
+        batch_size: images a step takes, in turn; 0 takes all of them.
 
     Raises:
         ValueError: a value is out of its range.
@@ -36,108 +43,93 @@ class Proximal:
     learning_rate: float = 1e-3
     ramp: float = 1 / 3
     decay: float = 0.1
+    projection: Literal["hard", "soft"] = "hard"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    momentum: float = 0.0
+    batch_size: int = 0
 
     def __post_init__(self) -> None:
         """Refuses values that no loop can follow."""
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be finite and above 0, got {self.learning_rate}")
-        if not 0 <= self.ramp <= 1:
-            raise ValueError(f"ramp must be in [0, 1], got {self.ramp}")
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"decay must be in (0, 1], got {self.decay}")
+        rules = {
+            "steps must be at least 1": (self.steps >= 1, self.steps),
+            "learning_rate must be finite and above 0": (
+                0 < self.learning_rate < math.inf,
+                self.learning_rate,
+            ),
+            "ramp must be in [0, 1]": (0 <= self.ramp <= 1, self.ramp),
+            "decay must be in (0, 1]": (0 < self.decay <= 1, self.decay),
+            "projection must be hard or soft": (
+                self.projection in ("hard", "soft"),
+                repr(self.projection),
+            ),
+            "optimizer must be adam or sgd": (
+                self.optimizer in ("adam", "sgd"),
+                repr(self.optimizer),
+            ),
+            "momentum must be in [0, 1)": (0 <= self.momentum < 1, self.momentum),
+            "batch_size must be at least 0": (self.batch_size >= 0, self.batch_size),
+        }
+        for rule, (holds, value) in rules.items():
+            if not holds:
+                raise ValueError(f"{rule}, got {value}")
 
-    def kept(self, step: int, total: int, count: int) -> int:
-        """How many of `total` groups stay after `step` (from 1) on the way to `count`."""
-        length = self.ramp * self.steps
-        if step >= length:
-            return count
-        return total - int((total - count) * step / length)
+    def kept(self, total: int, count: int) -> Tensor:
+        """How many of `total` groups stay after each step on the way to `count`, [steps]."""
+        length = max(1.0, self.ramp * self.steps)
+        share = torch.arange(1, self.steps + 1, dtype=torch.float64) / length
+        return total - ((total - count) * share.clamp(max=1)).floor()
 
-    def learning_rate_at(self, step: int) -> float:
-        """The learning rate of `step` (from 1)."""
-        ramping = step <= self.ramp * self.steps
-        return self.learning_rate * (1.0 if ramping else self.decay)
+    def learning_rates(self) -> Tensor:
+        """The learning rate of each step, [steps]."""
+        rates = torch.full((self.steps,), self.learning_rate, dtype=torch.float64)
+        rates[int(self.ramp * self.steps) :] *= self.decay
+        return rates
+
+    def penalty(self, dim: int | None) -> str:
+        """Its name in `fsc_ext.adam_prox_`."""
+        name = "topk" if self.projection == "hard" else "soft_topk"
+        return name if dim is None else f"{name}_groups"
 
 
-def adam_topk(
+def iterate(
+    solver: Proximal,
     weight: Tensor,
-    gradient: Callable[[Tensor], Tensor],
-    count: int,
+    run: Callable[..., Tensor],
+    count: int | None,
     dim: int | None,
-    schedule: Proximal,
     on_step: Callable[[int], None] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Adam steps, each followed by the projection on the largest groups.
-
-    Args:
-        weight: where to start, [C_out, C_in, kH, kW].
-        gradient: maps a weight to the gradient of the layer objective there, of equal shape.
-        count: how many slices along `dim`, or single weights, stay at the end.
-        dim: 0 prunes output filters, 1 input channels, None single weights.
-        schedule: steps, learning rate and ramp.
-        on_step: called with the number of every step done.
-
-    Returns:
-        The weight, and the mask of what was kept, bool [shape[dim]] or of the weight's shape.
-    """
-    parameter = weight.detach().clone().requires_grad_()
-    optimizer = torch.optim.Adam([parameter], lr=schedule.learning_rate)
-    total = weight.numel() if dim is None else weight.shape[dim]
-    shape = weight.shape if dim is None else [-1 if d == dim else 1 for d in range(weight.dim())]
-    mask = torch.ones(total, dtype=torch.bool)
-    for step in range(1, schedule.steps + 1):
-        parameter.grad = gradient(parameter.detach()) * mask.view(shape)
-        optimizer.param_groups[0]["lr"] = schedule.learning_rate_at(step)
-        optimizer.step()
-        kept = schedule.kept(step, total, count)
-        with torch.no_grad():
-            if dim is None:
-                mask = fsc_ext.keep_topk_(parameter, kept)
-            else:
-                mask = fsc_ext.keep_topk_groups_(parameter, kept, dim)
-        for moment in ("exp_avg", "exp_avg_sq"):
-            optimizer.state[parameter][moment] *= mask.view(shape)
-        if on_step is not None:
-            on_step(step)
-    return parameter.detach(), mask
-
-
-def layer_loss(
-    weight: Tensor,
-    inputs: tuple[Tensor, Tensor],
-    teacher: torch.nn.Conv2d,
-    bias: Tensor | None,
-    objective: Objective,
-    activation: str,
 ) -> Tensor:
-    """The layer objective at a weight, on the layer's own inputs, by `cross_distill_layer`.
+    """Runs the steps, changing the weight, and finds what stays.
 
     Args:
-        weight: the student's weight [C_out, C_in, kH, kW].
-        inputs: the layer's input in the teacher and in the student, [N, C_in, H, W] each.
-        teacher: the teacher's layer; its geometry is the student's too.
-        bias: the student's bias [C_out], or None.
-        objective: which inputs meet, and with which weights.
-        activation: "relu" or "none".
+        solver: the schedule.
+        weight: where to start, [C_out, C_in, kH, kW], contiguous.
+        run: `fsc_ext.solve_quadratic_` or `fsc_ext.solve_relu_` with the problem filled in.
+        count: how many slices along `dim`, or single weights, stay; None: all of them.
+        dim: 0 prunes output filters, 1 input channels, None single weights.
+        on_step: called with the number of steps done, now and then.
 
     Returns:
-        A scalar, differentiable in `weight`.
+        What was kept, bool [shape[dim]] or of the weight's shape.
     """
-    total = weight.new_zeros(())
-    for term in objective.terms:
-        total = total + term.weight * fsc_ext.cross_distill_layer(
-            *inputs,
-            teacher.weight,
-            weight,
-            teacher.bias,
-            bias,
-            alpha=term.alpha,
-            beta=term.beta,
-            activation=activation,
-            stride=teacher.stride,
-            padding=Patch.of(teacher).padding,
-            dilation=teacher.dilation,
-        )
-    return total
+    total = weight.numel() if dim is None else weight.shape[dim]
+    kept = total if count is None else count
+    penalty = "none" if count is None else solver.penalty(dim)
+    num_states = 2 if solver.optimizer == "adam" else int(solver.momentum != 0)
+    carried: dict[str, Any] = {
+        "state": [torch.zeros_like(weight) for _ in range(num_states)],
+        "mask": torch.ones_like(weight, dtype=torch.bool) if penalty.startswith("topk") else None,
+        "optimizer": solver.optimizer,
+        "momentum": solver.momentum,
+        "penalty": penalty,
+        "dim": 0 if dim is None else dim,
+    }
+    rates, amounts = solver.learning_rates(), solver.kept(total, kept)
+    for begin in range(0, solver.steps, _PIECE):
+        piece = slice(begin, min(begin + _PIECE, solver.steps))
+        run(weight, rates[piece], amounts[piece], first_step=begin + 1, **carried)
+        if on_step is not None:
+            on_step(piece.stop)
+    if dim is None:
+        return fsc_ext.keep_topk_(weight, kept)
+    return fsc_ext.keep_topk_groups_(weight, kept, dim)
