@@ -76,6 +76,7 @@ class _Plan:
 @options.checkpoint_path
 @options.data_root
 @options.mir_steps
+@options.augment
 @options.batch_size
 @options.memory_budget
 @options.threads
@@ -92,6 +93,7 @@ def command(
     checkpoint_path: Path | None,
     data_root: Path | None,
     mir_steps: int,
+    augment: str | None,
     batch_size: int,
     memory_budget: float | None,
 ) -> None:
@@ -105,7 +107,7 @@ def command(
     schemes.check(scheme, inputs.teacher)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     _draw(inputs, num_shots, seed=0)
-    settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget))
+    settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget), augment)
     comparison = Comparison(_identity(inputs, settings, num_shots), json_path)
     if resume:
         comparison.resume()
@@ -134,6 +136,7 @@ def _identity(inputs: Inputs, settings: Settings, num_shots: int) -> dict[str, A
         "shots": num_shots,
         "kept": settings.scheme.kept,
         "mir_steps": settings.mir_steps,
+        "augment": settings.augment,
         "weights_teacher": _fingerprint(inputs.teacher),
         "parameters_teacher": cost.parameters(inputs.teacher),
         "flops_teacher": cost.flops(inputs.teacher, inputs.test_images[:1]),
@@ -234,7 +237,7 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
         points.append(figure.Point(method, mean, std, seconds, paper.mean if paper else None))
     title = (
         f"{inputs.model_name}, scheme {identity['scheme']}, {plan.num_shots} images a class, "
-        f"{plan.draws}"
+        f"{plan.draws}" + (f", augmented by {identity['augment']}" if identity["augment"] else "")
     )
     has_paper = any(row.published for row in rows)
     tables.show(tables.networks(title, rows, _note(inputs, has_paper)))

@@ -43,6 +43,7 @@ _NUM_WORST_LAYERS = 5
 @options.checkpoint_path
 @options.data_root
 @options.mir_steps
+@options.augment
 @options.batch_size
 @options.memory_budget
 @options.threads
@@ -59,6 +60,7 @@ def command(
     checkpoint_path: Path | None,
     data_root: Path | None,
     mir_steps: int,
+    augment: str | None,
     batch_size: int,
     memory_budget: float | None,
     all_layers: bool,
@@ -71,7 +73,7 @@ def command(
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
     schemes.check(scheme, inputs.teacher)
     sample = _draw(inputs, num_shots, num_images, seed)
-    settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget))
+    settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget), augment)
     with Reporter() as reporter:
         reporter.say(_intention(method, inputs, scheme.name, sample))
         result = make_student(method, inputs, sample, settings, reporter)

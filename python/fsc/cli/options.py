@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 import torch
 
-from fsc import data, models, schemes
+from fsc import augmentation, data, models, schemes
 from fsc.cli import method_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -51,6 +51,11 @@ mir_steps = click.option(
     default=400,
     show_default=True,
     help="Minibatches of MiR (the paper takes 2000).",
+)
+augment = click.option(
+    "--augment",
+    type=click.Choice(augmentation.KINDS),
+    help="Add as many images made from the given ones.  [default: none]",
 )
 batch_size = click.option(
     "--batch-size",

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from fsc import checkpoint, compress
+from fsc.augmentation import augmented
 from fsc.cli import method_names
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
@@ -30,12 +31,14 @@ class Settings:
         mir_steps: minibatches of MiR.
         batch_size: images that go through the networks at once.
         memory_budget: bytes of activations held in memory; None: all.
+        augment: kind of the images added to the given ones, see `fsc.augmentation`.
     """
 
     scheme: AnyScheme
     mir_steps: int = 400
     batch_size: int = 64
     memory_budget: int | None = None
+    augment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,12 @@ def make_student(
     Raises:
         ValueError: something does not fit together; the sentence says what.
     """
+    images = inputs.images_of(sample)
+    if settings.augment is not None:
+        images = augmented(images, settings.augment, seed=sample.seed)
     return compress(
         inputs.teacher,
-        inputs.images_of(sample),
+        images,
         method=method_names.named(method, inputs.model_name, settings.mir_steps),
         scheme=settings.scheme,
         batch_size=settings.batch_size,

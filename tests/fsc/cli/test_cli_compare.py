@@ -43,6 +43,14 @@ def test_json_holds_every_run(compare, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.png", "runs.json"]
 
 
+def test_augmentation_is_told_and_kept_apart(compare, tmp_path):
+    result = compare("--augment", "mirror")
+    assert result.exit_code == 0, result.output
+    assert "augmented by mirror" in " ".join(result.stdout.split())
+    assert read(tmp_path)["augment"] == "mirror"
+    assert compare("--resume").exit_code == 2
+
+
 def test_table_gives_mean_and_deviation(compare, tmp_path):
     result = compare()
     top1 = [run["top1"] for run in read(tmp_path)["runs"] if run["method"] == "cd-nc"]

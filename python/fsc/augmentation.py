@@ -1,0 +1,76 @@
+"""More images from a handful: mirror images, crops and rotations, mixtures.
+
+Cross Distillation (Bai et al., AAAI 2020, Table 14) combines its losses with such images; its other
+tables do without. Its third kind, noise on hidden features, is `CrossDistillation(noise=...)`.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+_MAX_SHIFT = 0.125  # of the image's side: 4 pixels of 32
+_MAX_DEGREES = 15.0
+
+
+def augmented(images: Tensor, kind: str, *, copies: int = 1, seed: int = 0) -> Tensor:
+    """The images, followed by new ones made from them.
+
+    Args:
+        images: [N, C, H, W], normalised.
+        kind: "mirror" (horizontally), "crop" (shifted by up to an eighth of the side and turned by
+            up to 15 degrees; what comes in from outside is 0, the mean colour) or "mixup" (two
+            images in a ratio drawn uniformly, Zhang et al., 2018).
+        copies: new images for each given one; mirror images exist once.
+        seed: of the draws.
+
+    Returns:
+        [(1 + copies) N, C, H, W]
+
+    Raises:
+        ValueError: the kind is unknown, copies is below 1, or images are not [N, C, H, W].
+
+    Example:
+        >>> augmented(torch.randn(4, 3, 8, 8), "mixup", copies=2).shape
+        torch.Size([12, 3, 8, 8])
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}")
+    if copies < 1 or (kind == "mirror" and copies > 1):
+        most = "1" if kind == "mirror" else "at least 1"
+        raise ValueError(f"copies must be {most} for {kind}, got {copies}")
+    if images.dim() != 4:
+        raise ValueError(f"images must be [N, C, H, W], got {list(images.shape)}")
+    generator = torch.Generator().manual_seed(seed)
+    return torch.cat([images, *(_KINDS[kind](images, generator) for _ in range(copies))])
+
+
+def _mirror(images: Tensor, generator: torch.Generator) -> Tensor:
+    return images.flip(3)
+
+
+def _crop(images: Tensor, generator: torch.Generator) -> Tensor:
+    draws = 2 * torch.rand(len(images), 3, generator=generator).to(images) - 1  # [N, 3]
+    angle = draws[:, 0] * math.radians(_MAX_DEGREES)
+    # Coordinates run from -1 to 1, so a share of the side is twice as much in them.
+    shift = 2 * _MAX_SHIFT * draws[:, 1:]
+    cos, sin = angle.cos(), angle.sin()
+    rows = [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)]
+    shape = list(images.shape)
+    grid = torch.nn.functional.affine_grid(torch.stack(rows, 1), shape, align_corners=False)
+    return torch.nn.functional.grid_sample(images, grid, align_corners=False)
+
+
+def _mixup(images: Tensor, generator: torch.Generator) -> Tensor:
+    partner = torch.randperm(len(images), generator=generator)
+    share = torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
+    return share * images + (1 - share) * images[partner]
+
+
+_KINDS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "mirror": _mirror,
+    "crop": _crop,
+    "mixup": _mixup,
+}
+KINDS = tuple(_KINDS)
