@@ -29,6 +29,10 @@ TORCH_LIBRARY(fsc_ext, m) {
   m.def("keep_topk_(Tensor(a!) weight, int count) -> Tensor");
   m.def("keep_topk_groups_(Tensor(a!) weight, int count, int dim) -> Tensor");
 
+  // quantize
+  m.def("quantize_weight(Tensor weight, int bits, bool per_channel) -> Tensor");
+  m.def("prox_quantize(Tensor weight, int bits, float strength, bool per_channel) -> Tensor");
+
   // step
   m.def(
       "adam_prox_(Tensor(a!) weight, Tensor grad, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor(d!)? mask, "

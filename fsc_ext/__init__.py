@@ -32,6 +32,7 @@ from fsc_ext.prox import (  # noqa: E402
     prox_l1,
     prox_l1_,
 )
+from fsc_ext.quantize import prox_quantize, quantize_weight  # noqa: E402
 from fsc_ext.solve import solve_quadratic_, solve_relu_  # noqa: E402
 from fsc_ext.step import adam_prox_, sgd_prox_  # noqa: E402
 
@@ -57,6 +58,8 @@ __all__ = [
     "prox_group_l2_",
     "prox_l1",
     "prox_l1_",
+    "prox_quantize",
+    "quantize_weight",
     "sgd_prox_",
     "soft_cross_mix",
     "solve_quadratic_",

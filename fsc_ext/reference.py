@@ -156,6 +156,17 @@ def minimise(
     return parameter.detach(), torch.stack(losses) if losses else amounts.new_empty(0)
 
 
+def quantize_weight(weight: Tensor, bits: int, *, per_channel: bool = True) -> Tensor:
+    """The nearest of 2^bits values between the ends of the three-sigma range."""
+    rows = (weight.flatten(1) if per_channel else weight.reshape(1, -1)).double()
+    reach = 3 * rows.std(1, correction=0, keepdim=True)
+    low = torch.maximum(rows.amin(1, keepdim=True), rows.mean(1, keepdim=True) - reach)
+    high = torch.minimum(rows.amax(1, keepdim=True), rows.mean(1, keepdim=True) + reach)
+    step = (high - low) / (2**bits - 1)
+    found = low + step * ((torch.clamp(rows, low, high) - low) / step).round()
+    return torch.where(step > 0, found, low).to(weight.dtype).view(weight.shape)
+
+
 def gram(
     rows: Tensor,
     columns: Tensor,

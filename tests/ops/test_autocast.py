@@ -89,6 +89,8 @@ CALLS: dict[str, Callable[[Tensor, Tensor, Tensor], list[Tensor]]] = {
     "prox_group_l2_": lambda x, w, v: changed(fsc_ext.prox_group_l2_, w, 1),
     "prox_l1": lambda x, w, v: [fsc_ext.prox_l1(w, 0.5)],
     "prox_l1_": lambda x, w, v: changed(fsc_ext.prox_l1_, w, 1),
+    "prox_quantize": lambda x, w, v: [fsc_ext.prox_quantize(w, 2, 0.5)],
+    "quantize_weight": lambda x, w, v: [fsc_ext.quantize_weight(w, 2)],
     "sgd_prox_": lambda x, w, v: sgd_step(w),
     "solve_quadratic_": lambda x, w, v: solve(w),
     "solve_relu_": lambda x, w, v: solve(w, x),
