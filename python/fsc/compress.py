@@ -16,7 +16,7 @@ from fsc.images import check_images
 from fsc.methods.base import LayerReport, Method, Outcome, Task
 from fsc.modes import evaluation_mode
 from fsc.progress import Progress
-from fsc.schemes import AnyScheme, Scheme, SparseScheme
+from fsc.schemes import AnyScheme
 from fsc.tracing import trace
 
 
@@ -175,7 +175,7 @@ def _check_types(teacher: object, method: object, scheme: object) -> None:
         raise TypeError(
             f"method must be one of fsc.methods, e.g. fsc.CrossDistillation(), got {method!r}"
         )
-    if not isinstance(scheme, Scheme | SparseScheme):
+    if not isinstance(scheme, AnyScheme):
         raise TypeError(
             "scheme must be a fsc.schemes.Scheme, e.g. fsc.schemes.named('res-50', 'resnet56'), "
             f"got {scheme!r}"

@@ -133,7 +133,9 @@ def test_sparse_scheme_from_json(tmp_path):
     path.write_text(json.dumps({"name": "mine", "kind": "sparse", "kept": {"conv1": 40}}))
     assert schemes.from_json(path) == schemes.SparseScheme("mine", {"conv1": 40})
     path.write_text(json.dumps({"name": "mine", "kind": "dense", "kept": {"conv1": 40}}))
-    with pytest.raises(ValueError, match="kind must be structured or sparse, got 'dense'"):
+    with pytest.raises(
+        ValueError, match="kind must be one of structured, sparse, quantized, got 'dense'"
+    ):
         schemes.from_json(path)
 
 
@@ -158,7 +160,7 @@ def test_named_schemes_fit_their_networks(model_name):
         model = models.build(model_name)
     family = models.family(model_name)
     for name in schemes.names():
-        if name.startswith((family[:3], "sparse")):
+        if name.startswith((family[:3], "sparse", "w2", "w4")):
             schemes.check(schemes.named(name, model_name), model)
         else:
             with pytest.raises(ValueError, match=f"scheme '{name}' is for .*got '{model_name}'"):
@@ -166,7 +168,7 @@ def test_named_schemes_fit_their_networks(model_name):
 
 
 def test_unknown_scheme():
-    with pytest.raises(ValueError, match="one of res-50, .*, sparse-95, got 'res-55'"):
+    with pytest.raises(ValueError, match="one of res-50, .*, w4a32, got 'res-55'"):
         schemes.named("res-55", "resnet56")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def _identity(inputs: Inputs, settings: Settings, num_shots: int) -> dict[str, A
         "data": inputs.data_name,
         "scheme": settings.scheme.name,
         "shots": num_shots,
-        "kept": settings.scheme.kept,
+        "definition": asdict(settings.scheme),
         "mir_steps": settings.mir_steps,
         "augment": settings.augment,
         "weights_teacher": _fingerprint(inputs.teacher),

@@ -16,7 +16,7 @@ from fsc import cost, models, schemes, surgery
 from fsc.cli import options, tables
 from fsc.files import check_writable, write_json
 from fsc.methods.l1_norm import keep_largest_weights, largest_filters
-from fsc.schemes import SparseScheme
+from fsc.schemes import QuantizedScheme, Scheme, SparseScheme
 
 _MODELS = ("vgg16", "resnet56")
 _IMAGE = torch.zeros(1, 3, 32, 32)
@@ -79,15 +79,18 @@ def describe(model_name: str) -> list[Line]:
     published = _PUBLISHED.get(model_name, {})
     lines = [Line(model_name, "", cost.size(model, _IMAGE), published.get(""))]
     for name in schemes.names():
-        family = "vgg" if name.startswith("vgg") else "resnet"
-        if name.startswith("sparse") or family == models.family(model_name):
-            left = cost.size(_pruned(model, schemes.named(name, model_name)), _IMAGE)
+        family = name.split("-")[0].replace("res", "resnet")
+        if family not in ("sparse", models.family(model_name)):
+            continue
+        scheme = schemes.named(name, model_name)
+        if not isinstance(scheme, QuantizedScheme):
+            left = cost.size(_pruned(model, scheme), _IMAGE)
             lines.append(Line(model_name, name, left, published.get(name)))
     return lines
 
 
 @torch.no_grad()
-def _pruned(model: nn.Module, scheme: schemes.AnyScheme) -> nn.Module:
+def _pruned(model: nn.Module, scheme: Scheme | SparseScheme) -> nn.Module:
     """The network with what a scheme leaves; which channels or weights stay does not matter."""
     pruned = copy.deepcopy(model)
     if isinstance(scheme, SparseScheme):

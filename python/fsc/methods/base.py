@@ -36,12 +36,12 @@ class Task:
         """The scheme, for methods that remove channels.
 
         Raises:
-            ValueError: the scheme removes single weights.
+            ValueError: the scheme removes no channels.
         """
         if not isinstance(self.scheme, Scheme):
             raise ValueError(
                 f"scheme must be structured for this method, got {self.scheme.name!r}, which "
-                "removes single weights; CrossDistillation and L1Norm take it"
+                "removes no channels; CrossDistillation takes it"
             )
         return self.scheme
 

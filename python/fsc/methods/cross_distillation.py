@@ -8,7 +8,7 @@ from fsc.methods.base import Outcome, Task
 from fsc.methods.layer_problem import Activation, Axis, Solver
 from fsc.methods.layer_solver import LayerSolver, Settings
 from fsc.objectives import Objective, Soft
-from fsc.schemes import AnyScheme, SparseScheme
+from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
@@ -20,7 +20,7 @@ SPARSE_DAMPING = 0.5
 
 @dataclass(frozen=True)
 class CrossDistillation:
-    """Structured and unstructured pruning by cross distillation.
+    """Structured and unstructured pruning, and quantization, by cross distillation.
 
     Lifecycle:
         1. fold every BatchNorm into its convolution, in copies of the teacher;
@@ -42,6 +42,7 @@ class CrossDistillation:
         activation: "none" compares the layer's outputs before the activation, as the released
             code does. "relu" compares them after the activation that follows the layer, as the
             paper writes it. A layer that feeds an addition is compared before it in both cases.
+            Quantized layers are always compared before it.
         axis: "input_channels" prunes what a layer reads, as the released code does;
             "output_filters" prunes what a producer writes, as Eq. 11 of the paper does.
         recalibrate: gives every channel of a solved layer the mean and deviation that it has in
@@ -94,6 +95,13 @@ class CrossDistillation:
             solver = ClosedForm(damping=SPARSE_DAMPING) if is_sparse else ClosedForm()
         elif solver is None:
             solver = Accelerated()
+        if isinstance(scheme, QuantizedScheme) and self.activation == "relu":
+            raise ValueError("activation must be 'none' for a quantized scheme, got 'relu'")
+        if isinstance(scheme, QuantizedScheme) and isinstance(solver, Proximal):
+            if solver.batch_size:
+                raise ValueError(
+                    f"batch_size must be 0 for a quantized scheme, got {solver.batch_size}"
+                )
         if is_sparse and isinstance(solver, Accelerated):
             raise ValueError(
                 "solver must be ClosedForm or Proximal for a scheme of single weights, "

@@ -53,7 +53,7 @@ class L1Norm:
         if isinstance(task.scheme, SparseScheme):
             keep_largest_weights(student, task.scheme)
             return Outcome(student.eval(), {})
-        kept = largest_filters(task.teacher, task.scheme)
+        kept = largest_filters(task.teacher, task.structured())
         with torch.no_grad():
             surgery.remove_channels(student, kept, task.images[:1])
         return Outcome(student.eval(), kept)

@@ -26,12 +26,14 @@ class Plan:
         num_channels: how many of them stay when this layer chooses among them, else None.
         num_filters: how many output filters stay when this layer chooses them, else None.
         num_weights: how many single weights stay when this layer chooses them, else None.
+        bits: of a weight, where the layer is quantized, else None.
     """
 
     channels: Tensor
     num_channels: int | None = None
     num_filters: int | None = None
     num_weights: int | None = None
+    bits: int | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from fsc.methods.layer_problem import (
 )
 from fsc.methods.plans import plans_of
 from fsc.methods.proximal_problem import ProximalProblem
+from fsc.methods.quantized_problem import QuantizedProblem
 from fsc.methods.recalibration import OutputStatistics, recalibrate
 from fsc.objectives import Objective
 from fsc.patch import Patch
@@ -120,8 +121,13 @@ class LayerSolver(Visitor):
         behind_relu = settings.activation == layer.activation == "relu"
         activation: Activation = "relu" if behind_relu else "none"
         pose = Pose(layer.teacher, settings.objective, activation, self._columns)
+        steps = solver.steps if isinstance(solver, Proximal) else 0
+        on_step = self._step_progress(layer.name, steps)
+        if self.plans.plan(layer.name, layer.teacher).bits is not None:
+            assert not isinstance(solver, Accelerated)
+            return QuantizedProblem(pose, solver, on_step)
         if isinstance(solver, Proximal):
-            return ProximalProblem(pose, solver, self._step_progress(layer.name, solver.steps))
+            return ProximalProblem(pose, solver, on_step)
         if isinstance(solver, Accelerated) and activation == "relu":
             return AcceleratedProblem(pose, solver)
         return ClosedFormProblem(pose, ClosedForm(solver.selection, solver.damping))

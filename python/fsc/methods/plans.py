@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fsc import tracing
 from fsc.methods.layer_problem import Axis, Plan, Solution
-from fsc.schemes import Scheme, SparseScheme
+from fsc.schemes import AnyScheme, QuantizedScheme, Scheme, SparseScheme
 
 
 class Plans(Protocol):
@@ -35,6 +35,23 @@ class SparsePlans:
     def plan(self, name: str, layer: nn.Conv2d) -> Plan:
         """All channels, and the number of weights where the scheme names the layer."""
         return Plan(torch.arange(layer.in_channels), num_weights=self.counts.get(name))
+
+    def remember(self, name: str, solution: Solution) -> None:
+        """No channel went."""
+
+
+class QuantizedPlans:
+    """Weights are written on few bits; every layer keeps its shape."""
+
+    def __init__(self, scheme: QuantizedScheme) -> None:
+        """Every layer of the scheme is solved for."""
+        self.bits = scheme.bits
+        self.choosing = set(scheme.bits)
+        self.kept: dict[str, Tensor] = {}
+
+    def plan(self, name: str, layer: nn.Conv2d) -> Plan:
+        """All channels, and the bits where the scheme names the layer."""
+        return Plan(torch.arange(layer.in_channels), bits=self.bits.get(name))
 
     def remember(self, name: str, solution: Solution) -> None:
         """No channel went."""
@@ -92,10 +109,12 @@ class OutputFilterPlans:
             self.kept[name] = solution.filters
 
 
-def plans_of(scheme: Scheme | SparseScheme, axis: Axis, teacher: nn.Module) -> Plans:
+def plans_of(scheme: AnyScheme, axis: Axis, teacher: nn.Module) -> Plans:
     """The plans of a scheme; the axis says on which side of a pruned channel the choice falls."""
     if isinstance(scheme, SparseScheme):
         return SparsePlans(scheme)
+    if isinstance(scheme, QuantizedScheme):
+        return QuantizedPlans(scheme)
     by_readers = axis == "input_channels"
     return (InputChannelPlans if by_readers else OutputFilterPlans)(scheme, teacher)
 

@@ -6,34 +6,40 @@ from torch import nn
 
 from fsc.schemes.files import from_json
 from fsc.schemes.published import named, names
+from fsc.schemes.quantized import QuantizedScheme, check_quantized, quantized
 from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
 from fsc.schemes.structured import Scheme, check_structured, uniform
 
-AnyScheme = Scheme | SparseScheme
+AnyScheme = Scheme | SparseScheme | QuantizedScheme
 
 
 def check(scheme: AnyScheme, model: nn.Module) -> None:
     """Make sure that a scheme fits a network, before any work is done.
 
     Raises:
-        ValueError: it does not; see `check_structured` and `check_sparse`.
+        ValueError: it does not; see `check_structured`, `check_sparse` and `check_quantized`.
     """
     if isinstance(scheme, SparseScheme):
         check_sparse(scheme, model)
+    elif isinstance(scheme, QuantizedScheme):
+        check_quantized(scheme, model)
     else:
         check_structured(scheme, model)
 
 
 __all__ = [
     "AnyScheme",
+    "QuantizedScheme",
     "Scheme",
     "SparseScheme",
     "check",
+    "check_quantized",
     "check_sparse",
     "check_structured",
     "from_json",
     "named",
     "names",
+    "quantized",
     "sparse",
     "uniform",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fsc import models
+from fsc.schemes.quantized import QuantizedScheme, quantized
 from fsc.schemes.sparse import SparseScheme, sparse
 from fsc.schemes.structured import Scheme
 
@@ -21,13 +22,15 @@ _VGG_REMOVED = {
 }
 _SPARSE_REMOVED = {"sparse-50": 0.5, "sparse-70": 0.7, "sparse-90": 0.9, "sparse-95": 0.95}
 
+_QUANTIZED_BITS = {"w2a32": 2, "w4a32": 4}
+
 
 def names() -> list[str]:
     """Return the names that `named` knows."""
-    return [*_RESNET_KEPT, *_VGG_REMOVED, *_SPARSE_REMOVED]
+    return [*_RESNET_KEPT, *_VGG_REMOVED, *_SPARSE_REMOVED, *_QUANTIZED_BITS]
 
 
-def named(name: str, model_name: str) -> Scheme | SparseScheme:
+def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme:
     """Return a published scheme for a network of `fsc.models`.
 
     "res-50", "res-60", "res-70", "res-90" (CD Table 11) prune the channels between the two
@@ -45,6 +48,9 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme:
     "sparse-50", "sparse-70", "sparse-90", "sparse-95" remove that share of the weights of every
     convolution, whatever the network (CD, unstructured pruning).
 
+    "w2a32" and "w4a32" write the weights of every convolution on 2 or 4 bits, whatever the network
+    (CD Table 18).
+
     Args:
         name: one of `names()`.
         model_name: one of `fsc.models.names()`, of the family that the scheme is for.
@@ -60,6 +66,8 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme:
         raise ValueError(f"named: name must be one of {', '.join(names())}, got {name!r}")
     if name in _SPARSE_REMOVED:
         return SparseScheme(name, sparse(_skeleton(model_name), _SPARSE_REMOVED[name]).kept)
+    if name in _QUANTIZED_BITS:
+        return quantized(_skeleton(model_name), _QUANTIZED_BITS[name])
     family = "vgg" if name in _VGG_REMOVED else "resnet"
     if models.family(model_name) != family:
         raise ValueError(f"named: scheme {name!r} is for {family} networks, got {model_name!r}")

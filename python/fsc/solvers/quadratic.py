@@ -29,6 +29,9 @@ class Quadratic(Protocol):
     def loss(self, weight: Tensor) -> float:
         """The objective's value at a weight [C_out, dim]."""
 
+    def gradient(self, weight: Tensor) -> Tensor:
+        """Gradient of the objective, 2 (W H - C) / N, [C_out, dim]."""
+
     def mean_curvature(self) -> float:
         """Mean of diag(H)."""
 
@@ -108,6 +111,11 @@ class FactoredQuadratic:
     def loss(self, weight: Tensor) -> float:
         """The objective's value at a weight [C_out, dim]."""
         return float(self.row_losses(weight).sum()) / self.num_images
+
+    def gradient(self, weight: Tensor) -> Tensor:
+        """Gradient of the objective, 2 (W Z - T) Z^T / N, [C_out, dim]."""
+        residual = weight @ self.columns - self.target  # [C_out, R]
+        return residual @ self.columns.T * (2.0 / self.num_images)
 
     def mean_curvature(self) -> float:
         """Mean of diag(Z Z^T)."""
