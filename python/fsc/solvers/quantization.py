@@ -19,8 +19,8 @@ from fsc.solvers.quadratic import Quadratic
 
 # Columns that are rounded before the rest of the weight hears of it: a matrix product does that.
 _BLOCK = 64
-# The pull towards the values when the iterations of ProxQuant end; the projection does the rest.
-_LAST_STRENGTH = 1.0
+# The weight of ProxQuant's penalty at the end of the ramp; a step of rate r pulls by r times it.
+_PENALTY = 1.0
 
 
 def quantize_closed_form(
@@ -131,7 +131,7 @@ def quantize_by_steps(
             buffer = first if solver.momentum else None
             fsc_ext.sgd_prox_(free, gradient, buffer, lr=rate, momentum=solver.momentum)
         if not straight_through:
-            strength = _LAST_STRENGTH * min(1.0, step / length)
+            strength = rate * _PENALTY * min(1.0, step / length)
             free = (free + strength * grid.nearest(free)) / (1 + strength)
         if on_step is not None:
             on_step(step)
