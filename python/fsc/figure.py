@@ -1,10 +1,10 @@
-"""One figure for a comparison of methods: accuracy and time, side by side."""
+"""Figures: methods side by side, layers in a row, a grid of weights."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ SUFFIXES = (".png", ".pdf", ".svg")
 # Percent points below the teacher that the axis of accuracies reaches down.
 _MAX_LOSS_SHOWN = 15.0
 _STUDENT, _TEACHER, _PAPER = "#1f5fa8", "#4d4d4d", "#c8641e"
+_COLORS = (_STUDENT, _PAPER, "#3f8f4f", "#8a4fa0")
 
 
 @dataclass(frozen=True)
@@ -151,3 +152,80 @@ def _soften(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def draw_lines(
+    names: Sequence[str],
+    lines: Mapping[str, Sequence[float | None]],
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    label: str,
+) -> None:
+    """Draw one line a method over the layers of a network, with a line at 1.
+
+    Args:
+        names: of the layers, in order.
+        lines: for each method one value a layer; None leaves a gap.
+        path: the file; its suffix, one of `SUFFIXES`, says which kind.
+        title: above the axes.
+        label: what the values are.
+
+    Raises:
+        ValueError: there is nothing to draw, or the suffix is unknown.
+        OSError: the file cannot be written.
+    """
+    check_name(path)
+    if not lines:
+        raise ValueError("draw_lines: lines must not be empty")
+    figure = Figure(figsize=(max(6.0, 2.0 + 0.16 * len(names)), 4.2), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    figure.suptitle(title, fontsize=12)
+    axes.axhline(1.0, color=_TEACHER, linestyle="--", linewidth=1.2)
+    for (name, values), color in zip(lines.items(), _COLORS * len(lines), strict=False):
+        heights = [math.nan if value is None else value for value in values]
+        axes.plot(range(len(names)), heights, "o-", markersize=3, color=color, label=name)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_ylabel(label)
+    axes.legend(frameon=False)
+    _soften(axes)
+    write_atomically(path, lambda temporary: figure.savefig(temporary))
+
+
+def draw_grid(
+    points: Sequence[Mapping[str, float]], path: str | os.PathLike[str], *, title: str
+) -> None:
+    """Draw accuracy over one or two weights of a loss: a line, or a map of colours.
+
+    Args:
+        points: each {"mu": ..., "top1": ...}, or {"alpha": ..., "beta": ..., "top1": ...} on a
+            whole grid in rows of alpha.
+        path: the file; its suffix, one of `SUFFIXES`, says which kind.
+        title: above the axes.
+
+    Raises:
+        ValueError: there is nothing to draw, or the suffix is unknown.
+        OSError: the file cannot be written.
+    """
+    check_name(path)
+    if not points:
+        raise ValueError("draw_grid: points must not be empty")
+    names = [name for name in points[0] if name != "top1"]
+    figure = Figure(figsize=(5.2, 4.2), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    figure.suptitle(title, fontsize=12)
+    axes.set_xlabel(names[-1])
+    if len(names) == 1:
+        xs, heights = zip(*((point[names[0]], point["top1"]) for point in points), strict=True)
+        axes.plot(xs, heights, "o-", color=_STUDENT)
+        axes.set_ylabel("top-1 accuracy on the test images (%)")
+        _soften(axes)
+    else:
+        side = math.isqrt(len(points))
+        top1 = [[point["top1"] for point in points[r * side : (r + 1) * side]] for r in range(side)]
+        half = 0.5 / max(1, side - 1)
+        extent = (-half, 1 + half, -half, 1 + half)
+        image = axes.imshow(top1, origin="lower", extent=extent, cmap="viridis")
+        figure.colorbar(image, ax=axes, label="top-1 accuracy on the test images (%)")
+        axes.set_ylabel(names[0])
+    write_atomically(path, lambda temporary: figure.savefig(temporary))

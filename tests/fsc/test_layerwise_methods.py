@@ -312,3 +312,35 @@ def test_fskd_repeats_on_flipped_images() -> None:
         fsc.FSKD(iterations=0)
     with pytest.raises(ValueError, match="damping must be finite and above 0, got -1"):
         fsc.FSKD(damping=-1)
+
+
+def test_inputs_cross_only_at_the_named_layers() -> None:
+    teacher, images = chain(torch.float64), _images(16, torch.float64)
+
+    def student(objective: fsc.objectives.Objective, **settings: object) -> dict[str, torch.Tensor]:
+        method = fsc.CrossDistillation(objective, **settings)
+        return fsc.compress(teacher, images, method=method, scheme=SCHEME).student.state_dict()
+
+    nowhere, everywhere = student(fsc.Soft(), crossing=[]), student(fsc.Soft())
+    apart, one = student(fsc.Estimation()), student(fsc.Soft(), crossing=["conv4"])
+    assert all(torch.equal(nowhere[name], apart[name]) for name in apart)
+    assert torch.equal(one["conv3.weight"], apart["conv3.weight"])
+    assert not torch.equal(one["conv4.weight"], apart["conv4.weight"])
+    assert not torch.equal(one["conv4.weight"], everywhere["conv4.weight"])
+    with pytest.raises(ValueError, match="crossing must name convolutions of the teacher, got 'x'"):
+        student(fsc.Soft(), crossing=["x"])
+    with pytest.raises(TypeError, match="crossing must be a collection of names, got 'conv4'"):
+        fsc.CrossDistillation(crossing="conv4")
+
+
+def test_noise_on_features_is_drawn_from_the_seed() -> None:
+    teacher, images = chain(), _images(16)
+    method = fsc.CrossDistillation(noise=0.2)
+    first, again, other = (
+        fsc.compress(teacher, images, method=method, scheme=SCHEME, seed=seed).student.state_dict()
+        for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["conv4.weight"], other["conv4.weight"])
+    with pytest.raises(ValueError, match="noise must be finite and at least 0, got -1"):
+        fsc.CrossDistillation(noise=-1)

@@ -1,4 +1,4 @@
-"""The command `fsc`: demonstrate, compress, evaluate, compare, list schemes."""
+"""The command `fsc`: demonstrate, compress, evaluate, compare, list schemes, analyse, sweep."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
+from fsc.cli.analyse import command as _analyse
 from fsc.cli.compare import command as _compare
 from fsc.cli.compress import command as _compress
 from fsc.cli.demo import command as _demo
 from fsc.cli.evaluate import command as _evaluate
 from fsc.cli.schemes import command as _schemes
+from fsc.cli.sweep import command as _sweep
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -47,5 +49,5 @@ def main() -> None:
     """Compress a pretrained convolutional network with a handful of unlabelled images."""
 
 
-for _command in (_demo, _compress, _evaluate, _compare, _schemes):
+for _command in (_demo, _compress, _evaluate, _compare, _schemes, _analyse, _sweep):
     main.add_command(_command)

@@ -1,6 +1,8 @@
 """Cross Distillation (Bai et al., AAAI 2020): layer by layer, inputs of both networks crossed."""
 
 import copy
+import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from fsc import surgery
@@ -8,7 +10,7 @@ from fsc.methods.base import Outcome, Task
 from fsc.methods.layer_problem import Activation, Axis, Solver
 from fsc.methods.layer_solver import LayerSolver, Settings
 from fsc.objectives import Objective, Soft
-from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
+from fsc.schemes import QuantizedScheme, SparseScheme
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
@@ -48,6 +50,10 @@ class CrossDistillation:
         recalibrate: gives every channel of a solved layer the mean and deviation that it has in
             the teacher, on the same images. The convex and the correction loss leave these to
             drift from layer to layer.
+        crossing: names of the convolutions where the inputs cross; the others minimise the
+            estimation error (Table 19). None: all of them.
+        noise: deviation of Gaussian noise on the student's features while a layer is solved, as a
+            share of their maximum; 0.2 is the paper's "Gauss." (Table 14).
 
     Raises:
         ValueError: a choice is unknown, or the solver does not go with the activation.
@@ -59,6 +65,8 @@ class CrossDistillation:
     activation: Activation = "none"
     axis: Axis = "input_channels"
     recalibrate: bool = True
+    crossing: Collection[str] | None = None
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses unknown choices before any work is done."""
@@ -69,13 +77,17 @@ class CrossDistillation:
                 f"objective must be one of fsc.objectives, e.g. Soft(), got {self.objective!r}"
             )
         _check_solver(self.solver, self.activation)
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise must be finite and at least 0, got {self.noise}")
+        if isinstance(self.crossing, str):
+            raise TypeError(f"crossing must be a collection of names, got {self.crossing!r}")
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
         teacher = copy.deepcopy(task.teacher).eval()
         surgery.fold_batch_norm(teacher)
         student = copy.deepcopy(teacher)
-        visitor = LayerSolver(self._settings(task.scheme), task.scheme, teacher, task.progress)
+        visitor = LayerSolver(self._settings(task), task.scheme, teacher, task.progress)
         walk(
             teacher,
             student,
@@ -89,7 +101,8 @@ class CrossDistillation:
             surgery.remove_channels(student, visitor.plans.kept, task.images[:1])
         return Outcome(student.eval(), visitor.plans.kept, visitor.reports)
 
-    def _settings(self, scheme: AnyScheme) -> Settings:
+    def _settings(self, task: Task) -> Settings:
+        scheme = task.scheme
         solver, is_sparse = self.solver, isinstance(scheme, SparseScheme)
         if solver is None and self.activation == "none":
             solver = ClosedForm(damping=SPARSE_DAMPING) if is_sparse else ClosedForm()
@@ -107,7 +120,16 @@ class CrossDistillation:
                 "solver must be ClosedForm or Proximal for a scheme of single weights, "
                 "got Accelerated"
             )
-        return Settings(self.objective, solver, self.activation, self.axis, self.recalibrate)
+        return Settings(
+            self.objective,
+            solver,
+            self.activation,
+            self.axis,
+            self.recalibrate,
+            None if self.crossing is None else frozenset(self.crossing),
+            self.noise,
+            task.seed,
+        )
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -1,9 +1,10 @@
 """The visitor of cross distillation: solves one layer after another on the walk."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from fsc.methods.accelerated_problem import AcceleratedProblem
@@ -21,7 +22,7 @@ from fsc.methods.plans import plans_of
 from fsc.methods.proximal_problem import ProximalProblem
 from fsc.methods.quantized_problem import QuantizedProblem
 from fsc.methods.recalibration import OutputStatistics, recalibrate
-from fsc.objectives import Objective
+from fsc.objectives import Estimation, Objective
 from fsc.patch import Patch
 from fsc.schemes import AnyScheme
 from fsc.solvers.accelerated import Accelerated
@@ -39,6 +40,9 @@ class Settings:
     activation: Activation
     axis: Axis
     recalibrate: bool
+    crossing: frozenset[str] | None = None
+    noise: float = 0.0
+    seed: int = 0
 
 
 class LayerSolver(Visitor):
@@ -69,6 +73,8 @@ class LayerSolver(Visitor):
         self._solvable = {name for name, m in teacher.named_modules() if _is_solvable(m)}
         self._check_choosing_layers()
         self._drifted = False
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        _check_names("crossing", settings.crossing or (), self._solvable)
         self._problem: LayerProblem | None = None
         self._outputs = OutputStatistics()
         self._columns = 0
@@ -83,7 +89,7 @@ class LayerSolver(Visitor):
             size = (input_teacher.shape[2], input_teacher.shape[3])
             self._columns = layer.num_images * Patch.of(layer.teacher).num_columns(size)
             self._problem = self._pose(layer)
-        self._problem.accumulate(input_teacher, input_student)
+        self._problem.accumulate(input_teacher, self._with_noise(input_student))
 
     def before_run(self, layer: Layer) -> None:
         """Solves the layer and writes its weight into the student."""
@@ -114,13 +120,22 @@ class LayerSolver(Visitor):
                 f"equal zero padding on both sides for cross distillation, got layer {name}"
             )
 
+    def _with_noise(self, features: Tensor) -> Tensor:
+        """The paper's Gauss.: noise of a share of the largest feature in the batch."""
+        if self.settings.noise == 0:
+            return features
+        noise = torch.randn(features.shape, generator=self._generator).to(features)
+        return features + self.settings.noise * features.max() * noise
+
     def _pose(self, layer: Layer) -> LayerProblem:
         assert isinstance(layer.teacher, nn.Conv2d)
         settings, solver = self.settings, self.settings.solver
         # A layer that feeds an addition is compared before it.
         behind_relu = settings.activation == layer.activation == "relu"
         activation: Activation = "relu" if behind_relu else "none"
-        pose = Pose(layer.teacher, settings.objective, activation, self._columns)
+        crosses = settings.crossing is None or layer.name in settings.crossing
+        objective = settings.objective if crosses else Estimation()
+        pose = Pose(layer.teacher, objective, activation, self._columns)
         steps = solver.steps if isinstance(solver, Proximal) else 0
         on_step = self._step_progress(layer.name, steps)
         if self.plans.plan(layer.name, layer.teacher).bits is not None:
@@ -160,6 +175,12 @@ class _Steps:
 
     def __call__(self, step: int) -> None:
         self.progress(f"steps of {self.name}", step, self.steps)
+
+
+def _check_names(argument: str, names: Collection[str], known: Collection[str]) -> None:
+    for name in sorted(names):
+        if name not in known:
+            raise ValueError(f"{argument} must name convolutions of the teacher, got {name!r}")
 
 
 def _is_solvable(layer: nn.Module) -> bool:

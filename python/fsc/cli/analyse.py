@@ -1,0 +1,167 @@
+"""`fsc analyse`: where students differ from their teacher, layer by layer, on test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from fsc import figure, sampling, schemes
+from fsc.analysis import LayerErrors, layer_errors
+from fsc.cli import inputs as cli_inputs
+from fsc.cli import options, tables
+from fsc.cli.progress import Reporter
+from fsc.cli.run import BATCH_SIZE_TEST, Settings, make_student
+from fsc.files import check_writable, write_json
+
+_DEFAULT_METHODS = ("cd-nc", "cd-convex", "cd-soft")
+_CROSS_ENTROPY = "cross entropy"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One student against its teacher; the cross entropy is the mean over the test images."""
+
+    method: str
+    cross_entropy: float
+    layers: list[LayerErrors]
+
+
+@click.command("analyse")
+@options.model_name
+@options.data_name
+@options.scheme_name
+@click.option(
+    "--shots", "num_shots", type=click.IntRange(min=1), required=True, help="Images a class."
+)
+@click.option(
+    "--method",
+    "methods",
+    type=options.METHOD,
+    multiple=True,
+    help="May be given several times; the others are divided by the first.  "
+    f"[default: {', '.join(_DEFAULT_METHODS)}]",
+)
+@click.option(
+    "--test-images",
+    "num_test",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="How many of the test images to measure on.",
+)
+@options.seed
+@click.option("--json", "json_path", type=options.FILE, help="Write every distance to this file.")
+@click.option(
+    "--output", "figure_path", type=options.FILE, help="Draw the ratios: .png, .pdf or .svg."
+)
+@options.checkpoint_path
+@options.data_root
+@options.augment
+@options.threads
+def command(
+    model_name: str,
+    data_name: str,
+    scheme_name: str,
+    num_shots: int,
+    methods: tuple[str, ...],
+    num_test: int,
+    seed: int,
+    json_path: Path | None,
+    figure_path: Path | None,
+    checkpoint_path: Path | None,
+    data_root: Path | None,
+    augment: str | None,
+) -> None:
+    """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
+    for path in (json_path, figure_path):
+        if path is not None:
+            check_writable(path.parent)
+    if figure_path is not None:
+        figure.check_name(figure_path)
+    scheme = cli_inputs.find_scheme(scheme_name, model_name)
+    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
+    schemes.check(scheme, inputs.teacher)
+    sample = sampling.sample_per_class(inputs.train.labels, num_shots, seed, data_name)
+    images, labels = inputs.test_images[:num_test], inputs.test_labels[:num_test]
+    found = []
+    with Reporter() as reporter:
+        for method in dict.fromkeys(methods or _DEFAULT_METHODS):
+            settings = Settings(scheme, augment=augment)
+            student = make_student(method, inputs, sample, settings, reporter).student
+            reporter.say(f"  {method:<14}  measuring on {len(images):,} test images")
+            layers = layer_errors(inputs.teacher, student, images, batch_size=BATCH_SIZE_TEST)
+            found.append(Analysis(method, _cross_entropy(student, images, labels), layers))
+    title = f"{model_name}, scheme {scheme.name}, {num_shots} images a class"
+    tables.show(*(_table(title, analysis) for analysis in found), _ratio_table(title, found))
+    if json_path is not None:
+        write_json(json_path, {"shots": num_shots, "students": [asdict(a) for a in found]})
+    if figure_path is not None:
+        lines = {a.method: _ratios(a, found[0]) for a in found[1:]}
+        figure.draw_lines(
+            [*(layer.name for layer in found[0].layers), _CROSS_ENTROPY],
+            lines,
+            figure_path,
+            title=title,
+            label=f"estimation error ÷ that of {found[0].method}",
+        )
+
+
+@torch.no_grad()
+def _cross_entropy(student: nn.Module, images: Tensor, labels: Tensor) -> float:
+    scores = torch.cat([student(batch) for batch in images.split(BATCH_SIZE_TEST)])
+    return float(nn.functional.cross_entropy(scores, labels))
+
+
+def _ratios(analysis: Analysis, first: Analysis) -> list[float | None]:
+    """Estimation errors of every layer, then the cross entropy, divided by those of the first."""
+    pairs = [
+        (own.estimation, other.estimation)
+        for own, other in zip(analysis.layers, first.layers, strict=True)
+    ]
+    pairs.append((analysis.cross_entropy, first.cross_entropy))
+    return [own / other if own is not None and other else None for own, other in pairs]
+
+
+def _table(title: str, analysis: Analysis) -> Table:
+    """The distances of one student, as shares of the energy of the teacher's output."""
+    table = Table(
+        title=f"{title}: {analysis.method}",
+        caption="shares of the energy of the teacher's output, in percent; L^r estimation,\n"
+        "L^c correction, L^i imitation, ε^S and ε^T inconsistencies",
+        box=tables.BOX,
+        pad_edge=False,
+    )
+    table.add_column("layer", no_wrap=True)
+    for heading in ("L^r", "L^c", "L^i", "ε^S", "ε^T"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for layer in analysis.layers:
+        distances = (
+            layer.estimation,
+            layer.correction,
+            layer.imitation,
+            layer.inconsistency_student,
+            layer.inconsistency_teacher,
+        )
+        cells = ["-" if d is None else f"{100 * d / layer.energy:.2f}" for d in distances]
+        table.add_row(layer.name, *cells)
+    return table
+
+
+def _ratio_table(title: str, found: Sequence[Analysis]) -> Table:
+    table = Table(title=f"{title}: estimation errors ÷ {found[0].method}", box=tables.BOX)
+    table.pad_edge = False
+    table.add_column("layer", no_wrap=True)
+    for analysis in found[1:]:
+        table.add_column(analysis.method, justify="right", no_wrap=True)
+    names = [*(layer.name for layer in found[0].layers), _CROSS_ENTROPY]
+    columns = [_ratios(analysis, found[0]) for analysis in found[1:]]
+    for row, name in enumerate(names):
+        values = [column[row] for column in columns]
+        table.add_row(name, *("-" if value is None else f"{value:.3f}" for value in values))
+    return table

@@ -1,0 +1,117 @@
+"""`fsc sweep`: how much the weights of the losses matter (Fig. 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fsc import compress, figure, sampling, schemes
+from fsc.cli import inputs as cli_inputs
+from fsc.cli import options, tables
+from fsc.cli.progress import Reporter
+from fsc.cli.run import BATCH_SIZE_TEST
+from fsc.evaluate import accuracy
+from fsc.files import check_writable, write_json
+from fsc.methods import CrossDistillation
+from fsc.objectives import Convex, Objective, Soft
+
+
+@click.command("sweep")
+@options.model_name
+@options.data_name
+@options.scheme_name
+@click.option(
+    "--shots", "num_shots", type=click.IntRange(min=1), required=True, help="Images a class."
+)
+@click.option(
+    "--objective",
+    "objective_name",
+    type=click.Choice(["convex", "soft"]),
+    required=True,
+    help="Sweep mu of the convex combination, or alpha and beta of soft cross distillation.",
+)
+@click.option(
+    "--intervals",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Equal parts that [0, 1] is cut into.",
+)
+@click.option(
+    "--test-images",
+    "num_test",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="How many of the test images to evaluate on.",
+)
+@options.seed
+@click.option("--json", "json_path", type=options.FILE, help="Write every accuracy to this file.")
+@click.option(
+    "--output", "figure_path", type=options.FILE, help="Draw a figure: .png, .pdf or .svg."
+)
+@options.checkpoint_path
+@options.data_root
+@options.threads
+def command(
+    model_name: str,
+    data_name: str,
+    scheme_name: str,
+    num_shots: int,
+    objective_name: str,
+    intervals: int,
+    num_test: int,
+    seed: int,
+    json_path: Path | None,
+    figure_path: Path | None,
+    checkpoint_path: Path | None,
+    data_root: Path | None,
+) -> None:
+    """Compress with every weight of a loss on a grid and evaluate each student."""
+    for path in (json_path, figure_path):
+        if path is not None:
+            check_writable(path.parent)
+    if figure_path is not None:
+        figure.check_name(figure_path)
+    scheme = cli_inputs.find_scheme(scheme_name, model_name)
+    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
+    schemes.check(scheme, inputs.teacher)
+    sample = sampling.sample_per_class(inputs.train.labels, num_shots, seed, data_name)
+    images, labels = inputs.test_images[:num_test], inputs.test_labels[:num_test]
+    rows: list[dict[str, float]] = []
+    grid = grid_of(objective_name, intervals)
+    with Reporter() as reporter:
+        for number, (point, objective) in enumerate(grid, start=1):
+            text = ", ".join(f"{name} {value:g}" for name, value in point.items())
+            student = compress(
+                inputs.teacher,
+                inputs.images_of(sample),
+                method=CrossDistillation(objective),
+                scheme=scheme,
+                seed=seed,
+                progress=reporter.stage(text),
+            ).student
+            top1 = accuracy(
+                student, images, labels, BATCH_SIZE_TEST, reporter.stage(f"{text}: test")
+            )
+            rows.append({**point, "top1": top1})
+            reporter.say(f"  {text:<24} {top1:6.2f} %   {number} of {len(grid)}")
+            if json_path is not None:
+                write_json(json_path, {"scheme": scheme.name, "shots": num_shots, "points": rows})
+    best = max(rows, key=lambda row: row["top1"])
+    at = ", ".join(f"{name} {value:g}" for name, value in best.items() if name != "top1")
+    tables.show(f"Best: {best['top1']:.2f} % at {at}")
+    if figure_path is not None:
+        title = f"{model_name}, scheme {scheme.name}, {num_shots} images a class"
+        figure.draw_grid(rows, figure_path, title=title)
+
+
+def grid_of(objective_name: str, intervals: int) -> list[tuple[dict[str, float], Objective]]:
+    """Every point of the grid with its objective; mu, or alpha and beta, from 0 to 1."""
+    values = [step / intervals for step in range(intervals + 1)]
+    if objective_name == "convex":
+        return [({"mu": mu}, Convex(mu)) for mu in values]
+    return [
+        ({"alpha": alpha, "beta": beta}, Soft(alpha, beta)) for alpha in values for beta in values
+    ]

@@ -1,0 +1,162 @@
+"""Back-propagation after compression: with labels, masks kept; and BatchNorm's statistics anew."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fsc.images import check_images
+from fsc.modes import evaluation_mode
+from fsc.progress import Progress
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Cross entropy on a few labelled images; weights that are zero stay zero.
+
+    The baseline "BP" of Cross Distillation (Bai et al., 2020), whose released code lets pruned
+    weights come back with the first step. Modules stay in evaluation mode: a handful of images
+    makes poor batch statistics.
+
+    Lifecycle:
+        1. copy the student and remember where its convolutions and linear layers are zero;
+        2. epochs of SGD with momentum, every image once an epoch, in a seeded order;
+        3. after each step set to zero again what was zero.
+
+    Args:
+        epochs: passes over the images.
+        learning_rate: of SGD.
+        momentum: of SGD, in [0, 1).
+        weight_decay: of SGD.
+        batch_size: images a step.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    epochs: int = 20
+    learning_rate: float = 1e-4
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuses values that no training can follow."""
+        rules = {
+            "epochs must be at least 1": (self.epochs >= 1, self.epochs),
+            "learning_rate must be finite and above 0": (
+                0 < self.learning_rate < math.inf,
+                self.learning_rate,
+            ),
+            "momentum must be in [0, 1)": (0 <= self.momentum < 1, self.momentum),
+            "weight_decay must be at least 0": (self.weight_decay >= 0, self.weight_decay),
+            "batch_size must be at least 1": (self.batch_size >= 1, self.batch_size),
+        }
+        for rule, (holds, value) in rules.items():
+            if not holds:
+                raise ValueError(f"{rule}, got {value}")
+
+    def run(
+        self,
+        student: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> nn.Module:
+        """Fine-tunes a copy of a student.
+
+        Args:
+            student: maps [N, C, H, W] to class scores [N, num_classes]; it is not changed.
+            images: normalised images [N, C, H, W].
+            labels: class indices, integers [N].
+            seed: of the order; the same seed gives the same bits on the same threads.
+            progress: called with (description, epochs done, epochs in all).
+
+        Returns:
+            The fine-tuned copy in eval mode.
+
+        Raises:
+            ValueError: images and labels do not fit together.
+        """
+        check_images("FineTuning", images)
+        if labels.ndim != 1 or len(labels) != len(images):
+            raise ValueError(
+                f"FineTuning: labels must be [{len(images)}], one for each image, "
+                f"got {list(labels.shape)}"
+            )
+        tuned = copy.deepcopy(student).eval()
+        masks = _masks(tuned)
+        optimizer = torch.optim.SGD(
+            tuned.parameters(),
+            lr=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+        generator = torch.Generator().manual_seed(seed)
+        for epoch in range(self.epochs):
+            for chosen in torch.randperm(len(images), generator=generator).split(self.batch_size):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(tuned(images[chosen]), labels[chosen]).backward()
+                optimizer.step()
+                with torch.no_grad():
+                    for weight, mask in masks:
+                        weight *= mask
+            if progress is not None:
+                progress("epochs", epoch + 1, self.epochs)
+        return tuned
+
+
+def _masks(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """The weights that have zeros, each with the mask of what is not zero."""
+    weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    return [(weight, weight != 0) for weight in weights if not weight.all()]
+
+
+def recalibrate_batch_norm(
+    student: nn.Module, images: Tensor, *, batch_size: int = 64
+) -> nn.Module:
+    """Takes the running statistics of every BatchNorm anew from some images.
+
+    Args:
+        student: a network with BatchNorm; it is not changed.
+        images: normalised images [N, C, H, W].
+        batch_size: images in one pass; the statistics are the mean over the passes.
+
+    Returns:
+        A copy in eval mode; its parameters are those of the student.
+
+    Raises:
+        ValueError: the student has no BatchNorm with running statistics, or batch_size is below 1.
+    """
+    check_images("recalibrate_batch_norm", images)
+    if batch_size < 1:
+        raise ValueError(f"recalibrate_batch_norm: batch_size must be at least 1, got {batch_size}")
+    found = copy.deepcopy(student)
+    norms = [
+        module
+        for module in found.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    ]
+    if not norms:
+        raise ValueError(
+            "recalibrate_batch_norm: student must have BatchNorm with running statistics, got "
+            f"{type(student).__name__} without; cross distillation folds it and matches the "
+            "statistics itself"
+        )
+    with evaluation_mode(found), torch.no_grad():
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # The mean over all passes.
+            norm.train()
+        for batch in images.split(batch_size):
+            found(batch)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    return found.eval()

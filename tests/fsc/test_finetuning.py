@@ -1,0 +1,79 @@
+"""Back-propagation after compression, and BatchNorm's statistics anew."""
+
+import pytest
+import torch
+from networks import chain
+from torch import nn
+
+import fsc
+from fsc import schemes
+from fsc.finetuning import FineTuning, recalibrate_batch_norm
+
+IMAGES = torch.randn(20, 3, 12, 12)
+LABELS = torch.randint(4, (20,))
+
+
+@pytest.fixture
+def sparse_student():
+    scheme = schemes.sparse(chain(), 0.9)
+    return fsc.compress(chain(), IMAGES, method=fsc.L1Norm(), scheme=scheme).student
+
+
+def loss(model):
+    return nn.functional.cross_entropy(model(IMAGES), LABELS).item()
+
+
+def test_sparsity_is_the_same_before_and_after(sparse_student):
+    before = {name: p.detach().clone() for name, p in sparse_student.named_parameters()}
+    done = []
+    tuned = FineTuning(epochs=5, learning_rate=0.05, batch_size=8).run(
+        sparse_student, IMAGES, LABELS, progress=lambda *event: done.append(event)
+    )
+    for name, parameter in tuned.named_parameters():
+        assert torch.equal(sparse_student.get_parameter(name), before[name])
+        if name.endswith("weight") and parameter.dim() == 4:
+            assert torch.equal(parameter == 0, before[name] == 0)
+            assert not torch.equal(parameter, before[name])
+    assert loss(tuned) < loss(sparse_student)
+    assert done[-1] == ("epochs", 5, 5) and not tuned.training
+
+
+def test_same_seed_gives_the_same_bits(sparse_student):
+    tuning = FineTuning(epochs=2, batch_size=8)
+    first, again, other = (tuning.run(sparse_student, IMAGES, LABELS, seed=s) for s in (0, 0, 1))
+    assert all(map(torch.equal, first.state_dict().values(), again.state_dict().values()))
+    assert not all(map(torch.equal, first.state_dict().values(), other.state_dict().values()))
+
+
+def test_statistics_become_those_of_the_images():
+    model = chain().eval()
+    parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
+    found = recalibrate_batch_norm(model, IMAGES, batch_size=20)
+    inputs = found.conv1(IMAGES)
+    torch.testing.assert_close(found.bn1.running_mean, inputs.mean((0, 2, 3)))
+    torch.testing.assert_close(found.bn1.running_var, inputs.var((0, 2, 3)))
+    assert found.bn1.momentum == model.bn1.momentum and not found.training
+    for name, parameter in found.named_parameters():
+        assert torch.equal(parameter, parameters[name])
+    assert not torch.equal(model.bn1.running_mean, found.bn1.running_mean)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: FineTuning(epochs=0), "epochs must be at least 1, got 0"),
+        (lambda: FineTuning(learning_rate=0), "learning_rate must be finite and above 0, got 0"),
+        (lambda: FineTuning(momentum=1), r"momentum must be in \[0, 1\), got 1"),
+        (lambda: FineTuning(weight_decay=-1), "weight_decay must be at least 0, got -1"),
+        (lambda: FineTuning(batch_size=0), "batch_size must be at least 1, got 0"),
+        (
+            lambda: FineTuning().run(chain(), IMAGES, LABELS[:3]),
+            r"labels must be \[20\], .* got \[3\]",
+        ),
+        (lambda: recalibrate_batch_norm(nn.Conv2d(3, 4, 3), IMAGES), "student must have BatchNorm"),
+        (lambda: recalibrate_batch_norm(chain(), IMAGES, batch_size=0), "batch_size must be at le"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
