@@ -89,7 +89,7 @@ def test_names_build_and_normalize():
 
 @pytest.mark.parametrize("function", [models.build, models.normalization, models.family])
 def test_unknown_name_lists_the_known_ones(function):
-    with pytest.raises(ValueError, match=r"one of resnet14, .*vgg19, got 'resnet21'"):
+    with pytest.raises(ValueError, match=r"one of resnet14, .*resnet34, got 'resnet21'"):
         function("resnet21")
 
 

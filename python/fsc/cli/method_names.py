@@ -22,8 +22,8 @@ NAMES = (
 DATA_FREE = "l1"
 
 # The parameters that the CD paper states for its tables, by family.
-_CONVEX = {"resnet": Convex(0.9), "vgg": Convex(0.6)}
-_SOFT = {"resnet": Soft(0.9, 0.5), "vgg": Soft(0.9, 0.3)}
+_CONVEX = {"resnet": Convex(0.9), "vgg": Convex(0.6), "imagenet-resnet": Convex(0.9)}
+_SOFT = {"resnet": Soft(0.9, 0.5), "vgg": Soft(0.9, 0.3), "imagenet-resnet": Soft(0.9, 0.5)}
 
 
 def named(name: str, model_name: str, mir_steps: int) -> Method:

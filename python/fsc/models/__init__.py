@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from torch import nn
 
+from fsc.models.imagenet_resnet import imagenet_resnet
 from fsc.models.resnet import resnet
 from fsc.models.vgg import vgg
 
-_BUILDERS = {"resnet": resnet, "vgg": vgg}
-_DEPTHS = {"resnet": (14, 20, 32, 44, 56, 110), "vgg": (16, 19)}
+_BUILDERS = {"resnet": resnet, "vgg": vgg, "imagenet-resnet": imagenet_resnet}
+_DEPTHS = {"resnet": (14, 20, 32, 44, 56, 110), "vgg": (16, 19), "imagenet-resnet": (34,)}
 _NORMALIZATION = {
     "resnet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "vgg": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "imagenet-resnet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
 def names() -> list[str]:
     """Return the names that `build` knows."""
-    return [f"{family}{depth}" for family, depths in _DEPTHS.items() for depth in depths]
+    return [_name(family, depth) for family, depths in _DEPTHS.items() for depth in depths]
 
 
 def family(name: str) -> str:
-    """Return the family of a network, "resnet" or "vgg".
+    """Return the family of a network: "resnet", "vgg" or "imagenet-resnet", which is ResNet-34.
 
     Raises:
         ValueError: the name is unknown.
@@ -61,7 +63,7 @@ def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         name: one of `names()`.
 
     Returns:
-        (mean, std), one number a channel, for values between 0 and 1. The residual networks take
+        (mean, std), one number a channel, for values between 0 and 1. All residual networks take
         the statistics of ImageNet, the VGG networks those of CIFAR-10.
 
     Raises:
@@ -70,9 +72,14 @@ def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return _NORMALIZATION[_parse(name)[0]]
 
 
+def _name(family_name: str, depth: int) -> str:
+    """The name of a network; only the depth of resnet34 tells that it is for large images."""
+    return f"{family_name.removeprefix('imagenet-')}{depth}"
+
+
 def _parse(name: str) -> tuple[str, int]:
     for family_name, depths in _DEPTHS.items():
         for depth in depths:
-            if name == f"{family_name}{depth}":
+            if name == _name(family_name, depth):
                 return family_name, depth
     raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}")

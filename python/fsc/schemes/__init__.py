@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from fsc.schemes.files import from_json
-from fsc.schemes.published import named, names
+from fsc.schemes.published import fits, named, names
 from fsc.schemes.quantized import QuantizedScheme, check_quantized, quantized
 from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
 from fsc.schemes.structured import Scheme, check_structured, uniform
@@ -36,6 +36,7 @@ __all__ = [
     "check_quantized",
     "check_sparse",
     "check_structured",
+    "fits",
     "from_json",
     "named",
     "names",

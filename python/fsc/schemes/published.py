@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,10 @@ from fsc.schemes.sparse import SparseScheme, sparse
 from fsc.schemes.structured import Scheme
 
 _RESNET_KEPT = {"res-50": 0.5, "res-60": 0.4, "res-70": 0.3, "res-90": 0.1}
+# Shares kept between the convolutions of a block of ResNet-34, and of the first two of stage four.
+_IMAGENET_KEPT = {
+    "res-30": (0.7, 1.0), "res-50": (0.5, 1.0), "res-70": (0.3, 1.0), "res-70+": (0.3, 0.5),
+}  # fmt: skip
 # Shares removed of conv1_1, conv1_2 and the blocks two to five; the last convolution stays whole.
 _VGG_REMOVED = {
     "vgg-50": (0.5, 0.5, 0.5, 0.5, 0.5, 0.5),
@@ -24,10 +29,27 @@ _SPARSE_REMOVED = {"sparse-50": 0.5, "sparse-70": 0.7, "sparse-90": 0.9, "sparse
 
 _QUANTIZED_BITS = {"w2a32": 2, "w4a32": 4}
 
+_OF_FAMILY: dict[str, dict[str, Any]] = {
+    "resnet": _RESNET_KEPT,
+    "vgg": _VGG_REMOVED,
+    "imagenet-resnet": _IMAGENET_KEPT,
+}
+
 
 def names() -> list[str]:
     """Return the names that `named` knows."""
-    return [*_RESNET_KEPT, *_VGG_REMOVED, *_SPARSE_REMOVED, *_QUANTIZED_BITS]
+    return [
+        *dict.fromkeys([*_RESNET_KEPT, *_IMAGENET_KEPT]),
+        *_VGG_REMOVED,
+        *_SPARSE_REMOVED,
+        *_QUANTIZED_BITS,
+    ]
+
+
+def fits(name: str, model_name: str) -> bool:
+    """Whether a scheme of `names()` is for a network of `fsc.models`."""
+    of_any = name in _SPARSE_REMOVED or name in _QUANTIZED_BITS
+    return of_any or name in _OF_FAMILY[models.family(model_name)]
 
 
 def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme:
@@ -38,6 +60,11 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme
     Sensitive blocks stay whole: the first blocks of stages two and three, the last block, and in
     ResNet-56 also the last but one of stage one, so that its convolutions 16, 20, 38 and 54 (from
     0, in order of execution) keep all their input channels, as in the code released with the paper.
+
+    "res-30", "res-50", "res-70" of ResNet-34 (CD Table 12) keep int(r·c) channels there, in stages
+    one to three; the first block of each stage stays whole. "res-70+" also halves those of the
+    first two blocks of stage four. These choices give the parameters of Table 12; those that the
+    released code names do not.
 
     "vgg-50" (CD Table 10) keeps half of the output channels of every convolution but the last.
     "vgg-a" and "vgg-b" are schemes A and B of FSKD (Li et al. 2018, section 4.1), which the CD
@@ -68,12 +95,17 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme
         return SparseScheme(name, sparse(_skeleton(model_name), _SPARSE_REMOVED[name]).kept)
     if name in _QUANTIZED_BITS:
         return quantized(_skeleton(model_name), _QUANTIZED_BITS[name])
-    family = "vgg" if name in _VGG_REMOVED else "resnet"
-    if models.family(model_name) != family:
-        raise ValueError(f"named: scheme {name!r} is for {family} networks, got {model_name!r}")
+    family = models.family(model_name)
+    fitting = [known for known, table in _OF_FAMILY.items() if name in table]
+    if family not in fitting:
+        raise ValueError(
+            f"named: scheme {name!r} is for {' and '.join(fitting)} networks, got {model_name!r}"
+        )
     convolutions = _convolutions(model_name)
-    if name in _VGG_REMOVED:
+    if family == "vgg":
         return Scheme(name, _vgg(convolutions, _VGG_REMOVED[name]))
+    if family == "imagenet-resnet":
+        return Scheme(name, _imagenet_residual(convolutions, *_IMAGENET_KEPT[name]))
     return Scheme(name, _residual(convolutions, _RESNET_KEPT[name]))
 
 
@@ -115,3 +147,18 @@ def _residual(convolutions: dict[str, int], ratio: float) -> dict[str, int]:
         for block, layer in enumerate(middle)
         if block not in skipped
     }
+
+
+def _imagenet_residual(
+    convolutions: dict[str, int], kept: float, kept_last: float
+) -> dict[str, int]:
+    scheme = {}
+    for layer, channels in convolutions.items():
+        if not layer.endswith(".conv1"):
+            continue
+        stage, block = layer.split(".")[:2]
+        if stage != "layer4" and block != "0":
+            scheme[layer] = math.floor(channels * kept + 1e-9)
+        if stage == "layer4" and block != "2" and kept_last < 1:
+            scheme[layer] = math.floor(channels * kept_last + 1e-9)
+    return scheme
