@@ -1,6 +1,7 @@
 """`compress`: one call from a teacher and a few images to a smaller student and a report."""
 
 import importlib.metadata
+import os
 import platform
 import time
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ import fsc_ext
 from fsc import cost, schemes
 from fsc.images import check_images
 from fsc.methods.base import LayerReport, Method, Outcome, Task
+from fsc.methods.journal import Journal, fingerprint
 from fsc.modes import evaluation_mode
 from fsc.progress import Progress
 from fsc.schemes import AnyScheme
@@ -82,6 +84,7 @@ def compress(
     memory_budget: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    journal: str | os.PathLike[str] | None = None,
 ) -> Result:
     """Compresses a pretrained convolutional network with a handful of unlabelled images.
 
@@ -98,6 +101,9 @@ def compress(
             from them because it sees few pixels.
         seed: seeds whatever the method draws; the same seed gives the same bits.
         progress: called with (what, done, total) while the work goes on.
+        journal: a folder where cross distillation keeps every layer that it has solved. A call with
+            the same arguments goes on after the last of them, with the bits of an uninterrupted
+            run. Delete it when the student is safe. None: nothing is kept.
 
     Returns:
         The student, really smaller, in eval mode, and a report.
@@ -121,12 +127,33 @@ def compress(
     _check_weights(teacher)
     check_images("compress", images, teacher, trace(teacher), moved=False)
     schemes.check(scheme, teacher)
-    task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress)
+    kept = None if journal is None else _journal(journal, teacher, images, method, scheme, seed)
+    task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress, kept)
     with evaluation_mode(teacher), torch.no_grad():
         start = time.perf_counter()
         outcome = method.compress(task)
         seconds = time.perf_counter() - start
     return Result(outcome.student, _report(method, task, outcome, seconds))
+
+
+def _journal(
+    folder: str | os.PathLike[str],
+    teacher: nn.Module,
+    images: Tensor,
+    method: Method,
+    scheme: AnyScheme,
+    seed: int,
+) -> Journal:
+    identity = {
+        "method": repr(method),
+        "scheme": asdict(scheme),
+        "seed": seed,
+        "images": fingerprint([images]),
+        "teacher": fingerprint(teacher.state_dict().values()),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+    return Journal(folder, identity)
 
 
 def versions() -> dict[str, str]:

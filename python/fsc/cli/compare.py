@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +10,6 @@ from typing import Any
 
 import click
 import torch
-from torch import nn
 
 from fsc import cost, figure, sampling, schemes
 from fsc.cli import inputs as cli_inputs
@@ -22,6 +20,7 @@ from fsc.cli.progress import Reporter
 from fsc.cli.run import Settings, accuracy_on_test, execute
 from fsc.compress import versions
 from fsc.files import check_writable
+from fsc.methods.journal import fingerprint
 from fsc.sampling import FewShotSample
 
 _DEFAULT_METHODS = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")
@@ -137,20 +136,12 @@ def _identity(inputs: Inputs, settings: Settings, num_shots: int) -> dict[str, A
         "definition": asdict(settings.scheme),
         "mir_steps": settings.mir_steps,
         "augment": settings.augment,
-        "weights_teacher": _fingerprint(inputs.teacher),
+        "weights_teacher": fingerprint(inputs.teacher.state_dict().values()),
         "parameters_teacher": cost.parameters(inputs.teacher),
         "flops_teacher": cost.flops(inputs.teacher, inputs.test_images[:1]),
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-
-
-def _fingerprint(model: nn.Module) -> str:
-    """SHA-256 of the weights, to tell teachers of one shape apart."""
-    digest = hashlib.sha256()
-    for value in model.state_dict().values():
-        digest.update(value.detach().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _run_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -47,6 +48,7 @@ _NUM_WORST_LAYERS = 5
 @options.batch_size
 @options.memory_budget
 @options.threads
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run in the same folder.")
 @click.option("--layers", "all_layers", is_flag=True, help="Show the error of every layer.")
 def command(
     model_name: str,
@@ -63,6 +65,7 @@ def command(
     augment: str | None,
     batch_size: int,
     memory_budget: float | None,
+    resume: bool,
     all_layers: bool,
 ) -> None:
     """Compress a pretrained network and write the student, a report and the sample."""
@@ -73,12 +76,20 @@ def command(
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
     schemes.check(scheme, inputs.teacher)
     sample = _draw(inputs, num_shots, num_images, seed)
-    settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget), augment)
+    journal = output / "unfinished"
+    if not resume:
+        shutil.rmtree(journal, ignore_errors=True)
+    budget = options.to_bytes(memory_budget)
+    settings = Settings(scheme, mir_steps, batch_size, budget, augment, journal)
     with Reporter() as reporter:
         reporter.say(_intention(method, inputs, scheme.name, sample))
-        result = make_student(method, inputs, sample, settings, reporter)
+        try:
+            result = make_student(method, inputs, sample, settings, reporter)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_unfinished(journal)) from None
         # An interrupted evaluation must not cost the student.
         _write(output, method, result, sample, inputs)
+        shutil.rmtree(journal, ignore_errors=True)
         try:
             top1, top1_teacher = (
                 accuracy_on_test(network, inputs, reporter, title)
@@ -91,6 +102,15 @@ def command(
     write_json(output / "report.json", run.to_dict(inputs) | {"top1_teacher": top1_teacher})
     _show(run, inputs, top1_teacher, all_layers)
     tables.show(f"Written to {output}: model.safetensors, report.json, samples.json")
+
+
+def _unfinished(journal: Path) -> str:
+    """What an interrupted compression leaves behind, in words."""
+    count = len(list(journal.glob("*.safetensors")))
+    if not count:
+        shutil.rmtree(journal, ignore_errors=True)
+        return "nothing was written"
+    return f"{count} solved layers are in {journal}; go on with --resume"
 
 
 def _intention(method: str, inputs: Inputs, scheme_name: str, sample: FewShotSample) -> str:

@@ -32,6 +32,7 @@ class Settings:
         batch_size: images that go through the networks at once.
         memory_budget: bytes of activations held in memory; None: all.
         augment: kind of the images added to the given ones, see `fsc.augmentation`.
+        journal: folder that solved layers are kept in while one student is made.
     """
 
     scheme: AnyScheme
@@ -39,6 +40,7 @@ class Settings:
     batch_size: int = 64
     memory_budget: int | None = None
     augment: str | None = None
+    journal: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def make_student(
         memory_budget=settings.memory_budget,
         seed=sample.seed,
         progress=reporter.stage(f"{method}, seed {sample.seed}"),
+        journal=settings.journal,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from fsc.methods.journal import Journal
 from fsc.progress import Progress
 from fsc.schemes import AnyScheme, Scheme
 
@@ -22,6 +23,7 @@ class Task:
             all. The columns or inputs that a single layer is solved from come on top.
         seed: seeds whatever a method draws.
         progress: told what is being done.
+        journal: where solved layers are kept, for methods that solve layer by layer; None: nowhere.
     """
 
     teacher: nn.Module
@@ -31,6 +33,7 @@ class Task:
     memory_budget: int | None = None
     seed: int = 0
     progress: Progress | None = None
+    journal: Journal | None = None
 
     def structured(self) -> Scheme:
         """The scheme, for methods that remove channels.

@@ -87,7 +87,9 @@ class CrossDistillation:
         teacher = copy.deepcopy(task.teacher).eval()
         surgery.fold_batch_norm(teacher)
         student = copy.deepcopy(teacher)
-        visitor = LayerSolver(self._settings(task), task.scheme, teacher, task.progress)
+        visitor = LayerSolver(
+            self._settings(task), task.scheme, teacher, task.progress, task.journal
+        )
         walk(
             teacher,
             student,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fsc.methods.accelerated_problem import AcceleratedProblem
 from fsc.methods.base import LayerReport, Progress
 from fsc.methods.closed_form_problem import ClosedFormProblem
+from fsc.methods.journal import Journal
 from fsc.methods.layer_problem import (
     Activation,
     Axis,
@@ -56,6 +57,7 @@ class LayerSolver(Visitor):
         scheme: which layers keep what.
         teacher: the folded teacher, for the network's structure.
         progress: told of the steps of iterative solutions.
+        journal: solutions that it holds are taken from there, new ones are added.
 
     Raises:
         ValueError: a producer of the scheme does not have exactly one reader, or a layer that
@@ -63,19 +65,26 @@ class LayerSolver(Visitor):
     """
 
     def __init__(
-        self, settings: Settings, scheme: AnyScheme, teacher: nn.Module, progress: Progress | None
+        self,
+        settings: Settings,
+        scheme: AnyScheme,
+        teacher: nn.Module,
+        progress: Progress | None = None,
+        journal: Journal | None = None,
     ) -> None:
         """Plans what every layer may keep."""
         self.settings = settings
         self.progress = progress
+        self.journal = journal
         self.reports: list[LayerReport] = []
         self.plans = plans_of(scheme, settings.axis, teacher)
         self._solvable = {name for name, m in teacher.named_modules() if _is_solvable(m)}
         self._check_choosing_layers()
         self._drifted = False
-        self._generator = torch.Generator().manual_seed(settings.seed)
+        self._generator = torch.Generator()
         _check_names("crossing", settings.crossing or (), self._solvable)
         self._problem: LayerProblem | None = None
+        self._known: Solution | None = None
         self._outputs = OutputStatistics()
         self._columns = 0
 
@@ -89,13 +98,20 @@ class LayerSolver(Visitor):
             size = (input_teacher.shape[2], input_teacher.shape[3])
             self._columns = layer.num_images * Patch.of(layer.teacher).num_columns(size)
             self._problem = self._pose(layer)
-        self._problem.accumulate(input_teacher, self._with_noise(input_student))
+            self._known = None if self.journal is None else self.journal.find(layer.name)
+            self._generator.manual_seed(self.settings.seed + layer.index)
+        if self._known is None:
+            self._problem.accumulate(input_teacher, self._with_noise(input_student))
 
     def before_run(self, layer: Layer) -> None:
         """Solves the layer and writes its weight into the student."""
         assert self._problem is not None and isinstance(layer.student, nn.Conv2d)
         start = time.perf_counter()
-        solution = self._problem.solve(self.plans.plan(layer.name, layer.student))
+        solution = self._known
+        if solution is None:
+            solution = self._problem.solve(self.plans.plan(layer.name, layer.student))
+            if self.journal is not None:
+                self.journal.add(layer.name, solution)
         self._problem = None
         self._outputs = OutputStatistics()
         self._write(layer.student, solution)

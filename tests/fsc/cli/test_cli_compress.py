@@ -7,6 +7,7 @@ import torch
 
 from fsc import checkpoint, data, sampling
 from fsc.cli import compress as cli_compress
+from fsc.methods.journal import Journal
 
 
 @pytest.fixture
@@ -136,6 +137,35 @@ def test_interrupted_run_leaves_no_file(fsc, on_digits, tmp_path, monkeypatch):
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "interrupted: nothing was written"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_run_goes_on_with_the_same_bits(fsc, on_digits, tmp_path, monkeypatch):
+    arguments = ["compress", *on_digits, "--method", "cd-soft", "--shots", 1, "--output"]
+    assert fsc(*arguments, tmp_path / "whole").exit_code == 0
+    add, solved = Journal.add, []
+
+    def add_three(self, name, solution):
+        add(self, name, solution)
+        solved.append(name)
+        if len(solved) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "add", add_three)
+    result = fsc(*arguments, tmp_path / "parts")
+    assert result.exit_code == 130
+    journal = tmp_path / "parts" / "unfinished"
+    assert result.stderr.splitlines()[-1] == (
+        f"interrupted: 3 solved layers are in {journal}; go on with --resume"
+    )
+    other = fsc(*arguments, tmp_path / "parts", "--seed", 1, "--resume")
+    assert other.exit_code == 2
+    assert "which differs in seed, images" in other.stderr.splitlines()[-1]
+    assert fsc(*arguments, tmp_path / "parts", "--resume").exit_code == 0
+    assert not set(solved[:3]) & set(solved[3:]) and not journal.exists()
+    whole, parts = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts")
+    )
+    assert whole == parts
 
 
 def test_interrupted_evaluation_keeps_the_student(fsc, on_digits, tmp_path, monkeypatch):
