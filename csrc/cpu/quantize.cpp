@@ -11,39 +11,91 @@
 #include <utility>
 
 #include "check.h"
+#include "cpu/clones.h"
 
 namespace {
 
 constexpr double kSigmas = 3.0;
 constexpr int64_t kMaxBits = 8;
 
-// The range of values within three standard deviations of their mean. Sums in one order, in float64.
+constexpr int64_t kLanes = 16;
+
+// Smallest, largest and sum of some values; in interleaved lanes, one order that vectorises.
+struct Summary {
+  double low;
+  double high;
+  double sum;
+};
+
 template <typename scalar_t>
-std::pair<double, double> range_of(const scalar_t* values, int64_t count) {
-  double sum = 0, squares = 0, low = values[0], high = values[0];
-  for (int64_t i = 0; i < count; ++i) {
-    const double value = values[i];
-    sum += value;
-    low = std::min(low, value);
-    high = std::max(high, value);
+FSC_CLONES Summary summarise(const scalar_t* values, int64_t count) {
+  scalar_t low[kLanes], high[kLanes];
+  double sums[kLanes] = {};
+  std::fill_n(low, kLanes, values[0]);
+  std::fill_n(high, kLanes, values[0]);
+  const int64_t whole = count - count % kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const scalar_t value = values[i + lane];
+      low[lane] = value < low[lane] ? value : low[lane];
+      high[lane] = value > high[lane] ? value : high[lane];
+      sums[lane] += value;
+    }
   }
-  const double mean = sum / static_cast<double>(count);
-  for (int64_t i = 0; i < count; ++i) squares += (values[i] - mean) * (values[i] - mean);
-  const double reach = kSigmas * std::sqrt(squares / static_cast<double>(count));
-  return {std::max(low, mean - reach), std::min(high, mean + reach)};
+  for (int64_t i = whole; i < count; ++i) {
+    low[0] = std::min(low[0], values[i]);
+    high[0] = std::max(high[0], values[i]);
+    sums[0] += values[i];
+  }
+  Summary all{*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes), 0};
+  for (const double sum : sums) all.sum += sum;
+  return all;
 }
 
-// output = (1 - share) input + share Q(input), Q the nearest of `levels` + 1 values from low to high.
+template <typename scalar_t>
+FSC_CLONES double squares_around(const scalar_t* values, int64_t count, double mean) {
+  double sums[kLanes] = {};
+  const int64_t whole = count - count % kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const double distance = values[i + lane] - mean;
+      sums[lane] += distance * distance;
+    }
+  }
+  for (int64_t i = whole; i < count; ++i) sums[0] += (values[i] - mean) * (values[i] - mean);
+  double total = 0;
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
+// The range of values within three standard deviations of their mean.
+template <typename scalar_t>
+std::pair<double, double> range_of(const scalar_t* values, int64_t count) {
+  const Summary all = summarise(values, count);
+  const double mean = all.sum / static_cast<double>(count);
+  const double reach = kSigmas * std::sqrt(squares_around(values, count, mean) / static_cast<double>(count));
+  return {std::max(all.low, mean - reach), std::min(all.high, mean + reach)};
+}
+
+// output = (1 - share) input + share Q(input), Q the nearest of the values low + step * (0, 1, ...) up to high.
+template <typename scalar_t>
+FSC_CLONES void round_all(const scalar_t* __restrict input, scalar_t* __restrict output, int64_t count, double low,
+                          double high, double step, double share) {
+  for (int64_t i = 0; i < count; ++i) {
+    const double value = input[i];
+    double inside = value < low ? low : value;
+    inside = inside > high ? high : inside;
+    const double nearest = low + step * std::nearbyint((inside - low) / step);
+    output[i] = static_cast<scalar_t>((1 - share) * value + share * nearest);
+  }
+}
+
 template <typename scalar_t>
 void quantize_row(const scalar_t* input, scalar_t* output, int64_t count, int64_t levels, double share) {
   const auto [low, high] = range_of(input, count);
-  const double step = (high - low) / static_cast<double>(levels);
-  for (int64_t i = 0; i < count; ++i) {
-    const double value = input[i];
-    const double inside = std::clamp(value, low, high);
-    const double nearest = step > 0 ? low + step * std::nearbyint((inside - low) / step) : low;
-    output[i] = static_cast<scalar_t>(share == 1 ? nearest : (1 - share) * value + share * nearest);
-  }
+  // A constant row has one value; any step will do.
+  const double step = high > low ? (high - low) / static_cast<double>(levels) : 1.0;
+  round_all(input, output, count, low, high, step, share);
 }
 
 at::Tensor quantize(const char* op, const at::Tensor& weight, int64_t bits, bool per_channel, double share) {

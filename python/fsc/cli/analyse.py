@@ -97,7 +97,7 @@ def command(
             reporter.say(f"  {method:<14}  measuring on {len(images):,} test images")
             layers = layer_errors(inputs.teacher, student, images, batch_size=BATCH_SIZE_TEST)
             found.append(Analysis(method, _cross_entropy(student, images, labels), layers))
-    title = f"{model_name}, scheme {scheme.name}, {num_shots} images a class"
+    title = f"{model_name}, scheme {scheme.name}, {tables.shots(num_shots)}"
     tables.show(*(_table(title, analysis) for analysis in found), _ratio_table(title, found))
     if json_path is not None:
         write_json(json_path, {"shots": num_shots, "students": [asdict(a) for a in found]})

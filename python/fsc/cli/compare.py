@@ -151,7 +151,7 @@ def _run_all(
     done = len(plan.pairs) - len(missing)
     reporter.say(
         f"Comparing {len(plan.methods)} methods on {inputs.model_name}, scheme "
-        f"{settings.scheme.name}: {plan.draws} of {plan.num_shots} images a class,\n"
+        f"{settings.scheme.name}: {plan.draws} of {tables.shots(plan.num_shots)},\n"
         f"every student evaluated on {len(inputs.test_images):,} test images of "
         f"{inputs.data_name}." + (f" {done} runs are there already." if done else "")
     )
@@ -227,7 +227,7 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
         seconds = statistics.fmean(row.seconds)
         points.append(figure.Point(method, mean, std, seconds, paper.mean if paper else None))
     title = (
-        f"{inputs.model_name}, scheme {identity['scheme']}, {plan.num_shots} images a class, "
+        f"{inputs.model_name}, scheme {identity['scheme']}, {tables.shots(plan.num_shots)}, "
         f"{plan.draws}" + (f", augmented by {identity['augment']}" if identity["augment"] else "")
     )
     has_paper = any(row.published for row in rows)

@@ -103,7 +103,7 @@ def command(
     at = ", ".join(f"{name} {value:g}" for name, value in best.items() if name != "top1")
     tables.show(f"Best: {best['top1']:.2f} % at {at}")
     if figure_path is not None:
-        title = f"{model_name}, scheme {scheme.name}, {num_shots} images a class"
+        title = f"{model_name}, scheme {scheme.name}, {tables.shots(num_shots)}"
         figure.draw_grid(rows, figure_path, title=title)
 
 

@@ -39,6 +39,11 @@ class Row:
     published: str = ""
 
 
+def shots(count: int) -> str:
+    """How many images of each class, in words."""
+    return "1 image a class" if count == 1 else f"{count} images a class"
+
+
 def spread(mean: float, std: float | None) -> str:
     """Format an accuracy in percent, with its standard deviation where there is one."""
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
