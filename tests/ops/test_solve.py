@@ -237,15 +237,13 @@ SHARED_ERRORS = [
 ]  # fmt: skip
 
 
-def refused(op, device, arguments, message):
+def with_defaults(device, **arguments):
     schedule = {"learning_rates": ONE, "amounts": ONE}
     arguments = {"weight": torch.ones(2, 3, 1, 1), **schedule, **arguments}
-    on_device = {
+    return {
         name: value.to(device) if torch.is_tensor(value) and name not in schedule else value
         for name, value in arguments.items()
     }
-    with pytest.raises(RuntimeError, match=f"{op.__name__}: " + message):
-        op(**on_device)
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -256,7 +254,8 @@ def refused(op, device, arguments, message):
 ])  # fmt: skip
 def test_errors_on_moments(device, changes, message):
     arguments = {"hessian": torch.eye(3), "target": torch.ones(2, 3), **changes}
-    refused(fsc_ext.solve_quadratic_, device, arguments, message)
+    with pytest.raises(RuntimeError, match="solve_quadratic_: " + message):
+        fsc_ext.solve_quadratic_(**with_defaults(device, **arguments))
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -275,4 +274,5 @@ def test_errors_on_moments(device, changes, message):
 ])  # fmt: skip
 def test_errors_on_images(device, changes, message):
     arguments = {"input": torch.ones(4, 3, 5, 5), "target": torch.ones(4, 2, 5, 5), **changes}
-    refused(fsc_ext.solve_relu_, device, arguments, message)
+    with pytest.raises(RuntimeError, match="solve_relu_: " + message):
+        fsc_ext.solve_relu_(**with_defaults(device, **arguments))
