@@ -17,7 +17,7 @@ from fsc.cli import inputs as cli_inputs
 from fsc.cli import options, tables
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST, Settings, make_student
-from fsc.files import check_writable, write_json
+from fsc.files import write_json
 
 _DEFAULT_METHODS = ("cd-nc", "cd-convex", "cd-soft")
 _CROSS_ENTROPY = "cross entropy"
@@ -36,9 +36,7 @@ class Analysis:
 @options.model_name
 @options.data_name
 @options.scheme_name
-@click.option(
-    "--shots", "num_shots", type=click.IntRange(min=1), required=True, help="Images a class."
-)
+@options.num_shots
 @click.option(
     "--method",
     "methods",
@@ -57,9 +55,7 @@ class Analysis:
 )
 @options.seed
 @click.option("--json", "json_path", type=options.FILE, help="Write every distance to this file.")
-@click.option(
-    "--output", "figure_path", type=options.FILE, help="Draw the ratios: .png, .pdf or .svg."
-)
+@options.figure_path
 @options.checkpoint_path
 @options.data_root
 @options.augment
@@ -79,11 +75,7 @@ def command(
     augment: str | None,
 ) -> None:
     """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
-    for path in (json_path, figure_path):
-        if path is not None:
-            check_writable(path.parent)
-    if figure_path is not None:
-        figure.check_name(figure_path)
+    options.check_outputs(json_path, figure_path)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
     schemes.check(scheme, inputs.teacher)

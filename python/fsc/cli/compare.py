@@ -19,7 +19,6 @@ from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Settings, accuracy_on_test, execute
 from fsc.compress import versions
-from fsc.files import check_writable
 from fsc.methods.journal import fingerprint
 from fsc.sampling import FewShotSample
 
@@ -49,9 +48,7 @@ class _Plan:
 @options.model_name
 @options.data_name
 @options.scheme_name
-@click.option(
-    "--shots", "num_shots", type=click.IntRange(min=1), required=True, help="Images a class."
-)
+@options.num_shots
 @click.option(
     "--seeds",
     "num_seeds",
@@ -69,9 +66,7 @@ class _Plan:
 )
 @click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
 @click.option("--resume", is_flag=True, help="Keep the runs that the JSON file holds already.")
-@click.option(
-    "--output", "figure_path", type=options.FILE, help="Draw a figure: .png, .pdf or .svg."
-)
+@options.figure_path
 @options.checkpoint_path
 @options.data_root
 @options.mir_steps
@@ -99,7 +94,7 @@ def command(
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     if resume and json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
-    _check_outputs(json_path, figure_path)
+    options.check_outputs(json_path, figure_path)
     plan = _Plan(list(dict.fromkeys(methods or _DEFAULT_METHODS)), num_shots, num_seeds)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
@@ -116,14 +111,6 @@ def command(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_kept(comparison)) from None
     _report(comparison, plan, inputs, figure_path)
-
-
-def _check_outputs(json_path: Path | None, figure_path: Path | None) -> None:
-    for path in (json_path, figure_path):
-        if path is not None:
-            check_writable(path.parent)
-    if figure_path is not None:
-        figure.check_name(figure_path)
 
 
 def _identity(inputs: Inputs, settings: Settings, num_shots: int) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import click
 import torch
 
-from fsc import augmentation, data, models, schemes
+from fsc import augmentation, data, figure, models, schemes
 from fsc.cli import method_names
+from fsc.files import check_writable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,6 +45,12 @@ scheme_name = click.option(
     required=True,
     metavar="NAME|FILE",
     help="What to prune: " + ", ".join(schemes.names()) + ", or a JSON file.",
+)
+num_shots = click.option(
+    "--shots", "num_shots", type=click.IntRange(min=1), required=True, help="Images a class."
+)
+figure_path = click.option(
+    "--output", "figure_path", type=FILE, help="Draw a figure: .png, .pdf or .svg."
 )
 mir_steps = click.option(
     "--mir-steps",
@@ -94,6 +101,20 @@ def output_folder(default: str | None = None) -> Callable[[Command], Command]:
         show_default=default is not None,
         help="Folder for the results.",
     )
+
+
+def check_outputs(json_path: Path | None, figure_path: Path | None) -> None:
+    """Make sure, before any work, that both files can be written where they are given.
+
+    Raises:
+        OSError: a folder cannot be written.
+        ValueError: the figure's name ends in no kind that can be drawn.
+    """
+    for path in (json_path, figure_path):
+        if path is not None:
+            check_writable(path.parent)
+    if figure_path is not None:
+        figure.check_name(figure_path)
 
 
 def to_bytes(megabytes: float | None) -> int | None:

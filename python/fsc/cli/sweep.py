@@ -12,7 +12,7 @@ from fsc.cli import options, tables
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST
 from fsc.evaluate import accuracy
-from fsc.files import check_writable, write_json
+from fsc.files import write_json
 from fsc.methods import CrossDistillation
 from fsc.objectives import Convex, Objective, Soft
 
@@ -21,9 +21,7 @@ from fsc.objectives import Convex, Objective, Soft
 @options.model_name
 @options.data_name
 @options.scheme_name
-@click.option(
-    "--shots", "num_shots", type=click.IntRange(min=1), required=True, help="Images a class."
-)
+@options.num_shots
 @click.option(
     "--objective",
     "objective_name",
@@ -48,9 +46,7 @@ from fsc.objectives import Convex, Objective, Soft
 )
 @options.seed
 @click.option("--json", "json_path", type=options.FILE, help="Write every accuracy to this file.")
-@click.option(
-    "--output", "figure_path", type=options.FILE, help="Draw a figure: .png, .pdf or .svg."
-)
+@options.figure_path
 @options.checkpoint_path
 @options.data_root
 @options.threads
@@ -69,11 +65,7 @@ def command(
     data_root: Path | None,
 ) -> None:
     """Compress with every weight of a loss on a grid and evaluate each student."""
-    for path in (json_path, figure_path):
-        if path is not None:
-            check_writable(path.parent)
-    if figure_path is not None:
-        figure.check_name(figure_path)
+    options.check_outputs(json_path, figure_path)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
     schemes.check(scheme, inputs.teacher)

@@ -91,12 +91,17 @@ def all_filters(layer: nn.Conv2d) -> Tensor:
     return torch.arange(layer.out_channels)
 
 
+def joined(weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A weight and a bias as one matrix [C_out, dim] in float64."""
+    parts = [weight.detach().flatten(1)]
+    if bias is not None:
+        parts.append(bias.detach()[:, None])
+    return torch.cat(parts, 1).to(ACCUMULATOR)
+
+
 def to_matrix(layer: nn.Conv2d) -> Tensor:
     """Weight and bias of a layer as one matrix [C_out, dim] in float64."""
-    parts = [layer.weight.detach().flatten(1)]
-    if layer.bias is not None:
-        parts.append(layer.bias.detach()[:, None])
-    return torch.cat(parts, 1).to(ACCUMULATOR)
+    return joined(layer.weight, layer.bias)
 
 
 def from_matrix(matrix: Tensor, layer: nn.Conv2d) -> tuple[Tensor, Tensor | None]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import fsc_ext
-from fsc.methods.layer_problem import Plan, Pose, Solution, all_filters
+from fsc.methods.layer_problem import Plan, Pose, Solution, all_filters, joined, to_matrix
 from fsc.moments import Moments
 from fsc.patch import Patch
 from fsc.solvers.proximal import Proximal, iterate
@@ -86,7 +86,7 @@ class _Sums:
     def prepare(self, dead: Tensor) -> None:
         """Fills the problem in; what dead channels would explain is not asked for."""
         layer = self.pose.layer
-        teacher = _matrix(layer.weight, layer.bias)
+        teacher = to_matrix(layer)
         self.quadratic = self.moments.quadratic(self.pose.objective, teacher)
         columns = layer.weight[0].numel()
         hessian, target = self.quadratic.hessian, self.quadratic.target
@@ -99,15 +99,18 @@ class _Sums:
         self.hessian[gone] = 0
         self.hessian[:, gone] = 0
         self.target[:, gone] = 0
+        self.hessian = self.hessian.to(layer.weight.dtype)
+        self.target = self.target.to(layer.weight.dtype)
 
     def run(self, weight: Tensor, rates: Tensor, amounts: Tensor, **settings: Any) -> Tensor:
         # The released code's loss is a mean over the outputs, which Adam's epsilon sees.
         scale = 1 / (self.quadratic.num_images * self.pose.layer.out_channels)
-        matrices = (self.hessian.to(weight.dtype), self.target.to(weight.dtype))
-        return fsc_ext.solve_quadratic_(weight, *matrices, rates, amounts, scale=scale, **settings)
+        return fsc_ext.solve_quadratic_(
+            weight, self.hessian, self.target, rates, amounts, scale=scale, **settings
+        )
 
     def loss(self, weight: Tensor, bias: Tensor | None) -> float:
-        return self.quadratic.loss(_matrix(weight, bias))
+        return self.quadratic.loss(joined(weight, bias))
 
 
 class _Images:
@@ -175,11 +178,3 @@ class _Images:
     def _geometry(self) -> dict[str, Any]:
         patch = Patch.of(self.pose.layer)
         return {"stride": patch.stride, "padding": patch.padding, "dilation": patch.dilation}
-
-
-def _matrix(weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Weight and bias as one matrix [C_out, dim] in float64."""
-    parts = [weight.detach().flatten(1)]
-    if bias is not None:
-        parts.append(bias.detach()[:, None])
-    return torch.cat(parts, 1).double()
