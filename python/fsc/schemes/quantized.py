@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fsc.schemes.convolutions import convolution_of
+
 _MAX_BITS = 8
 
 
@@ -61,15 +63,8 @@ def check_quantized(scheme: QuantizedScheme, model: nn.Module) -> None:
     """
     if not scheme.bits:
         raise ValueError(f"scheme {scheme.name!r} quantizes no layer")
-    modules = dict(model.named_modules())
     for layer, bits in scheme.bits.items():
-        module = modules.get(layer)
-        if not isinstance(module, nn.Conv2d):
-            found = "none" if module is None else type(module).__name__
-            raise ValueError(
-                f"scheme {scheme.name!r}: layer {layer!r} must be a Conv2d of "
-                f"{type(model).__name__}, got {found}"
-            )
+        convolution_of(model, layer, scheme.name)
         if type(bits) is not int or not 1 <= bits <= _MAX_BITS:
             raise ValueError(
                 f"scheme {scheme.name!r}: layer {layer!r} must have 1 to {_MAX_BITS} bits, "

@@ -8,6 +8,8 @@ from numbers import Integral
 
 from torch import nn
 
+from fsc.schemes.convolutions import convolution_of
+
 
 @dataclass(frozen=True)
 class SparseScheme:
@@ -68,15 +70,8 @@ def check_sparse(scheme: SparseScheme, model: nn.Module) -> None:
     """
     if not scheme.kept:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")
-    modules = dict(model.named_modules())
     for layer, count in scheme.kept.items():
-        module = modules.get(layer)
-        if not isinstance(module, nn.Conv2d):
-            found = "none" if module is None else type(module).__name__
-            raise ValueError(
-                f"scheme {scheme.name!r}: layer {layer!r} must be a Conv2d of "
-                f"{type(model).__name__}, got {found}"
-            )
+        module = convolution_of(model, layer, scheme.name)
         whole = isinstance(count, Integral) and not isinstance(count, bool)
         if not whole or not 1 <= count <= module.weight.numel():
             raise ValueError(
