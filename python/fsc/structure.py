@@ -7,12 +7,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from fsc.quantized_inputs import QuantizedInputConv2d
+
 
 def match_structure(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     """Give the layers of a dense network the shapes of stored tensors, in place.
 
     Conv2d, BatchNorm2d and Linear take the stored widths; a convolution gains or loses its bias; a
-    BatchNorm2d without a stored tensor, because it was folded, becomes nn.Identity. A layer whose
+    BatchNorm2d without a stored tensor, because it was folded, becomes nn.Identity; a convolution
+    with stored input bits quantizes its input. A layer whose
     stored tensors have another rank or kernel, are empty or hold integers stays as it is. Values
     are left undefined: load the state afterwards, strictly, which finds whatever does not match.
 
@@ -33,6 +36,9 @@ def match_structure(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
                 _resize_batch_norm(module, stored)
         elif isinstance(module, nn.Conv2d | nn.Linear) and "weight" in stored:
             _resize_layer(module, stored)
+            if f"{name}.input_bits" in state_dict and isinstance(module, nn.Conv2d):
+                bits = int(state_dict[f"{name}.input_bits"])
+                model.set_submodule(name, QuantizedInputConv2d(module, 1.0, bits))
 
 
 def _resize_batch_norm(module: nn.BatchNorm2d, stored: Mapping[str, Tensor]) -> None:

@@ -1,63 +1,34 @@
-"""The graph of a network: its layers in order, and what stands behind each of them."""
+"""The graph of a network: its layers in order, and who reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 from fsc.modes import evaluation_mode
+from fsc.operations import (
+    LAYER,
+    is_linear,
+    is_pooling,
+    keeps_channels,
+    only_user,
+    reads_shape,
+)
 from fsc.out_of_place import remove_in_place
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """The forms in which one sort of operation stands in a graph."""
-
-    modules: tuple[type[nn.Module], ...]
-    targets: frozenset[Any]
-
-    def matches(self, model: nn.Module, node: fx.Node) -> bool:
-        if node.op == "call_module":
-            return isinstance(model.get_submodule(str(node.target)), self.modules)
-        return node.op in ("call_function", "call_method") and node.target in self.targets
-
-
-_LAYER = _Kind((nn.Conv2d, nn.Linear), frozenset())
-_IDENTITY = _Kind((nn.Identity,), frozenset())
-_BATCH_NORM = _Kind((nn.BatchNorm1d, nn.BatchNorm2d), frozenset())
-_RELU = _Kind((nn.ReLU,), frozenset({F.relu, torch.relu, "relu"}))
-# fmt: off
-_ACTIVATION = _Kind(
-    (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
-     nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus),
-    frozenset({F.relu, F.relu6, F.leaky_relu, F.elu, F.celu, F.selu, F.gelu, F.silu, F.mish,
-               F.hardswish, F.hardsigmoid, F.hardtanh, F.sigmoid, F.tanh, F.softplus, torch.relu,
-               torch.sigmoid, torch.tanh, "relu", "sigmoid", "tanh"}),
-)
-_POOLING = _Kind(
-    (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d),
-    frozenset({F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.avg_pool2d, F.max_pool2d}),
-)
-_DROPOUT = _Kind(
-    (nn.Dropout, nn.Dropout2d, nn.AlphaDropout),
-    frozenset({F.dropout, F.dropout2d, F.alpha_dropout}),
-)
-# fmt: on
-_MEAN = _Kind((), frozenset({torch.mean, "mean"}))
-_FLATTEN = _Kind((nn.Flatten,), frozenset({torch.flatten, "flatten"}))
-_VIEW = _Kind((), frozenset({torch.reshape, "view", "reshape"}))
-_SHAPE_METHODS = ("size", "dim", "numel")
+from fsc.quantized_inputs import QuantizedInputConv2d
 
 
 class _Tracer(fx.Tracer):
     """Remembers the innermost module in which tracing failed."""
 
     failed_in: str | None = None
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, QuantizedInputConv2d) or super().is_leaf_module(
+            m, module_qualified_name
+        )
 
     def call_module(
         self,
@@ -107,21 +78,7 @@ def trace(model: nn.Module) -> fx.Graph:
 
 def layer_names(model: nn.Module, graph: fx.Graph) -> list[str]:
     """Return the names of the Conv2d and Linear modules of a graph in execution order."""
-    return [str(node.target) for node in graph.nodes if _LAYER.matches(model, node)]
-
-
-def following_activation(model: nn.Module, graph: fx.Graph, name: str) -> Literal["relu", "none"]:
-    """Return "relu" when a ReLU alone reads a layer's output, "none" otherwise.
-
-    Identity modules, which a folded batch normalization leaves behind, are looked through.
-
-    Raises:
-        ValueError: the graph calls no such layer.
-    """
-    user = _only_user(_layer_node(model, graph, name))
-    while user is not None and _IDENTITY.matches(model, user):
-        user = _only_user(user)
-    return "relu" if user is not None and _RELU.matches(model, user) else "none"
+    return [str(node.target) for node in graph.nodes if LAYER.matches(model, node)]
 
 
 def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None:
@@ -130,7 +87,7 @@ def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None
     Raises:
         ValueError: the graph calls no such layer.
     """
-    user = _only_user(_layer_node(model, graph, name))
+    user = only_user(layer_node(model, graph, name))
     if user is None or user.op != "call_module":
         return None
     target = str(user.target)
@@ -148,14 +105,14 @@ def consumers(model: nn.Module, graph: fx.Graph, name: str) -> list[str]:
             addition, a concatenation or the output of the network.
     """
     found: set[fx.Node] = set()
-    pending = [_layer_node(model, graph, name)]
+    pending = [layer_node(model, graph, name)]
     while pending:
         for user in pending.pop().users:
-            if _LAYER.matches(model, user):
+            if LAYER.matches(model, user):
                 found.add(user)
-            elif _keeps_channels(model, user):
+            elif keeps_channels(model, user):
                 pending.append(user)
-            elif not _reads_shape(user):
+            elif not reads_shape(user):
                 raise ValueError(
                     f"the output of layer {name!r} must reach other layers through BatchNorm, "
                     "activations, pooling, dropout or flatten only, "
@@ -173,11 +130,11 @@ def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
     Raises:
         ValueError: there is no Linear, or no pooling before the last one.
     """
-    linears = [node for node in graph.nodes if _is_linear(model, node)]
+    linears = [node for node in graph.nodes if is_linear(model, node)]
     if not linears:
         raise ValueError("feature_nodes: model must end in a Linear layer, got none")
     head = linears[-1]
-    poolings = [node for node in _ancestors(head) if _is_pooling(model, node)]
+    poolings = [node for node in ancestors(head) if is_pooling(model, node)]
     if not poolings:
         raise ValueError(
             "feature_nodes: model must pool its features before the final Linear "
@@ -198,7 +155,7 @@ def truncate(model: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.GraphModule
     """
     if node.graph is not graph:
         raise ValueError(f"truncate: node must be part of the graph, got {node.name!r} of another")
-    needed = {node, *_ancestors(node)}
+    needed = {node, *ancestors(node)}
     shortened = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for old in graph.nodes:
@@ -225,19 +182,20 @@ def _check_each_layer_once(model: nn.Module, graph: fx.Graph) -> None:
             )
 
 
-def _layer_node(model: nn.Module, graph: fx.Graph, name: str) -> fx.Node:
+def layer_node(model: nn.Module, graph: fx.Graph, name: str) -> fx.Node:
+    """Return the node that calls a layer.
+
+    Raises:
+        ValueError: the graph calls no such layer.
+    """
     for node in graph.nodes:
-        if node.target == name and _LAYER.matches(model, node):
+        if node.target == name and LAYER.matches(model, node):
             return node
     raise ValueError(f"name must be a Conv2d or Linear that model calls, got {name!r}")
 
 
-def _only_user(node: fx.Node) -> fx.Node | None:
-    users = [user for user in node.users if not _reads_shape(user)]
-    return users[0] if len(users) == 1 else None
-
-
-def _ancestors(node: fx.Node) -> Iterator[fx.Node]:
+def ancestors(node: fx.Node) -> Iterator[fx.Node]:
+    """Yield every node that a node's value depends on."""
     seen = {node}
     pending = [node]
     while pending:
@@ -246,48 +204,6 @@ def _ancestors(node: fx.Node) -> Iterator[fx.Node]:
                 seen.add(parent)
                 pending.append(parent)
                 yield parent
-
-
-def _keeps_channels(model: nn.Module, node: fx.Node) -> bool:
-    kinds = (_IDENTITY, _BATCH_NORM, _ACTIVATION, _DROPOUT)
-    if any(kind.matches(model, node) for kind in kinds):
-        return True
-    return _is_pooling(model, node) or _is_flatten(model, node)
-
-
-def _is_linear(model: nn.Module, node: fx.Node) -> bool:
-    return _LAYER.matches(model, node) and isinstance(
-        model.get_submodule(str(node.target)), nn.Linear
-    )
-
-
-def _is_pooling(model: nn.Module, node: fx.Node) -> bool:
-    if not _MEAN.matches(model, node):
-        return _POOLING.matches(model, node)
-    dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-    return isinstance(dims, tuple | list) and {int(dim) % 4 for dim in dims} == {2, 3}
-
-
-def _is_flatten(model: nn.Module, node: fx.Node) -> bool:
-    if _VIEW.matches(model, node):
-        # Only view(N, -1) keeps the values of a channel together.
-        return len(node.args) == 3 and bool(node.args[2] == -1)
-    if not _FLATTEN.matches(model, node):
-        return False
-    if node.op == "call_module":
-        module = model.get_submodule(str(node.target))
-        return bool(module.start_dim == 1 and module.end_dim == -1)
-    bounds = [
-        *node.args[1:],
-        *(node.kwargs[key] for key in ("start_dim", "end_dim") if key in node.kwargs),
-    ]
-    return bounds in ([1], [1, -1])
-
-
-def _reads_shape(node: fx.Node) -> bool:
-    if node.op == "call_method":
-        return node.target in _SHAPE_METHODS
-    return node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device")
 
 
 def _describe(node: fx.Node) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from fsc.activations import following_activation, run_shortcuts_first, shortcut_of
 from fsc.frontier import Frontier
 from fsc.images import check_images
 from fsc.modes import evaluation_mode
 from fsc.out_of_place import out_of_place
 from fsc.progress import Progress
-from fsc.tracing import following_activation, layer_names, trace
+from fsc.tracing import layer_names, trace
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Visitor:
     tensors they get belong to the walk: keep or read them, but do not overwrite them.
 
     Lifecycle, for each layer that is wanted:
-        1. `on_inputs`, batch by batch
+        1. `on_shortcuts`, where there are any, and `on_inputs`, batch by batch
         2. `before_run`, once
         3. `on_outputs`, batch by batch, each as soon as both networks have run the layer
         4. `after_run`, once
@@ -57,6 +58,15 @@ class Visitor:
     def wants(self, name: str) -> bool:
         """Tell whether the other hooks are called for this layer; unwanted ones just run."""
         return True
+
+    def on_shortcuts(
+        self, layer: Layer, shortcut_teacher: Tensor, shortcut_student: Tensor
+    ) -> None:
+        """See what one batch of outputs of both layers will be added to, before a ReLU.
+
+        Only for layers whose output goes into nothing but an addition, and the sum into nothing but
+        a ReLU; not where the other summand comes from a layer that has not run yet.
+        """
 
     def on_inputs(self, layer: Layer, input_teacher: Tensor, input_student: Tensor) -> None:
         """See one batch of inputs of both layers, before the layer runs."""
@@ -128,6 +138,7 @@ def walk(
     graph = trace(teacher)
     check_images("walk", images, teacher, graph)
     _check_networks(teacher, student, graph)
+    run_shortcuts_first(teacher, graph)
     with ExitStack() as stack:
         for network in (teacher, student):
             stack.enter_context(evaluation_mode(network))
@@ -143,7 +154,8 @@ def walk(
             if node.op != "call_module" or name not in names:
                 steps.run(node)
                 continue
-            steps.visit(node, _layer(teacher, student, graph, names, name, len(images)))
+            layer = _layer(teacher, student, graph, names, name, len(images))
+            steps.visit(node, layer, shortcut_of(teacher, graph, name))
             if progress is not None:
                 progress("walk", names.index(name) + 1, len(names))
 
@@ -166,14 +178,16 @@ class _Walk:
         self.devices = [_device(network, batches[0]) for network in networks]
         self.last_reads = _last_reads(graph)
 
-    def visit(self, node: fx.Node, layer: Layer) -> None:
+    def visit(self, node: fx.Node, layer: Layer, shortcut: fx.Node | None) -> None:
         """Run a layer with the visitor's hooks around it."""
         if not self.visitor.wants(layer.name):
             self.run(node)
             return
         source = node.all_input_nodes[0]
         for batch in range(len(self.batches)):
-            self.visitor.on_inputs(layer, *(self._value(side, source, batch) for side in (0, 1)))
+            if shortcut is not None:
+                self.visitor.on_shortcuts(layer, *self._values(shortcut, batch))
+            self.visitor.on_inputs(layer, *self._values(source, batch))
         self.visitor.before_run(layer)
         for batch in range(len(self.batches)):
             # No name holds the outputs: the frontier alone decides what stays in memory.
@@ -201,6 +215,9 @@ class _Walk:
         for source in self.last_reads.get(node, ()):
             self.frontier.drop((side, source), batch)
         return value
+
+    def _values(self, node: fx.Node, batch: int) -> tuple[Any, Any]:
+        return self._value(0, node, batch), self._value(1, node, batch)
 
     def _value(self, side: int, node: fx.Node, batch: int) -> Any:
         if node.op == "placeholder":
@@ -266,10 +283,11 @@ def _check_networks(teacher: nn.Module, student: nn.Module, graph: fx.Graph) -> 
         )
     modules = dict(student.named_modules(remove_duplicate=False))
     for name in (str(node.target) for node in graph.nodes if node.op == "call_module"):
-        expected = type(teacher.get_submodule(name)).__name__
-        found = type(modules[name]).__name__ if name in modules else "none"
-        if found != expected:
+        expected = type(teacher.get_submodule(name))
+        found = modules.get(name)
+        if not isinstance(found, expected):
             raise ValueError(
-                f"walk: student must have the modules of teacher, got {found} instead of "
-                f"{expected} at {name!r}"
+                "walk: student must have the modules of teacher, got "
+                f"{'none' if found is None else type(found).__name__} instead of "
+                f"{expected.__name__} at {name!r}"
             )

@@ -105,17 +105,13 @@ def test_published_schemes_name_every_convolution():
     assert "conv1" not in ignored.bits and ignored.name == "w4a32"
 
 
-def test_schemes_come_from_json(tmp_path):
-    path = tmp_path / "scheme.json"
-    path.write_text('{"name": "mine", "kind": "quantized", "kept": {"conv1": 2}}')
-    assert schemes.from_json(path) == QuantizedScheme("mine", {"conv1": 2})
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda m: schemes.quantized(m, 0), r"quantized: bits must be in \[1, 8\], got 0"),
         (lambda m: schemes.quantized(m, 2, ["fc"]), "ignored must name convolutions .* got 'fc'"),
+        (lambda m: schemes.quantized(m, 2, activation_bits=9), r"or 32, got 9"),
+        (lambda m: schemes.check(QuantizedScheme("s", {"conv1": 2}, 0), m), "or 32, got 0"),
         (lambda m: schemes.check(QuantizedScheme("s", {}), m), "'s' quantizes no layer"),
         (lambda m: schemes.check(QuantizedScheme("s", {"no": 2}), m), "must be a Conv2d .* none"),
         (lambda m: schemes.check(QuantizedScheme("s", {"conv1": 9}), m), "1 to 8 bits, got 9"),

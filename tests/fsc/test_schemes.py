@@ -1,5 +1,3 @@
-import json
-
 import pytest
 import torch
 from torch import nn
@@ -100,19 +98,6 @@ def test_sparse_scheme_treats_each_layer_equally(model_name):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((1.0,), "pruning_ratio must be at least 0 and below 1, got 1.0"),
-        ((0.5, ["fc"]), "ignored must name convolutions of the model, got 'fc'"),
-        ((0.5, ["0"]), "model must contain a Conv2d that is not ignored, got none"),
-    ],
-)
-def test_sparse_refuses(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        schemes.sparse(nn.Sequential(nn.Conv2d(3, 4, 3)), *arguments)
-
-
-@pytest.mark.parametrize(
     ("kept", "message"),
     [
         ({}, "scheme 'mine' prunes no layer"),
@@ -126,17 +111,6 @@ def test_sparse_refuses(arguments, message):
 def test_sparse_scheme_that_does_not_fit(kept, message):
     with pytest.raises(ValueError, match=message):
         schemes.check(schemes.SparseScheme("mine", kept), models.build("resnet20"))
-
-
-def test_sparse_scheme_from_json(tmp_path):
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"name": "mine", "kind": "sparse", "kept": {"conv1": 40}}))
-    assert schemes.from_json(path) == schemes.SparseScheme("mine", {"conv1": 40})
-    path.write_text(json.dumps({"name": "mine", "kind": "dense", "kept": {"conv1": 40}}))
-    with pytest.raises(
-        ValueError, match="kind must be one of structured, sparse, quantized, got 'dense'"
-    ):
-        schemes.from_json(path)
 
 
 def test_resnet56_skips_the_published_convolutions():
@@ -179,34 +153,57 @@ def test_naming_a_scheme_draws_no_random_numbers():
     assert torch.equal(torch.rand(3), expected)
 
 
+def chain_of(*widths):
+    return nn.Sequential(
+        *(nn.Conv2d(a, b, 1) for a, b in zip((3, *widths[:-1]), widths, strict=True))
+    )
+
+
 @pytest.mark.parametrize(
     ("ratio", "kept"), [(0, [10, 3]), (0.7, [3, 1]), (0.9, [1, 1]), (0.25, [8, 2])]
 )
-def test_uniform(ratio, kept):
-    scheme = schemes.uniform({"a": 10, "b": 3}, ratio)
-    assert scheme.kept == dict(zip("ab", kept, strict=True))
+def test_structured_shares_are_rounded_and_leave_one(ratio, kept):
+    scheme = schemes.structured(chain_of(10, 3, 4), ratio)
+    assert scheme.kept == dict(zip("01", kept, strict=True))
 
 
+def test_structured_prunes_what_one_convolution_reads():
+    scheme = schemes.structured(models.build("resnet20"), 0.5)
+    assert set(scheme.kept) == {f"layer{s}.{b}.conv1" for s in (1, 2, 3) for b in range(3)}
+    vgg = schemes.structured(models.build("vgg16"), 0.5, ignored=["features.0"])
+    assert len(vgg.kept) == 11 and vgg.name == "structured-50"
+
+
+def test_shares_of_their_own():
+    scheme = schemes.structured(chain_of(10, 4, 2), {"0": 0.3, "1": 0.5}, ignored=["1"])
+    assert scheme == schemes.Scheme("structured", {"0": 7})
+    sparse = schemes.sparse(chain_of(10, 4), {"1": 0.75})
+    assert sparse == schemes.SparseScheme("sparse", {"1": 10})
+
+
+@pytest.mark.parametrize("make", [schemes.structured, schemes.sparse])
 @pytest.mark.parametrize(
-    ("layers", "ratio", "message"),
+    ("ratio", "ignored", "message"),
     [
-        ({"a": 4}, 1.0, "pruning_ratio must be at least 0 and below 1, got 1.0"),
-        ({"a": 4}, -0.1, "pruning_ratio must be at least 0 and below 1, got -0.1"),
-        ({"a": 4}, float("nan"), "pruning_ratio must be at least 0 and below 1, got nan"),
-        ({}, 0.5, "layers must name at least one convolution, got none"),
+        (1.0, [], "pruning_ratio must be at least 0 and below 1, got 1.0"),
+        ({"0": -0.1}, [], "pruning_ratio must be at least 0 and below 1, got -0.1"),
+        (float("nan"), [], "pruning_ratio must be at least 0 and below 1, got nan"),
+        ({"9": 0.5}, [], "pruning_ratio must name convolutions that can lose .* got '9'"),
+        (0.5, ["9"], "ignored must name convolutions of the model, got '9'"),
+        (0.5, ["0", "1"], "model must contain a convolution to prune, got none"),
     ],
 )
-def test_uniform_refuses(layers, ratio, message):
-    with pytest.raises(ValueError, match=message):
-        schemes.uniform(layers, ratio)
+def test_shares_that_do_not_fit(make, ratio, ignored, message):
+    with pytest.raises(ValueError, match=f"{make.__name__}: {message}"):
+        make(chain_of(4, 2), ratio, ignored)
 
 
 @pytest.mark.parametrize(
     ("kept", "message"),
     [
         ({}, "scheme 'mine' prunes no layer"),
-        ({"conv9": 1}, "layer 'conv9' does not exist in ResNet"),
-        ({"bn1": 1}, "layer 'bn1' must be a Conv2d, got BatchNorm2d"),
+        ({"conv9": 1}, "layer 'conv9' must be a Conv2d of ResNet, got none"),
+        ({"bn1": 1}, "layer 'bn1' must be a Conv2d of ResNet, got BatchNorm2d"),
         ({"conv1": 0}, "layer 'conv1' must keep 1 to 16 output channels, got 0"),
         ({"conv1": 17}, "layer 'conv1' must keep 1 to 16 output channels, got 17"),
         ({"conv1": 4.0}, "layer 'conv1' must keep 1 to 16 output channels, got 4.0"),
@@ -271,29 +268,3 @@ def test_compression_finds_unprunable_layers_before_its_walk(kept, monkeypatch):
             method=fsc.CrossDistillation(),
             scheme=schemes.Scheme("mine", kept),
         )
-
-
-def test_scheme_from_a_file(tmp_path):
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"name": "mine", "kept": {"conv1": 8}}))
-    assert schemes.from_json(path) == schemes.Scheme("mine", {"conv1": 8})
-    with pytest.raises(FileNotFoundError, match="scheme file .*none.json does not exist"):
-        schemes.from_json(tmp_path / "none.json")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{'a'}", "is no JSON"),
-        ('{"kept": {"a": 1}}', "an object with name, kept and"),
-        ('{"name": "", "kept": {"a": 1}}', "name must be a text, got ''"),
-        ('{"name": "mine", "kept": []}', "kept must map layers to counts"),
-        ('{"name": "mine", "kept": {"a": 0.5}}', r"kept\['a'\] must be a count, got 0.5"),
-        ('{"name": "mine", "kept": {"a": true}}', r"kept\['a'\] must be a count, got True"),
-    ],
-)
-def test_damaged_scheme_file(tmp_path, content, message):
-    path = tmp_path / "mine.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=message):
-        schemes.from_json(path)

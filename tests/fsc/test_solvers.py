@@ -201,8 +201,8 @@ def test_released_code_runs_in_moments_to_the_same_loss(
     for batch_size in (0, len(teacher)):  # Moments; inputs, all in one batch.
         pose = Pose(layer, objective, "none", teacher[:, 0].numel())
         problem = ProximalProblem(pose, Proximal(600, batch_size=batch_size), None)
-        problem.accumulate(teacher[:4], student[:4])
-        problem.accumulate(teacher[4:], student[4:])
+        problem.accumulate(teacher[:4], student[:4], None)
+        problem.accumulate(teacher[4:], student[4:], None)
         found.append(problem.solve(plan))
     assert torch.equal(found[0].channels, found[1].channels)
     for field in ("error_before", "error", "error_of_zero"):

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 import fsc_ext
 from fsc import checkpoint, models
+from fsc.activations import following_activation
 from fsc.surgery import fold_batch_norm, insert_pointwise, mask_channels, remove_channels
-from fsc.tracing import consumers, following_activation, layer_names, trace
+from fsc.tracing import consumers, layer_names, trace
 
 
 def randomize_batch_norms(model: nn.Module) -> nn.Module:

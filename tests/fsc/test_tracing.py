@@ -4,12 +4,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fsc import models
+from fsc.activations import following_activation
 from fsc.out_of_place import out_of_place
 from fsc.tracing import (
     batch_norm_after,
     consumers,
     feature_nodes,
-    following_activation,
     layer_names,
     trace,
     truncate,
@@ -151,33 +151,6 @@ def test_activation_is_found_in_every_form() -> None:
     graph = trace(model)
     found = {name: following_activation(model, graph, name) for name in layer_names(model, graph)}
     assert found == {"first": "relu", "second": "none", "third": "relu", "head": "none"}
-
-
-def test_activation_looks_through_identity_but_not_through_batch_norm() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Identity(), nn.ReLU(), nn.Conv2d(3, 3, 1))
-    assert following_activation(model, trace(model), "0") == "relu"
-    model[1] = nn.BatchNorm2d(3)
-    assert following_activation(model, trace(model), "0") == "none"
-
-
-def test_activation_is_none_when_something_else_reads_the_layer() -> None:
-    class Both(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.convolution = nn.Conv2d(3, 3, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            y = self.convolution(x)
-            return F.relu(y) - y
-
-    model = Both()
-    assert following_activation(model, trace(model), "convolution") == "none"
-
-
-def test_unknown_layer_is_named() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 3, 1))
-    with pytest.raises(ValueError, match="that model calls, got 'conv9'"):
-        following_activation(model, trace(model), "conv9")
 
 
 def test_batch_norm_after_a_layer() -> None:

@@ -143,7 +143,9 @@ def find_scheme(name: str, model_name: str) -> AnyScheme:
     if name in schemes.names():
         return schemes.named(name, model_name)
     if Path(name).suffix == ".json" or Path(name).is_file():
-        return schemes.from_json(name)
+        with torch.device("meta"):
+            model = models.build(model_name)
+        return schemes.from_json(name, model)
     raise ValueError(
         f"scheme must be one of {', '.join(schemes.names())} or the path of a JSON file, "
         f"got {name!r}"

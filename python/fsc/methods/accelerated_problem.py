@@ -5,7 +5,7 @@ from torch import Tensor
 
 import fsc_ext
 from fsc.methods.closed_form_problem import minimise
-from fsc.methods.layer_problem import Plan, Pose, Solution, from_matrix, to_matrix
+from fsc.methods.layer_problem import Plan, Pose, Shortcuts, Solution, from_matrix, to_matrix
 from fsc.moments import Moments
 from fsc.patch import Patch
 from fsc.solvers.accelerated import Accelerated, ReluProblem, conjugate_gradient_relu
@@ -28,9 +28,12 @@ class AcceleratedProblem:
         self.moments = Moments(self.patch)
         self.columns: list[list[Tensor]] = [[] for _ in pose.objective.terms]
         self.targets: list[list[Tensor]] = [[] for _ in pose.objective.terms]
+        self.offsets: list[list[Tensor]] = [[] for _ in pose.objective.terms]
 
-    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
-        """Takes up the inputs of one batch, [N, C_in, H, W] each."""
+    def accumulate(
+        self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
+    ) -> None:
+        """Takes up the inputs [N, C_in, H, W] and shortcuts [N, C_out, H', W'] of one batch."""
         self.moments.accumulate(input_teacher, input_student)
         weight = to_matrix(self.pose.layer).to(input_teacher.dtype)  # [C_out, dim]
         for number, term in enumerate(self.pose.objective.terms):
@@ -38,7 +41,12 @@ class AcceleratedProblem:
             teacher, student = (self.patch.columns(side) for side in mixed)  # [dim, R] each
             root = term.weight**0.5
             self.columns[number].append(root * student)
-            self.targets[number].append(root * (weight @ teacher).relu_())
+            target = weight @ teacher  # [C_out, R]
+            if shortcuts is not None:
+                offsets = [side.transpose(0, 1).flatten(1) for side in shortcuts]  # [C_out, R] each
+                target += offsets[0]
+                self.offsets[number].append(root * offsets[1])
+            self.targets[number].append(root * target.relu_())
 
     def solve(self, plan: Plan) -> Solution:
         """The least-squares solution under the plan, lowered behind the ReLU."""
@@ -62,7 +70,11 @@ class AcceleratedProblem:
         return Solution(*from_matrix(weight, layer), channels, filters, *errors)
 
     def _problem(self) -> ReluProblem:
-        columns = torch.cat([part for parts in self.columns for part in parts], 1)  # [dim, R]
-        target = torch.cat([part for parts in self.targets for part in parts], 1)  # [C_out, R]
-        self.columns, self.targets = [], []
-        return ReluProblem(columns, target, None, self.moments.num_images)
+        columns, targets = _joined(self.columns), _joined(self.targets)  # [dim, R], [C_out, R]
+        offsets = _joined(self.offsets) if self.pose.has_shortcuts else None  # [C_out, R]
+        self.columns, self.targets, self.offsets = [], [], []
+        return ReluProblem(columns, targets, offsets, self.moments.num_images)
+
+
+def _joined(terms: list[list[Tensor]]) -> Tensor:
+    return torch.cat([part for parts in terms for part in parts], 1)

@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor
 
-from fsc.methods.layer_problem import Plan, Pose, Solution, all_filters, from_matrix, to_matrix
+from fsc.methods.layer_problem import (
+    Plan,
+    Pose,
+    Shortcuts,
+    Solution,
+    all_filters,
+    from_matrix,
+    to_matrix,
+)
 from fsc.moments import layer_statistics
 from fsc.patch import Patch
 from fsc.solvers.closed_form import ClosedForm, choose_channels, rows_of, solve_on_rows
@@ -27,8 +35,10 @@ class ClosedFormProblem:
         terms = len(pose.objective.terms)
         self.statistics = layer_statistics(self.patch, pose.num_columns, terms)
 
-    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
-        """Takes up the inputs of one batch, [N, C_in, H, W] each."""
+    def accumulate(
+        self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
+    ) -> None:
+        """Takes up the inputs of one batch, [N, C_in, H, W] each; shortcuts do not count here."""
         self.statistics.accumulate(input_teacher, input_student)
 
     def solve(self, plan: Plan) -> Solution:

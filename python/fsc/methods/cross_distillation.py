@@ -5,12 +5,17 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from fsc import surgery
+from fsc.input_limits import input_limits
 from fsc.methods.base import Outcome, Task
 from fsc.methods.layer_problem import Activation, Axis, Solver
 from fsc.methods.layer_solver import LayerSolver, Settings
 from fsc.objectives import Objective, Soft
+from fsc.quantized_inputs import quantize_inputs
 from fsc.schemes import QuantizedScheme, SparseScheme
+from fsc.schemes.quantized import FULL_PRECISION
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
@@ -26,12 +31,14 @@ class CrossDistillation:
 
     Lifecycle:
         1. fold every BatchNorm into its convolution, in copies of the teacher;
-        2. walk both networks side by side; at each convolution gather the inputs of both and
+        2. where the scheme quantizes activations, clip and round what the student's convolutions
+           read, limits found on the teacher;
+        3. walk both networks side by side; at each convolution gather the inputs of both and
            solve the layer's objective, on fewer channels where the scheme says so and on all of
            them where it does not (Algorithm 1 runs over every layer);
-        3. write the new weight and bias into the student, match the statistics of its outputs to
+        4. write the new weight and bias into the student, match the statistics of its outputs to
            the teacher's, and walk on with the corrected student;
-        4. cut the dead channels out, where channels were pruned.
+        5. cut the dead channels out, where channels were pruned.
 
     Layers before the first pruned one have nothing to correct and keep the teacher's weight.
 
@@ -43,8 +50,10 @@ class CrossDistillation:
             which leaves fewer of them to be determined, `ClosedForm(damping=0.5)`.
         activation: "none" compares the layer's outputs before the activation, as the released
             code does. "relu" compares them after the activation that follows the layer, as the
-            paper writes it. A layer that feeds an addition is compared before it in both cases.
-            Quantized layers are always compared before it.
+            paper writes it. Quantized layers are always compared before it.
+        after_addition: with activation "relu", compares a layer whose output is added to a shortcut
+            behind the ReLU that follows the addition, each network with its own shortcut. False
+            compares such a layer before the addition.
         axis: "input_channels" prunes what a layer reads, as the released code does;
             "output_filters" prunes what a producer writes, as Eq. 11 of the paper does.
         recalibrate: gives every channel of a solved layer the mean and deviation that it has in
@@ -64,6 +73,7 @@ class CrossDistillation:
     solver: Solver | None = None
     activation: Activation = "none"
     axis: Axis = "input_channels"
+    after_addition: bool = False
     recalibrate: bool = True
     crossing: Collection[str] | None = None
     noise: float = 0.0
@@ -87,6 +97,13 @@ class CrossDistillation:
         teacher = copy.deepcopy(task.teacher).eval()
         surgery.fold_batch_norm(teacher)
         student = copy.deepcopy(teacher)
+        if (
+            isinstance(task.scheme, QuantizedScheme)
+            and task.scheme.activation_bits < FULL_PRECISION
+        ):
+            bits = task.scheme.activation_bits
+            limits = input_limits(teacher, task.images, task.scheme.bits, bits, task.batch_size)
+            quantize_inputs(student, limits, bits)
         visitor = LayerSolver(
             self._settings(task), task.scheme, teacher, task.progress, task.journal
         )
@@ -128,10 +145,21 @@ class CrossDistillation:
             self.activation,
             self.axis,
             self.recalibrate,
+            self.after_addition,
             None if self.crossing is None else frozenset(self.crossing),
             self.noise,
             task.seed,
         )
+
+
+def _quantize_inputs(student: nn.Module, task: Task) -> None:
+    scheme = task.scheme
+    assert isinstance(scheme, QuantizedScheme)
+    if scheme.activation_bits < FULL_PRECISION:
+        # The student is still the folded teacher.
+        bits = scheme.activation_bits
+        limits = input_limits(student, task.images, scheme.bits, bits, task.batch_size)
+        quantize_inputs(student, limits, bits)
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

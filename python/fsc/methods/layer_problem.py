@@ -15,6 +15,8 @@ from fsc.solvers.proximal import Proximal
 Activation = Literal["none", "relu"]
 Axis = Literal["input_channels", "output_filters"]
 Solver = ClosedForm | Proximal | Accelerated
+# What the outputs of both layers are added to before the ReLU, teacher's first.
+Shortcuts = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ class Solution:
 class LayerProblem(Protocol):
     """Takes up a layer's inputs batch by batch, then solves."""
 
-    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
-        """Takes up the inputs of one batch."""
+    def accumulate(
+        self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
+    ) -> None:
+        """Takes up the inputs of one batch, and the shortcuts where the pose has them."""
 
     def solve(self, plan: Plan) -> Solution:
         """The layer's new weight under a plan."""
@@ -78,12 +82,14 @@ class Pose:
         objective: which inputs meet.
         activation: whether a ReLU stands between the layer and the comparison.
         num_columns: pixels of the layer's output over all images.
+        has_shortcuts: whether both networks add something to the layer's output before the ReLU.
     """
 
     layer: nn.Conv2d
     objective: Objective
     activation: Activation
     num_columns: int
+    has_shortcuts: bool = False
 
 
 def all_filters(layer: nn.Conv2d) -> Tensor:

@@ -16,6 +16,7 @@ from fsc.methods.layer_problem import (
     Axis,
     LayerProblem,
     Pose,
+    Shortcuts,
     Solution,
     Solver,
 )
@@ -25,6 +26,7 @@ from fsc.methods.quantized_problem import QuantizedProblem
 from fsc.methods.recalibration import OutputStatistics, recalibrate
 from fsc.objectives import Estimation, Objective
 from fsc.patch import Patch
+from fsc.quantized_inputs import QuantizedInputConv2d
 from fsc.schemes import AnyScheme
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
@@ -41,6 +43,7 @@ class Settings:
     activation: Activation
     axis: Axis
     recalibrate: bool
+    after_addition: bool = False
     crossing: frozenset[str] | None = None
     noise: float = 0.0
     seed: int = 0
@@ -85,6 +88,7 @@ class LayerSolver(Visitor):
         _check_names("crossing", settings.crossing or (), self._solvable)
         self._problem: LayerProblem | None = None
         self._known: Solution | None = None
+        self._shortcuts: Shortcuts | None = None
         self._outputs = OutputStatistics()
         self._columns = 0
 
@@ -92,8 +96,15 @@ class LayerSolver(Visitor):
         """Whether the layer has anything to solve for."""
         return name in self.plans.choosing or (self._drifted and name in self._solvable)
 
+    def on_shortcuts(self, layer: Layer, teacher: Tensor, student: Tensor) -> None:
+        """Keeps what both layers are added to, where they are compared behind the addition."""
+        if self.settings.activation == "relu" and self.settings.after_addition:
+            self._shortcuts = teacher, student
+
     def on_inputs(self, layer: Layer, input_teacher: Tensor, input_student: Tensor) -> None:
         """Gathers what the layer's solver needs of one batch."""
+        if isinstance(layer.student, QuantizedInputConv2d):
+            input_student = layer.student.quantized(input_student)
         if self._problem is None:
             size = (input_teacher.shape[2], input_teacher.shape[3])
             self._columns = layer.num_images * Patch.of(layer.teacher).num_columns(size)
@@ -101,7 +112,9 @@ class LayerSolver(Visitor):
             self._known = None if self.journal is None else self.journal.find(layer.name)
             self._generator.manual_seed(self.settings.seed + layer.index)
         if self._known is None:
-            self._problem.accumulate(input_teacher, self._with_noise(input_student))
+            self._problem.accumulate(
+                input_teacher, self._with_noise(input_student), self._shortcuts
+            )
 
     def before_run(self, layer: Layer) -> None:
         """Solves the layer and writes its weight into the student."""
@@ -112,7 +125,7 @@ class LayerSolver(Visitor):
             solution = self._problem.solve(self.plans.plan(layer.name, layer.student))
             if self.journal is not None:
                 self.journal.add(layer.name, solution)
-        self._problem = None
+        self._problem = self._shortcuts = None
         self._outputs = OutputStatistics()
         self._write(layer.student, solution)
         self._remember(layer.name, solution, time.perf_counter() - start)
@@ -146,12 +159,12 @@ class LayerSolver(Visitor):
     def _pose(self, layer: Layer) -> LayerProblem:
         assert isinstance(layer.teacher, nn.Conv2d)
         settings, solver = self.settings, self.settings.solver
-        # A layer that feeds an addition is compared before it.
-        behind_relu = settings.activation == layer.activation == "relu"
+        has_shortcuts = self._shortcuts is not None
+        behind_relu = settings.activation == layer.activation == "relu" or has_shortcuts
         activation: Activation = "relu" if behind_relu else "none"
         crosses = settings.crossing is None or layer.name in settings.crossing
         objective = settings.objective if crosses else Estimation()
-        pose = Pose(layer.teacher, objective, activation, self._columns)
+        pose = Pose(layer.teacher, objective, activation, self._columns, has_shortcuts)
         steps = solver.steps if isinstance(solver, Proximal) else 0
         on_step = self._step_progress(layer.name, steps)
         if self.plans.plan(layer.name, layer.teacher).bits is not None:

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 import fsc_ext
-from fsc.methods.layer_problem import Plan, Pose, Solution, all_filters, joined, to_matrix
+from fsc.methods.layer_problem import (
+    Plan,
+    Pose,
+    Shortcuts,
+    Solution,
+    all_filters,
+    joined,
+    to_matrix,
+)
 from fsc.moments import Moments
 from fsc.patch import Patch
 from fsc.solvers.proximal import Proximal, iterate
@@ -35,9 +43,11 @@ class ProximalProblem:
         on_moments = pose.activation == "none" and not solver.batch_size and columns >= patch.dim
         self.inputs = _Sums(pose) if on_moments else _Images(pose, solver.batch_size)
 
-    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
-        """Takes up the inputs of one batch, [N, C_in, H, W] each."""
-        self.inputs.accumulate(input_teacher, input_student)
+    def accumulate(
+        self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
+    ) -> None:
+        """Takes up the inputs [N, C_in, H, W] and shortcuts [N, C_out, H', W'] of one batch."""
+        self.inputs.accumulate(input_teacher, input_student, shortcuts)
 
     def solve(self, plan: Plan) -> Solution:
         """Runs the steps; the weight starts at the teacher's, the bias stays the teacher's."""
@@ -80,7 +90,9 @@ class _Sums:
         self.pose = pose
         self.moments = Moments(Patch.of(pose.layer))
 
-    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
+    def accumulate(
+        self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
+    ) -> None:
         self.moments.accumulate(input_teacher, input_student)
 
     def prepare(self, dead: Tensor) -> None:
@@ -120,27 +132,28 @@ class _Images:
         self.pose = pose
         # An image comes once for each term.
         self.batch_size = batch_size * len(pose.objective.terms)
-        self.parts: list[tuple[Tensor, Tensor]] = []
+        self.parts: list[list[Tensor]] = []
 
-    def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
+    def accumulate(
+        self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
+    ) -> None:
         """Takes up mixed inputs and activated targets, the terms of one image side by side."""
-        pairs = []
+        own_teacher, own_student = shortcuts or (None, None)
+        parts = []
         for term in self.pose.objective.terms:
             mixed_teacher, mixed_student = fsc_ext.soft_cross_mix(
                 input_teacher, input_student, term.alpha, term.beta
             )
-            target = self._convolve(mixed_teacher, self.pose.layer.weight, self.pose.layer.bias)
-            pairs.append((mixed_student, target))
-        inputs, targets = zip(*pairs, strict=True)
-        self.parts.append(
-            (torch.stack(inputs, 1).flatten(0, 1), torch.stack(targets, 1).flatten(0, 1))
-        )
+            layer = self.pose.layer
+            target = self._output(mixed_teacher, layer.weight, layer.bias, own_teacher)
+            parts.append([mixed_student, target, *([] if own_student is None else [own_student])])
+        self.parts.append([torch.stack(part, 1).flatten(0, 1) for part in zip(*parts, strict=True)])
 
     def prepare(self, dead: Tensor) -> None:
         """Joins the batches; dead channels see nothing."""
-        inputs, targets = zip(*self.parts, strict=True)
+        self.input, self.target, *rest = (torch.cat(part) for part in zip(*self.parts, strict=True))
+        self.shortcut = rest[0] if rest else None
         self.parts = []
-        self.input, self.target = torch.cat(inputs), torch.cat(targets)
         self.input[:, dead] = 0
         terms = self.pose.objective.terms
         shares = self.input.new_tensor([term.weight for term in terms])  # [terms]
@@ -156,6 +169,7 @@ class _Images:
             rates,
             amounts,
             bias=layer.bias,
+            shortcut=self.shortcut,
             image_weight=self.image_weight,
             scale=1 / layer.out_channels,
             activation=self.pose.activation,
@@ -165,14 +179,18 @@ class _Images:
         )
 
     def loss(self, weight: Tensor, bias: Tensor | None) -> float:
-        error = (self._convolve(self.input, weight, bias) - self.target).flatten(1)
+        error = (self._output(self.input, weight, bias, self.shortcut) - self.target).flatten(1)
         return float((error.double().square().sum(1) * self.image_weight).mean())
 
-    def _convolve(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _output(
+        self, images: Tensor, weight: Tensor, bias: Tensor | None, shortcut: Tensor | None
+    ) -> Tensor:
         # In the loop's layout: where the student sees what the teacher sees, their difference is
         # then exactly zero, and Adam does not follow rounding.
         by_pixels = images.contiguous(memory_format=torch.channels_last)
         output = torch.nn.functional.conv2d(by_pixels, weight, bias, **self._geometry())
+        if shortcut is not None:
+            output += shortcut
         return output.relu_() if self.pose.activation == "relu" else output
 
     def _geometry(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from fsc.schemes.files import from_json
 from fsc.schemes.published import fits, named, names
 from fsc.schemes.quantized import QuantizedScheme, check_quantized, quantized
 from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
-from fsc.schemes.structured import Scheme, check_structured, uniform
+from fsc.schemes.structured import Scheme, check_structured, structured
 
 AnyScheme = Scheme | SparseScheme | QuantizedScheme
 
@@ -42,5 +42,5 @@ __all__ = [
     "names",
     "quantized",
     "sparse",
-    "uniform",
+    "structured",
 ]

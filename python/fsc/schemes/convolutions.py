@@ -1,6 +1,8 @@
-"""The layers that a scheme names."""
+"""The layers that a scheme names, and what shares of them come to."""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Mapping
 
 from torch import nn
 
@@ -19,3 +21,57 @@ def convolution_of(model: nn.Module, layer: str, scheme_name: str) -> nn.Conv2d:
             f"{type(model).__name__}, got {found}"
         )
     return module
+
+
+def check_ignored(function: str, ignored: Collection[str], model: nn.Module) -> None:
+    """Make sure that what a scheme ignores exists.
+
+    Raises:
+        ValueError: a name is no convolution of the model.
+    """
+    names = {name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    for name in ignored:
+        if name not in names:
+            raise ValueError(
+                f"{function}: ignored must name convolutions of the model, got {name!r}"
+            )
+
+
+def counts_left(
+    function: str,
+    sizes: Mapping[str, int],
+    pruning_ratio: float | Mapping[str, float],
+    ignored: Collection[str],
+) -> dict[str, int]:
+    """What a share of each layer leaves: rounded, at least one.
+
+    Args:
+        function: who asks, for the sentence.
+        sizes: name of each layer that can lose something -> how much there is.
+        pruning_ratio: share to remove of all of them, or name -> share to remove of some.
+        ignored: names of layers that stay whole.
+
+    Raises:
+        ValueError: a share outside [0, 1), a name that is not in `sizes`, or nothing to prune.
+    """
+    shares = pruning_ratio
+    if not isinstance(shares, Mapping):
+        shares = {name: shares for name in sizes if name not in ignored}
+    for name, share in shares.items():
+        if name not in sizes:
+            raise ValueError(
+                f"{function}: pruning_ratio must name convolutions that can lose something, "
+                f"got {name!r}"
+            )
+        if not 0 <= share < 1:
+            raise ValueError(
+                f"{function}: pruning_ratio must be at least 0 and below 1, got {share}"
+            )
+    kept = {
+        name: max(1, round(sizes[name] * (1 - share)))
+        for name, share in shares.items()
+        if name not in ignored
+    }
+    if not kept:
+        raise ValueError(f"{function}: model must contain a convolution to prune, got none")
+    return kept

@@ -3,45 +3,102 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
 
 from fsc.files import read_json
-from fsc.schemes.quantized import QuantizedScheme
-from fsc.schemes.sparse import SparseScheme
-from fsc.schemes.structured import Scheme
+from fsc.schemes.quantized import FULL_PRECISION, QuantizedScheme, quantized
+from fsc.schemes.sparse import SparseScheme, sparse
+from fsc.schemes.structured import Scheme, structured
 
-_KINDS: dict[str, type[Scheme] | type[SparseScheme] | type[QuantizedScheme]] = {
-    "structured": Scheme,
-    "sparse": SparseScheme,
-    "quantized": QuantizedScheme,
+# What each kind may hold beside its name and kind.
+_KEYS = {
+    "structured": ({"kept"}, {"pruning_ratio", "ignored"}),
+    "sparse": ({"kept"}, {"pruning_ratio", "ignored"}),
+    "quantized": ({"bits", "ignored", "activation_bits"},),
 }
 
 
-def from_json(path: str | os.PathLike[str]) -> Scheme | SparseScheme | QuantizedScheme:
-    """Read a scheme of one's own: {"name": "mine", "kept": {"features.0": 32, ...}}.
+def from_json(
+    path: str | os.PathLike[str], model: nn.Module
+) -> Scheme | SparseScheme | QuantizedScheme:
+    """Read a scheme of one's own.
 
-    The counts are output channels, single weights with "kind": "sparse" beside the name, or the
-    bits of a weight with "kind": "quantized".
+    {"name": "mine", "kept": {"features.0": 32, ...}}: output channels that stay.
+    {"name": "mine", "pruning_ratio": 0.5, "ignored": ["features.0"]}: the share that goes; see
+    `structured`. A ratio may also be an object: {"features.0": 0.3, ...}.
+    With "kind": "sparse" both count single weights instead; see `sparse`.
+    {"name": "mine", "kind": "quantized", "bits": 2, "activation_bits": 4}: bits of every weight,
+    or of those of some: {"features.0": 2, ...}; see `quantized`.
+
+    Args:
+        path: the file.
+        model: the network that it is for; only its structure counts.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no JSON or not of this form.
+        ValueError: the file is no JSON or not of this form, or does not go with the network.
     """
     content = read_json(path, "scheme file")
-    if not isinstance(content, dict) or set(content) - {"kind"} != {"name", "kept"}:
-        raise ValueError(
-            f"scheme file {path} must hold an object with name, kept and, unless it is structured, "
-            "kind"
-        )
-    name, kept, kind = content["name"], content["kept"], content.get("kind", "structured")
+    try:
+        return _scheme(content, model)
+    except ValueError as error:
+        raise ValueError(f"scheme file {path}: {error}") from error
+
+
+def _scheme(content: Any, model: nn.Module) -> Scheme | SparseScheme | QuantizedScheme:
+    if not isinstance(content, dict):
+        raise ValueError(f"content must be an object, got {type(content).__name__}")
+    name, kind = content.pop("name", None), content.pop("kind", "structured")
     if not isinstance(name, str) or not name:
-        raise ValueError(f"scheme file {path}: name must be a text, got {name!r}")
-    if kind not in _KINDS:
+        raise ValueError(f"name must be a text, got {name!r}")
+    if kind not in _KEYS:
+        raise ValueError(f"kind must be one of {', '.join(_KEYS)}, got {kind!r}")
+    forms = _KEYS[kind]
+    if not content or not any(set(content) <= form for form in forms):
+        wanted = " or ".join(", ".join(sorted(form, reverse=True)) for form in forms)
         raise ValueError(
-            f"scheme file {path}: kind must be one of {', '.join(_KINDS)}, got {kind!r}"
+            f"a {kind} scheme must hold {wanted}, got {', '.join(content) or 'nothing'}"
         )
-    if not isinstance(kept, dict) or not kept:
-        raise ValueError(f"scheme file {path}: kept must map layers to counts, got {kept!r}")
-    for layer, count in kept.items():
-        if type(count) is not int:
-            raise ValueError(f"scheme file {path}: kept[{layer!r}] must be a count, got {count!r}")
-    return _KINDS[kind](name, kept)
+    ignored = content.get("ignored", [])
+    if not isinstance(ignored, list) or not all(isinstance(entry, str) for entry in ignored):
+        raise ValueError(f"ignored must be a list of names, got {ignored!r}")
+    if kind == "quantized":
+        return _quantized(name, content, ignored, model)
+    if "kept" in content:
+        kept = _numbers("kept", content["kept"], (int,))
+        return Scheme(name, kept) if kind == "structured" else SparseScheme(name, kept)
+    ratio = content.get("pruning_ratio")
+    shares = _number("pruning_ratio", ratio, (int, float))
+    if kind == "structured":
+        return replace(structured(model, shares, ignored), name=name)
+    return replace(sparse(model, shares, ignored), name=name)
+
+
+def _quantized(
+    name: str, content: dict[str, Any], ignored: list[str], model: nn.Module
+) -> QuantizedScheme:
+    activation_bits = content.get("activation_bits", FULL_PRECISION)
+    bits = _number("bits", content.get("bits"), (int,))
+    if isinstance(bits, dict):
+        return QuantizedScheme(name, bits, activation_bits)
+    return replace(quantized(model, bits, ignored, activation_bits), name=name)
+
+
+def _number(key: str, value: Any, types: tuple[type, ...]) -> Any:
+    """One number for all layers, or an object of one for each."""
+    return value if type(value) in types else _numbers(key, value, types)
+
+
+def _numbers(key: str, value: Any, types: tuple[type, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"{key} must map layers to numbers, got {value!r}")
+    for layer, number in value.items():
+        if type(number) not in types:
+            raise ValueError(f"{key}[{layer!r}] must be {_PROSE[types[-1]]}, got {number!r}")
+    return value
+
+
+_PROSE = {int: "an integer", float: "a number"}

@@ -27,7 +27,8 @@ _VGG_REMOVED = {
 }
 _SPARSE_REMOVED = {"sparse-50": 0.5, "sparse-70": 0.7, "sparse-90": 0.9, "sparse-95": 0.95}
 
-_QUANTIZED_BITS = {"w2a32": 2, "w4a32": 4}
+# Bits of a weight and of an activation.
+_QUANTIZED_BITS = {"w2a3": (2, 3), "w2a4": (2, 4), "w2a32": (2, 32), "w4a32": (4, 32)}
 
 _OF_FAMILY: dict[str, dict[str, Any]] = {
     "resnet": _RESNET_KEPT,
@@ -76,7 +77,7 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme
     convolution, whatever the network (CD, unstructured pruning).
 
     "w2a32" and "w4a32" write the weights of every convolution on 2 or 4 bits, whatever the network
-    (CD Table 18).
+    (CD Table 18); "w2a3" and "w2a4" also what they read on 3 or 4 bits (CD Table 17).
 
     Args:
         name: one of `names()`.
@@ -94,7 +95,8 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme
     if name in _SPARSE_REMOVED:
         return SparseScheme(name, sparse(_skeleton(model_name), _SPARSE_REMOVED[name]).kept)
     if name in _QUANTIZED_BITS:
-        return quantized(_skeleton(model_name), _QUANTIZED_BITS[name])
+        bits, activation_bits = _QUANTIZED_BITS[name]
+        return quantized(_skeleton(model_name), bits, activation_bits=activation_bits)
     family = models.family(model_name)
     fitting = [known for known, table in _OF_FAMILY.items() if name in table]
     if family not in fitting:

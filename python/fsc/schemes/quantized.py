@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fsc.schemes.convolutions import convolution_of
+from fsc.schemes.convolutions import check_ignored, convolution_of
 
+FULL_PRECISION = 32
 _MAX_BITS = 8
 
 
@@ -19,50 +20,66 @@ class QuantizedScheme:
     Attributes:
         name: what reports call it.
         bits: name of each quantized convolution -> bits of its weights.
+        activation_bits: of what these convolutions read, 1 to 8; 32 leaves it as it is. The images
+            are never quantized, nor are inputs with negative values.
     """
 
     name: str
     bits: dict[str, int]
+    activation_bits: int = FULL_PRECISION
 
 
-def quantized(model: nn.Module, bits: int, ignored: Collection[str] = ()) -> QuantizedScheme:
+def quantized(
+    model: nn.Module,
+    bits: int,
+    ignored: Collection[str] = (),
+    activation_bits: int = FULL_PRECISION,
+) -> QuantizedScheme:
     """Quantize the weights of every convolution; biases and linear layers keep their precision.
 
     Args:
         model: the network.
         bits: of a weight, 1 to 8.
         ignored: names of convolutions that keep their precision.
+        activation_bits: of what the convolutions read, 1 to 8; 32 leaves it as it is.
 
     Raises:
-        ValueError: bits outside 1 to 8, a name that is no convolution, or nothing to quantize.
+        ValueError: bits outside 1 to 8, activation_bits neither there nor 32, a name that is no
+            convolution, or nothing to quantize.
 
     Example:
         >>> quantized(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), 2)
-        QuantizedScheme(name='w2a32', bits={'0': 2, '2': 2})
+        QuantizedScheme(name='w2a32', bits={'0': 2, '2': 2}, activation_bits=32)
     """
     if not 1 <= bits <= _MAX_BITS:
         raise ValueError(f"quantized: bits must be in [1, {_MAX_BITS}], got {bits}")
+    if not _is_activation_bits(activation_bits):
+        raise ValueError(
+            f"quantized: activation_bits must be in [1, {_MAX_BITS}] or {FULL_PRECISION}, "
+            f"got {activation_bits}"
+        )
+    check_ignored("quantized", ignored, model)
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    for name in ignored:
-        if name not in names:
-            raise ValueError(
-                f"quantized: ignored must name convolutions of the model, got {name!r}"
-            )
     found = {name: bits for name in names if name not in ignored}
     if not found:
         raise ValueError("quantized: model must contain a Conv2d that is not ignored, got none")
-    return QuantizedScheme(f"w{bits}a32", found)
+    return QuantizedScheme(f"w{bits}a{activation_bits}", found, activation_bits)
 
 
 def check_quantized(scheme: QuantizedScheme, model: nn.Module) -> None:
     """Make sure that a scheme fits a network, before any work is done.
 
     Raises:
-        ValueError: the scheme is empty, a layer does not exist or is no Conv2d, or its bits are
-            no integer from 1 to 8.
+        ValueError: the scheme is empty, a layer does not exist or is no Conv2d, or bits are no
+            integer from 1 to 8.
     """
     if not scheme.bits:
         raise ValueError(f"scheme {scheme.name!r} quantizes no layer")
+    if not _is_activation_bits(scheme.activation_bits):
+        raise ValueError(
+            f"scheme {scheme.name!r}: activation_bits must be 1 to {_MAX_BITS} or "
+            f"{FULL_PRECISION}, got {scheme.activation_bits!r}"
+        )
     for layer, bits in scheme.bits.items():
         convolution_of(model, layer, scheme.name)
         if type(bits) is not int or not 1 <= bits <= _MAX_BITS:
@@ -70,3 +87,7 @@ def check_quantized(scheme: QuantizedScheme, model: nn.Module) -> None:
                 f"scheme {scheme.name!r}: layer {layer!r} must have 1 to {_MAX_BITS} bits, "
                 f"got {bits!r}"
             )
+
+
+def _is_activation_bits(bits: object) -> bool:
+    return type(bits) is int and (1 <= bits <= _MAX_BITS or bits == FULL_PRECISION)

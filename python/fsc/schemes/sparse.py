@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 
 from torch import nn
 
-from fsc.schemes.convolutions import convolution_of
+from fsc.schemes.convolutions import check_ignored, convolution_of, counts_left
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,19 @@ class SparseScheme:
     kept: dict[str, int]
 
 
-def sparse(model: nn.Module, pruning_ratio: float, ignored: Collection[str] = ()) -> SparseScheme:
-    """Remove the same share of the weights of every convolution.
+def sparse(
+    model: nn.Module, pruning_ratio: float | Mapping[str, float], ignored: Collection[str] = ()
+) -> SparseScheme:
+    """Remove a share of the weights of every convolution, or shares of some.
 
     "Each layer is treated equally" (Cross Distillation, Bai et al., 2020). Linear layers and biases
     stay whole.
 
     Args:
         model: the network.
-        pruning_ratio: share of the weights to remove, at least 0 and below 1; the number that
-            stays is rounded, and at least one stays.
+        pruning_ratio: share of the weights to remove, at least 0 and below 1, or name of each
+            convolution to prune -> its share; the number that stays is rounded, and at least one
+            stays.
         ignored: names of convolutions that stay whole.
 
     Raises:
@@ -43,21 +46,11 @@ def sparse(model: nn.Module, pruning_ratio: float, ignored: Collection[str] = ()
         >>> sparse(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), 0.75).kept
         {'0': 27, '2': 2}
     """
-    if not 0 <= pruning_ratio < 1:
-        raise ValueError(
-            f"sparse: pruning_ratio must be at least 0 and below 1, got {pruning_ratio}"
-        )
+    check_ignored("sparse", ignored, model)
     sizes = {n: m.weight.numel() for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
-    for name in ignored:
-        if name not in sizes:
-            raise ValueError(f"sparse: ignored must name convolutions of the model, got {name!r}")
-    kept = {
-        name: max(1, round(size * (1 - pruning_ratio)))
-        for name, size in sizes.items()
-        if name not in ignored
-    }
-    if not kept:
-        raise ValueError("sparse: model must contain a Conv2d that is not ignored, got none")
+    kept = counts_left("sparse", sizes, pruning_ratio, ignored)
+    if isinstance(pruning_ratio, Mapping):
+        return SparseScheme("sparse", kept)
     return SparseScheme(f"sparse-{round(100 * pruning_ratio, 4):g}", kept)
 
 

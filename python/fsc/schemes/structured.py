@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 
-from torch import nn
+from torch import fx, nn
 
 from fsc import tracing
 from fsc.prunable import readers_if_prunable
+from fsc.schemes.convolutions import check_ignored, convolution_of, counts_left
 
 
 @dataclass(frozen=True)
@@ -25,29 +26,44 @@ class Scheme:
     kept: dict[str, int]
 
 
-def uniform(layers: Mapping[str, int], pruning_ratio: float) -> Scheme:
-    """Remove the same share of output channels from each of the given convolutions.
+def structured(
+    model: nn.Module, pruning_ratio: float | Mapping[str, float], ignored: Collection[str] = ()
+) -> Scheme:
+    """Remove a share of the output channels of every convolution that can lose some.
+
+    These are the convolutions that one other convolution reads, both without groups; what reaches
+    an addition, a concatenation or a Linear layer stays whole, unless it is named.
 
     Args:
-        layers: name of each convolution to prune -> number of its output channels.
-        pruning_ratio: share of the channels to remove, at least 0 and below 1; the number that
-            stays is rounded, and at least one stays.
+        model: the network.
+        pruning_ratio: share of the channels to remove, at least 0 and below 1, or name of each
+            convolution to prune -> its share; the number that stays is rounded, and at least one
+            stays.
+        ignored: names of convolutions that stay whole.
 
     Raises:
-        ValueError: a ratio outside [0, 1), or no layers.
+        ValueError: a ratio outside [0, 1), a name that is no convolution, or nothing to prune.
 
     Example:
-        >>> uniform({"conv1": 16, "conv2": 3}, 0.9).kept
-        {'conv1': 2, 'conv2': 1}
+        >>> structured(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), 0.5).kept
+        {'0': 2}
     """
-    if not 0 <= pruning_ratio < 1:
-        raise ValueError(
-            f"uniform: pruning_ratio must be at least 0 and below 1, got {pruning_ratio}"
-        )
-    if not layers:
-        raise ValueError("uniform: layers must name at least one convolution, got none")
-    kept = {layer: max(1, round(width * (1 - pruning_ratio))) for layer, width in layers.items()}
-    return Scheme(f"uniform-{pruning_ratio:g}", kept)
+    check_ignored("structured", ignored, model)
+    sizes = {n: m.out_channels for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    if isinstance(pruning_ratio, Mapping):
+        return Scheme("structured", counts_left("structured", sizes, pruning_ratio, ignored))
+    graph = tracing.trace(model)
+    prunable = {n: size for n, size in sizes.items() if _feeds_one_convolution(model, graph, n)}
+    kept = counts_left("structured", prunable, pruning_ratio, ignored)
+    return Scheme(f"structured-{round(100 * pruning_ratio, 4):g}", kept)
+
+
+def _feeds_one_convolution(model: nn.Module, graph: fx.Graph, name: str) -> bool:
+    try:
+        readers = readers_if_prunable(model, graph, name)
+    except ValueError:
+        return False
+    return len(readers) == 1 and isinstance(model.get_submodule(readers[0]), nn.Conv2d)
 
 
 def check_structured(scheme: Scheme, model: nn.Module) -> None:
@@ -61,18 +77,8 @@ def check_structured(scheme: Scheme, model: nn.Module) -> None:
     """
     if not scheme.kept:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")
-    modules = dict(model.named_modules())
     for layer, count in scheme.kept.items():
-        module = modules.get(layer)
-        if module is None:
-            raise ValueError(
-                f"scheme {scheme.name!r}: layer {layer!r} does not exist in {type(model).__name__}"
-            )
-        if not isinstance(module, nn.Conv2d):
-            raise ValueError(
-                f"scheme {scheme.name!r}: layer {layer!r} must be a Conv2d, "
-                f"got {type(module).__name__}"
-            )
+        module = convolution_of(model, layer, scheme.name)
         whole = isinstance(count, Integral) and not isinstance(count, bool)
         if not whole or not 1 <= count <= module.out_channels:
             raise ValueError(

@@ -1,0 +1,105 @@
+"""The operations of a graph, told apart by what they do to channels."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The forms in which one sort of operation stands in a graph."""
+
+    modules: tuple[type[nn.Module], ...]
+    targets: frozenset[Any]
+
+    def matches(self, model: nn.Module, node: fx.Node) -> bool:
+        """Whether a node of the graph of `model` is such an operation."""
+        if node.op == "call_module":
+            return isinstance(model.get_submodule(str(node.target)), self.modules)
+        return node.op in ("call_function", "call_method") and node.target in self.targets
+
+
+LAYER = Kind((nn.Conv2d, nn.Linear), frozenset())
+IDENTITY = Kind((nn.Identity,), frozenset())
+BATCH_NORM = Kind((nn.BatchNorm1d, nn.BatchNorm2d), frozenset())
+RELU = Kind((nn.ReLU,), frozenset({F.relu, torch.relu, "relu"}))
+# fmt: off
+ACTIVATION = Kind(
+    (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
+     nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus),
+    frozenset({F.relu, F.relu6, F.leaky_relu, F.elu, F.celu, F.selu, F.gelu, F.silu, F.mish,
+               F.hardswish, F.hardsigmoid, F.hardtanh, F.sigmoid, F.tanh, F.softplus, torch.relu,
+               torch.sigmoid, torch.tanh, "relu", "sigmoid", "tanh"}),
+)
+POOLING = Kind(
+    (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d),
+    frozenset({F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.avg_pool2d, F.max_pool2d}),
+)
+DROPOUT = Kind(
+    (nn.Dropout, nn.Dropout2d, nn.AlphaDropout),
+    frozenset({F.dropout, F.dropout2d, F.alpha_dropout}),
+)
+# fmt: on
+ADDITION = Kind((), frozenset({operator.add, torch.add, "add"}))
+MEAN = Kind((), frozenset({torch.mean, "mean"}))
+FLATTEN = Kind((nn.Flatten,), frozenset({torch.flatten, "flatten"}))
+VIEW = Kind((), frozenset({torch.reshape, "view", "reshape"}))
+_SHAPE_METHODS = ("size", "dim", "numel")
+
+
+def only_user(node: fx.Node) -> fx.Node | None:
+    """The one node that reads a node's values, not only its shape; None for any other number."""
+    users = [user for user in node.users if not reads_shape(user)]
+    return users[0] if len(users) == 1 else None
+
+
+def keeps_channels(model: nn.Module, node: fx.Node) -> bool:
+    """Whether every output channel depends on the input channel of its number alone."""
+    kinds = (IDENTITY, BATCH_NORM, ACTIVATION, DROPOUT)
+    if any(kind.matches(model, node) for kind in kinds):
+        return True
+    return is_pooling(model, node) or _is_flatten(model, node)
+
+
+def is_linear(model: nn.Module, node: fx.Node) -> bool:
+    """Whether a node calls a Linear module."""
+    return LAYER.matches(model, node) and isinstance(
+        model.get_submodule(str(node.target)), nn.Linear
+    )
+
+
+def is_pooling(model: nn.Module, node: fx.Node) -> bool:
+    """Whether a node pools over pixels, as a module, a function or a mean over both dimensions."""
+    if not MEAN.matches(model, node):
+        return POOLING.matches(model, node)
+    dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    return isinstance(dims, tuple | list) and {int(dim) % 4 for dim in dims} == {2, 3}
+
+
+def _is_flatten(model: nn.Module, node: fx.Node) -> bool:
+    if VIEW.matches(model, node):
+        # Only view(N, -1) keeps the values of a channel together.
+        return len(node.args) == 3 and bool(node.args[2] == -1)
+    if not FLATTEN.matches(model, node):
+        return False
+    if node.op == "call_module":
+        module = model.get_submodule(str(node.target))
+        return bool(module.start_dim == 1 and module.end_dim == -1)
+    bounds = [
+        *node.args[1:],
+        *(node.kwargs[key] for key in ("start_dim", "end_dim") if key in node.kwargs),
+    ]
+    return bounds in ([1], [1, -1])
+
+
+def reads_shape(node: fx.Node) -> bool:
+    """Whether a node asks for the shape, dtype or device of a tensor and not for its values."""
+    if node.op == "call_method":
+        return node.target in _SHAPE_METHODS
+    return node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device")
