@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from networks import chain
 from torch import nn
 
 import fsc
@@ -14,7 +15,6 @@ from fsc.schemes import QuantizedScheme
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
 from fsc.tracing import layer_names, trace
-from tests.helpers.networks import chain
 
 SCHEME = QuantizedScheme("mine", {f"conv{n}": 4 for n in (1, 2, 3)}, activation_bits=3)
 
@@ -57,7 +57,8 @@ def test_limits_are_found_behind_relus_only():
         model.get_submodule(name).register_forward_pre_hook(
             lambda _, inputs, name=name: seen.update({name: inputs[0]})
         )
-    model(images)
+    with torch.no_grad():
+        model(images)
     for name, limit in limits.items():
         features = seen[name]
         assert 0.09 * features.max() < limit <= features.max() * (1 + 1e-6)

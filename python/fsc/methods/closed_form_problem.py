@@ -46,19 +46,29 @@ class ClosedFormProblem:
         layer = self.pose.layer
         teacher = to_matrix(layer)  # [C_out, dim]
         quadratic = self.statistics.quadratic(self.pose.objective, teacher)
-        if plan.num_weights is None:
+        if plan.num_weights is None and plan.weights is None:
             weight, channels, filters = minimise(quadratic, teacher, self.patch, plan, self.solver)
         else:
-            weight = self._minimise_sparse(quadratic, teacher, plan.num_weights)
+            mask = self._mask(quadratic, teacher, plan)
+            weight = solve_on_mask(quadratic, teacher, mask, self.solver.damping)
             channels, filters = plan.channels, all_filters(layer)
         before = teacher * (weight != 0)
         errors = [quadratic.loss(w) for w in (before, weight, torch.zeros_like(weight))]
         return Solution(*from_matrix(weight, layer), channels, filters, *errors)
 
-    def _minimise_sparse(self, quadratic: Quadratic, teacher: Tensor, count: int) -> Tensor:
+    def _mask(self, quadratic: Quadratic, teacher: Tensor, plan: Plan) -> Tensor:
+        """The single weights that stay, bool [C_out, dim]; a bias always does."""
         prunable, solver = self.patch.dim - int(self.patch.bias), self.solver
-        mask = choose_weights(quadratic, teacher, prunable, count, solver.selection, solver.damping)
-        return solve_on_mask(quadratic, teacher, mask, solver.damping)
+        if plan.weights is None:
+            assert plan.num_weights is not None
+            return choose_weights(
+                quadratic, teacher, prunable, plan.num_weights, solver.selection, solver.damping
+            )
+        mask = torch.ones_like(teacher, dtype=torch.bool)
+        given = torch.zeros(len(teacher) * prunable, dtype=torch.bool)
+        given[plan.weights] = True
+        mask[:, :prunable] = given.view(len(teacher), prunable)
+        return mask
 
 
 def minimise(

@@ -12,9 +12,10 @@ from fsc.input_limits import input_limits
 from fsc.methods.base import Outcome, Task
 from fsc.methods.layer_problem import Activation, Axis, Solver
 from fsc.methods.layer_solver import LayerSolver, Settings
+from fsc.methods.plans import Support
 from fsc.objectives import Objective, Soft
 from fsc.quantized_inputs import quantize_inputs
-from fsc.schemes import QuantizedScheme, SparseScheme
+from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
 from fsc.schemes.quantized import FULL_PRECISION
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
@@ -61,6 +62,9 @@ class CrossDistillation:
             drift from layer to layer.
         crossing: names of the convolutions where the inputs cross; the others minimise the
             estimation error (Table 19). None: all of them.
+        support: what stays, where another method has chosen it already: name of each layer of the
+            scheme -> its output channels, or for a scheme of single weights, with `ClosedForm`
+            only, the weights' numbers in the flattened tensor. None: the solver chooses.
         noise: deviation of Gaussian noise on the student's features while a layer is solved, as a
             share of their maximum; 0.2 is the paper's "Gauss." (Table 14).
 
@@ -77,6 +81,7 @@ class CrossDistillation:
     recalibrate: bool = True
     crossing: Collection[str] | None = None
     noise: float = 0.0
+    support: Support | None = None
 
     def __post_init__(self) -> None:
         """Refuses unknown choices before any work is done."""
@@ -96,17 +101,11 @@ class CrossDistillation:
         """Compresses a copy of the task's teacher."""
         teacher = copy.deepcopy(task.teacher).eval()
         surgery.fold_batch_norm(teacher)
+        settings = self._settings(task)
+        visitor = LayerSolver(settings, task.scheme, teacher, task.progress, task.journal)
         student = copy.deepcopy(teacher)
-        if (
-            isinstance(task.scheme, QuantizedScheme)
-            and task.scheme.activation_bits < FULL_PRECISION
-        ):
-            bits = task.scheme.activation_bits
-            limits = input_limits(teacher, task.images, task.scheme.bits, bits, task.batch_size)
-            quantize_inputs(student, limits, bits)
-        visitor = LayerSolver(
-            self._settings(task), task.scheme, teacher, task.progress, task.journal
-        )
+        if isinstance(task.scheme, QuantizedScheme):
+            _quantize_activations(student, task.scheme, task)
         walk(
             teacher,
             student,
@@ -121,27 +120,9 @@ class CrossDistillation:
         return Outcome(student.eval(), visitor.plans.kept, visitor.reports)
 
     def _settings(self, task: Task) -> Settings:
-        scheme = task.scheme
-        solver, is_sparse = self.solver, isinstance(scheme, SparseScheme)
-        if solver is None and self.activation == "none":
-            solver = ClosedForm(damping=SPARSE_DAMPING) if is_sparse else ClosedForm()
-        elif solver is None:
-            solver = Accelerated()
-        if isinstance(scheme, QuantizedScheme) and self.activation == "relu":
-            raise ValueError("activation must be 'none' for a quantized scheme, got 'relu'")
-        if isinstance(scheme, QuantizedScheme) and isinstance(solver, Proximal):
-            if solver.batch_size:
-                raise ValueError(
-                    f"batch_size must be 0 for a quantized scheme, got {solver.batch_size}"
-                )
-        if is_sparse and isinstance(solver, Accelerated):
-            raise ValueError(
-                "solver must be ClosedForm or Proximal for a scheme of single weights, "
-                "got Accelerated"
-            )
         return Settings(
             self.objective,
-            solver,
+            self._solver(task.scheme),
             self.activation,
             self.axis,
             self.recalibrate,
@@ -149,15 +130,40 @@ class CrossDistillation:
             None if self.crossing is None else frozenset(self.crossing),
             self.noise,
             task.seed,
+            self.support,
         )
 
+    def _solver(self, scheme: AnyScheme) -> Solver:
+        """The solver, or the default one; it must go with the scheme."""
+        is_sparse = isinstance(scheme, SparseScheme)
+        solver = self.solver
+        if solver is None and self.activation == "none":
+            solver = ClosedForm(damping=SPARSE_DAMPING) if is_sparse else ClosedForm()
+        elif solver is None:
+            solver = Accelerated()
+        if isinstance(scheme, QuantizedScheme):
+            _check_quantizing(solver, self.activation)
+        if is_sparse and isinstance(solver, Accelerated):
+            raise ValueError(
+                "solver must be ClosedForm or Proximal for a scheme of single weights, "
+                "got Accelerated"
+            )
+        if is_sparse and self.support is not None and isinstance(solver, Proximal):
+            raise ValueError("solver must be ClosedForm for given single weights, got Proximal")
+        return solver
 
-def _quantize_inputs(student: nn.Module, task: Task) -> None:
-    scheme = task.scheme
-    assert isinstance(scheme, QuantizedScheme)
-    if scheme.activation_bits < FULL_PRECISION:
-        # The student is still the folded teacher.
-        bits = scheme.activation_bits
+
+def _check_quantizing(solver: Solver, activation: Activation) -> None:
+    if activation == "relu":
+        raise ValueError("activation must be 'none' for a quantized scheme, got 'relu'")
+    if isinstance(solver, Proximal) and solver.batch_size:
+        raise ValueError(f"batch_size must be 0 for a quantized scheme, got {solver.batch_size}")
+
+
+def _quantize_activations(student: nn.Module, scheme: QuantizedScheme, task: Task) -> None:
+    """Makes the student, still the folded teacher, read few values where the scheme says so."""
+    bits = scheme.activation_bits
+    if bits < FULL_PRECISION:
         limits = input_limits(student, task.images, scheme.bits, bits, task.batch_size)
         quantize_inputs(student, limits, bits)
 

@@ -28,6 +28,8 @@ class Plan:
         num_channels: how many of them stay when this layer chooses among them, else None.
         num_filters: how many output filters stay when this layer chooses them, else None.
         num_weights: how many single weights stay when this layer chooses them, else None.
+        weights: the single weights that stay, numbered as in the flattened weight, where they are
+            given, else None.
         bits: of a weight, where the layer is quantized, else None.
     """
 
@@ -35,6 +37,7 @@ class Plan:
     num_channels: int | None = None
     num_filters: int | None = None
     num_weights: int | None = None
+    weights: Tensor | None = None
     bits: int | None = None
 
 

@@ -20,7 +20,7 @@ from fsc.methods.layer_problem import (
     Solution,
     Solver,
 )
-from fsc.methods.plans import plans_of
+from fsc.methods.plans import Support, plans_of
 from fsc.methods.proximal_problem import ProximalProblem
 from fsc.methods.quantized_problem import QuantizedProblem
 from fsc.methods.recalibration import OutputStatistics, recalibrate
@@ -47,6 +47,7 @@ class Settings:
     crossing: frozenset[str] | None = None
     noise: float = 0.0
     seed: int = 0
+    support: Support | None = None
 
 
 class LayerSolver(Visitor):
@@ -80,7 +81,7 @@ class LayerSolver(Visitor):
         self.progress = progress
         self.journal = journal
         self.reports: list[LayerReport] = []
-        self.plans = plans_of(scheme, settings.axis, teacher)
+        self.plans = plans_of(scheme, settings.axis, settings.support, teacher)
         self._solvable = {name for name, m in teacher.named_modules() if _is_solvable(m)}
         self._check_choosing_layers()
         self._drifted = False

@@ -1,5 +1,6 @@
 """From a scheme to what each layer may keep."""
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 from fsc import tracing
 from fsc.methods.layer_problem import Axis, Plan, Solution
 from fsc.schemes import AnyScheme, QuantizedScheme, Scheme, SparseScheme
+
+# Name of each layer of a scheme -> the output channels, or single weights, that stay.
+Support = Mapping[str, Sequence[int]]
 
 
 class Plans(Protocol):
@@ -26,14 +30,18 @@ class Plans(Protocol):
 class SparsePlans:
     """Single weights go; every layer keeps its shape."""
 
-    def __init__(self, scheme: SparseScheme) -> None:
-        """Every layer of the scheme chooses."""
+    def __init__(self, scheme: SparseScheme, support: Support | None) -> None:
+        """Every layer of the scheme chooses, or keeps what is given."""
         self.counts = scheme.kept
+        self.support = support
         self.choosing = set(scheme.kept)
         self.kept: dict[str, Tensor] = {}
 
     def plan(self, name: str, layer: nn.Conv2d) -> Plan:
-        """All channels, and the number of weights where the scheme names the layer."""
+        """All channels, and the weights or their number where the scheme names the layer."""
+        if self.support is not None and name in self.support:
+            given = torch.tensor(sorted(self.support[name]))
+            return Plan(torch.arange(layer.in_channels), weights=given)
         return Plan(torch.arange(layer.in_channels), num_weights=self.counts.get(name))
 
     def remember(self, name: str, solution: Solution) -> None:
@@ -64,16 +72,19 @@ class InputChannelPlans:
         ValueError: a producer of the scheme does not have exactly one reader.
     """
 
-    def __init__(self, scheme: Scheme, teacher: nn.Module) -> None:
+    def __init__(self, scheme: Scheme, support: Support | None, teacher: nn.Module) -> None:
         """Finds who reads what each producer of the scheme writes."""
         self.counts = scheme.kept
+        self.support = support
         self.producer_of = _single_readers(scheme, teacher)
         self.choosing = set(self.producer_of)
         self.kept: dict[str, Tensor] = {}
 
     def plan(self, name: str, layer: nn.Conv2d) -> Plan:
-        """All channels, and how many of them stay where the layer reads a pruned producer."""
+        """The channels, or how many of them stay where the layer reads a pruned producer."""
         producer = self.producer_of.get(name)
+        if self.support is not None and producer is not None:
+            return Plan(torch.tensor(sorted(self.support[producer])))
         count = None if producer is None else self.counts[producer]
         return Plan(torch.arange(layer.in_channels), num_channels=count)
 
@@ -109,14 +120,41 @@ class OutputFilterPlans:
             self.kept[name] = solution.filters
 
 
-def plans_of(scheme: AnyScheme, axis: Axis, teacher: nn.Module) -> Plans:
-    """The plans of a scheme; the axis says on which side of a pruned channel the choice falls."""
+def plans_of(scheme: AnyScheme, axis: Axis, support: Support | None, teacher: nn.Module) -> Plans:
+    """The plans of a scheme; the axis says on which side of a pruned channel the choice falls.
+
+    Raises:
+        ValueError: a producer of the scheme does not have exactly one reader, or the support does
+            not go with the scheme.
+    """
+    if support is not None:
+        _check_support(scheme, support, teacher)
     if isinstance(scheme, SparseScheme):
-        return SparsePlans(scheme)
+        return SparsePlans(scheme, support)
     if isinstance(scheme, QuantizedScheme):
         return QuantizedPlans(scheme)
-    by_readers = axis == "input_channels"
-    return (InputChannelPlans if by_readers else OutputFilterPlans)(scheme, teacher)
+    if axis == "input_channels" or support is not None:
+        return InputChannelPlans(scheme, support, teacher)
+    return OutputFilterPlans(scheme, teacher)
+
+
+def _check_support(scheme: AnyScheme, support: Support, teacher: nn.Module) -> None:
+    if isinstance(scheme, QuantizedScheme):
+        raise ValueError(f"support must be None for a quantized scheme, got {len(support)} layers")
+    if set(support) != set(scheme.kept):
+        name = min(set(support) ^ set(scheme.kept))
+        where = "only in the support" if name in support else "only in the scheme"
+        raise ValueError(f"support must name the layers of the scheme, got {name!r} {where}")
+    for name, given in support.items():
+        weight = teacher.get_submodule(name).get_parameter("weight")
+        size = weight.numel() if isinstance(scheme, SparseScheme) else len(weight)
+        count = scheme.kept[name]
+        inside = [index for index in given if type(index) is int and 0 <= index < size]
+        if len(set(inside)) != count or len(given) != count:
+            raise ValueError(
+                f"support must hold {count} different integers in [0, {size}) for {name}, as the "
+                f"scheme says, got {len(given)} values, {len(set(inside))} of them such"
+            )
 
 
 def _single_readers(scheme: Scheme, teacher: nn.Module) -> dict[str, str]:
