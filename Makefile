@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name "*.cu" -o -name "*.cuh")
 RUFF_PATHS := setup.py fsc_ext python tests bench examples
 
 .PHONY: demo test lint format bench build

@@ -33,14 +33,13 @@ LAYERS = {
     "resnet56": (
         "res-50",
         fsc.Soft(0.9, 0.5),
-        ["layer1.1.conv1", "layer1.4.conv1", "layer2.1.conv1", "layer2.5.conv1"]
-        + ["layer3.1.conv1", "layer3.5.conv1", "layer3.7.conv1"],
+        [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in (1, 3, 4, 5, 7)],
         "cifar10_resnet56_akamaster.pt",
     ),
     "vgg16": (
         "vgg-50",
         fsc.Soft(0.9, 0.3),
-        ["features.3", "features.17", "features.27"],
+        [f"features.{index}" for index in (3, 7, 10, 14, 17, 20, 27)],
         "cifar10_vgg16.pt",
     ),
 }

@@ -5,18 +5,36 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
-namespace fsc {
+// Device code takes more dtypes; the checks of each backend have names of their own for the linker.
+#if defined(__CUDACC__) || defined(FSC_EMULATE)
+#define FSC_BACKEND on_device
+#else
+#define FSC_BACKEND on_cpu
+#endif
 
+namespace fsc {
+inline namespace FSC_BACKEND {
+
+#if defined(__CUDACC__) || defined(FSC_EMULATE)
+inline void check_floating(const char* op, const char* name, const at::Tensor& tensor) {
+  const auto dtype = tensor.scalar_type();
+  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16, op, ": ",
+              name, " must be float32, float64, float16 or bfloat16 on CUDA, got ", dtype);
+}
+#else
 inline void check_floating(const char* op, const char* name, const at::Tensor& tensor) {
   const auto dtype = tensor.scalar_type();
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble, op, ": ", name,
               " must be float32 or float64 on the CPU, got ", dtype);
 }
+#endif
 
 inline void check_same_dtype(const char* op, const char* name, const at::Tensor& tensor, const char* other_name,
                              const at::Tensor& other) {
   TORCH_CHECK(tensor.scalar_type() == other.scalar_type(), op, ": ", name, " must have the dtype of ", other_name, " (",
               other.scalar_type(), "), got ", tensor.scalar_type());
+  TORCH_CHECK(tensor.device() == other.device(), op, ": ", name, " must be on the device of ", other_name, " (",
+              other.device(), "), got ", tensor.device());
 }
 
 inline void check_same_shape(const char* op, const char* name, const at::Tensor& tensor, const char* other_name,
@@ -37,4 +55,5 @@ inline int64_t check_dim(const char* op, int64_t dim, const at::Tensor& tensor) 
   return dim < 0 ? dim + rank : dim;
 }
 
+}  // namespace FSC_BACKEND
 }  // namespace fsc

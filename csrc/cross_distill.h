@@ -11,6 +11,7 @@
 #include "check.h"
 
 namespace fsc {
+inline namespace FSC_BACKEND {
 
 inline void check_share(const char* op, const char* name, double share) {
   TORCH_CHECK(share >= 0 && share <= 1, op, ": ", name, " must be in [0, 1], got ", share);
@@ -80,4 +81,5 @@ inline std::array<int64_t, 4> check_side(const char* op, const std::string& side
   return shape;
 }
 
+}  // namespace FSC_BACKEND
 }  // namespace fsc

@@ -12,6 +12,7 @@
 #include "check.h"
 
 namespace fsc {
+inline namespace FSC_BACKEND {
 
 // How the proximal operator takes away, and whether from single weights or from groups of them.
 struct Penalty {
@@ -88,4 +89,5 @@ inline void check_state(const char* op, const char* name, const at::Tensor& stat
   check_same_shape(op, name, state, "weight", weight);
 }
 
+}  // namespace FSC_BACKEND
 }  // namespace fsc

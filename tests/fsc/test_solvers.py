@@ -182,7 +182,7 @@ def _layer_inputs(root: Path, name: str) -> tuple[nn.Conv2d, Tensor, Tensor]:
         clean, noisy = body(images), body(images + 0.2 * torch.randn_like(images))
     layer = model.get_submodule(name)
     assert isinstance(layer, nn.Conv2d)
-    return layer.double(), clean.double(), noisy.double()
+    return layer.double().requires_grad_(False), clean.double(), noisy.double()
 
 
 @pytest.mark.parametrize("name", ["layer2.1.conv2", "layer3.1.conv2"])

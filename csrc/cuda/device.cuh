@@ -1,0 +1,64 @@
+// The words that kernels are written in: thin names for the CUDA language under nvcc, and for the host
+// emulator (emulation/device.h) otherwise. Kernels use nothing else of either.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+
+#include <cuda_runtime.h>
+
+#define FSC_KERNEL(threads) __global__ void __launch_bounds__(threads)
+#define FSC_DEVICE __device__ __forceinline__
+#define FSC_UNROLL _Pragma("unroll")
+
+namespace fsc::device {
+
+constexpr int kWarp = 32;
+
+FSC_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
+FSC_DEVICE int num_threads() { return static_cast<int>(blockDim.x); }
+FSC_DEVICE int64_t block() { return blockIdx.x; }
+FSC_DEVICE int64_t block_y() { return blockIdx.y; }
+FSC_DEVICE int64_t num_blocks() { return gridDim.x; }
+
+// The shared memory of the block, as large as the launch said; its content is undefined at first.
+template <typename T>
+FSC_DEVICE T* shared() {
+  extern __shared__ __align__(16) unsigned char fsc_shared_memory[];
+  return reinterpret_cast<T*>(fsc_shared_memory);
+}
+
+FSC_DEVICE void barrier() { __syncthreads(); }
+
+template <typename T>
+FSC_DEVICE T shuffle_xor(T value, int lanes) {
+  return __shfl_xor_sync(0xffffffffu, value, lanes);
+}
+
+FSC_DEVICE void atomic_add(int* address, int value) { atomicAdd(address, value); }
+
+// Rounds to the 10 bits of mantissa that tensor cores read.
+FSC_DEVICE uint32_t to_tf32(float value) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
+}
+
+// c += a b, [16, 8] x [8, 8] in TF32 with float32 sums, the fragments of a warp as PTX lays them out.
+FSC_DEVICE void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+FSC_DEVICE float bits_to_float(uint32_t bits) { return __uint_as_float(bits); }
+
+}  // namespace fsc::device
+
+#else
+
+#include "emulation/device.h"
+
+#endif

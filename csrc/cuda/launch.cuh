@@ -1,0 +1,75 @@
+// From host wrappers to kernels: the current stream of the tensors' device, checked launches. Under the
+// emulator (FSC_EMULATE) the same wrappers run on CPU tensors and take the place of the CPU's kernels.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#ifdef FSC_EMULATE
+#include "emulation/fibers.h"
+#define FSC_CUDA_OPERATORS(m) TORCH_LIBRARY_IMPL(fsc_ext, CPU, m)
+#else
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#define FSC_CUDA_OPERATORS(m) TORCH_LIBRARY_IMPL(fsc_ext, CUDA, m)
+#endif
+
+namespace fsc {
+
+// Makes the device of a tensor current for as long as it lives.
+#ifdef FSC_EMULATE
+struct OnDeviceOf {
+  explicit OnDeviceOf(const at::Tensor&) {}
+};
+#else
+struct OnDeviceOf {
+  explicit OnDeviceOf(const at::Tensor& tensor) : guard(tensor.device()) {}
+  c10::cuda::CUDAGuard guard;
+};
+#endif
+
+constexpr int64_t kMostBlocks = 1 << 16;
+
+// How a kernel is launched.
+struct Grid {
+  int64_t blocks;
+  int threads;
+  int64_t shared_bytes = 0;
+  int64_t blocks_y = 1;
+};
+
+inline int64_t ceil_div(int64_t total, int64_t part) { return (total + part - 1) / part; }
+
+// Blocks for kernels that stride over `total` elements; no more than keep every GPU busy.
+inline Grid grid_over(int64_t total, int threads) {
+  return {std::clamp<int64_t>(ceil_div(total, threads), 1, kMostBlocks), threads};
+}
+
+// `barriers`: whether threads of the kernel wait for each other; the emulator is faster where they do not.
+template <bool barriers, typename... Parameters, typename... Arguments>
+void launch(const Grid& grid, void (*kernel)(Parameters...), const Arguments&... arguments) {
+  if (grid.blocks == 0 || grid.blocks_y == 0) return;
+#ifdef FSC_EMULATE
+  emulation::run({grid.blocks, grid.blocks_y, grid.threads, static_cast<size_t>(grid.shared_bytes), barriers},
+                 [&] { kernel(static_cast<Parameters>(arguments)...); });
+#else
+  constexpr int64_t kWithoutAsking = 48 << 10;
+  if (grid.shared_bytes > kWithoutAsking) {
+    C10_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        static_cast<int>(grid.shared_bytes)));
+  }
+  const dim3 blocks(static_cast<unsigned>(grid.blocks), static_cast<unsigned>(grid.blocks_y));
+  kernel<<<blocks, grid.threads, grid.shared_bytes, c10::cuda::getCurrentCUDAStream()> > >(
+      static_cast<Parameters>(arguments)...);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+#endif
+}
+
+}  // namespace fsc

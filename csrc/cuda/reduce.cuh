@@ -1,0 +1,32 @@
+// Sums over a block in a fixed order, and the types that sums are held in.
+#pragma once
+
+#include "cuda/device.cuh"
+
+namespace fsc::device {
+
+// Half precision is summed in float32; float32 too, within a thread and a warp's turn of it.
+template <typename scalar_t>
+struct Wide {
+  using type = float;
+};
+template <>
+struct Wide<double> {
+  using type = double;
+};
+template <typename scalar_t>
+using wide_t = typename Wide<scalar_t>::type;
+
+// The sum over all threads of a block, for every thread; `scratch` holds one value a warp.
+FSC_DEVICE double block_sum(double value, double* scratch) {
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) value += shuffle_xor(value, lanes);
+  const int warps = num_threads() / kWarp;
+  barrier();  // the scratch may still be read for the sum before
+  if (thread() % kWarp == 0) scratch[thread() / kWarp] = value;
+  barrier();
+  double total = 0;
+  for (int w = 0; w < warps; ++w) total += scratch[w];
+  return total;
+}
+
+}  // namespace fsc::device

@@ -1,0 +1,79 @@
+// The words of cuda/device.cuh on the host: a block is a set of fibers that take turns, so that barriers and
+// shuffles behave as on a GPU. Finds wrong indices, fragment layouts, missing barriers and reductions;
+// cannot find races between memory orders, misaligned accesses or bank conflicts.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "emulation/fibers.h"
+
+#define FSC_KERNEL(threads) void
+#define FSC_DEVICE inline
+#define FSC_UNROLL
+
+namespace fsc::device {
+
+constexpr int kWarp = 32;
+
+inline int thread() { return emulation::current().thread; }
+inline int num_threads() { return emulation::current().num_threads; }
+inline int64_t block() { return emulation::current().block_x; }
+inline int64_t block_y() { return emulation::current().block_y; }
+inline int64_t num_blocks() { return emulation::current().num_blocks; }
+
+template <typename T>
+T* shared() {
+  return reinterpret_cast<T*>(emulation::current().shared);
+}
+
+inline void barrier() { emulation::block_barrier(); }
+
+template <typename T>
+T shuffle_xor(T value, int lanes) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  bits = emulation::exchange(bits, (thread() % kWarp) ^ lanes);
+  std::memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+
+// Fibers do not interrupt each other.
+inline void atomic_add(int* address, int value) { *address += value; }
+
+// Round to nearest, ties away from zero, as cvt.rna does.
+inline uint32_t to_tf32(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7f800000u) == 0x7f800000u) return bits & 0xffffe000u;
+  return (bits + 0x1000u) & 0xffffe000u;
+}
+
+inline float bits_to_float(uint32_t bits) { return std::bit_cast<float>(bits); }
+
+// Each lane shows its fragments to the warp and then computes its own four sums.
+// Layout (PTX, mma.m16n8k8, tf32), with g = lane / 4 and t = lane % 4:
+//   a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4)   b: (t, g), (t + 4, g)
+//   c: (g, 2 t), (g, 2 t + 1), (g + 8, 2 t), (g + 8, 2 t + 1)
+inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  emulation::Fragments& all = emulation::warp_fragments();
+  const int lane = thread() % kWarp;
+  std::memcpy(all.a[lane], a, sizeof(a));
+  std::memcpy(all.b[lane], b, sizeof(b));
+  emulation::warp_barrier();
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane / 4 + (i >= 2 ? 8 : 0), column = 2 * (lane % 4) + i % 2;
+    float sum = c[i];
+    for (int k = 0; k < 8; ++k) {
+      const uint32_t left = all.a[(row % 8) * 4 + k % 4][(row >= 8 ? 1 : 0) + (k >= 4 ? 2 : 0)];
+      const uint32_t right = all.b[column * 4 + k % 4][k >= 4 ? 1 : 0];
+      // Tensor cores ignore the low bits.
+      sum += bits_to_float(left & 0xffffe000u) * bits_to_float(right & 0xffffe000u);
+    }
+    c[i] = sum;
+  }
+  emulation::warp_barrier();
+}
+
+}  // namespace fsc::device

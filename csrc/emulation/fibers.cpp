@@ -1,0 +1,170 @@
+#include "emulation/fibers.h"
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#ifndef __x86_64__
+#error "the emulator switches stacks on x86-64 only"
+#endif
+
+// Saves the registers that a call must keep, then goes on with another stack where it stopped.
+extern "C" void fsc_switch_stack(void** save, void* load);
+asm(R"(
+.text
+.globl fsc_switch_stack
+.type fsc_switch_stack, @function
+fsc_switch_stack:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size fsc_switch_stack, .-fsc_switch_stack
+)");
+
+namespace fsc::emulation {
+namespace {
+
+constexpr size_t kStackBytes = 64 << 10;
+constexpr int kWarp = 32;
+constexpr unsigned char kPoison = 0xff;  // NaN as float, -1 as integer
+
+struct Barrier {
+  int expected = 0;
+  int arrived = 0;
+  int64_t generation = 0;
+};
+
+struct Fiber {
+  std::unique_ptr<unsigned char[]> stack = std::make_unique<unsigned char[]>(kStackBytes);
+  void* position = nullptr;
+  bool done = false;
+};
+
+struct Warp {
+  Barrier barrier;
+  uint64_t slots[kWarp];
+  Fragments fragments;
+};
+
+// One kernel runs at a time.
+std::vector<Fiber> fibers;
+std::vector<Warp> warps;
+std::vector<unsigned char> shared;
+Barrier all_threads;
+Place place;
+void* scheduler = nullptr;
+const std::function<void()>* body = nullptr;
+bool progress = false;
+std::minstd_rand order_of_turns(1);
+
+void yield() {
+  const int thread = place.thread;
+  fsc_switch_stack(&fibers[thread].position, scheduler);
+}
+
+void wait(Barrier& barrier) {
+  const int64_t generation = barrier.generation;
+  if (++barrier.arrived == barrier.expected) {
+    barrier.arrived = 0;
+    ++barrier.generation;
+    progress = true;
+    return;
+  }
+  while (barrier.generation == generation) yield();
+}
+
+void enter() {
+  (*body)();
+  fibers[place.thread].done = true;
+  progress = true;
+  yield();  // for good
+}
+
+void prepare(Fiber& fiber) {
+  // As if the fiber had been called and had then saved six registers; 8 bytes off 16 as after any call.
+  auto top = reinterpret_cast<uintptr_t>(fiber.stack.get() + kStackBytes) & ~uintptr_t{15};
+  auto* words = reinterpret_cast<void**>(top);
+  words[-1] = nullptr;
+  words[-2] = reinterpret_cast<void*>(&enter);
+  std::fill_n(words - 8, 6, nullptr);
+  fiber.position = words - 8;
+  fiber.done = false;
+}
+
+void run_block(const Launch& launch) {
+  all_threads = {launch.threads};
+  warps.resize((launch.threads + kWarp - 1) / kWarp);
+  for (size_t w = 0; w < warps.size(); ++w) {
+    warps[w].barrier = {std::min<int>(kWarp, launch.threads - static_cast<int>(w) * kWarp)};
+  }
+  while (fibers.size() < static_cast<size_t>(launch.threads)) fibers.emplace_back();
+  std::vector<int> turns(launch.threads);
+  std::iota(turns.begin(), turns.end(), 0);
+  for (int t : turns) prepare(fibers[t]);
+  while (!turns.empty()) {
+    progress = false;
+    std::shuffle(turns.begin(), turns.end(), order_of_turns);
+    for (int t : turns) {
+      place.thread = t;
+      fsc_switch_stack(&scheduler, fibers[t].position);
+    }
+    std::erase_if(turns, [](int t) { return fibers[t].done; });
+    if (!progress) throw std::runtime_error("emulator: threads wait at a barrier that others never reach");
+  }
+}
+
+}  // namespace
+
+const Place& current() { return place; }
+
+void block_barrier() { wait(all_threads); }
+
+void warp_barrier() { wait(warps[place.thread / kWarp].barrier); }
+
+uint64_t exchange(uint64_t bits, int lane) {
+  Warp& warp = warps[place.thread / kWarp];
+  warp.slots[place.thread % kWarp] = bits;
+  warp_barrier();
+  const uint64_t found = warp.slots[lane];
+  warp_barrier();
+  return found;
+}
+
+Fragments& warp_fragments() { return warps[place.thread / kWarp].fragments; }
+
+void run(const Launch& launch, const std::function<void()>& thread) {
+  body = &thread;
+  for (int64_t y = 0; y < launch.blocks_y; ++y) {
+    for (int64_t x = 0; x < launch.blocks_x; ++x) {
+      shared.assign(launch.shared_bytes + 16, kPoison);
+      auto* aligned =
+          reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(shared.data()) + 15) & ~uintptr_t{15});
+      place = {0, launch.threads, x, y, launch.blocks_x, aligned};
+      if (launch.barriers) {
+        run_block(launch);
+        continue;
+      }
+      for (int t = 0; t < launch.threads; ++t) {
+        place.thread = t;
+        thread();
+      }
+    }
+  }
+}
+
+}  // namespace fsc::emulation

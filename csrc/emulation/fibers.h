@@ -1,0 +1,45 @@
+// Blocks of threads on one core: one fiber a thread, in an order that changes with every turn.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+namespace fsc::emulation {
+
+// What a running thread knows about itself.
+struct Place {
+  int thread;
+  int num_threads;
+  int64_t block_x;
+  int64_t block_y;
+  int64_t num_blocks;
+  unsigned char* shared;
+};
+
+// The operands of one tensor core instruction, by lane.
+struct Fragments {
+  uint32_t a[32][4];
+  uint32_t b[32][2];
+};
+
+const Place& current();
+void block_barrier();
+void warp_barrier();
+// What the given lane of this warp passed in.
+uint64_t exchange(uint64_t bits, int lane);
+Fragments& warp_fragments();
+
+struct Launch {
+  int64_t blocks_x;
+  int64_t blocks_y;
+  int threads;
+  size_t shared_bytes;
+  bool barriers;  // false: no thread waits for another, so plain calls will do
+};
+
+// Runs every block in turn. Shared memory is poisoned before each.
+// Throws std::runtime_error when threads wait for others that have returned.
+void run(const Launch& launch, const std::function<void()>& thread);
+
+}  // namespace fsc::emulation
