@@ -66,8 +66,10 @@ void launch(const Grid& grid, void (*kernel)(Parameters...), const Arguments&...
                                         static_cast<int>(grid.shared_bytes)));
   }
   const dim3 blocks(static_cast<unsigned>(grid.blocks), static_cast<unsigned>(grid.blocks_y));
-  kernel<<<blocks, grid.threads, grid.shared_bytes, c10::cuda::getCurrentCUDAStream()> > >(
-      static_cast<Parameters>(arguments)...);
+  const auto stream = c10::cuda::getCurrentCUDAStream();
+  // clang-format off
+  kernel<<<blocks, grid.threads, grid.shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
+  // clang-format on
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 #endif
 }
