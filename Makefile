@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name "*.cu" -o -name "*.cuh")
 RUFF_PATHS := setup.py fsc_ext python tests bench examples
 
-.PHONY: demo test lint format bench build
+.PHONY: demo test test-emulated check-cuda lint format bench build
 
 # The main job without any data: train a small network, compress it by every method.
 demo: build
@@ -12,6 +12,15 @@ demo: build
 
 test: build
 	$(BIN)/pytest
+
+# The operators' tests on the source of the CUDA kernels, run by the host emulator.
+test-emulated: build
+	$(BIN)/python csrc/emulation/build.py
+	FSC_EMULATE=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/ops
+
+# Compiles the CUDA kernels for every architecture; no GPU is needed, but nvcc is.
+check-cuda: build
+	$(BIN)/python csrc/cuda/check.py
 
 lint: build
 	$(BIN)/ruff check $(RUFF_PATHS)

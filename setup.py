@@ -60,7 +60,7 @@ def extension() -> CppExtension | CUDAExtension:
     # are tested for equality, bit by bit. Square roots that set no errno only vectorise.
     exact = ["-ffp-contract=off", "-fno-math-errno"]
     cxx = ["-O3", "-std=c++20", "-fopenmp", *exact, "-fvisibility=hidden", "-Wall"]
-    arguments = {"cxx": cxx, "nvcc": ["-O3", "-std=c++20", "--fmad=true"]}
+    arguments = {"cxx": cxx, "nvcc": ["-O3", "-std=c++20", "--fmad=false"]}
     return kind(
         "fsc_ext._C",
         [source for source in listed if with_cuda or not source.endswith(".cu")],

@@ -19,7 +19,7 @@ inline namespace FSC_BACKEND {
 inline void check_floating(const char* op, const char* name, const at::Tensor& tensor) {
   const auto dtype = tensor.scalar_type();
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16, op, ": ",
-              name, " must be float32, float64, float16 or bfloat16 on CUDA, got ", dtype);
+              name, " must be float32 or float64, float16 or bfloat16, got ", dtype);
 }
 #else
 inline void check_floating(const char* op, const char* name, const at::Tensor& tensor) {
@@ -33,8 +33,6 @@ inline void check_same_dtype(const char* op, const char* name, const at::Tensor&
                              const at::Tensor& other) {
   TORCH_CHECK(tensor.scalar_type() == other.scalar_type(), op, ": ", name, " must have the dtype of ", other_name, " (",
               other.scalar_type(), "), got ", tensor.scalar_type());
-  TORCH_CHECK(tensor.device() == other.device(), op, ": ", name, " must be on the device of ", other_name, " (",
-              other.device(), "), got ", tensor.device());
 }
 
 inline void check_same_shape(const char* op, const char* name, const at::Tensor& tensor, const char* other_name,

@@ -84,6 +84,24 @@ struct Optimizer {
   }
 };
 
+// The scalars of one step of torch.optim.Adam, or of torch.optim.SGD without dampening.
+struct Update {
+  Update(const Optimizer& optimizer, double lr, int64_t step)
+      : adam(optimizer.adam),
+        decay(optimizer.adam ? optimizer.beta1 : optimizer.momentum),
+        decay_square(optimizer.beta2),
+        eps(optimizer.eps),
+        rate(optimizer.adam ? lr / (1 - std::pow(optimizer.beta1, step)) : lr),
+        root(std::sqrt(1 - std::pow(optimizer.beta2, step))) {}
+
+  bool adam;
+  double decay;
+  double decay_square;
+  double eps;
+  double rate;
+  double root;
+};
+
 inline void check_state(const char* op, const char* name, const at::Tensor& state, const at::Tensor& weight) {
   check_same_dtype(op, name, state, "weight", weight);
   check_same_shape(op, name, state, "weight", weight);

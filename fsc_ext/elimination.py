@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from fsc_ext._arguments import require_one_device
+
 _ops = torch.ops.fsc_ext
 
 
@@ -29,6 +31,7 @@ def elimination_order(weight: Tensor, inverse: Tensor, removable: int) -> tuple[
 
     Raises:
         RuntimeError: a shape or dtype does not fit, or `removable` is out of range.
+        ValueError: the tensors are on different devices.
 
     Example:
         >>> order, rises = elimination_order(
@@ -37,6 +40,7 @@ def elimination_order(weight: Tensor, inverse: Tensor, removable: int) -> tuple[
         >>> order, rises
         (tensor([[1, 2, 0]]), tensor([[1., 4., 9.]], dtype=torch.float64))
     """
+    require_one_device("elimination_order", weight=weight, inverse=inverse)
     return _ops.elimination_order(weight, inverse, removable)
 
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from fsc_ext._arguments import require_one_device
+
 _ops = torch.ops.fsc_ext
 
 
@@ -30,6 +32,7 @@ def line_search_relu_(
     Raises:
         RuntimeError: the tensors differ in shape or dtype, `output` is not a contiguous matrix, the
             dtype is not floating point, or a tensor requires a gradient.
+        ValueError: the tensors are on different devices.
 
     Example:
         >>> output = torch.tensor([[1.0, -1.0]])
@@ -45,6 +48,7 @@ def line_search_relu_(
                 f"line_search_relu_: {name} must not require a gradient, because a search in place "
                 "has none; call it under torch.no_grad()"
             )
+    require_one_device("line_search_relu_", output=output, direction=direction, target=target)
     return _ops.line_search_relu_(output, direction, target)
 
 

@@ -158,12 +158,13 @@ def minimise(
 
 def quantize_weight(weight: Tensor, bits: int, *, per_channel: bool = True) -> Tensor:
     """The nearest of 2^bits values between the ends of the three-sigma range."""
-    rows = (weight.flatten(1) if per_channel else weight.reshape(1, -1)).double()
+    rows = weight.reshape(len(weight) if per_channel else 1, -1).double()
     reach = 3 * rows.std(1, correction=0, keepdim=True)
     low = torch.maximum(rows.amin(1, keepdim=True), rows.mean(1, keepdim=True) - reach)
     high = torch.minimum(rows.amax(1, keepdim=True), rows.mean(1, keepdim=True) + reach)
     step = (high - low) / (2**bits - 1)
-    found = low + step * ((torch.clamp(rows, low, high) - low) / step).round()
+    level = ((torch.clamp(rows, low, high) - low) / step).round()
+    found = torch.where(level < 2**bits - 1, low + step * level, high)
     return torch.where(step > 0, found, low).to(weight.dtype).view(weight.shape)
 
 

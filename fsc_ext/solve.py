@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fsc_ext._arguments import require_one_device
 from fsc_ext.step import refuse_gradient
 
 _ops = torch.ops.fsc_ext
@@ -62,6 +63,7 @@ def solve_quadratic_(
 
     Raises:
         RuntimeError: an argument breaks its rule, or `weight` requires a gradient.
+        ValueError: the tensors are on different devices.
 
     Example:
         >>> weight = torch.zeros(1, 2)
@@ -75,6 +77,7 @@ def solve_quadratic_(
     """
     refuse_gradient("solve_quadratic_", weight)
     adam = _is_adam("solve_quadratic_", optimizer)
+    require_one_device("solve_quadratic_", weight=weight, mask=mask, hessian=hessian, target=target)
     return _ops.solve_quadratic_(
         weight,
         _state(weight, adam, momentum) if state is None else state,
@@ -157,6 +160,7 @@ def solve_relu_(
 
     Raises:
         RuntimeError: an argument breaks its rule, or `weight` requires a gradient.
+        ValueError: the tensors are on different devices.
 
     Example:
         >>> weight, images = torch.zeros(1, 1, 1, 1), torch.ones(2, 1, 3, 3)
@@ -170,6 +174,16 @@ def solve_relu_(
     """
     refuse_gradient("solve_relu_", weight)
     adam = _is_adam("solve_relu_", optimizer)
+    require_one_device(
+        "solve_relu_",
+        weight=weight,
+        mask=mask,
+        input=input,
+        target=target,
+        bias=bias,
+        shortcut=shortcut,
+        image_weight=image_weight,
+    )
     return _ops.solve_relu_(
         weight,
         _state(weight, adam, momentum) if state is None else state,

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from fsc_ext._arguments import require_one_device
+
 _ops = torch.ops.fsc_ext
 
 
@@ -69,6 +71,7 @@ def adam_prox_(
 
     Raises:
         RuntimeError: an argument breaks its rule, or `weight` requires a gradient.
+        ValueError: the tensors are on different devices.
 
     Example:
         >>> weight, moments = torch.tensor([1.0, -2.0]), torch.zeros(2, 2)
@@ -77,6 +80,14 @@ def adam_prox_(
         tensor([ 0.0000, -1.5000])
     """
     refuse_gradient("adam_prox_", weight)
+    require_one_device(
+        "adam_prox_",
+        weight=weight,
+        grad=grad,
+        exp_avg=exp_avg,
+        exp_avg_sq=exp_avg_sq,
+        mask=mask,
+    )
     _ops.adam_prox_(
         weight, grad, exp_avg, exp_avg_sq, mask, step, lr, *betas, eps, penalty, amount, dim
     )
@@ -113,6 +124,7 @@ def sgd_prox_(
 
     Raises:
         RuntimeError: an argument breaks its rule, or `weight` requires a gradient.
+        ValueError: the tensors are on different devices.
 
     Example:
         >>> weight = torch.tensor([[1.0, -2.0, 0.5]])
@@ -121,6 +133,9 @@ def sgd_prox_(
         tensor([[ 0., -1.,  0.]])
     """
     refuse_gradient("sgd_prox_", weight)
+    require_one_device(
+        "sgd_prox_", weight=weight, grad=grad, momentum_buffer=momentum_buffer, mask=mask
+    )
     _ops.sgd_prox_(weight, grad, momentum_buffer, mask, lr, momentum, penalty, amount, dim)
 
 

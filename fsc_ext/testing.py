@@ -1,10 +1,14 @@
 """What the tests and benchmarks of every operator share: devices, dtypes, tolerances, inputs."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+# Whether device code stands in for the CPU kernels, on the host emulator (tests/ops/conftest.py).
+EMULATED = bool(os.environ.get("FSC_EMULATE"))
 
 
 def devices() -> list[torch.device]:

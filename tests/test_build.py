@@ -21,7 +21,8 @@ def test_the_list_of_sources_is_what_lies_in_csrc() -> None:
     present = [
         path.relative_to(ROOT).as_posix()
         for suffix in ("cpp", "cu")
-        for path in (ROOT / "csrc").rglob(f"*.{suffix}")
+        for folder in ("cpu", "cuda", ".")
+        for path in (ROOT / "csrc" / folder).glob(f"*.{suffix}")
     ]
     assert sorted(listed) == sorted(present)
 

@@ -1,6 +1,8 @@
 // Gram matrices of im2col columns on the CPU. The columns are never all there at once: panels of
 // bounded width, matrix products by ATen in the dtype of the input within a panel, sums between
 // panels in the dtype of the Gram matrix.
+#include "gram.h"
+
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -9,22 +11,18 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 
-#include "check.h"
 #include "cpu/clones.h"
 #include "cpu/im2col.h"
-#include "version_counter.h"
 
 namespace {
 
-using fsc::Axis;
+using fsc::Grams;
+using fsc::OptionalTensor;
 using fsc::Range;
-using fsc::Window;
-using OptionalTensor = std::optional<at::Tensor>;
 
-constexpr const char* kOp = "gram_accumulate_";
+constexpr const char* kOp = fsc::kGramOp;
 // Panels are as wide as fits in kPanelBytes, within these bounds.
 constexpr int64_t kPanelBytes = 2 << 20;
 constexpr int64_t kNarrowest = 512;
@@ -39,16 +37,9 @@ int64_t grain(int64_t size) { return std::max<int64_t>(1, (1 << 15) / std::max<i
 // ---- panels ----
 
 // One network's features and the panel that holds some of their columns.
-struct Side {
-  at::Tensor input;  // [N, C, H, W]
-  Window window;
-  bool ones;          // a last row of ones, for the bias
-  at::Tensor buffer;  // [rows() * width of a panel]
+struct Side : fsc::GramSide {
+  at::Tensor buffer = {};  // [rows() * width of a panel]
 
-  int64_t images() const { return input.size(0); }
-  int64_t pixels() const { return window.height.outputs(input.size(2)) * window.width.outputs(input.size(3)); }
-  int64_t features() const { return input.size(1) * window.taps(); }
-  int64_t rows() const { return features() + (ones ? 1 : 0); }
   // Such an input is the transposed matrix of its columns already.
   bool is_matrix() const { return window.trivial() && !ones && input.is_contiguous(at::MemoryFormat::ChannelsLast); }
 };
@@ -141,10 +132,6 @@ void mirror(const at::Tensor& gram) {
 
 // ---- the loop over panels ----
 
-struct Grams {
-  at::Tensor student, cross, teacher;  // undefined where not asked for
-};
-
 // Both sides have the same number of images and of pixels; a side may be missing.
 void accumulate_panels(std::optional<Side> student, std::optional<Side> teacher, const Grams& grams) {
   const Side& any = student.has_value() ? *student : *teacher;
@@ -181,110 +168,23 @@ void accumulate_panels(std::optional<Side> student, std::optional<Side> teacher,
   }
 }
 
-// ---- arguments ----
-
-// Pairs count height, then width.
-Axis check_axis(size_t i, const std::array<at::IntArrayRef, 4>& pairs) {
-  constexpr std::array<const char*, 4> names{"kernel_size", "stride", "padding", "dilation"};
-  for (size_t p = 0; p < pairs.size(); ++p) {
-    TORCH_CHECK(pairs[p].size() == 2, kOp, ": ", names[p], " must be one number or two, got ", pairs[p]);
-    const int64_t least = p == 2 ? 0 : 1;
-    TORCH_CHECK(pairs[p][i] >= least, kOp, ": ", names[p], " must be at least ", least, ", got ", pairs[p]);
-  }
-  return {pairs[0][i], pairs[1][i], pairs[2][i], pairs[3][i]};
+std::optional<Side> with_panel(const std::optional<fsc::GramSide>& side) {
+  return side.has_value() ? std::optional<Side>(Side{*side}) : std::nullopt;
 }
 
-at::Tensor check_input(const char* name, const OptionalTensor& input, const Window& window) {
-  TORCH_CHECK(input.has_value(), kOp, ": ", name, " must be given where a Gram matrix needs it, got None");
-  fsc::check_floating(kOp, name, *input);
-  TORCH_CHECK(input->dim() == 4 || input->dim() == 2, kOp, ": ", name, " must be [N, C, H, W] or [N, C], got ",
-              input->sizes());
-  const at::Tensor images = input->dim() == 4 ? *input : input->unsqueeze(2).unsqueeze(3);
-  const bool fits = window.height.outputs(images.size(2)) > 0 && window.width.outputs(images.size(3)) > 0;
-  TORCH_CHECK(fits || images.numel() == 0, kOp, ": ", name, " must be as large as the kernel, got ", images.sizes());
-  return images;
-}
-
-// Whether the matrix has a row of ones more than the features; `rows` and `columns` count the features.
-bool check_gram(const char* name, const at::Tensor& gram, int64_t rows, int64_t columns, const at::Tensor& input) {
-  fsc::check_floating(kOp, name, gram);
-  TORCH_CHECK(gram.element_size() >= input.element_size(), kOp, ": ", name, " must be as wide as its input (",
-              input.scalar_type(), "), got ", gram.scalar_type());
-  const bool ones = gram.dim() == 2 && gram.size(0) == rows + 1 && gram.size(1) == columns + 1;
-  const bool plain = gram.dim() == 2 && gram.size(0) == rows && gram.size(1) == columns;
-  TORCH_CHECK(ones || plain, kOp, ": ", name, " must be [", rows, ", ", columns,
-              "], or one more each for a row of ones, got ", gram.sizes());
-  return ones;
-}
-
-void check_pair(const at::Tensor& student, const at::Tensor& teacher) {
-  fsc::check_same_dtype(kOp, "student", student, "teacher", teacher);
-  const bool same = student.size(0) == teacher.size(0) && student.sizes().slice(2) == teacher.sizes().slice(2);
-  TORCH_CHECK(same, kOp, ": student must have the N, H and W of teacher ", teacher.sizes(), " for gram_cross, got ",
-              student.sizes());
-}
-
-// One Gram matrix and the sides of its rows and columns, which are null where it is not asked for.
-struct Target {
-  const char* name;
-  const OptionalTensor& gram;
-  const std::optional<Side>& rows;
-  const std::optional<Side>& columns;
-};
-
-// Whether the Gram matrices have a row of ones: all of them or none.
-bool check_grams(const std::array<Target, 3>& targets) {
-  std::optional<bool> ones;
-  for (const Target& target : targets) {
-    if (!target.gram.has_value()) continue;
-    const Side &rows = *target.rows, &columns = *target.columns;
-    const bool here = check_gram(target.name, *target.gram, rows.features(), columns.features(), rows.input);
-    TORCH_CHECK(ones.value_or(here) == here, kOp, ": ", target.name,
-                " must have a row of ones if and only if the other Gram matrices have, got ", target.gram->sizes());
-    ones = here;
-  }
-  TORCH_CHECK(ones.has_value(), kOp, ": at least one Gram matrix must be given, got None");
-  return *ones;
-}
-
-void accumulate(const std::array<Target, 3>& targets, const std::optional<Side>& student,
-                const std::optional<Side>& teacher) {
-  std::array<at::Tensor, 3> sums;
-  for (size_t i = 0; i < targets.size(); ++i) {
-    if (targets[i].gram.has_value()) sums[i] = targets[i].gram->contiguous();
-  }
-  if (sums[1].defined()) {
-    accumulate_panels(student, teacher, {sums[0], sums[1], sums[2]});
-  } else {
-    if (student.has_value()) accumulate_panels(student, std::nullopt, {sums[0], {}, {}});
-    if (teacher.has_value()) accumulate_panels(std::nullopt, teacher, {{}, {}, sums[2]});
-  }
-  for (size_t i = 0; i < targets.size(); ++i) {
-    if (!sums[i].defined()) continue;
-    if (!sums[i].is_same(*targets[i].gram)) targets[i].gram->copy_(sums[i]);
-    fsc::mark_changed(*targets[i].gram);
-  }
+void accumulate(const Grams& grams, const std::optional<fsc::GramSide>& student,
+                const std::optional<fsc::GramSide>& teacher) {
+  if (grams.cross.defined()) return accumulate_panels(with_panel(student), with_panel(teacher), grams);
+  if (student.has_value()) accumulate_panels(with_panel(student), std::nullopt, {grams.student, {}, {}});
+  if (teacher.has_value()) accumulate_panels(std::nullopt, with_panel(teacher), {{}, {}, grams.teacher});
 }
 
 void gram_accumulate_cpu(const OptionalTensor& gram_student, const OptionalTensor& gram_cross,
                          const OptionalTensor& gram_teacher, const OptionalTensor& student,
                          const OptionalTensor& teacher, at::IntArrayRef kernel_size, at::IntArrayRef stride,
                          at::IntArrayRef padding, at::IntArrayRef dilation) {
-  const std::array<at::IntArrayRef, 4> pairs{kernel_size, stride, padding, dilation};
-  const Window window{check_axis(0, pairs), check_axis(1, pairs)};
-  const bool both = gram_cross.has_value();
-  std::optional<Side> left, right;
-  if (both || gram_teacher.has_value()) left = Side{check_input("teacher", teacher, window), window, false, {}};
-  if (both || gram_student.has_value()) right = Side{check_input("student", student, window), window, false, {}};
-  if (both) check_pair(right->input, left->input);
-  const std::array<Target, 3> targets{{{"gram_student", gram_student, right, right},
-                                       {"gram_cross", gram_cross, left, right},
-                                       {"gram_teacher", gram_teacher, left, left}}};
-  const bool ones = check_grams(targets);
-  for (auto* side : {&left, &right}) {
-    if (side->has_value()) (*side)->ones = ones;
-  }
-  accumulate(targets, right, left);
+  fsc::update_grams(gram_student, gram_cross, gram_teacher, student, teacher, {kernel_size, stride, padding, dilation},
+                    accumulate);
 }
 
 }  // namespace

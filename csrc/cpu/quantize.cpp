@@ -73,6 +73,8 @@ template <typename scalar_t>
 std::pair<double, double> range_of(const scalar_t* values, int64_t count) {
   const Summary all = summarise(values, count);
   const double mean = all.sum / static_cast<double>(count);
+  // No comparison finds a NaN; the sum holds every one.
+  if (std::isnan(mean)) return {mean, mean};
   const double reach = kSigmas * std::sqrt(squares_around(values, count, mean) / static_cast<double>(count));
   return {std::max(all.low, mean - reach), std::min(all.high, mean + reach)};
 }
@@ -80,12 +82,14 @@ std::pair<double, double> range_of(const scalar_t* values, int64_t count) {
 // output = (1 - share) input + share Q(input), Q the nearest of the values low + step * (0, 1, ...) up to high.
 template <typename scalar_t>
 FSC_CLONES void round_all(const scalar_t* __restrict input, scalar_t* __restrict output, int64_t count, double low,
-                          double high, double step, double share) {
+                          double high, double step, double levels, double share) {
   for (int64_t i = 0; i < count; ++i) {
     const double value = input[i];
     double inside = value < low ? low : value;
     inside = inside > high ? high : inside;
-    const double nearest = low + step * std::nearbyint((inside - low) / step);
+    // The last value is `high` itself, which low + step * levels may miss by a rounding.
+    const double level = std::nearbyint((inside - low) / step);
+    const double nearest = level < levels ? low + step * level : high;
     output[i] = static_cast<scalar_t>((1 - share) * value + share * nearest);
   }
 }
@@ -95,7 +99,7 @@ void quantize_row(const scalar_t* input, scalar_t* output, int64_t count, int64_
   const auto [low, high] = range_of(input, count);
   // A constant row has one value; any step will do.
   const double step = high > low ? (high - low) / static_cast<double>(levels) : 1.0;
-  round_all(input, output, count, low, high, step, share);
+  round_all(input, output, count, low, high, step, static_cast<double>(levels), share);
 }
 
 at::Tensor quantize(const char* op, const at::Tensor& weight, int64_t bits, bool per_channel, double share) {

@@ -31,24 +31,6 @@ struct Parameter {
   int64_t numel() const { return groups.outer * groups.count * groups.inner; }
 };
 
-// The scalars of one step of torch.optim.Adam, or of torch.optim.SGD without dampening.
-struct Update {
-  Update(const Optimizer& optimizer, double lr, int64_t step)
-      : adam(optimizer.adam),
-        decay(optimizer.adam ? optimizer.beta1 : optimizer.momentum),
-        decay_square(optimizer.beta2),
-        eps(optimizer.eps),
-        rate(optimizer.adam ? lr / (1 - std::pow(optimizer.beta1, step)) : lr),
-        root(std::sqrt(1 - std::pow(optimizer.beta2, step))) {}
-
-  bool adam;
-  double decay;
-  double decay_square;
-  double eps;
-  double rate;
-  double root;
-};
-
 template <typename scalar_t, bool kMasked>
 FSC_CLONES void adam_block(scalar_t* __restrict weight, const scalar_t* __restrict grad, scalar_t* __restrict average,
                            scalar_t* __restrict square, const uint8_t* __restrict mask, int64_t count,
@@ -60,7 +42,9 @@ FSC_CLONES void adam_block(scalar_t* __restrict weight, const scalar_t* __restri
     if (kMasked) g *= static_cast<scalar_t>(mask[i]);
     average[i] = decay * average[i] + (1 - decay) * g;
     square[i] = decay_square * square[i] + (1 - decay_square) * g * g;
-    weight[i] -= rate * average[i] / (std::sqrt(square[i]) / root + eps);
+    const scalar_t change = rate * average[i] / (std::sqrt(square[i]) / root + eps);
+    // Where nothing moves and eps is 0 the quotient is none.
+    weight[i] -= kMasked && !mask[i] ? scalar_t{0} : change;
   }
 }
 

@@ -38,6 +38,9 @@ FSC_DEVICE T shuffle_xor(T value, int lanes) {
 
 FSC_DEVICE void atomic_add(int* address, int value) { atomicAdd(address, value); }
 
+// a b + c, rounded once; the emulator rounds twice.
+FSC_DEVICE double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+
 // Rounds to the 10 bits of mantissa that tensor cores read.
 FSC_DEVICE uint32_t to_tf32(float value) {
   uint32_t bits;

@@ -43,6 +43,8 @@ T shuffle_xor(T value, int lanes) {
 // Fibers do not interrupt each other.
 inline void atomic_add(int* address, int value) { *address += value; }
 
+inline double multiply_add(double a, double b, double c) { return a * b + c; }
+
 // Round to nearest, ties away from zero, as cvt.rna does.
 inline uint32_t to_tf32(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import surgery
+from fsc.operations import reads_shape
 from fsc.tracing import trace
 from fsc.walk import Layer, Visitor, walk
 
@@ -110,7 +111,7 @@ def _output(layer: Layer, module: nn.Module, features: Tensor) -> Tensor | None:
     """What a layer makes of some features, activated; None where their channels do not fit."""
     assert isinstance(module, nn.Conv2d | nn.Linear)
     expected = module.in_channels if isinstance(module, nn.Conv2d) else module.in_features
-    if features.shape[1] != expected:
+    if features.shape[1 if isinstance(module, nn.Conv2d) else -1] != expected:
         return None
     output: Tensor = module(features)
     return output.relu() if layer.activation == "relu" else output
@@ -159,10 +160,11 @@ def estimation_bound(
     if not 0 <= mu <= 1:
         raise ValueError(f"mu must be in [0, 1], got {mu}")
     for node in trace(teacher).nodes:
-        if len(node.all_input_nodes) > 1:
+        values = [source for source in node.all_input_nodes if not reads_shape(source)]
+        if len(values) > 1:
             raise ValueError(
                 f"teacher must be a chain of layers, got {node.name}, which joins "
-                f"{len(node.all_input_nodes)} values"
+                f"{len(values)} values"
             )
     networks = [copy.deepcopy(network).eval() for network in (teacher, student)]
     with torch.no_grad():

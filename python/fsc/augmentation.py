@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fsc.images import check_images
+
 _MAX_SHIFT = 0.125  # of the image's side: 4 pixels of 32
 _MAX_DEGREES = 15.0
 
@@ -29,7 +31,9 @@ def augmented(images: Tensor, kind: str, *, copies: int = 1, seed: int = 0) -> T
         [(1 + copies) N, C, H, W]
 
     Raises:
-        ValueError: the kind is unknown, copies is below 1, or images are not [N, C, H, W].
+        TypeError: images are no tensor.
+        ValueError: the kind is unknown, copies is below 1, or images are not floating point
+            [N, C, H, W].
 
     Example:
         >>> augmented(torch.randn(4, 3, 8, 8), "mixup", copies=2).shape
@@ -40,8 +44,7 @@ def augmented(images: Tensor, kind: str, *, copies: int = 1, seed: int = 0) -> T
     if copies < 1 or (kind == "mirror" and copies > 1):
         most = "1" if kind == "mirror" else "at least 1"
         raise ValueError(f"copies must be {most} for {kind}, got {copies}")
-    if images.dim() != 4:
-        raise ValueError(f"images must be [N, C, H, W], got {list(images.shape)}")
+    check_images("augmented", images)
     generator = torch.Generator().manual_seed(seed)
     return torch.cat([images, *(_KINDS[kind](images, generator) for _ in range(copies))])
 

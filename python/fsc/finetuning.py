@@ -22,6 +22,8 @@ class FineTuning:
     weights come back with the first step. Modules stay in evaluation mode: a handful of images
     makes poor batch statistics.
 
+    Only zeros are kept: the few values of a quantized weight do not survive.
+
     Lifecycle:
         1. copy the student and remember where its convolutions and linear layers are zero;
         2. epochs of SGD with momentum, every image once an epoch, in a seeded order;
@@ -90,6 +92,9 @@ class FineTuning:
                 f"FineTuning: labels must be [{len(images)}], one for each image, "
                 f"got {list(labels.shape)}"
             )
+        if labels.is_floating_point() or labels.dtype == torch.bool:
+            raise ValueError(f"FineTuning: labels must be integers, got {labels.dtype}")
+        labels = labels.long()
         tuned = copy.deepcopy(student).eval()
         masks = _masks(tuned)
         optimizer = torch.optim.SGD(
@@ -101,15 +106,28 @@ class FineTuning:
         generator = torch.Generator().manual_seed(seed)
         for epoch in range(self.epochs):
             for chosen in torch.randperm(len(images), generator=generator).split(self.batch_size):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(tuned(images[chosen]), labels[chosen]).backward()
-                optimizer.step()
+                _step(tuned, optimizer, images[chosen], labels[chosen])
                 with torch.no_grad():
                     for weight, mask in masks:
                         weight *= mask
             if progress is not None:
                 progress("epochs", epoch + 1, self.epochs)
         return tuned
+
+
+def _step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor
+) -> None:
+    with torch.enable_grad():
+        scores = model(images)  # [B, num_classes]
+        if labels.min() < 0 or labels.max() >= scores.shape[1]:
+            raise ValueError(
+                f"FineTuning: labels must be in [0, {scores.shape[1]}), got {int(labels.min())} "
+                f"to {int(labels.max())}"
+            )
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(scores, labels).backward()
+    optimizer.step()
 
 
 def _masks(model: nn.Module) -> list[tuple[Tensor, Tensor]]:

@@ -35,7 +35,8 @@ def input_limits(
     reading_images = {
         str(node.target)
         for node in tracing.trace(model).nodes
-        if node.op == "call_module" and node.all_input_nodes[0].op == "placeholder"
+        if node.op == "call_module"
+        and [source.op for source in node.all_input_nodes] == ["placeholder"]
     }
     ranges = _Ranges()
     _observe(model, images, set(names) - reading_images, ranges.see, batch_size)
@@ -90,7 +91,8 @@ def _observe(
     """Run a network on images and show the inputs of some of its layers, batch by batch."""
     handles = [
         model.get_submodule(name).register_forward_pre_hook(
-            lambda _, inputs, name=name: see(name, inputs[0])
+            lambda _, inputs, named, name=name: see(name, inputs[0] if inputs else named["input"]),
+            with_kwargs=True,
         )
         for name in sorted(names)
     ]

@@ -67,13 +67,18 @@ class Patch:
         flat = unfolded.transpose(0, 1).flatten(1)
         return torch.cat([flat, flat.new_ones(1, flat.shape[1])]) if self.bias else flat
 
-    def num_columns(self, size: tuple[int, int]) -> int:
-        """Columns that one image of `size` (H, W) gives."""
-        count = 1
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(H_out, W_out) of an image of `size` (H, W)."""
+        found = []
         for axis in (0, 1):
             reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
-            count *= (size[axis] + 2 * self.padding[axis] - reach) // self.stride[axis] + 1
-        return count
+            found.append((size[axis] + 2 * self.padding[axis] - reach) // self.stride[axis] + 1)
+        return found[0], found[1]
+
+    def num_columns(self, size: tuple[int, int]) -> int:
+        """Columns that one image of `size` (H, W) gives."""
+        rows, columns = self.output_size(size)
+        return rows * columns
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:

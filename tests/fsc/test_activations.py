@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import fsc
 from fsc import models, surgery
 from fsc.activations import following_activation, run_shortcuts_first, shortcut_of
 from fsc.methods.accelerated_problem import AcceleratedProblem
@@ -122,6 +123,23 @@ def test_a_walk_shows_what_each_network_adds() -> None:
         for side in (0, 1):
             assert torch.equal(seen[batch][side], pair[side])
     assert not torch.equal(seen[0][0], seen[0][1])
+
+
+@pytest.mark.parametrize("solver", [Accelerated(), Proximal(5)])
+def test_one_value_a_channel_may_be_added(solver: Accelerated | Proximal) -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3, padding=1)
+            self.shift = nn.Parameter(torch.randn(1, 3, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.conv2(self.conv1(x)) + self.shift)
+
+    method = fsc.CrossDistillation(solver=solver, activation="relu", after_addition=True)
+    images, scheme = torch.randn(5, 3, 6, 6), fsc.schemes.Scheme("mine", {"conv1": 2})
+    result = fsc.compress(Shifted().eval(), images, method=method, scheme=scheme, batch_size=2)
+    assert result.report.layers[-1].error <= result.report.layers[-1].error_before
 
 
 @pytest.mark.parametrize("objective", [Soft(), Convex(0.7), Estimation()])

@@ -1,8 +1,11 @@
 """Distances between teacher and student, layer by layer."""
 
+import copy
+
 import pytest
 import torch
 from networks import chain
+from torch import nn
 from torch.nn import functional
 
 import fsc
@@ -66,6 +69,22 @@ def test_the_bound_of_the_theorem_holds(sparse, mu):
     assert all(step.measured <= step.bound * (1 + 1e-6) for step in found)
     assert found[0].measured == pytest.approx(found[0].bound)
     assert found[-2].bound < 1e3 * found[-2].measured
+
+
+def test_linear_layers_after_a_permutation_and_a_view_in_a_chain():
+    class Mixer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.mix, self.head = nn.Conv2d(3, 5, 3), nn.Linear(5, 4), nn.Linear(16, 2)
+
+        def forward(self, x):
+            x = self.mix(self.conv(x).permute(0, 2, 3, 1)).relu()
+            return self.head(x.view(x.size(0), -1))
+
+    model, images = Mixer().eval(), torch.randn(3, 3, 4, 4)
+    found = layer_errors(model, model_copy := copy.deepcopy(model), images)
+    assert [error.estimation for error in found] == [0, 0, 0]
+    assert len(estimation_bound(model, model_copy, found, 0.5)) == 3
 
 
 def test_errors(sparse):

@@ -138,6 +138,12 @@ def test_unfit_arguments_are_refused() -> None:
         attempt(broken)
 
 
+def test_names_in_any_collection_are_reported_in_one_order() -> None:
+    method = fsc.CrossDistillation(crossing={"conv3", "conv2"})
+    assert method == fsc.CrossDistillation(crossing=["conv2", "conv3"])
+    assert method.crossing == ("conv2", "conv3")
+
+
 def test_an_untraceable_model_is_named() -> None:
     class Branch(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

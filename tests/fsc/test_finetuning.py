@@ -70,6 +70,11 @@ def test_statistics_become_those_of_the_images():
             lambda: FineTuning().run(chain(), IMAGES, LABELS[:3]),
             r"labels must be \[20\], .* got \[3\]",
         ),
+        (lambda: FineTuning().run(chain(), IMAGES, LABELS.float()), "labels must be integers, got"),
+        (
+            lambda: FineTuning().run(chain(), IMAGES, LABELS + 4),
+            r"labels must be in \[0, 4\), got 4",
+        ),
         (lambda: recalibrate_batch_norm(nn.Conv2d(3, 4, 3), IMAGES), "student must have BatchNorm"),
         (lambda: recalibrate_batch_norm(chain(), IMAGES, batch_size=0), "batch_size must be at le"),
     ],

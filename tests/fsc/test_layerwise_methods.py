@@ -68,9 +68,10 @@ def test_keeping_every_channel_keeps_the_teacher() -> None:
         fsc.CrossDistillation(fsc.Convex(0.7), activation="relu"),
         fsc.CrossDistillation(solver=Proximal(steps=20), activation="relu"),
         fsc.CrossDistillation(solver=Proximal(steps=20)),
+        fsc.CrossDistillation(noise=0.2),
         fsc.FSKD(),
     ],
-    ids=["closed form", "filters", "accelerated", "relu steps", "steps", "fskd"],
+    ids=["closed form", "filters", "accelerated", "relu steps", "steps", "noise", "fskd"],
 )
 def test_result_depends_neither_on_batches_nor_on_memory(method: fsc.methods.Method) -> None:
     teacher, images = chain(torch.float64), _images(7, torch.float64)
@@ -244,6 +245,11 @@ def test_a_producer_read_twice_is_refused_before_any_work() -> None:
     [
         ({"activation": "tanh"}, "activation must be one of none, relu, got 'tanh'"),
         ({"axis": "rows"}, "axis must be one of input_channels, output_filters, got 'rows'"),
+        ({"after_addition": True}, "after_addition must be False with activation 'none', got True"),
+        (
+            {"support": {"conv1": [0]}, "axis": "output_filters"},
+            "axis must be 'input_channels' with a support, got 'output_filters'",
+        ),
         ({"solver": Accelerated()}, "solver must be another one with activation 'none', got Acc"),
         (
             {"solver": ClosedForm(), "activation": "relu"},
@@ -256,6 +262,8 @@ def test_unknown_choices_are_refused(arguments: dict[str, object], sentence: str
         fsc.CrossDistillation(**arguments)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="objective must be one of fsc.objectives.* got 'soft'"):
         fsc.CrossDistillation("soft")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="support must map names of layers to seq.* got .*: 5"):
+        fsc.CrossDistillation(support={"conv1": 5})  # type: ignore[dict-item]
     with pytest.raises(TypeError, match="solver must be one of fsc.solvers.* got 'adam'"):
         fsc.CrossDistillation(solver="adam")  # type: ignore[arg-type]
 
@@ -327,7 +335,7 @@ def test_inputs_cross_only_at_the_named_layers() -> None:
     assert torch.equal(one["conv3.weight"], apart["conv3.weight"])
     assert not torch.equal(one["conv4.weight"], apart["conv4.weight"])
     assert not torch.equal(one["conv4.weight"], everywhere["conv4.weight"])
-    with pytest.raises(ValueError, match="crossing must name convolutions of the teacher, got 'x'"):
+    with pytest.raises(ValueError, match="crossing must name conv.* without groups, got 'x'"):
         student(fsc.Soft(), crossing=["x"])
     with pytest.raises(TypeError, match="crossing must be a collection of names, got 'conv4'"):
         fsc.CrossDistillation(crossing="conv4")

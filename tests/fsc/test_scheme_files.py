@@ -62,12 +62,21 @@ def test_a_file_that_does_not_exist(tmp_path):
         ('{"name": "mine", "kept": []}', r"kept must map layers to numbers, got \[\]"),
         ('{"name": "mine", "kept": {"0": 0.5}}', r"kept\['0'\] must be an integer, got 0.5"),
         ('{"name": "mine", "kept": {"0": true}}', r"kept\['0'\] must be an integer, got True"),
-        ('{"name": "mine", "ignored": ["0"]}', "pruning_ratio must map layers .* got None"),
-        ('{"name": "mine", "pruning_ratio": "0.5"}', "pruning_ratio must map layers .* '0.5'"),
+        (
+            '{"name": "mine", "ignored": ["0"]}',
+            "pruning_ratio must be a number, or map .* got nothing",
+        ),
+        (
+            '{"name": "mine", "pruning_ratio": "0.5"}',
+            "pruning_ratio must be a number, or .* got '0.5'",
+        ),
         ('{"name": "mine", "pruning_ratio": {"0": "1"}}', "must be a number, got '1'"),
         ('{"name": "mine", "pruning_ratio": 1.5}', "at least 0 and below 1, got 1.5"),
         ('{"name": "mine", "pruning_ratio": 0.5, "ignored": "0"}', "ignored must be a list"),
-        ('{"name": "mine", "kind": "quantized", "bits": 2.5}', "bits must map layers .* 2.5"),
+        (
+            '{"name": "mine", "kind": "quantized", "bits": 2.5}',
+            "bits must be an integer, or map layers .* got 2.5",
+        ),
         ('{"name": "mine", "kind": "quantized", "bits": 9}', r"bits must be in \[1, 8\], got 9"),
     ],
 )

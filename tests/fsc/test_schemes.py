@@ -190,7 +190,7 @@ def test_shares_of_their_own():
         (float("nan"), [], "pruning_ratio must be at least 0 and below 1, got nan"),
         ({"9": 0.5}, [], "pruning_ratio must name convolutions that can lose .* got '9'"),
         (0.5, ["9"], "ignored must name convolutions of the model, got '9'"),
-        (0.5, ["0", "1"], "model must contain a convolution to prune, got none"),
+        (0.5, ["0", "1"], "pruning_ratio and ignored must leave a convolution to prune, got none"),
     ],
 )
 def test_shares_that_do_not_fit(make, ratio, ignored, message):

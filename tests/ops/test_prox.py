@@ -8,7 +8,7 @@ from torch import Tensor
 
 import fsc_ext
 from fsc_ext import reference
-from fsc_ext.testing import FLOATING, devices, layouts
+from fsc_ext.testing import EMULATED, FLOATING, devices, layouts
 
 pytestmark = pytest.mark.parametrize("device", devices(), ids=str)
 LAYOUTS = ["contiguous", "strided", "channels_last"]
@@ -233,7 +233,7 @@ ERRORS: list[tuple[str, Callable[[Tensor], object], str]] = [
     ("prox_l1", lambda w: fsc_ext.prox_l1(w, float("nan")), "threshold must be .*, got nan"),
     ("prox_l1", lambda w: fsc_ext.prox_l1(w.int(), 1.0), "input must be float32 .*, got Int"),
     ("prox_l1_", lambda w: fsc_ext.prox_l1_(w, float("inf")), "threshold must be .*, got inf"),
-    ("prox_l1_", lambda w: fsc_ext.prox_l1_(w.half(), 1.0), "input must be float32 .*, got Half"),
+    ("prox_l1_", lambda w: fsc_ext.prox_l1_(w.int(), 1.0), "input must be float32 .*, got Int"),
     ("prox_group_l2", lambda w: fsc_ext.prox_group_l2(w, -0.5), "threshold must be .*, got -0.5"),
     ("prox_group_l2", lambda w: fsc_ext.prox_group_l2(w, 1, 2), r"dim must be in \[-2, 1\].*got 2"),
     ("prox_group_l2", lambda w: fsc_ext.prox_group_l2(w.int(), 1), "weight must be float32"),
@@ -261,6 +261,8 @@ ERRORS: list[tuple[str, Callable[[Tensor], object], str]] = [
 
 @pytest.mark.parametrize(("op", "call", "message"), ERRORS, ids=range(len(ERRORS)))
 def test_errors(device, op, call, message):
+    if "NaN" in message and (EMULATED or device.type == "cuda"):
+        pytest.skip("device code does not wait to see a NaN")
     weight = torch.ones(2, 3, device=device)
     with pytest.raises(RuntimeError, match=f"^{op}: .*{message}"):
         call(weight)

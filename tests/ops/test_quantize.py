@@ -8,6 +8,7 @@ from fsc_ext import reference
 from fsc_ext.testing import FLOATING, compiled, devices, layouts
 
 pytestmark = pytest.mark.parametrize("device", devices(), ids=str)
+every_dtype = pytest.mark.parametrize("dtype", FLOATING, ids=str)
 
 
 def random_weight(device, dtype=torch.float64):
@@ -52,6 +53,21 @@ def test_straight_through_gradient(device):
     whole = fsc_ext.quantize_weight(weight, 2, per_channel=False).sum()
     (gradient,) = torch.autograd.grad(whole, weight)
     assert gradient[0, 0, 0, 0] == 0
+
+
+@every_dtype
+@pytest.mark.parametrize("bits", [2, 3, 8])
+def test_nothing_is_clipped_in_short_rows(device, dtype, bits):
+    # Five values never reach three of their deviations: every gradient passes.
+    weight = torch.randn(500, 5, dtype=dtype, device=device, requires_grad=True)
+    fsc_ext.quantize_weight(weight, bits).sum().backward()
+    assert (weight.grad == 1).all()
+
+
+def test_nan_spreads_over_its_channel(device):
+    rows = torch.tensor([[0, 0.2, 0.6, torch.nan], [torch.nan, 0.2, 0.6, 0], [0, 0.2, 0.6, 0.9]])
+    found = fsc_ext.quantize_weight(rows.to(device), 2)
+    assert found[:2].isnan().all() and not found[2].isnan().any()
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "strided", "channels_last"])

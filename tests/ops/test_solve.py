@@ -219,7 +219,7 @@ ONE = torch.ones(1, dtype=torch.float64)
 SHARED_ERRORS = [
     ({"weight": torch.ones(2, 9)[:, ::3]}, "weight must be contiguous"),
     ({"weight": torch.ones(3)}, r"weight must be \[C_out, C_in, kH, kW\] or \[C_out, D\]"),
-    ({"weight": torch.ones(2, 3, 1, 1).half()}, "weight must be float32 or float64"),
+    ({"weight": torch.ones(2, 3, 1, 1).int()}, "weight must be float32 or float64"),
     ({"weight": torch.ones(2, 3, 1, 1, requires_grad=True)}, "weight must not require a gradient"),
     ({"learning_rates": torch.ones(1)}, "learning_rates must be float64 on the CPU, got Float"),
     ({"amounts": torch.ones(2).double()}, r"amounts must be \[1\], one for each step, got \[2\]"),

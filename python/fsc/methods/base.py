@@ -57,7 +57,7 @@ class LayerReport:
         name: the layer that was solved.
         columns: pixels over all images that the layer saw.
         error_before: its objective with the teacher's weight on the kept channels, per image.
-        error: its objective with the weight written into the student, per image.
+        error: its objective with the solved weight, before any recalibration, per image.
         relative_error: `error` over the mean square of the teacher's output, per image.
         seconds: time of its solution, statistics not counted.
     """

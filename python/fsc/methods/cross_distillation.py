@@ -2,6 +2,7 @@
 
 import copy
 import math
+import operator
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -96,6 +97,15 @@ class CrossDistillation:
             raise ValueError(f"noise must be finite and at least 0, got {self.noise}")
         if isinstance(self.crossing, str):
             raise TypeError(f"crossing must be a collection of names, got {self.crossing!r}")
+        if self.crossing is not None:
+            # In one order, so that two runs can tell that they are the same.
+            object.__setattr__(self, "crossing", tuple(sorted(self.crossing)))
+        if self.after_addition and self.activation != "relu":
+            raise ValueError("after_addition must be False with activation 'none', got True")
+        if self.support is not None:
+            object.__setattr__(self, "support", _integers(self.support))
+            if self.axis != "input_channels":
+                raise ValueError(f"axis must be 'input_channels' with a support, got {self.axis!r}")
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
@@ -121,16 +131,16 @@ class CrossDistillation:
 
     def _settings(self, task: Task) -> Settings:
         return Settings(
-            self.objective,
-            self._solver(task.scheme),
-            self.activation,
-            self.axis,
-            self.recalibrate,
-            self.after_addition,
-            None if self.crossing is None else frozenset(self.crossing),
-            self.noise,
-            task.seed,
-            self.support,
+            objective=self.objective,
+            solver=self._solver(task.scheme),
+            activation=self.activation,
+            axis=self.axis,
+            recalibrate=self.recalibrate,
+            after_addition=self.after_addition,
+            crossing=None if self.crossing is None else frozenset(self.crossing),
+            noise=self.noise,
+            seed=task.seed,
+            support=self.support,
         )
 
     def _solver(self, scheme: AnyScheme) -> Solver:
@@ -166,6 +176,15 @@ def _quantize_activations(student: nn.Module, scheme: QuantizedScheme, task: Tas
     if bits < FULL_PRECISION:
         limits = input_limits(student, task.images, scheme.bits, bits, task.batch_size)
         quantize_inputs(student, limits, bits)
+
+
+def _integers(support: Support) -> dict[str, tuple[int, ...]]:
+    try:
+        return {name: tuple(operator.index(i) for i in given) for name, given in support.items()}
+    except (AttributeError, TypeError) as error:
+        raise TypeError(
+            f"support must map names of layers to sequences of integers, got {support!r}"
+        ) from error
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

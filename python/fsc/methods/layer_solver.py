@@ -106,16 +106,19 @@ class LayerSolver(Visitor):
         """Gathers what the layer's solver needs of one batch."""
         if isinstance(layer.student, QuantizedInputConv2d):
             input_student = layer.student.quantized(input_student)
+        size = (input_teacher.shape[2], input_teacher.shape[3])
         if self._problem is None:
-            size = (input_teacher.shape[2], input_teacher.shape[3])
             self._columns = layer.num_images * Patch.of(layer.teacher).num_columns(size)
             self._problem = self._pose(layer)
             self._known = None if self.journal is None else self.journal.find(layer.name)
             self._generator.manual_seed(self.settings.seed + layer.index)
+        shortcuts = self._shortcuts
+        if shortcuts is not None:
+            # What is added may be one value a channel.
+            shape = (len(input_teacher), -1, *Patch.of(layer.teacher).output_size(size))
+            shortcuts = shortcuts[0].expand(shape), shortcuts[1].expand(shape)
         if self._known is None:
-            self._problem.accumulate(
-                input_teacher, self._with_noise(input_student), self._shortcuts
-            )
+            self._problem.accumulate(input_teacher, self._with_noise(input_student), shortcuts)
 
     def before_run(self, layer: Layer) -> None:
         """Solves the layer and writes its weight into the student."""
@@ -146,16 +149,18 @@ class LayerSolver(Visitor):
     def _check_choosing_layers(self) -> None:
         for name in sorted(self.plans.choosing - self._solvable):
             raise ValueError(
-                "scheme must prune convolutions, and those that read them, without groups and with "
-                f"equal zero padding on both sides for cross distillation, got layer {name}"
+                "scheme must change convolutions, and those that read them, without groups and "
+                f"with equal zero padding on both sides for cross distillation, got layer {name}"
             )
 
     def _with_noise(self, features: Tensor) -> Tensor:
-        """The paper's Gauss.: noise of a share of the largest feature in the batch."""
+        """The paper's Gauss.: noise of a share of the largest feature of each image."""
         if self.settings.noise == 0:
             return features
-        noise = torch.randn(features.shape, generator=self._generator).to(features)
-        return features + self.settings.noise * features.max() * noise
+        # Image by image, so that the result does not depend on the batch size.
+        draws = [torch.randn(image.shape, generator=self._generator) for image in features]
+        largest = features.amax((1, 2, 3), keepdim=True)  # [N, 1, 1, 1]
+        return features + self.settings.noise * largest * torch.stack(draws).to(features)
 
     def _pose(self, layer: Layer) -> LayerProblem:
         assert isinstance(layer.teacher, nn.Conv2d)
@@ -210,7 +215,9 @@ class _Steps:
 def _check_names(argument: str, names: Collection[str], known: Collection[str]) -> None:
     for name in sorted(names):
         if name not in known:
-            raise ValueError(f"{argument} must name convolutions of the teacher, got {name!r}")
+            raise ValueError(
+                f"{argument} must name convolutions of the teacher without groups, got {name!r}"
+            )
 
 
 def _is_solvable(layer: nn.Module) -> bool:

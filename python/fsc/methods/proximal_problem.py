@@ -64,11 +64,10 @@ class ProximalProblem:
         channels = kept if dim == 1 and count is not None else plan.channels
         filters = kept if dim == 0 else all_filters(layer)
         bias = None if layer.bias is None else layer.bias.detach().clone()
-        before = start * (weight != 0)
-        errors = [self.inputs.loss(w, bias) for w in (before, weight)]
         if bias is not None and dim == 0:
             bias *= mask
-            errors[1] = self.inputs.loss(weight, bias)
+        before = start * (weight != 0)
+        errors = [self.inputs.loss(w, bias) for w in (before, weight)]
         zero_bias = None if bias is None else torch.zeros_like(bias)
         errors.append(self.inputs.loss(torch.zeros_like(weight), zero_bias))
         return Solution(weight, bias, channels, filters, *errors)
@@ -115,8 +114,9 @@ class _Sums:
         self.target = self.target.to(layer.weight.dtype)
 
     def run(self, weight: Tensor, rates: Tensor, amounts: Tensor, **settings: Any) -> Tensor:
-        # The released code's loss is a mean over the outputs, which Adam's epsilon sees.
-        scale = 1 / (self.quadratic.num_images * self.pose.layer.out_channels)
+        # The released code's loss is a mean over the outputs: the learning rate of gradient descent
+        # and Adam's epsilon go with it.
+        scale = 1 / (self.pose.num_columns * self.pose.layer.out_channels)
         return fsc_ext.solve_quadratic_(
             weight, self.hessian, self.target, rates, amounts, scale=scale, **settings
         )
@@ -171,7 +171,7 @@ class _Images:
             bias=layer.bias,
             shortcut=self.shortcut,
             image_weight=self.image_weight,
-            scale=1 / layer.out_channels,
+            scale=1 / self.target[0].numel(),
             activation=self.pose.activation,
             batch_size=self.batch_size,
             **self._geometry(),

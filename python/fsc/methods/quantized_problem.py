@@ -49,7 +49,7 @@ class QuantizedProblem:
         self.statistics.accumulate(input_teacher, input_student)
 
     def solve(self, plan: Plan) -> Solution:
-        """The quantized weight; the bias, which keeps its precision, makes up for what it can."""
+        """The quantized weight; the bias keeps its precision and, in closed form, adapts."""
         assert plan.bits is not None
         layer, solver = self.pose.layer, self.solver
         teacher = to_matrix(layer)  # [C_out, dim]

@@ -65,7 +65,7 @@ def counts_left(
             )
         if not 0 <= share < 1:
             raise ValueError(
-                f"{function}: pruning_ratio must be at least 0 and below 1, got {share}"
+                f"{function}: pruning_ratio must be at least 0 and below 1, got {share} for {name}"
             )
     kept = {
         name: max(1, round(sizes[name] * (1 - share)))
@@ -73,5 +73,7 @@ def counts_left(
         if name not in ignored
     }
     if not kept:
-        raise ValueError(f"{function}: model must contain a convolution to prune, got none")
+        raise ValueError(
+            f"{function}: pruning_ratio and ignored must leave a convolution to prune, got none"
+        )
     return kept

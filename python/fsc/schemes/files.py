@@ -54,7 +54,7 @@ def _scheme(content: Any, model: nn.Module) -> Scheme | SparseScheme | Quantized
     name, kind = content.pop("name", None), content.pop("kind", "structured")
     if not isinstance(name, str) or not name:
         raise ValueError(f"name must be a text, got {name!r}")
-    if kind not in _KEYS:
+    if not isinstance(kind, str) or kind not in _KEYS:
         raise ValueError(f"kind must be one of {', '.join(_KEYS)}, got {kind!r}")
     forms = _KEYS[kind]
     if not content or not any(set(content) <= form for form in forms):
@@ -82,14 +82,17 @@ def _quantized(
 ) -> QuantizedScheme:
     activation_bits = content.get("activation_bits", FULL_PRECISION)
     bits = _number("bits", content.get("bits"), (int,))
-    if isinstance(bits, dict):
-        return QuantizedScheme(name, bits, activation_bits)
     return replace(quantized(model, bits, ignored, activation_bits), name=name)
 
 
 def _number(key: str, value: Any, types: tuple[type, ...]) -> Any:
     """One number for all layers, or an object of one for each."""
-    return value if type(value) in types else _numbers(key, value, types)
+    if type(value) in types or isinstance(value, dict):
+        return value if not isinstance(value, dict) else _numbers(key, value, types)
+    raise ValueError(
+        f"{key} must be {_PROSE[types[-1]]}, or map layers to such, got "
+        f"{'nothing' if value is None else repr(value)}"
+    )
 
 
 def _numbers(key: str, value: Any, types: tuple[type, ...]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -31,7 +31,7 @@ class QuantizedScheme:
 
 def quantized(
     model: nn.Module,
-    bits: int,
+    bits: int | Mapping[str, int],
     ignored: Collection[str] = (),
     activation_bits: int = FULL_PRECISION,
 ) -> QuantizedScheme:
@@ -39,7 +39,7 @@ def quantized(
 
     Args:
         model: the network.
-        bits: of a weight, 1 to 8.
+        bits: of a weight, 1 to 8, or name of each convolution to quantize -> its bits.
         ignored: names of convolutions that keep their precision.
         activation_bits: of what the convolutions read, 1 to 8; 32 leaves it as it is.
 
@@ -51,19 +51,24 @@ def quantized(
         >>> quantized(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), 2)
         QuantizedScheme(name='w2a32', bits={'0': 2, '2': 2}, activation_bits=32)
     """
-    if not 1 <= bits <= _MAX_BITS:
-        raise ValueError(f"quantized: bits must be in [1, {_MAX_BITS}], got {bits}")
     if not _is_activation_bits(activation_bits):
         raise ValueError(
             f"quantized: activation_bits must be in [1, {_MAX_BITS}] or {FULL_PRECISION}, "
             f"got {activation_bits}"
         )
     check_ignored("quantized", ignored, model)
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    found = {name: bits for name in names if name not in ignored}
+    if not isinstance(bits, Mapping):
+        names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+        bits = dict.fromkeys(names, bits)
+    found = {name: count for name, count in bits.items() if name not in ignored}
+    for name, count in found.items():
+        convolution_of(model, name, "quantized")
+        if type(count) is not int or not 1 <= count <= _MAX_BITS:
+            raise ValueError(f"quantized: bits must be in [1, {_MAX_BITS}], got {count} for {name}")
     if not found:
         raise ValueError("quantized: model must contain a Conv2d that is not ignored, got none")
-    return QuantizedScheme(f"w{bits}a{activation_bits}", found, activation_bits)
+    widest = max(found.values())
+    return QuantizedScheme(f"w{widest}a{activation_bits}", found, activation_bits)
 
 
 def check_quantized(scheme: QuantizedScheme, model: nn.Module) -> None:

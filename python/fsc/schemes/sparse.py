@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 
 from torch import nn
 
@@ -65,8 +64,7 @@ def check_sparse(scheme: SparseScheme, model: nn.Module) -> None:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")
     for layer, count in scheme.kept.items():
         module = convolution_of(model, layer, scheme.name)
-        whole = isinstance(count, Integral) and not isinstance(count, bool)
-        if not whole or not 1 <= count <= module.weight.numel():
+        if type(count) is not int or not 1 <= count <= module.weight.numel():
             raise ValueError(
                 f"scheme {scheme.name!r}: layer {layer!r} must keep 1 to "
                 f"{module.weight.numel()} weights, got {count!r}"

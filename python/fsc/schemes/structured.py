@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 
 from torch import fx, nn
 
@@ -32,7 +31,7 @@ def structured(
     """Remove a share of the output channels of every convolution that can lose some.
 
     These are the convolutions that one other convolution reads, both without groups; what reaches
-    an addition, a concatenation or a Linear layer stays whole, unless it is named.
+    an addition, a concatenation or a Linear layer stays whole.
 
     Args:
         model: the network.
@@ -79,8 +78,7 @@ def check_structured(scheme: Scheme, model: nn.Module) -> None:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")
     for layer, count in scheme.kept.items():
         module = convolution_of(model, layer, scheme.name)
-        whole = isinstance(count, Integral) and not isinstance(count, bool)
-        if not whole or not 1 <= count <= module.out_channels:
+        if type(count) is not int or not 1 <= count <= module.out_channels:
             raise ValueError(
                 f"scheme {scheme.name!r}: layer {layer!r} must keep 1 to {module.out_channels} "
                 f"output channels, got {count!r}"

@@ -75,7 +75,7 @@ def conjugate_gradient_relu(
     rows: Tensor,
     *,
     steps: int = 100,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-4,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Tensor:
     """Minimises the objective over the weights that are zero outside `rows`.
@@ -112,7 +112,7 @@ def conjugate_gradient_relu(
         loss = float(losses.sum())
         if on_step is not None:
             on_step(step, loss / problem.num_images)
-        if before - loss < tolerance * loss:
+        if before - loss <= tolerance * loss:
             break
         before = loss
     solution = torch.zeros_like(start)

@@ -103,10 +103,10 @@ def quantize_by_steps(
 
     Args:
         solver: the schedule. Projection "hard" is the straight-through estimator: the gradient is
-            taken at the quantized weight. "soft" is ProxQuant: each step is followed by the pull
-            of `fsc_ext.prox_quantize`, whose strength rises linearly over the ramp. The values
-            of a channel are those of the teacher's weight throughout: taken anew after every
-            step they would shrink with the weight.
+            taken at the quantized weight. "soft" is ProxQuant: each step is followed by a pull
+            to the nearest value, as that of `fsc_ext.prox_quantize`, whose strength rises
+            linearly over the ramp. The values of a channel are those of the teacher's weight
+            throughout: taken anew after every step they would shrink with the weight.
         quadratic: the layer objective.
         weight_teacher: where the steps start, [C_out, dim] float64.
         num_quantized: the first so many columns are quantized; the others stay.

@@ -1,0 +1,62 @@
+// The gradient on the moments of a layer as a product of tiles; no ATen here.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/convolution_kernels.cuh"
+
+namespace fsc::device {
+
+template <typename scalar_t>
+struct QuadraticPointers {
+  const scalar_t* weight;   // W [rows, columns]
+  const scalar_t* hessian;  // H [columns, columns]
+  const scalar_t* target;   // C [rows, columns]
+  scalar_t* gradient;       // [rows, columns]
+  double* sums;             // one a block
+  int64_t rows;
+  int64_t columns;
+  double factor;
+};
+
+// Columns [first_column, first_column + 64) of rows [first_row, first_row + 32) of a square matrix, by column.
+template <typename scalar_t, typename real_t>
+FSC_DEVICE void fetch_columns(const scalar_t* matrix, int64_t size, int64_t first_row, int64_t first_column,
+                              Slab<real_t>& slab) {
+  for (int i = thread(); i < kTile * kSlab; i += kTileThreads) {
+    const int64_t row = first_row + i / kTile, column = first_column + i % kTile;
+    const bool inside = row < size && column < size;
+    slab[i % kTile][i / kTile] = inside ? static_cast<real_t>(matrix[row * size + column]) : real_t(0);
+  }
+}
+
+// With P = W H: the gradient factor (P - C) and, for every block, the sum of W (P - 2 C).
+template <typename scalar_t>
+FSC_KERNEL(kTileThreads)
+quadratic_kernel(QuadraticPointers<scalar_t> p) {
+  using real_t = wide_t<scalar_t>;
+  auto& memory = *shared<StoredMemory<real_t>>();
+  const int64_t first_column = block() * kTile, first_row = block_y() * kTile;
+  Sums<real_t> product;
+  product.clear();
+  for (int64_t k = 0; k < p.columns; k += kSlab) {
+    fetch(p.weight, p.rows, p.columns, first_row, k, memory.weight);
+    fetch_columns(p.hessian, p.columns, k, first_column, memory.x);
+    barrier();
+    multiply(memory.weight, memory.x, product);
+    barrier();
+  }
+  double sum = 0;
+  const real_t factor = p.factor;
+  product.visit([&](int row, int column, real_t& value) {
+    if (first_row + row >= p.rows || first_column + column >= p.columns) return;
+    const int64_t i = (first_row + row) * p.columns + first_column + column;
+    const real_t c = static_cast<real_t>(p.target[i]);
+    sum += static_cast<double>(p.weight[i]) * static_cast<double>(value - 2 * c);
+    p.gradient[i] = static_cast<scalar_t>(factor * (value - c));
+  });
+  sum = block_sum(sum, shared<double>());
+  if (thread() == 0) p.sums[block_y() * num_blocks() + block()] = sum;
+}
+
+}  // namespace fsc::device

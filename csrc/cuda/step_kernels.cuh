@@ -1,0 +1,116 @@
+// One step of Adam or of gradient descent on the device, in one pass over memory; no ATen here.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "cuda/prox_kernels.cuh"
+
+namespace fsc::device {
+
+// The scalars of one step, as step.h's Update has them, and the soft threshold behind it.
+struct StepScalars {
+  double decay;
+  double decay_square;
+  double eps;
+  double rate;
+  double root;
+  bool shrink;
+  double threshold;
+};
+
+// A weight with what a step changes beside it; null where there is none.
+template <typename scalar_t>
+struct StepPointers {
+  scalar_t* weight;
+  const scalar_t* grad;
+  scalar_t* first;   // exp_avg, or the momentum's buffer
+  scalar_t* second;  // exp_avg_sq
+  const uint8_t* mask;
+};
+
+template <typename scalar_t, int width>
+FSC_DEVICE void masked_gradient(const StepPointers<scalar_t>& p, int64_t i, int count,
+                                wide_t<scalar_t> (&gradient)[width]) {
+  scalar_t raw[width];
+  load<width>(p.grad + i, count, raw);
+  FSC_UNROLL
+  for (int v = 0; v < width; ++v) {
+    gradient[v] = static_cast<wide_t<scalar_t>>(raw[v]);
+    if (p.mask && v < count && !p.mask[i + v]) gradient[v] *= 0;
+  }
+}
+
+template <typename scalar_t, int width>
+FSC_KERNEL(kPassThreads)
+adam_kernel(StepPointers<scalar_t> p, int64_t numel, StepScalars s) {
+  using real_t = wide_t<scalar_t>;
+  const real_t decay = s.decay, decay_square = s.decay_square, rate = s.rate, root = s.root, eps = s.eps;
+  const real_t threshold = s.threshold;
+  stride_over<width>(numel, [&](int64_t i, int count) {
+    scalar_t weight[width], first[width], second[width];
+    real_t g[width];
+    load<width>(p.weight + i, count, weight);
+    load<width>(p.first + i, count, first);
+    load<width>(p.second + i, count, second);
+    masked_gradient<scalar_t, width>(p, i, count, g);
+    FSC_UNROLL
+    for (int v = 0; v < width; ++v) {
+      const real_t average = decay * static_cast<real_t>(first[v]) + (1 - decay) * g[v];
+      const real_t square = decay_square * static_cast<real_t>(second[v]) + (1 - decay_square) * g[v] * g[v];
+      // Where nothing moves and eps is 0 the quotient is none.
+      const bool gone = p.mask && v < count && !p.mask[i + v];
+      const real_t change = gone ? real_t(0) : rate * average / (std::sqrt(square) / root + eps);
+      real_t w = static_cast<real_t>(weight[v]) - change;
+      if (s.shrink) w = shrunk(w, threshold);
+      weight[v] = static_cast<scalar_t>(w);
+      first[v] = static_cast<scalar_t>(average);
+      second[v] = static_cast<scalar_t>(square);
+    }
+    store<width>(p.weight + i, count, weight);
+    store<width>(p.first + i, count, first);
+    store<width>(p.second + i, count, second);
+  });
+}
+
+template <typename scalar_t, int width>
+FSC_KERNEL(kPassThreads)
+sgd_kernel(StepPointers<scalar_t> p, int64_t numel, StepScalars s) {
+  using real_t = wide_t<scalar_t>;
+  const real_t decay = s.decay, rate = s.rate, threshold = s.threshold;
+  stride_over<width>(numel, [&](int64_t i, int count) {
+    scalar_t weight[width], first[width];
+    real_t g[width];
+    load<width>(p.weight + i, count, weight);
+    masked_gradient<scalar_t, width>(p, i, count, g);
+    if (p.first) load<width>(p.first + i, count, first);
+    FSC_UNROLL
+    for (int v = 0; v < width; ++v) {
+      if (p.first) {
+        g[v] = decay * static_cast<real_t>(first[v]) + g[v];
+        first[v] = static_cast<scalar_t>(g[v]);
+      }
+      real_t w = static_cast<real_t>(weight[v]) - rate * g[v];
+      if (s.shrink) w = shrunk(w, threshold);
+      weight[v] = static_cast<scalar_t>(w);
+    }
+    store<width>(p.weight + i, count, weight);
+    if (p.first) store<width>(p.first + i, count, first);
+  });
+}
+
+// Zero outside the mask, in the weight and in the optimiser's state. Where groups are kept, `keep` says which, and
+// the mask is written from it.
+template <typename scalar_t>
+FSC_KERNEL(kPassThreads)
+clear_step_kernel(StepPointers<scalar_t> p, uint8_t* mask, const uint8_t* keep, Groups groups) {
+  stride_over<1>(groups.outer * groups.count * groups.inner, [&](int64_t i, int) {
+    if (keep) mask[i] = keep[i / groups.inner % groups.count];
+    if (mask[i]) return;
+    p.weight[i] = scalar_t(0);
+    if (p.first) p.first[i] = scalar_t(0);
+    if (p.second) p.second[i] = scalar_t(0);
+  });
+}
+
+}  // namespace fsc::device

@@ -1,0 +1,97 @@
+// One step with its proximal operator as launches on raw memory: without penalty and with l1 a single one.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+
+#include "cuda/launch.cuh"
+#include "cuda/prox_launch.cuh"
+#include "cuda/step_kernels.cuh"
+#include "step.h"
+
+namespace fsc {
+
+// A weight with what a step changes beside it, and the memory that its penalty needs, allocated once for all steps.
+template <typename scalar_t>
+struct StepMemory {
+  device::StepPointers<scalar_t> p;
+  uint8_t* mask;
+  Groups groups;
+  at::Tensor norms;      // [groups] float64
+  at::Tensor threshold;  // [1] float64
+  at::Tensor keep;       // [groups] uint8
+
+  void allocate(const at::Tensor& weight, const Penalty& penalty) {
+    const auto options = weight.options().memory_format(std::nullopt);
+    if (penalty.groups) norms = at::empty({groups.count}, options.dtype(at::kDouble));
+    if (penalty.groups) keep = at::empty({groups.count}, options.dtype(at::kByte));
+    if (penalty.rule == Penalty::Rule::kKeepShrunk) threshold = at::empty({1}, options.dtype(at::kDouble));
+  }
+};
+
+template <typename scalar_t>
+void launch_update(const StepMemory<scalar_t>& memory, const Update& update, bool shrink, double threshold) {
+  const auto& p = memory.p;
+  const int64_t numel = numel_of(memory.groups);
+  const double reachable =
+      std::min<double>(threshold, static_cast<double>(std::numeric_limits<device::wide_t<scalar_t>>::max()));
+  const device::StepScalars scalars{update.decay, update.decay_square, update.eps, update.rate, update.root, shrink,
+                                    reachable};
+  constexpr int width = kVectorWidth<scalar_t>;
+  const bool wide = aligned(p.weight, p.grad, p.first, p.second);
+  const Grid grid = grid_over(ceil_div(numel, wide ? width : 1), device::kPassThreads);
+  if (update.adam) {
+    launch<false>(grid, wide ? device::adam_kernel<scalar_t, width> : device::adam_kernel<scalar_t, 1>, p, numel,
+                  scalars);
+  } else {
+    launch<false>(grid, wide ? device::sgd_kernel<scalar_t, width> : device::sgd_kernel<scalar_t, 1>, p, numel,
+                  scalars);
+  }
+}
+
+// Soft threshold by the largest that goes.
+template <typename scalar_t>
+void launch_keep_shrunk(const StepMemory<scalar_t>& memory, bool groups, int64_t count) {
+  scalar_t* weight = memory.p.weight;
+  const int64_t numel = numel_of(memory.groups);
+  if (count == (groups ? memory.groups.count : numel)) return;
+  double* found = memory.threshold.template data_ptr<double>();
+  if (groups) {
+    double* norms = memory.norms.template data_ptr<double>();
+    launch_nth_largest(norms, memory.groups.count, count + 1, found);
+    launch_shrink_groups(weight, weight, norms, memory.groups, {0, found});
+  } else {
+    launch_nth_largest(weight, numel, count + 1, found);
+    launch_soft_threshold(weight, weight, numel, {0, found});
+  }
+}
+
+template <typename scalar_t>
+void launch_keep(const StepMemory<scalar_t>& memory, bool groups, int64_t count) {
+  uint8_t* keep = groups ? memory.keep.template data_ptr<uint8_t>() : nullptr;
+  if (groups) {
+    launch_mark_largest(memory.norms.template const_data_ptr<double>(), memory.groups.count, count, keep);
+  } else {
+    launch_mark_largest(memory.p.weight, numel_of(memory.groups), count, memory.mask);
+  }
+  launch<false>(grid_over(numel_of(memory.groups), device::kPassThreads), device::clear_step_kernel<scalar_t>, memory.p,
+                memory.mask, keep, memory.groups);
+}
+
+template <typename scalar_t>
+void launch_step(const StepMemory<scalar_t>& memory, const Update& update, const Penalty& penalty, double amount) {
+  using Rule = Penalty::Rule;
+  const bool shrinks = penalty.rule == Rule::kShrink;
+  launch_update(memory, update, shrinks && !penalty.groups, amount);
+  if (penalty.rule == Rule::kNone || (shrinks && !penalty.groups)) return;
+  if (penalty.groups) {
+    double* norms = memory.norms.template data_ptr<double>();
+    launch_group_norms(memory.p.weight, norms, memory.groups);
+    if (shrinks) return launch_shrink_groups(memory.p.weight, memory.p.weight, norms, memory.groups, {amount, nullptr});
+  }
+  const auto count = static_cast<int64_t>(amount);
+  penalty.rule == Rule::kKeep ? launch_keep(memory, penalty.groups, count)
+                              : launch_keep_shrunk(memory, penalty.groups, count);
+}
+
+}  // namespace fsc
