@@ -12,6 +12,7 @@ demo: build
 
 test: build
 	$(BIN)/pytest
+	$(MAKE) test-emulated
 
 # The operators' tests on the source of the CUDA kernels, run by the host emulator.
 test-emulated: build

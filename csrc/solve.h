@@ -42,6 +42,7 @@ struct Loop {
       check_contiguous(op, "state", part);
     }
     check_mask(op, penalty, mask, weight);
+    check_dim(op, dim, weight);
     if (mask) check_contiguous(op, "mask", *mask);
     check_schedule();
   }

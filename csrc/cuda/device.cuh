@@ -40,6 +40,7 @@ FSC_DEVICE void atomic_add(int* address, int value) { atomicAdd(address, value);
 
 // a b + c, rounded once; the emulator rounds twice.
 FSC_DEVICE double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+FSC_DEVICE float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 
 // Rounds to the 10 bits of mantissa that tensor cores read.
 FSC_DEVICE uint32_t to_tf32(float value) {

@@ -44,6 +44,7 @@ T shuffle_xor(T value, int lanes) {
 inline void atomic_add(int* address, int value) { *address += value; }
 
 inline double multiply_add(double a, double b, double c) { return a * b + c; }
+inline float multiply_add(float a, float b, float c) { return a * b + c; }
 
 // Round to nearest, ties away from zero, as cvt.rna does.
 inline uint32_t to_tf32(float value) {

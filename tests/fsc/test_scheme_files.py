@@ -64,7 +64,7 @@ def test_a_file_that_does_not_exist(tmp_path):
         ('{"name": "mine", "kept": {"0": true}}', r"kept\['0'\] must be an integer, got True"),
         (
             '{"name": "mine", "ignored": ["0"]}',
-            "pruning_ratio must be a number, or map .* got nothing",
+            "pruning_ratio must be a number, or .* got nothing",
         ),
         (
             '{"name": "mine", "pruning_ratio": "0.5"}',
@@ -75,7 +75,7 @@ def test_a_file_that_does_not_exist(tmp_path):
         ('{"name": "mine", "pruning_ratio": 0.5, "ignored": "0"}', "ignored must be a list"),
         (
             '{"name": "mine", "kind": "quantized", "bits": 2.5}',
-            "bits must be an integer, or map layers .* got 2.5",
+            "bits must be an integer, or .* 2.5",
         ),
         ('{"name": "mine", "kind": "quantized", "bits": 9}', r"bits must be in \[1, 8\], got 9"),
     ],
