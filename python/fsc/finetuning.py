@@ -84,9 +84,14 @@ class FineTuning:
             The fine-tuned copy in eval mode.
 
         Raises:
-            ValueError: images and labels do not fit together.
+            TypeError: images or labels are no tensor.
+            ValueError: images and labels do not fit together, or the weights diverge.
         """
         check_images("FineTuning", images)
+        if not isinstance(labels, Tensor):
+            raise TypeError(
+                f"FineTuning: labels must be a torch.Tensor, got {type(labels).__name__}"
+            )
         if labels.ndim != 1 or len(labels) != len(images):
             raise ValueError(
                 f"FineTuning: labels must be [{len(images)}], one for each image, "
@@ -112,6 +117,11 @@ class FineTuning:
                         weight *= mask
             if progress is not None:
                 progress("epochs", epoch + 1, self.epochs)
+        if not all(parameter.isfinite().all() for parameter in tuned.parameters()):
+            raise ValueError(
+                "learning_rate must be small enough for the weights to stay finite, "
+                f"got {self.learning_rate}"
+            )
         return tuned
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+MAX_BITS = 8
+
 
 class QuantizedInputConv2d(nn.Conv2d):
     r"""A Conv2d that clips its input to [0, limit] and rounds it to 2^bits evenly spaced values.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from fsc.quantized_inputs import QuantizedInputConv2d
+from fsc.quantized_inputs import MAX_BITS, QuantizedInputConv2d
 
 
 def match_structure(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
@@ -36,9 +37,17 @@ def match_structure(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
                 _resize_batch_norm(module, stored)
         elif isinstance(module, nn.Conv2d | nn.Linear) and "weight" in stored:
             _resize_layer(module, stored)
-            if f"{name}.input_bits" in state_dict and isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and _has_input_bits(name, state_dict):
                 bits = int(state_dict[f"{name}.input_bits"])
                 model.set_submodule(name, QuantizedInputConv2d(module, 1.0, bits))
+
+
+def _has_input_bits(name: str, state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether stored input bits and their limit are such as a QuantizedInputConv2d has."""
+    bits, limit = (state_dict.get(f"{name}.input_{key}") for key in ("bits", "limit"))
+    if bits is None or limit is None or bits.numel() != 1 or limit.numel() != 1:
+        return False
+    return bool(1 <= bits.item() <= MAX_BITS) and bool(0 < limit.item() < math.inf)
 
 
 def _resize_batch_norm(module: nn.BatchNorm2d, stored: Mapping[str, Tensor]) -> None:

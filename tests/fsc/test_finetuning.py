@@ -75,6 +75,10 @@ def test_statistics_become_those_of_the_images():
             lambda: FineTuning().run(chain(), IMAGES, LABELS + 4),
             r"labels must be in \[0, 4\), got 4",
         ),
+        (
+            lambda: FineTuning(learning_rate=1e10).run(chain(), IMAGES, LABELS),
+            "learning_rate must be small enough .*, got 10000000000.0",
+        ),
         (lambda: recalibrate_batch_norm(nn.Conv2d(3, 4, 3), IMAGES), "student must have BatchNorm"),
         (lambda: recalibrate_batch_norm(chain(), IMAGES, batch_size=0), "batch_size must be at le"),
     ],

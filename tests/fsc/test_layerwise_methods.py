@@ -240,6 +240,11 @@ def test_a_producer_read_twice_is_refused_before_any_work() -> None:
         )
 
 
+def test_inputs_that_no_float64_can_hold_are_named() -> None:
+    with pytest.raises(ValueError, match="layer conv2 cannot be solved: .* got ClosedForm"):
+        fsc.compress(chain(), 1e20 * _images(), method=fsc.CrossDistillation(), scheme=SCHEME)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

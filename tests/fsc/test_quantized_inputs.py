@@ -111,6 +111,18 @@ def test_a_saved_student_reads_the_same_values_again(tmp_path):
     assert torch.equal(loaded(images), student(images))
 
 
+@pytest.mark.parametrize("change", [{"bits": 2**62}, {"bits": 0}, {"limit": 0.0}, {"limit": -1.0}])
+def test_a_damaged_file_is_refused(tmp_path, change):
+    teacher = chain().eval()
+    student = deepcopy(teacher)
+    quantize_inputs(student, {"conv2": 1.0}, 4)
+    for key, value in change.items():
+        getattr(student.conv2, f"input_{key}").fill_(value)
+    checkpoint.save(student, tmp_path / "student.safetensors", name="")
+    with pytest.raises(ValueError, match="unexpected: conv2.input_"):
+        checkpoint.load(tmp_path / "student.safetensors", teacher)
+
+
 def test_published_schemes_quantize_activations():
     scheme = schemes.named("w2a3", "vgg16")
     assert scheme.activation_bits == 3 and set(scheme.bits.values()) == {2}

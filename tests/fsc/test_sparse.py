@@ -11,7 +11,7 @@ from fsc.moments import Columns, Moments
 from fsc.objectives import Soft
 from fsc.patch import Patch
 from fsc.schemes import SparseScheme
-from fsc.solvers import ClosedForm, Proximal, sparse
+from fsc.solvers import Accelerated, ClosedForm, Proximal, sparse
 from fsc.solvers.closed_form import damping_strength
 from fsc.solvers.quadratic import Quadratic
 
@@ -141,6 +141,24 @@ def test_conjugate_gradients_refuse_single_weights() -> None:
         fsc.compress(
             chain(),
             torch.randn(2, 3, 8, 8),
-            method=fsc.CrossDistillation(activation="relu"),
+            method=fsc.CrossDistillation(solver=Accelerated(), activation="relu"),
             scheme=SparseScheme("mine", {"conv1": 3}),
         )
+
+
+def test_behind_the_relu_single_weights_are_found_by_steps() -> None:
+    scheme = SparseScheme("mine", {"conv2": 90})
+    images = torch.randn(4, 3, 8, 8)
+    found = [
+        fsc.compress(
+            chain_of_seed(), images, method=fsc.CrossDistillation(solver=s, activation="relu"),
+            scheme=scheme,
+        ).student.conv2.weight
+        for s in (None, Proximal())
+    ]  # fmt: skip
+    assert torch.equal(*found) and found[0].count_nonzero() == 90
+
+
+def chain_of_seed() -> nn.Module:
+    torch.manual_seed(3)
+    return chain().eval()

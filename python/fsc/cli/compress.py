@@ -77,12 +77,16 @@ def command(
     schemes.check(scheme, inputs.teacher)
     sample = _draw(inputs, num_shots, num_images, seed)
     journal = output / "unfinished"
+    solved = len(list(journal.glob("*.safetensors")))
     if not resume:
         shutil.rmtree(journal, ignore_errors=True)
     budget = options.to_bytes(memory_budget)
     settings = Settings(scheme, mir_steps, batch_size, budget, augment, journal)
     with Reporter() as reporter:
         reporter.say(_intention(method, inputs, scheme.name, sample))
+        if solved:
+            how = "Going on after" if resume else "Starting anew, without --resume, in spite of"
+            reporter.say(f"{how} {solved} solved layers in {journal}.")
         try:
             result = make_student(method, inputs, sample, settings, reporter)
         except KeyboardInterrupt:

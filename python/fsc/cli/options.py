@@ -80,13 +80,14 @@ memory_budget = click.option(
 )
 threads = click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    # More are never of use, and tens of thousands end the process.
+    type=click.IntRange(1, 1024),
     callback=_set_threads,
     expose_value=False,
     help="Threads to compute with.  [default: as torch chooses]",
 )
 seed = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every draw."
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of every draw."
 )
 METHOD = click.Choice(method_names.NAMES)
 

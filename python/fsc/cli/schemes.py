@@ -72,6 +72,8 @@ def command(model_names: tuple[str, ...], json_path: Path | None) -> None:
         found = describe(name)
         lines += found
         tables.show(_table(name, found))
+    quantized = [name for name in schemes.names() if name.startswith("w")]
+    tables.show(f"{', '.join(quantized)} fit every network and leave its parameters and FLOPs.")
     if json_path is not None:
         write_json(json_path, {"schemes": [_plain(line) for line in lines]})
         tables.show(f"Written: {json_path}")

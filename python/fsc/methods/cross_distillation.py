@@ -48,8 +48,8 @@ class CrossDistillation:
         objective: Estimation ("Ours-NC"), Correction, Imitation, Convex ("Ours") or Soft
             ("Ours-S"; the default, with the paper's (0.9, 0.5) for ResNets).
         solver: `ClosedForm` and `Proximal` go with activation "none", `Proximal` and `Accelerated`
-            with "relu". None: `ClosedForm()` or `Accelerated()`; for a scheme of single weights,
-            which leaves fewer of them to be determined, `ClosedForm(damping=0.5)`.
+            with "relu". None: `ClosedForm()` or `Accelerated()`; for a scheme of single weights
+            `ClosedForm(damping=0.5)`, as fewer of them are to be determined, or `Proximal()`.
         activation: "none" compares the layer's outputs before the activation, as the released
             code does. "relu" compares them after the activation that follows the layer, as the
             paper writes it. Quantized layers are always compared before it.
@@ -150,7 +150,7 @@ class CrossDistillation:
         if solver is None and self.activation == "none":
             solver = ClosedForm(damping=SPARSE_DAMPING) if is_sparse else ClosedForm()
         elif solver is None:
-            solver = Accelerated()
+            solver = Proximal() if is_sparse else Accelerated()
         if isinstance(scheme, QuantizedScheme):
             _check_quantizing(solver, self.activation)
         if is_sparse and isinstance(solver, Accelerated):

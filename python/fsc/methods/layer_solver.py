@@ -126,13 +126,23 @@ class LayerSolver(Visitor):
         start = time.perf_counter()
         solution = self._known
         if solution is None:
-            solution = self._problem.solve(self.plans.plan(layer.name, layer.student))
+            solution = self._solve(layer, self._problem)
             if self.journal is not None:
                 self.journal.add(layer.name, solution)
         self._problem = self._shortcuts = None
         self._outputs = OutputStatistics()
         self._write(layer.student, solution)
         self._remember(layer.name, solution, time.perf_counter() - start)
+
+    def _solve(self, layer: Layer, problem: LayerProblem) -> Solution:
+        assert isinstance(layer.student, nn.Conv2d)
+        try:
+            return problem.solve(self.plans.plan(layer.name, layer.student))
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(
+                f"layer {layer.name} cannot be solved: its inputs are too large, or the damping is "
+                f"too small for them, got {self.settings.solver}"
+            ) from error
 
     def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
         """Gathers the statistics of one batch of outputs."""

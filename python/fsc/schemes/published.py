@@ -80,7 +80,7 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme
     (CD Table 18); "w2a3" and "w2a4" also what they read on 3 or 4 bits (CD Table 17).
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`; counts of single weights are those for images of three channels.
         model_name: one of `fsc.models.names()`, of the family that the scheme is for.
 
     Raises:
