@@ -1,5 +1,7 @@
 // Optimal brain surgery on single weights: each row is a problem of its own, on its own copy of the
 // inverse, which shrinks as weights go.
+#include "elimination.h"
+
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
@@ -9,7 +11,6 @@
 #include <tuple>
 #include <vector>
 
-#include "check.h"
 #include "cpu/clones.h"
 
 namespace {
@@ -84,21 +85,9 @@ struct Row {
   std::vector<double> column;
 };
 
-void check(const char* op, const at::Tensor& weight, const at::Tensor& inverse, int64_t removable) {
-  fsc::check_rank(op, "weight", weight, 2, "[B, dim]");
-  TORCH_CHECK(weight.scalar_type() == at::kDouble, op, ": weight must be float64, got ", weight.scalar_type());
-  fsc::check_same_dtype(op, "inverse", inverse, "weight", weight);
-  fsc::check_rank(op, "inverse", inverse, 3, "[B or 1, dim, dim]");
-  const int64_t dim = weight.size(1);
-  TORCH_CHECK(
-      (inverse.size(0) == weight.size(0) || inverse.size(0) == 1) && inverse.size(1) == dim && inverse.size(2) == dim,
-      op, ": inverse must be [", weight.size(0), " or 1, ", dim, ", ", dim, "], got ", inverse.sizes());
-  TORCH_CHECK(removable >= 0 && removable <= dim, op, ": removable must be in [0, ", dim, "], got ", removable);
-}
-
 std::tuple<at::Tensor, at::Tensor> elimination_order_cpu(const at::Tensor& weight, const at::Tensor& inverse,
                                                          int64_t removable) {
-  check("elimination_order", weight, inverse, removable);
+  fsc::check_elimination("elimination_order", weight, inverse, removable);
   const int64_t rows = weight.size(0);
   const int64_t dim = weight.size(1);
   const at::Tensor start = weight.contiguous();

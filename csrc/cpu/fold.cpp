@@ -1,4 +1,6 @@
 // Folding on the CPU: BatchNorm into the convolution before it, a 1x1 convolution into the one before it.
+#include "fold.h"
+
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -17,7 +19,6 @@
 #include <tuple>
 #include <vector>
 
-#include "check.h"
 #include "cpu/clones.h"
 
 namespace {
@@ -28,12 +29,6 @@ using Layer = std::tuple<at::Tensor, at::Tensor>;  // weight and bias
 constexpr int64_t kGrain = 1 << 15;
 
 // ---- BatchNorm ----
-
-void check_channels(const char* name, const at::Tensor& vector, const at::Tensor& weight) {
-  fsc::check_same_dtype("fuse_conv_bn", name, vector, "weight", weight);
-  TORCH_CHECK(vector.dim() == 1 && vector.size(0) == weight.size(0), "fuse_conv_bn: ", name,
-              " must be [C_out] with C_out = ", weight.size(0), ", got ", vector.sizes());
-}
 
 std::vector<double> as_double(const OptionalTensor& vector, int64_t channels, double absent) {
   std::vector<double> values(channels, absent);
@@ -66,14 +61,7 @@ void scale_channels(const at::Tensor& weight, const std::vector<double>& scale, 
 Layer fuse_conv_bn_cpu(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& running_mean,
                        const at::Tensor& running_var, const OptionalTensor& bn_weight, const OptionalTensor& bn_bias,
                        double eps) {
-  fsc::check_floating("fuse_conv_bn", "weight", weight);
-  TORCH_CHECK(weight.dim() >= 2, "fuse_conv_bn: weight must be [C_out, C_in, ...], got ", weight.sizes());
-  check_channels("running_mean", running_mean, weight);
-  check_channels("running_var", running_var, weight);
-  if (bias.has_value()) check_channels("bias", *bias, weight);
-  if (bn_weight.has_value()) check_channels("bn_weight", *bn_weight, weight);
-  if (bn_bias.has_value()) check_channels("bn_bias", *bn_bias, weight);
-  TORCH_CHECK(std::isfinite(eps) && eps >= 0, "fuse_conv_bn: eps must be finite and at least 0, got ", eps);
+  fsc::check_fuse(weight, bias, running_mean, running_var, bn_weight, bn_bias, eps);
 
   const int64_t channels = weight.size(0);
   const std::vector<double> mean = as_double(running_mean, channels, 0.0);

@@ -1,4 +1,6 @@
 // The exact line search behind a ReLU: each row of a layer's output is a problem of its own.
+#include "line_search.h"
+
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -10,7 +12,6 @@
 #include <limits>
 #include <tuple>
 
-#include "check.h"
 #include "cpu/clones.h"
 #include "version_counter.h"
 
@@ -142,19 +143,9 @@ std::pair<double, double> search(const Row<scalar_t>& row) {
   return best;
 }
 
-void check(const char* op, const at::Tensor& output, const at::Tensor& direction, const at::Tensor& target) {
-  fsc::check_floating(op, "output", output);
-  fsc::check_rank(op, "output", output, 2, "[C_out, R]");
-  TORCH_CHECK(output.is_contiguous(), op, ": output must be contiguous, got strides ", output.strides());
-  fsc::check_same_dtype(op, "direction", direction, "output", output);
-  fsc::check_same_shape(op, "direction", direction, "output", output);
-  fsc::check_same_dtype(op, "target", target, "output", output);
-  fsc::check_same_shape(op, "target", target, "output", output);
-}
-
 std::tuple<at::Tensor, at::Tensor, at::Tensor> line_search_relu_cpu_(at::Tensor& output, const at::Tensor& direction,
                                                                      const at::Tensor& target) {
-  check("line_search_relu_", output, direction, target);
+  fsc::check_line_search("line_search_relu_", output, direction, target);
   const int64_t rows = output.size(0);
   const int64_t count = output.size(1);
   const at::Tensor along = direction.contiguous();

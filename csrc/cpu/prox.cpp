@@ -1,4 +1,6 @@
 // Proximal operators and hard projections on the CPU: soft threshold, block soft threshold, top-k.
+#include "prox.h"
+
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -12,18 +14,12 @@
 #include <limits>
 #include <vector>
 
-#include "check.h"
 #include "cpu/prox_kernels.h"
 #include "version_counter.h"
 
 namespace {
 
 using fsc::Groups;
-
-void check_threshold(const char* op, double threshold) {
-  TORCH_CHECK(std::isfinite(threshold) && threshold >= 0, op, ": threshold must be finite and at least 0, got ",
-              threshold);
-}
 
 // ---- soft threshold ----
 
@@ -42,7 +38,7 @@ void soft_threshold_dense(const at::Tensor& input, const at::Tensor& output, dou
 
 at::Tensor prox_l1_cpu(const at::Tensor& input, double threshold) {
   fsc::check_floating("prox_l1", "input", input);
-  check_threshold("prox_l1", threshold);
+  fsc::check_threshold("prox_l1", threshold);
   at::Tensor output = at::empty_like(input);
   const bool dense = input.is_non_overlapping_and_dense();
   if (!dense) output.copy_(input);
@@ -52,7 +48,7 @@ at::Tensor prox_l1_cpu(const at::Tensor& input, double threshold) {
 
 void prox_l1_inplace_cpu(at::Tensor& input, double threshold) {
   fsc::check_floating("prox_l1_", "input", input);
-  check_threshold("prox_l1_", threshold);
+  fsc::check_threshold("prox_l1_", threshold);
   if (input.is_non_overlapping_and_dense()) {
     soft_threshold_dense(input, input, threshold);
   } else {
@@ -71,19 +67,8 @@ void shrink_groups(const at::Tensor& weight, const at::Tensor& output, double th
   });
 }
 
-int64_t check_group_dim(const char* op, const at::Tensor& weight, int64_t dim) {
-  TORCH_CHECK(weight.dim() >= 1, op, ": weight must have groups, so rank at least 1, got ", weight.sizes());
-  return fsc::check_dim(op, dim, weight);
-}
-
-int64_t check_group_arguments(const char* op, const at::Tensor& weight, double threshold, int64_t dim) {
-  fsc::check_floating(op, "weight", weight);
-  check_threshold(op, threshold);
-  return check_group_dim(op, weight, dim);
-}
-
 at::Tensor prox_group_l2_cpu(const at::Tensor& weight, double threshold, int64_t dim) {
-  dim = check_group_arguments("prox_group_l2", weight, threshold, dim);
+  dim = fsc::check_group_arguments("prox_group_l2", weight, threshold, dim);
   const at::Tensor contiguous = weight.contiguous();
   at::Tensor output = at::empty_like(contiguous);
   shrink_groups(contiguous, output, threshold, dim);
@@ -91,7 +76,7 @@ at::Tensor prox_group_l2_cpu(const at::Tensor& weight, double threshold, int64_t
 }
 
 void prox_group_l2_inplace_cpu(at::Tensor& weight, double threshold, int64_t dim) {
-  dim = check_group_arguments("prox_group_l2_", weight, threshold, dim);
+  dim = fsc::check_group_arguments("prox_group_l2_", weight, threshold, dim);
   const at::Tensor contiguous = weight.contiguous();
   shrink_groups(contiguous, contiguous, threshold, dim);
   if (!contiguous.is_same(weight)) weight.copy_(contiguous);
@@ -128,7 +113,7 @@ at::Tensor keep_topk_cpu(at::Tensor& weight, int64_t count) {
 
 at::Tensor keep_topk_groups_cpu(at::Tensor& weight, int64_t count, int64_t dim) {
   fsc::check_floating("keep_topk_groups_", "weight", weight);
-  dim = check_group_dim("keep_topk_groups_", weight, dim);
+  dim = fsc::check_group_dim("keep_topk_groups_", weight, dim);
   const at::Tensor contiguous = weight.contiguous();
   const Groups groups = fsc::groups_of(weight, dim);
   return AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "keep_topk_groups_", [&] {

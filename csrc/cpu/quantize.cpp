@@ -1,4 +1,6 @@
 // Weights on a few evenly spaced values, and the proximal operator that pulls towards them, on the CPU.
+#include "quantize.h"
+
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -10,13 +12,11 @@
 #include <cstdint>
 #include <utility>
 
-#include "check.h"
 #include "cpu/clones.h"
 
 namespace {
 
 constexpr double kSigmas = 3.0;
-constexpr int64_t kMaxBits = 8;
 
 constexpr int64_t kLanes = 16;
 
@@ -103,10 +103,7 @@ void quantize_row(const scalar_t* input, scalar_t* output, int64_t count, int64_
 }
 
 at::Tensor quantize(const char* op, const at::Tensor& weight, int64_t bits, bool per_channel, double share) {
-  fsc::check_floating(op, "weight", weight);
-  TORCH_CHECK(bits >= 1 && bits <= kMaxBits, op, ": bits must be in [1, ", kMaxBits, "], got ", bits);
-  TORCH_CHECK(!per_channel || weight.dim() >= 1, op, ": weight must have output channels, so rank at least 1, got ",
-              weight.sizes());
+  fsc::check_quantize(op, weight, bits, per_channel);
   const at::Tensor input = weight.contiguous();
   at::Tensor output = at::empty_like(input);
   if (input.numel() == 0) return output;
@@ -129,8 +126,7 @@ at::Tensor quantize_weight_cpu(const at::Tensor& weight, int64_t bits, bool per_
 }
 
 at::Tensor prox_quantize_cpu(const at::Tensor& weight, int64_t bits, double strength, bool per_channel) {
-  TORCH_CHECK(std::isfinite(strength) && strength >= 0, "prox_quantize: strength must be finite and at least 0, got ",
-              strength);
+  fsc::check_strength(strength);
   return quantize("prox_quantize", weight, bits, per_channel, strength / (1 + strength));
 }
 

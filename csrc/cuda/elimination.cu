@@ -6,26 +6,14 @@
 #include <cstdint>
 #include <tuple>
 
-#include "check.h"
 #include "cuda/elimination_kernels.cuh"
 #include "cuda/launch.cuh"
+#include "elimination.h"
 
 namespace {
 
 // The copies of the inverse that are worked on at the same time take no more than this, or one copy.
 constexpr int64_t kMostScratchBytes = int64_t{1} << 30;
-
-void check(const char* op, const at::Tensor& weight, const at::Tensor& inverse, int64_t removable) {
-  fsc::check_rank(op, "weight", weight, 2, "[B, dim]");
-  TORCH_CHECK(weight.scalar_type() == at::kDouble, op, ": weight must be float64, got ", weight.scalar_type());
-  fsc::check_same_dtype(op, "inverse", inverse, "weight", weight);
-  fsc::check_rank(op, "inverse", inverse, 3, "[B or 1, dim, dim]");
-  const int64_t dim = weight.size(1);
-  TORCH_CHECK(
-      (inverse.size(0) == weight.size(0) || inverse.size(0) == 1) && inverse.size(1) == dim && inverse.size(2) == dim,
-      op, ": inverse must be [", weight.size(0), " or 1, ", dim, ", ", dim, "], got ", inverse.sizes());
-  TORCH_CHECK(removable >= 0 && removable <= dim, op, ": removable must be in [0, ", dim, "], got ", removable);
-}
 
 int64_t blocks_for(int64_t rows, int64_t size) {
   const int64_t matrix = size * size * static_cast<int64_t>(sizeof(double));
@@ -34,7 +22,7 @@ int64_t blocks_for(int64_t rows, int64_t size) {
 
 std::tuple<at::Tensor, at::Tensor> elimination_order_cuda(const at::Tensor& weight, const at::Tensor& inverse,
                                                           int64_t removable) {
-  check("elimination_order", weight, inverse, removable);
+  fsc::check_elimination("elimination_order", weight, inverse, removable);
   const fsc::OnDeviceOf device(weight);
   const int64_t rows = weight.size(0), dim = weight.size(1);
   const at::Tensor start = weight.contiguous(), copied = inverse.contiguous();

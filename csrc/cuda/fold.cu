@@ -9,10 +9,10 @@
 #include <optional>
 #include <tuple>
 
-#include "check.h"
 #include "cuda/dispatch.cuh"
 #include "cuda/fold_kernels.cuh"
 #include "cuda/launch.cuh"
+#include "fold.h"
 
 namespace {
 
@@ -30,12 +30,6 @@ const scalar_t* pointer(const OptionalTensor& tensor) {
 
 // ---- BatchNorm ----
 
-void check_channels(const char* name, const at::Tensor& vector, const at::Tensor& weight) {
-  fsc::check_same_dtype("fuse_conv_bn", name, vector, "weight", weight);
-  TORCH_CHECK(vector.dim() == 1 && vector.size(0) == weight.size(0), "fuse_conv_bn: ", name,
-              " must be [C_out] with C_out = ", weight.size(0), ", got ", vector.sizes());
-}
-
 template <typename scalar_t>
 void launch_fuse(const fsc::Fuse<scalar_t>& layer) {
   constexpr int width = fsc::kVectorWidth<scalar_t>;
@@ -52,14 +46,7 @@ void launch_fuse(const fsc::Fuse<scalar_t>& layer) {
 Layer fuse_conv_bn_cuda(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& running_mean,
                         const at::Tensor& running_var, const OptionalTensor& bn_weight, const OptionalTensor& bn_bias,
                         double eps) {
-  fsc::check_floating("fuse_conv_bn", "weight", weight);
-  TORCH_CHECK(weight.dim() >= 2, "fuse_conv_bn: weight must be [C_out, C_in, ...], got ", weight.sizes());
-  check_channels("running_mean", running_mean, weight);
-  check_channels("running_var", running_var, weight);
-  if (bias.has_value()) check_channels("bias", *bias, weight);
-  if (bn_weight.has_value()) check_channels("bn_weight", *bn_weight, weight);
-  if (bn_bias.has_value()) check_channels("bn_bias", *bn_bias, weight);
-  TORCH_CHECK(std::isfinite(eps) && eps >= 0, "fuse_conv_bn: eps must be finite and at least 0, got ", eps);
+  fsc::check_fuse(weight, bias, running_mean, running_var, bn_weight, bn_bias, eps);
 
   const fsc::OnDeviceOf device(weight);
   // In both formats the elements of one output channel lie together.

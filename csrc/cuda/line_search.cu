@@ -9,23 +9,13 @@
 #include <limits>
 #include <tuple>
 
-#include "check.h"
 #include "cuda/dispatch.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/line_search_kernels.cuh"
+#include "line_search.h"
 #include "version_counter.h"
 
 namespace {
-
-void check(const char* op, const at::Tensor& output, const at::Tensor& direction, const at::Tensor& target) {
-  fsc::check_floating(op, "output", output);
-  fsc::check_rank(op, "output", output, 2, "[C_out, R]");
-  TORCH_CHECK(output.is_contiguous(), op, ": output must be contiguous, got strides ", output.strides());
-  fsc::check_same_dtype(op, "direction", direction, "output", output);
-  fsc::check_same_shape(op, "direction", direction, "output", output);
-  fsc::check_same_dtype(op, "target", target, "output", output);
-  fsc::check_same_shape(op, "target", target, "output", output);
-}
 
 template <typename scalar_t>
 void launch_line_search(const fsc::LineSearch<scalar_t>& rows) {
@@ -41,7 +31,7 @@ void launch_line_search(const fsc::LineSearch<scalar_t>& rows) {
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> line_search_relu_cuda_(at::Tensor& output, const at::Tensor& direction,
                                                                       const at::Tensor& target) {
-  check("line_search_relu_", output, direction, target);
+  fsc::check_line_search("line_search_relu_", output, direction, target);
   const fsc::OnDeviceOf device(output);
   const int64_t rows = output.size(0), count = output.size(1);
   const at::Tensor along = direction.contiguous(), goal = target.contiguous();

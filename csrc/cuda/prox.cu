@@ -8,20 +8,15 @@
 #include <cstdint>
 #include <limits>
 
-#include "check.h"
 #include "cuda/dispatch.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/prox_launch.cuh"
+#include "prox.h"
 #include "version_counter.h"
 
 namespace {
 
 using fsc::Groups;
-
-void check_threshold(const char* op, double threshold) {
-  TORCH_CHECK(std::isfinite(threshold) && threshold >= 0, op, ": threshold must be finite and at least 0, got ",
-              threshold);
-}
 
 // ---- soft threshold ----
 
@@ -35,7 +30,7 @@ void soft_threshold_dense(const at::Tensor& input, const at::Tensor& output, dou
 
 at::Tensor prox_l1_cuda(const at::Tensor& input, double threshold) {
   fsc::check_floating("prox_l1", "input", input);
-  check_threshold("prox_l1", threshold);
+  fsc::check_threshold("prox_l1", threshold);
   const fsc::OnDeviceOf device(input);
   at::Tensor output = at::empty_like(input);
   const bool dense = input.is_non_overlapping_and_dense();
@@ -46,7 +41,7 @@ at::Tensor prox_l1_cuda(const at::Tensor& input, double threshold) {
 
 void prox_l1_inplace_cuda(at::Tensor& input, double threshold) {
   fsc::check_floating("prox_l1_", "input", input);
-  check_threshold("prox_l1_", threshold);
+  fsc::check_threshold("prox_l1_", threshold);
   const fsc::OnDeviceOf device(input);
   if (input.is_non_overlapping_and_dense()) {
     soft_threshold_dense(input, input, threshold);
@@ -57,17 +52,6 @@ void prox_l1_inplace_cuda(at::Tensor& input, double threshold) {
 }
 
 // ---- groups ----
-
-int64_t check_group_dim(const char* op, const at::Tensor& weight, int64_t dim) {
-  TORCH_CHECK(weight.dim() >= 1, op, ": weight must have groups, so rank at least 1, got ", weight.sizes());
-  return fsc::check_dim(op, dim, weight);
-}
-
-int64_t check_group_arguments(const char* op, const at::Tensor& weight, double threshold, int64_t dim) {
-  fsc::check_floating(op, "weight", weight);
-  check_threshold(op, threshold);
-  return check_group_dim(op, weight, dim);
-}
 
 at::Tensor group_norms(const at::Tensor& weight, const Groups& groups) {
   at::Tensor norms = at::empty({groups.count}, weight.options().dtype(at::kDouble).memory_format(std::nullopt));
@@ -86,7 +70,7 @@ void shrink_groups(const at::Tensor& weight, const at::Tensor& output, double th
 }
 
 at::Tensor prox_group_l2_cuda(const at::Tensor& weight, double threshold, int64_t dim) {
-  dim = check_group_arguments("prox_group_l2", weight, threshold, dim);
+  dim = fsc::check_group_arguments("prox_group_l2", weight, threshold, dim);
   const fsc::OnDeviceOf device(weight);
   const at::Tensor contiguous = weight.contiguous();
   at::Tensor output = at::empty_like(contiguous);
@@ -95,7 +79,7 @@ at::Tensor prox_group_l2_cuda(const at::Tensor& weight, double threshold, int64_
 }
 
 void prox_group_l2_inplace_cuda(at::Tensor& weight, double threshold, int64_t dim) {
-  dim = check_group_arguments("prox_group_l2_", weight, threshold, dim);
+  dim = fsc::check_group_arguments("prox_group_l2_", weight, threshold, dim);
   const fsc::OnDeviceOf device(weight);
   const at::Tensor contiguous = weight.contiguous();
   shrink_groups(contiguous, contiguous, threshold, dim);
@@ -129,7 +113,7 @@ at::Tensor keep_topk_cuda(at::Tensor& weight, int64_t count) {
 
 at::Tensor keep_topk_groups_cuda(at::Tensor& weight, int64_t count, int64_t dim) {
   fsc::check_floating("keep_topk_groups_", "weight", weight);
-  dim = check_group_dim("keep_topk_groups_", weight, dim);
+  dim = fsc::check_group_dim("keep_topk_groups_", weight, dim);
   const fsc::OnDeviceOf device(weight);
   const at::Tensor contiguous = weight.contiguous();
   const Groups groups = fsc::groups_of(weight, dim);

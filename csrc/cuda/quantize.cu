@@ -8,17 +8,16 @@
 #include <cmath>
 #include <cstdint>
 
-#include "check.h"
 #include "cuda/dispatch.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/quantize_kernels.cuh"
+#include "quantize.h"
 
 namespace {
 
 using fsc::Cut;
 using fsc::Part;
 
-constexpr int64_t kMaxBits = 8;
 // Parts of a row that are worth a block of their own, and so many that a block still sums over them quickly.
 constexpr int64_t kPartLength = 1 << 13;
 constexpr int64_t kMostParts = 1 << 10;
@@ -58,10 +57,7 @@ void quantize_rows(const at::Tensor& input, const at::Tensor& output, int64_t ro
 }
 
 at::Tensor quantize(const char* op, const at::Tensor& weight, int64_t bits, bool per_channel, double share) {
-  fsc::check_floating(op, "weight", weight);
-  TORCH_CHECK(bits >= 1 && bits <= kMaxBits, op, ": bits must be in [1, ", kMaxBits, "], got ", bits);
-  TORCH_CHECK(!per_channel || weight.dim() >= 1, op, ": weight must have output channels, so rank at least 1, got ",
-              weight.sizes());
+  fsc::check_quantize(op, weight, bits, per_channel);
   const fsc::OnDeviceOf device(weight);
   const at::Tensor input = weight.contiguous();
   at::Tensor output = at::empty_like(input);
@@ -77,8 +73,7 @@ at::Tensor quantize_weight_cuda(const at::Tensor& weight, int64_t bits, bool per
 }
 
 at::Tensor prox_quantize_cuda(const at::Tensor& weight, int64_t bits, double strength, bool per_channel) {
-  TORCH_CHECK(std::isfinite(strength) && strength >= 0, "prox_quantize: strength must be finite and at least 0, got ",
-              strength);
+  fsc::check_strength(strength);
   return quantize("prox_quantize", weight, bits, per_channel, strength / (1 + strength));
 }
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 import fsc
 from fsc import surgery
-from fsc.methods import closed_form_problem, fskd
-from fsc.methods.l1_norm import largest_filters
+from fsc.methods import closed_form_problem
 from fsc.moments import Columns, Moments, layer_statistics
 from fsc.patch import Patch
 from fsc.schemes import Scheme
@@ -271,60 +270,6 @@ def test_unknown_choices_are_refused(arguments: dict[str, object], sentence: str
         fsc.CrossDistillation(support={"conv1": 5})  # type: ignore[dict-item]
     with pytest.raises(TypeError, match="solver must be one of fsc.solvers.* got 'adam'"):
         fsc.CrossDistillation(solver="adam")  # type: ignore[arg-type]
-
-
-def test_absorbed_network_equals_the_one_with_explicit_pointwise_layers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """FSKD's Theorem 1 on layers with a bias, without one, and with a folded BatchNorm."""
-    solved: list[Tensor] = []
-
-    def remember(*arguments: Tensor) -> Tensor:
-        solved.append(align(*arguments))
-        return solved[-1]
-
-    align = fskd.align
-    monkeypatch.setattr(fskd, "align", remember)
-    teacher, images = chain(), _images(16)
-    absorbed = fsc.compress(teacher, images, method=fsc.FSKD(), scheme=SCHEME).student
-
-    explicit = copy.deepcopy(teacher)
-    surgery.fold_batch_norm(explicit)
-    surgery.remove_channels(explicit, largest_filters(teacher, SCHEME), images[:1])
-    assert explicit.conv3.bias is None and explicit.conv2.bias is not None
-    for name, pointwise in zip(("conv1", "conv2", "conv3", "conv4"), solved, strict=True):
-        surgery.insert_pointwise(explicit, name, pointwise.float())
-    with torch.no_grad():
-        assert (absorbed(images) - explicit(images)).abs().max() <= 1e-5
-    assert _gap(teacher, absorbed, images) < _gap(
-        teacher, fsc.compress(teacher, images, method=fsc.L1Norm(), scheme=SCHEME).student, images
-    )
-
-
-def test_fskd_aligns_to_the_least_squares_solution() -> None:
-    student, teacher = torch.randn(4, 50).double(), torch.randn(4, 50).double()
-    q = fskd.align(student @ student.T, teacher @ student.T, 1e-9)
-    expected = torch.linalg.lstsq(student.T, teacher.T).solution.T
-    torch.testing.assert_close(q, expected, rtol=1e-6, atol=1e-6)
-
-
-def test_fskd_damping_pulls_towards_the_identity() -> None:
-    student, teacher = torch.randn(4, 50).double(), torch.randn(4, 50).double()
-    q = fskd.align(student @ student.T, teacher @ student.T, 1e9)
-    torch.testing.assert_close(q, torch.eye(4).double(), rtol=0, atol=1e-6)
-
-
-def test_fskd_repeats_on_flipped_images() -> None:
-    teacher, images = chain(), _images()
-    once, twice = (
-        fsc.compress(teacher, images, method=fsc.FSKD(iterations=n), scheme=SCHEME).student
-        for n in (1, 2)
-    )
-    assert not torch.equal(once.conv2.weight, twice.conv2.weight)
-    with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
-        fsc.FSKD(iterations=0)
-    with pytest.raises(ValueError, match="damping must be finite and above 0, got -1"):
-        fsc.FSKD(damping=-1)
 
 
 def test_inputs_cross_only_at_the_named_layers() -> None:
