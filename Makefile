@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name "*.cu" -o -name "*.cuh")
+FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp)
 RUFF_PATHS := setup.py fsc_ext python tests bench examples
 
 .PHONY: demo test test-emulated check-cuda lint format bench build
@@ -26,13 +27,13 @@ check-cuda: build
 lint: build
 	$(BIN)/ruff check $(RUFF_PATHS)
 	$(BIN)/ruff format --check $(RUFF_PATHS)
-	$(BIN)/clang-format --dry-run --Werror $(CPP)
+	$(BIN)/clang-format --dry-run --Werror $(FORMATTED)
 	$(BIN)/mypy
 
 format: build
 	$(BIN)/ruff check --fix $(RUFF_PATHS)
 	$(BIN)/ruff format $(RUFF_PATHS)
-	$(BIN)/clang-format -i $(CPP)
+	$(BIN)/clang-format -i $(FORMATTED)
 
 # BENCH_JSON=FILE keeps the figures for bench/table.py.
 bench: build
