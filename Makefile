@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name "*.cu" -o -name "*.cuh")
 FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp)
-RUFF_PATHS := setup.py fsc_ext python tests bench examples
+RUFF_PATHS := setup.py csrc fsc_ext python tests bench examples
 
 .PHONY: demo test test-emulated check-cuda lint format bench build
 
