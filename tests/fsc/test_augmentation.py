@@ -43,7 +43,7 @@ def test_mixtures_lie_between_two_images():
         ({"kind": "mirror", "copies": 2}, "copies must be 1 for mirror, got 2"),
         (
             {"images": IMAGES[0], "kind": "crop"},
-            r"images must be \[N, C, H, W\], got \[3, 16, 16\]",
+            r"images must be floating point \[N, C, H, W\] .* got torch.float32 \[3, 16, 16\]",
         ),
     ],
 )

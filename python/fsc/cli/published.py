@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 NUM_SHOTS = (1, 2, 3, 5, 10, 50)
 SOURCES = (
-    "paper: MiR (CVPR 2022) for mir, teacher 93.39 %; Cross Distillation (AAAI 2020) for\n"
-    "the others, teacher 93.32 % (VGG-16: 93.51 %)"
+    "paper: MiR (CVPR 2022) for mir, teacher 93.39 %; Cross Distillation\n"
+    "(AAAI 2020) for the others, teacher 93.32 % (VGG-16: 93.51 %)"
 )
 
 
