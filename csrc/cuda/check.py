@@ -14,17 +14,17 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from torch.utils.cpp_extension import include_paths
+from torch.utils.cpp_extension import COMMON_NVCC_FLAGS, include_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = (80, 90, 100, 120)
 
 
 def command(nvcc: str, source: Path, output: Path) -> list[str]:
-    """The call of nvcc; flags as in setup.py."""
+    """The call of nvcc; flags as in setup.py and as torch adds them to those."""
     targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
     includes = [f"-isystem={path}" for path in include_paths()]
-    flags = ["-std=c++20", "-O3", "--fmad=false", "--expt-relaxed-constexpr", "-Xptxas=-v"]
+    flags = ["-std=c++20", "-O3", "--fmad=false", "-Xptxas=-v", *COMMON_NVCC_FLAGS]
     defines = ["-DC10_CUDA_NO_CMAKE_CONFIGURE_FILE"]
     own = [f"-I{ROOT / 'csrc'}"]
     return [nvcc, *flags, *defines, *targets, *own, *includes, "-c", str(source), "-o", str(output)]
