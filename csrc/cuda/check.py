@@ -1,9 +1,10 @@
-"""Compiles every CUDA source for sm_80, 90, 100 and 120, and fails where registers spill.
+"""Compiles every CUDA source for sm_80, 90, 100 and 120; fails where a hot kernel spills registers.
 
 python csrc/cuda/check.py
 
 Needs nvcc 12.8 or newer, but neither a GPU nor a torch built for CUDA: a CPU torch carries the
-headers. Prints the most registers and shared memory that a kernel of each file takes.
+headers. Prints the most registers that a kernel of each file takes, and every kernel that spills:
+the slow path of a float64 division saves a few registers, which does no harm outside hot loops.
 """
 
 import re
@@ -18,6 +19,16 @@ from torch.utils.cpp_extension import COMMON_NVCC_FLAGS, include_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = (80, 90, 100, 120)
+# Kernels whose time is that of their inner loop.
+HOT = (
+    "layer_kernel", "stored_kernel", "weight_gradient_kernel", "quadratic_kernel",
+    "gram_tiles_kernel", "many_steps_kernel", "adam_kernel", "sgd_kernel", "soft_threshold_kernel", "mix_kernel", "residual_kernel",
+)  # fmt: skip
+ENTRY = re.compile(
+    r"Compiling entry function '(\w+)' for '(sm_\d+)'.*?(\d+) bytes spill stores"
+    r".*?Used (\d+) registers",
+    re.DOTALL,
+)
 
 
 def command(nvcc: str, source: Path, output: Path) -> list[str]:
@@ -41,15 +52,14 @@ def check(nvcc: str, source: Path) -> tuple[bool, str]:
         )
     if done.returncode != 0:
         return False, f"{source.name}: nvcc failed\n{done.stderr.strip()}"
-    report = done.stdout + done.stderr
-    spills = [int(count) for count in re.findall(r"(\d+) bytes spill stores", report)]
-    registers = [int(count) for count in re.findall(r"Used (\d+) registers", report)]
-    if not registers:
+    kernels = ENTRY.findall(done.stdout + done.stderr)
+    if not kernels:
         return False, f"{source.name}: ptxas named no kernel"
-    return not any(spills), (
-        f"{source.name}: {len(registers)} kernels over {len(ARCHITECTURES)} architectures, "
-        f"at most {max(registers)} registers, {max(spills)} bytes spilled"
-    )
+    most = max(int(registers) for *_, registers in kernels)
+    spilling = [(name, target, spill) for name, target, spill, _ in kernels if spill != "0"]
+    lines = [f"{source.name}: {len(kernels)} kernels, at most {most} registers"]
+    lines += [f"  {spill} bytes spilled by {name} for {target}" for name, target, spill in spilling]
+    return not any(hot in name for name, *_ in spilling for hot in HOT), "\n".join(lines)
 
 
 def main() -> None:
@@ -63,7 +73,7 @@ def main() -> None:
     for _, sentence in results:
         print(sentence)
     if not all(passed for passed, _ in results):
-        raise SystemExit("check-cuda: a file failed or spilled registers; see above")
+        raise SystemExit("check-cuda: a file failed or a hot kernel spilled registers; see above")
 
 
 if __name__ == "__main__":
