@@ -21,9 +21,18 @@ ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = (80, 90, 100, 120)
 # Kernels whose time is that of their inner loop.
 HOT = (
-    "layer_kernel", "stored_kernel", "weight_gradient_kernel", "quadratic_kernel",
-    "gram_tiles_kernel", "many_steps_kernel", "adam_kernel", "sgd_kernel", "soft_threshold_kernel", "mix_kernel", "residual_kernel",
-)  # fmt: skip
+    "layer_kernel",
+    "stored_kernel",
+    "weight_gradient_kernel",
+    "quadratic_kernel",
+    "gram_tiles_kernel",
+    "many_steps_kernel",
+    "adam_kernel",
+    "sgd_kernel",
+    "soft_threshold_kernel",
+    "mix_kernel",
+    "residual_kernel",
+)
 ENTRY = re.compile(
     r"Compiling entry function '(\w+)' for '(sm_\d+)'.*?(\d+) bytes spill stores"
     r".*?Used (\d+) registers",
