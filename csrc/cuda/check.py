@@ -68,7 +68,12 @@ def check(nvcc: str, source: Path) -> tuple[bool, str]:
     spilling = [(name, target, spill) for name, target, spill, _ in kernels if spill != "0"]
     lines = [f"{source.name}: {len(kernels)} kernels, at most {most} registers"]
     lines += [f"  {spill} bytes spilled by {name} for {target}" for name, target, spill in spilling]
-    return not any(hot in name for name, *_ in spilling for hot in HOT), "\n".join(lines)
+    return not any(is_hot(name) for name, *_ in spilling), "\n".join(lines)
+
+
+def is_hot(name: str) -> bool:
+    """Whether a mangled name is that of a hot kernel; float64, for gradient checks, never is."""
+    return any(hot in name and f"{hot}Id" not in name for hot in HOT)
 
 
 def main() -> None:
