@@ -87,8 +87,10 @@ def _quantized(
 
 def _number(key: str, value: Any, types: tuple[type, ...]) -> Any:
     """One number for all layers, or an object of one for each."""
-    if type(value) in types or isinstance(value, dict):
-        return value if not isinstance(value, dict) else _numbers(key, value, types)
+    if isinstance(value, dict):
+        return _numbers(key, value, types)
+    if type(value) in types:
+        return value
     raise ValueError(
         f"{key} must be {_PROSE[types[-1]]}, or map layers to such, got "
         f"{'nothing' if value is None else repr(value)}"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fsc.quantized_inputs import MAX_BITS
 from fsc.schemes.convolutions import check_ignored, convolution_of
 
 FULL_PRECISION = 32
-_MAX_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def quantized(
     """
     if not _is_activation_bits(activation_bits):
         raise ValueError(
-            f"quantized: activation_bits must be in [1, {_MAX_BITS}] or {FULL_PRECISION}, "
+            f"quantized: activation_bits must be in [1, {MAX_BITS}] or {FULL_PRECISION}, "
             f"got {activation_bits}"
         )
     check_ignored("quantized", ignored, model)
@@ -63,8 +63,8 @@ def quantized(
     found = {name: count for name, count in bits.items() if name not in ignored}
     for name, count in found.items():
         convolution_of(model, name, "quantized")
-        if type(count) is not int or not 1 <= count <= _MAX_BITS:
-            raise ValueError(f"quantized: bits must be in [1, {_MAX_BITS}], got {count} for {name}")
+        if type(count) is not int or not 1 <= count <= MAX_BITS:
+            raise ValueError(f"quantized: bits must be in [1, {MAX_BITS}], got {count} for {name}")
     if not found:
         raise ValueError("quantized: model must contain a Conv2d that is not ignored, got none")
     widest = max(found.values())
@@ -82,17 +82,17 @@ def check_quantized(scheme: QuantizedScheme, model: nn.Module) -> None:
         raise ValueError(f"scheme {scheme.name!r} quantizes no layer")
     if not _is_activation_bits(scheme.activation_bits):
         raise ValueError(
-            f"scheme {scheme.name!r}: activation_bits must be 1 to {_MAX_BITS} or "
+            f"scheme {scheme.name!r}: activation_bits must be 1 to {MAX_BITS} or "
             f"{FULL_PRECISION}, got {scheme.activation_bits!r}"
         )
     for layer, bits in scheme.bits.items():
         convolution_of(model, layer, scheme.name)
-        if type(bits) is not int or not 1 <= bits <= _MAX_BITS:
+        if type(bits) is not int or not 1 <= bits <= MAX_BITS:
             raise ValueError(
-                f"scheme {scheme.name!r}: layer {layer!r} must have 1 to {_MAX_BITS} bits, "
+                f"scheme {scheme.name!r}: layer {layer!r} must have 1 to {MAX_BITS} bits, "
                 f"got {bits!r}"
             )
 
 
 def _is_activation_bits(bits: object) -> bool:
-    return type(bits) is int and (1 <= bits <= _MAX_BITS or bits == FULL_PRECISION)
+    return type(bits) is int and (1 <= bits <= MAX_BITS or bits == FULL_PRECISION)
