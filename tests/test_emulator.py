@@ -18,6 +18,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     subprocess.run(["g++", *flags, *map(str, sources), "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
     loaded.half_waits_is_refused.restype = ctypes.c_bool
+    loaded.passed_on.restype = ctypes.c_bool
     return loaded
 
 
@@ -41,6 +42,36 @@ def test_a_missing_barrier_shows_what_shared_memory_held_before(kernels: ctypes.
 
 def test_a_barrier_that_some_threads_never_reach_is_an_error(kernels: ctypes.CDLL) -> None:
     assert kernels.half_waits_is_refused()
+
+
+def pass_around(
+    kernels: ctypes.CDLL, rounds: int, missing: int = -1, together: bool = True
+) -> tuple[torch.Tensor, bool]:
+    """What six blocks hold in the end, from 0 to 5, and whether the emulator found them stuck."""
+    values = torch.stack([torch.arange(6), torch.full((6,), -1)])
+    counters = torch.zeros(3, dtype=torch.int32)
+    stuck = kernels.passed_on(
+        pointer(values), pointer(counters), ctypes.c_int64(6), rounds, ctypes.c_int64(missing),
+        ctypes.c_bool(together),
+    )  # fmt: skip
+    return values[rounds % 2], stuck
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 25])
+def test_blocks_that_run_together_wait_for_each_other(kernels: ctypes.CDLL, rounds: int) -> None:
+    found, stuck = pass_around(kernels, rounds)
+    expected = torch.arange(6)
+    for _ in range(rounds):
+        expected = 3 * expected[[1, 0, 3, 2, 5, 4]] + 1
+    assert torch.equal(found, expected) and not stuck
+
+
+def test_a_block_that_misses_the_barrier_of_others_is_an_error(kernels: ctypes.CDLL) -> None:
+    assert pass_around(kernels, 3, missing=2)[1]
+
+
+def test_blocks_that_run_in_turn_must_not_wait_for_each_other(kernels: ctypes.CDLL) -> None:
+    assert pass_around(kernels, 3, together=False)[1]
 
 
 def test_tensor_cores_have_the_layout_and_the_rounding_of_tf32(kernels: ctypes.CDLL) -> None:

@@ -8,6 +8,9 @@
 
 #include <cuda_runtime.h>
 
+#include <bit>
+#include <type_traits>
+
 #define FSC_KERNEL(threads) __global__ void __launch_bounds__(threads)
 #define FSC_DEVICE __device__ __forceinline__
 #define FSC_UNROLL _Pragma("unroll")
@@ -30,6 +33,45 @@ FSC_DEVICE T* shared() {
 }
 
 FSC_DEVICE void barrier() { __syncthreads(); }
+
+// Waits for `blocks` blocks that share a counter, which the host sets to zero before the launch; they must have been
+// launched together. What they wrote before is then in memory, and must be read by load_of_blocks.
+FSC_DEVICE void barrier_of_blocks(unsigned* counter, unsigned blocks) {
+  __syncthreads();
+  if (thread() == 0) {
+    __threadfence();  // what this block wrote, seen by this thread, before its arrival
+    const unsigned target = (atomicAdd(counter, 1u) / blocks + 1) * blocks;
+    unsigned arrived;
+    do {
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(counter) : "memory");
+    } while (arrived < target);
+    __threadfence();
+  }
+  __syncthreads();
+}
+
+// Reads what other blocks write during the launch, from the cache that they share. Volatile, as the compiler may
+// neither reuse an earlier value nor move the load.
+FSC_DEVICE uint16_t load_of_blocks(const uint16_t* address) {
+  uint16_t value;
+  asm volatile("ld.global.cg.u16 %0, [%1];" : "=h"(value) : "l"(address) : "memory");
+  return value;
+}
+FSC_DEVICE uint32_t load_of_blocks(const uint32_t* address) {
+  uint32_t value;
+  asm volatile("ld.global.cg.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+FSC_DEVICE uint64_t load_of_blocks(const uint64_t* address) {
+  uint64_t value;
+  asm volatile("ld.global.cg.u64 %0, [%1];" : "=l"(value) : "l"(address) : "memory");
+  return value;
+}
+template <typename T>
+FSC_DEVICE T load_of_blocks(const T* address) {
+  using Bits = std::conditional_t<sizeof(T) == 2, uint16_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>;
+  return std::bit_cast<T>(load_of_blocks(reinterpret_cast<const Bits*>(address)));
+}
 
 template <typename T>
 FSC_DEVICE T shuffle_xor(T value, int lanes) {

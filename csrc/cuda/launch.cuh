@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <tuple>
 
 #ifdef FSC_EMULATE
 #include "emulation/fibers.h"
@@ -51,6 +52,20 @@ inline Grid grid_over(int64_t total, int threads) {
   return {std::clamp<int64_t>(ceil_div(total, threads), 1, kMostBlocks), threads};
 }
 
+#ifndef FSC_EMULATE
+inline void allow_shared(const void* kernel, int64_t bytes) {
+  constexpr int64_t kWithoutAsking = 48 << 10;
+  if (bytes <= kWithoutAsking) return;
+  C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+}
+
+inline int64_t device_attribute(cudaDeviceAttr attribute) {
+  int value = 0;
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, c10::cuda::current_device()));
+  return value;
+}
+#endif
+
 // `barriers`: whether threads of the kernel wait for each other; the emulator is faster where they do not.
 template <bool barriers, typename... Parameters, typename... Arguments>
 void launch(const Grid& grid, void (*kernel)(Parameters...), const Arguments&... arguments) {
@@ -59,18 +74,60 @@ void launch(const Grid& grid, void (*kernel)(Parameters...), const Arguments&...
   emulation::run({grid.blocks, grid.blocks_y, grid.threads, static_cast<size_t>(grid.shared_bytes), barriers},
                  [&] { kernel(static_cast<Parameters>(arguments)...); });
 #else
-  constexpr int64_t kWithoutAsking = 48 << 10;
-  if (grid.shared_bytes > kWithoutAsking) {
-    C10_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                        static_cast<int>(grid.shared_bytes)));
-  }
+  allow_shared(reinterpret_cast<const void*>(kernel), grid.shared_bytes);
   const dim3 blocks(static_cast<unsigned>(grid.blocks), static_cast<unsigned>(grid.blocks_y));
   const auto stream = c10::cuda::getCurrentCUDAStream();
   // clang-format off
   kernel<<<blocks, grid.threads, grid.shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
   // clang-format on
   C10_CUDA_KERNEL_LAUNCH_CHECK();
+#endif
+}
+
+// ---- blocks that wait for each other ----
+
+#ifdef FSC_EMULATE
+inline int64_t multiprocessors() { return 24; }
+inline int64_t most_shared_bytes() { return 160 << 10; }
+#else
+inline int64_t multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
+// The most shared memory that a block of the current device may have.
+inline int64_t most_shared_bytes() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
+#endif
+
+// Whether all blocks of a grid can run at the same time on the current device.
+template <typename... Parameters>
+bool fits_together(const Grid& grid, void (*kernel)(Parameters...)) {
+  if (grid.shared_bytes > most_shared_bytes()) return false;
+  const int64_t blocks = grid.blocks * grid.blocks_y;
+#ifdef FSC_EMULATE
+  return blocks <= multiprocessors();
+#else
+  if (device_attribute(cudaDevAttrCooperativeLaunch) == 0) return false;
+  allow_shared(reinterpret_cast<const void*>(kernel), grid.shared_bytes);
+  int of_one = 0;
+  C10_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_one, kernel, grid.threads, grid.shared_bytes));
+  return blocks <= of_one * multiprocessors();
+#endif
+}
+
+// A launch whose blocks run at the same time, so that they may wait for each other; fits_together must hold.
+template <typename... Parameters, typename... Arguments>
+void launch_together(const Grid& grid, void (*kernel)(Parameters...), const Arguments&... arguments) {
+#ifdef FSC_EMULATE
+  emulation::run({grid.blocks, grid.blocks_y, grid.threads, static_cast<size_t>(grid.shared_bytes), true, true},
+                 [&] { kernel(static_cast<Parameters>(arguments)...); });
+#else
+  allow_shared(reinterpret_cast<const void*>(kernel), grid.shared_bytes);
+  const dim3 blocks(static_cast<unsigned>(grid.blocks), static_cast<unsigned>(grid.blocks_y));
+  std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
+  std::apply(
+      [&](Parameters&... each) {
+        void* addresses[] = {&each...};
+        C10_CUDA_CHECK(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kernel), blocks, dim3(grid.threads),
+                                                   addresses, grid.shared_bytes, c10::cuda::getCurrentCUDAStream()));
+      },
+      values);
 #endif
 }
 

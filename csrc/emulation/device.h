@@ -30,6 +30,17 @@ T* shared() {
 
 inline void barrier() { emulation::block_barrier(); }
 
+inline void barrier_of_blocks(unsigned* counter, unsigned blocks) {
+  barrier();
+  if (thread() == 0) emulation::arrive_and_wait(counter, blocks);
+  barrier();
+}
+
+template <typename T>
+T load_of_blocks(const T* address) {
+  return *address;
+}
+
 template <typename T>
 T shuffle_xor(T value, int lanes) {
   static_assert(sizeof(T) <= sizeof(uint64_t));

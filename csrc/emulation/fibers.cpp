@@ -50,7 +50,7 @@ struct Barrier {
 };
 
 struct Fiber {
-  std::unique_ptr<unsigned char[]> stack = std::make_unique<unsigned char[]>(kStackBytes);
+  std::unique_ptr<unsigned char[]> stack{new unsigned char[kStackBytes]};  // the host maps what is touched of it
   void* position = nullptr;
   bool done = false;
 };
@@ -61,21 +61,25 @@ struct Warp {
   Fragments fragments;
 };
 
-// One kernel runs at a time.
-std::vector<Fiber> fibers;
-std::vector<Warp> warps;
-std::vector<unsigned char> shared;
-Barrier all_threads;
-Place place;
+struct Block {
+  Place place;
+  Barrier barrier;
+  std::vector<Warp> warps;
+  std::vector<unsigned char> shared;
+  std::vector<Fiber> fibers;
+  std::vector<int> turns;  // the threads that have not returned
+};
+
+// One kernel runs at a time; blocks and stacks are kept for the next.
+std::vector<Block> blocks;
+Block* running = nullptr;
+Place place;  // of the running thread
 void* scheduler = nullptr;
 const std::function<void()>* body = nullptr;
 bool progress = false;
 std::minstd_rand order_of_turns(1);
 
-void yield() {
-  const int thread = place.thread;
-  fsc_switch_stack(&fibers[thread].position, scheduler);
-}
+void yield() { fsc_switch_stack(&running->fibers[place.thread].position, scheduler); }
 
 void wait(Barrier& barrier) {
   const int64_t generation = barrier.generation;
@@ -90,7 +94,7 @@ void wait(Barrier& barrier) {
 
 void enter() {
   (*body)();
-  fibers[place.thread].done = true;
+  running->fibers[place.thread].done = true;
   progress = true;
   yield();  // for good
 }
@@ -106,25 +110,50 @@ void prepare(Fiber& fiber) {
   fiber.done = false;
 }
 
-void run_block(const Launch& launch) {
-  all_threads = {launch.threads};
-  warps.resize((launch.threads + kWarp - 1) / kWarp);
-  for (size_t w = 0; w < warps.size(); ++w) {
-    warps[w].barrier = {std::min<int>(kWarp, launch.threads - static_cast<int>(w) * kWarp)};
+void prepare(Block& block, const Launch& launch, int64_t x, int64_t y) {
+  block.shared.assign(launch.shared_bytes + 16, kPoison);
+  const uintptr_t start = (reinterpret_cast<uintptr_t>(block.shared.data()) + 15) & ~uintptr_t{15};
+  block.place = {0, launch.threads, x, y, launch.blocks_x, reinterpret_cast<unsigned char*>(start)};
+  block.turns.clear();
+  if (!launch.barriers) return;
+  block.barrier = {launch.threads};
+  block.warps.resize((launch.threads + kWarp - 1) / kWarp);
+  for (size_t w = 0; w < block.warps.size(); ++w) {
+    block.warps[w].barrier = {std::min<int>(kWarp, launch.threads - static_cast<int>(w) * kWarp)};
   }
-  while (fibers.size() < static_cast<size_t>(launch.threads)) fibers.emplace_back();
-  std::vector<int> turns(launch.threads);
-  std::iota(turns.begin(), turns.end(), 0);
-  for (int t : turns) prepare(fibers[t]);
-  while (!turns.empty()) {
-    progress = false;
-    std::shuffle(turns.begin(), turns.end(), order_of_turns);
-    for (int t : turns) {
-      place.thread = t;
-      fsc_switch_stack(&scheduler, fibers[t].position);
+  while (block.fibers.size() < static_cast<size_t>(launch.threads)) block.fibers.emplace_back();
+  block.turns.resize(launch.threads);
+  std::iota(block.turns.begin(), block.turns.end(), 0);
+  for (int t : block.turns) prepare(block.fibers[t]);
+}
+
+// Every thread that has not returned runs until it waits.
+void take_turns(Block& block) {
+  running = &block;
+  place = block.place;
+  std::shuffle(block.turns.begin(), block.turns.end(), order_of_turns);
+  for (int t : block.turns) {
+    place.thread = t;
+    fsc_switch_stack(&scheduler, block.fibers[t].position);
+  }
+  std::erase_if(block.turns, [&](int t) { return block.fibers[t].done; });
+}
+
+// A block takes some turns before the next one does, so that blocks that ought to wait for others run ahead of them.
+void finish(std::vector<Block*> alive) {
+  while (!alive.empty()) {
+    bool any_progress = false;
+    std::shuffle(alive.begin(), alive.end(), order_of_turns);
+    for (Block* block : alive) {
+      progress = true;
+      for (auto left = 1 + order_of_turns() % 8; left > 0 && progress && !block->turns.empty(); --left) {
+        progress = false;
+        take_turns(*block);
+        any_progress |= progress;
+      }
     }
-    std::erase_if(turns, [](int t) { return fibers[t].done; });
-    if (!progress) throw std::runtime_error("emulator: threads wait at a barrier that others never reach");
+    std::erase_if(alive, [](const Block* block) { return block->turns.empty(); });
+    if (!any_progress) throw std::runtime_error("emulator: threads wait at a barrier that others never reach");
   }
 }
 
@@ -132,12 +161,19 @@ void run_block(const Launch& launch) {
 
 const Place& current() { return place; }
 
-void block_barrier() { wait(all_threads); }
+void block_barrier() { wait(running->barrier); }
 
-void warp_barrier() { wait(warps[place.thread / kWarp].barrier); }
+void warp_barrier() { wait(running->warps[place.thread / kWarp].barrier); }
+
+void arrive_and_wait(unsigned* counter, unsigned arrivals) {
+  const unsigned target = (*counter / arrivals + 1) * arrivals;
+  ++*counter;
+  progress = true;
+  while (*counter < target) yield();
+}
 
 uint64_t exchange(uint64_t bits, int lane) {
-  Warp& warp = warps[place.thread / kWarp];
+  Warp& warp = running->warps[place.thread / kWarp];
   warp.slots[place.thread % kWarp] = bits;
   warp_barrier();
   const uint64_t found = warp.slots[lane];
@@ -145,26 +181,26 @@ uint64_t exchange(uint64_t bits, int lane) {
   return found;
 }
 
-Fragments& warp_fragments() { return warps[place.thread / kWarp].fragments; }
+Fragments& warp_fragments() { return running->warps[place.thread / kWarp].fragments; }
 
 void run(const Launch& launch, const std::function<void()>& thread) {
   body = &thread;
-  for (int64_t y = 0; y < launch.blocks_y; ++y) {
-    for (int64_t x = 0; x < launch.blocks_x; ++x) {
-      shared.assign(launch.shared_bytes + 16, kPoison);
-      auto* aligned =
-          reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(shared.data()) + 15) & ~uintptr_t{15});
-      place = {0, launch.threads, x, y, launch.blocks_x, aligned};
-      if (launch.barriers) {
-        run_block(launch);
-        continue;
-      }
-      for (int t = 0; t < launch.threads; ++t) {
-        place.thread = t;
-        thread();
-      }
+  const int64_t count = launch.blocks_x * launch.blocks_y;
+  if (const size_t alive = launch.together ? count : 1; blocks.size() < alive) blocks.resize(alive);
+  std::vector<Block*> together;
+  for (int64_t i = 0; i < count; ++i) {
+    Block& block = blocks[launch.together ? i : 0];
+    prepare(block, launch, i % launch.blocks_x, i / launch.blocks_x);
+    if (launch.together) {
+      together.push_back(&block);
+    } else if (launch.barriers) {
+      finish({&block});
+    } else {
+      place = block.place;
+      for (place.thread = 0; place.thread < launch.threads; ++place.thread) thread();
     }
   }
+  finish(together);
 }
 
 }  // namespace fsc::emulation

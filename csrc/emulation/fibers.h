@@ -1,4 +1,5 @@
-// Blocks of threads on one core: one fiber a thread, in an order that changes with every turn.
+// Blocks of threads on one core: one fiber a thread, in an order that changes with every turn; blocks one after the
+// other, or all in turns where they wait for each other.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +27,8 @@ struct Fragments {
 const Place& current();
 void block_barrier();
 void warp_barrier();
+// Adds one to the counter; returns when it has reached the next multiple of `arrivals`.
+void arrive_and_wait(unsigned* counter, unsigned arrivals);
 // What the given lane of this warp passed in.
 uint64_t exchange(uint64_t bits, int lane);
 Fragments& warp_fragments();
@@ -35,10 +38,11 @@ struct Launch {
   int64_t blocks_y;
   int threads;
   size_t shared_bytes;
-  bool barriers;  // false: no thread waits for another, so plain calls will do
+  bool barriers;          // false: no thread waits for another, so plain calls will do
+  bool together = false;  // all blocks are alive at once, as blocks must be that wait for each other
 };
 
-// Runs every block in turn. Shared memory is poisoned before each.
+// Runs every block, with shared memory that is poisoned before.
 // Throws std::runtime_error when threads wait for others that have returned.
 void run(const Launch& launch, const std::function<void()>& thread);
 

@@ -36,9 +36,32 @@ FSC_KERNEL(32) product_kernel(const float* a, const float* b, float* c) {
   for (int i = 0; i < 4; ++i) c[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sums[i];
 }
 
+// Blocks in pairs pass values around among themselves `rounds` times, a barrier of the pair after each; rows [0] and
+// [1] of `values` [2, blocks] take turns. Block `missing` leaves before the last barrier.
+FSC_KERNEL(64) pass_kernel(int64_t* values, unsigned* counters, int rounds, int64_t missing) {
+  int64_t* memory = shared<int64_t>();
+  for (int r = 0; r < rounds; ++r) {
+    if (thread() == 40) memory[0] = load_of_blocks(values + r % 2 * num_blocks() + (block() ^ 1));
+    barrier();
+    if (thread() == 7) values[(r + 1) % 2 * num_blocks() + block()] = 3 * memory[0] + 1;
+    if (block() == missing && r + 1 == rounds) return;
+    barrier_of_blocks(counters + block() / 2, 2);
+  }
+}
+
 template <typename Body>
-void run(int64_t blocks, int threads, const Body& body) {
-  fsc::emulation::run({blocks, 1, threads, 64 * sizeof(double), true}, body);
+void run(int64_t blocks, int threads, const Body& body, bool together = false) {
+  fsc::emulation::run({blocks, 1, threads, 64 * sizeof(double), true, together}, body);
+}
+
+template <typename Body>
+bool is_refused(int64_t blocks, const Body& body, bool together) {
+  try {
+    run(blocks, 64, body, together);
+  } catch (const std::runtime_error&) {
+    return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -54,12 +77,12 @@ void neighbours(double* output, bool waits) {
 }
 
 bool half_waits_is_refused() {
-  try {
-    run(1, 64, [] { half_waits_kernel(); });
-  } catch (const std::runtime_error&) {
-    return true;
-  }
-  return false;
+  return is_refused(1, [] { half_waits_kernel(); }, false);
+}
+
+// Returns whether the emulator found that blocks wait for ever.
+bool passed_on(int64_t* values, unsigned* counters, int64_t blocks, int rounds, int64_t missing, bool together) {
+  return is_refused(blocks, [&] { pass_kernel(values, counters, rounds, missing); }, together);
 }
 
 void product(const float* a, const float* b, float* c) {
