@@ -26,7 +26,7 @@ HOT = (
     "weight_gradient_kernel",
     "quadratic_kernel",
     "gram_tiles_kernel",
-    "many_steps_kernel",
+    "resident_moments_kernel",
     "adam_kernel",
     "sgd_kernel",
     "soft_threshold_kernel",

@@ -34,17 +34,18 @@ FSC_DEVICE T* shared() {
 
 FSC_DEVICE void barrier() { __syncthreads(); }
 
-// Waits for `blocks` blocks that share a counter, which the host sets to zero before the launch; they must have been
-// launched together. What they wrote before is then in memory, and must be read by load_of_blocks.
-FSC_DEVICE void barrier_of_blocks(unsigned* counter, unsigned blocks) {
+// Waits for the blocks that share a counter, which the host sets to zero before the launch, until there have been
+// `arrivals` of them since then, modulo 2^32; they must have been launched together. What they wrote before is in
+// memory then, and must be read by load_of_blocks.
+FSC_DEVICE void barrier_of_blocks(unsigned* counter, unsigned arrivals) {
   __syncthreads();
   if (thread() == 0) {
-    __threadfence();  // what this block wrote, seen by this thread, before its arrival
-    const unsigned target = (atomicAdd(counter, 1u) / blocks + 1) * blocks;
-    unsigned arrived;
+    __threadfence();  // what the block wrote comes before its arrival
+    atomicAdd(counter, 1u);
+    unsigned found;
     do {
-      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(counter) : "memory");
-    } while (arrived < target);
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(found) : "l"(counter) : "memory");
+    } while (static_cast<int>(found - arrivals) < 0);
     __threadfence();
   }
   __syncthreads();

@@ -1,6 +1,6 @@
-// The loops of an optimiser with a proximal operator behind every step, on CUDA devices: one launch for all steps of
-// small quadratics, launches on one stream elsewhere, with all memory allocated before the first step and no wait for
-// the device.
+// The loops of an optimiser with a proximal operator behind every step, on CUDA devices: one launch for all steps
+// where a layer fits into shared memory, launches on one stream elsewhere, with all memory allocated before the first
+// step and no wait for the device.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -8,6 +8,7 @@
 #include "cuda/convolution_launch.cuh"
 #include "cuda/dispatch.cuh"
 #include "cuda/solve_kernels.cuh"
+#include "cuda/solve_resident.cuh"
 #include "cuda/step_launch.cuh"
 #include "solve_operators.h"
 #include "version_counter.h"
@@ -51,23 +52,6 @@ void launch_total(const at::Tensor& sums, int64_t count, double scale, double* l
                     scale, loss);
 }
 
-// Shared memory that a block of every GPU from sm_80 on may have.
-constexpr int64_t kSharedBytes = 96 << 10;
-
-template <typename scalar_t>
-int64_t own_rows_bytes(int64_t columns) {
-  return sizeof(fsc::device::wide_t<scalar_t>) * columns * (columns + 5 * fsc::device::kOwnRows) +
-         fsc::device::kOwnThreads / fsc::device::kWarp * sizeof(double);
-}
-
-// Whether rows are independent and the Hessian fits into shared memory beside some of them.
-template <typename scalar_t>
-bool runs_in_one_launch(const Loop& loop, int64_t columns) {
-  using Rule = fsc::Penalty::Rule;
-  const bool apart = loop.penalty.rule == Rule::kNone || (loop.penalty.rule == Rule::kShrink && !loop.penalty.groups);
-  return apart && loop.num_steps() > 0 && loop.weight.numel() > 0 && own_rows_bytes<scalar_t>(columns) <= kSharedBytes;
-}
-
 // What changes from step to step, on the device: StepOfMany as [T, 3] float64.
 at::Tensor steps_on_device(const Loop& loop) {
   const at::Tensor steps = at::empty({loop.num_steps(), 3}, loop.learning_rates.options());
@@ -77,39 +61,6 @@ at::Tensor steps_on_device(const Loop& loop) {
     values[t] = {update.rate, update.root, loop.amounts.const_data_ptr<double>()[t]};
   }
   return steps.to(loop.weight.device());
-}
-
-template <typename scalar_t>
-at::Tensor run_in_one_launch(const Loop& loop, const at::Tensor& hessian, const at::Tensor& target, double scale) {
-  using namespace fsc::device;
-  const int64_t rows = target.size(0), columns = target.size(1), blocks = fsc::ceil_div(rows, kOwnRows);
-  const auto doubles = loop.weight.options().dtype(at::kDouble).memory_format(std::nullopt);
-  const at::Tensor steps = steps_on_device(loop), losses = at::empty({loop.num_steps()}, doubles);
-  const at::Tensor sums = at::empty({loop.num_steps(), blocks}, doubles);
-  const auto state = [&](size_t i) { return i < loop.state.size() ? loop.state[i].data_ptr<scalar_t>() : nullptr; };
-  const fsc::Optimizer& optimizer = loop.optimizer;
-  const ManyStepsPointers<scalar_t> p{loop.weight.data_ptr<scalar_t>(),
-                                      state(0),
-                                      state(1),
-                                      hessian.const_data_ptr<scalar_t>(),
-                                      target.const_data_ptr<scalar_t>(),
-                                      reinterpret_cast<const StepOfMany*>(steps.const_data_ptr<double>()),
-                                      sums.data_ptr<double>(),
-                                      loop.num_steps(),
-                                      static_cast<int>(rows),
-                                      static_cast<int>(columns),
-                                      2 * scale,
-                                      optimizer.adam,
-                                      loop.penalty.rule == fsc::Penalty::Rule::kShrink,
-                                      optimizer.adam ? optimizer.beta1 : optimizer.momentum,
-                                      optimizer.beta2,
-                                      optimizer.eps};
-  fsc::launch<true>({blocks, kOwnThreads, own_rows_bytes<scalar_t>(columns)}, many_steps_kernel<scalar_t>, p);
-  fsc::launch<false>(fsc::grid_over(loop.num_steps(), kOwnThreads), losses_kernel, p.sums, loop.num_steps(), blocks,
-                     scale, losses.data_ptr<double>());
-  fsc::mark_changed(loop.weight);
-  for (const at::Tensor& part : loop.state) fsc::mark_changed(part);
-  return losses;
 }
 
 // The memory of the steps on images, for batches of at most `size` images.
@@ -164,7 +115,9 @@ at::Tensor fsc::run_quadratic(const Loop& loop, const at::Tensor& hessian, const
   const int64_t rows = target.size(0), columns = target.size(1);
   const at::Tensor matrix = hessian.contiguous();
   return FSC_DISPATCH(loop.weight.scalar_type(), "solve_quadratic_", [&] {
-    if (runs_in_one_launch<scalar_t>(loop, columns)) return run_in_one_launch<scalar_t>(loop, matrix, target, scale);
+    if (const MomentsPlan<scalar_t> plan(loop, rows, columns); plan.slab > 0) {
+      return plan.run({loop, steps_on_device(loop), plan.grid.blocks, plan.groups}, matrix, target, scale);
+    }
     using Memory = device::StoredMemory<device::wide_t<scalar_t>>;
     const Grid grid{ceil_div(columns, kTile), device::kTileThreads, sizeof(Memory), ceil_div(rows, kTile)};
     const at::Tensor sums = at::empty({grid.blocks * grid.blocks_y}, loop.weight.options().dtype(at::kDouble));

@@ -1,5 +1,5 @@
-// Steps on the moments of a layer: the gradient as a product of tiles, and all steps in one launch where the Hessian
-// fits into shared memory; no ATen here.
+// Steps on the moments of a layer: the gradient as a product of tiles, and what all steps in one launch share with
+// others; no ATen here.
 #pragma once
 
 #include <cmath>
@@ -64,10 +64,7 @@ quadratic_kernel(QuadraticPointers<scalar_t> p) {
 
 // ---- all steps in one launch ----
 
-// Output channels are independent problems as long as the penalty does not join them, so a block runs all steps on its
-// own rows; the Hessian stays in its shared memory.
-constexpr int kOwnRows = 4;
-constexpr int kOwnThreads = 256;
+constexpr int kLossThreads = 256;
 
 // What changes from step to step.
 struct StepOfMany {
@@ -76,106 +73,8 @@ struct StepOfMany {
   double threshold;
 };
 
-template <typename scalar_t>
-struct ManyStepsPointers {
-  scalar_t* weight;         // W [rows, columns]
-  scalar_t* first;          // exp_avg, or the momentum's buffer, or null
-  scalar_t* second;         // exp_avg_sq, or null
-  const scalar_t* hessian;  // H [columns, columns]
-  const scalar_t* target;   // C [rows, columns]
-  const StepOfMany* steps;  // [num_steps]
-  double* sums;             // [num_steps, blocks]
-  int64_t num_steps;
-  int rows;
-  int columns;
-  double factor;
-  bool adam;
-  bool shrink;
-  double decay;
-  double decay_square;
-  double eps;
-};
-
-// [columns, columns] of the Hessian, then five times [kOwnRows, columns]: weight, both states, target, gradient.
-template <typename real_t>
-struct OwnRows {
-  real_t *hessian, *weight, *first, *second, *target, *gradient;
-  int count;
-
-  FSC_DEVICE static OwnRows in(unsigned char* memory, int columns) {
-    auto* start = reinterpret_cast<real_t*>(memory + kOwnThreads / kWarp * sizeof(double));
-    const int size = kOwnRows * columns;
-    real_t* rows = start + columns * columns;
-    return {start, rows, rows + size, rows + 2 * size, rows + 3 * size, rows + 4 * size, size};
-  }
-};
-
-// The gradient at the rows of this block; returns this thread's share of the sum of W (P - 2 C).
-template <typename scalar_t, typename real_t>
-FSC_DEVICE double differentiate_rows(const ManyStepsPointers<scalar_t>& p, const OwnRows<real_t>& own) {
-  double sum = 0;
-  const real_t factor = p.factor;
-  for (int i = thread(); i < own.count; i += num_threads()) {
-    const real_t* w = own.weight + i / p.columns * p.columns;
-    real_t product = 0;
-    for (int k = 0; k < p.columns; ++k) {
-      product = multiply_add(w[k], own.hessian[k * p.columns + i % p.columns], product);
-    }
-    sum += static_cast<double>(own.weight[i]) * static_cast<double>(product - 2 * own.target[i]);
-    own.gradient[i] = factor * (product - own.target[i]);
-  }
-  return sum;
-}
-
-template <typename scalar_t, typename real_t>
-FSC_DEVICE void update_rows(const ManyStepsPointers<scalar_t>& p, const OwnRows<real_t>& own, const StepOfMany& step) {
-  const real_t decay = p.decay, decay_square = p.decay_square, rate = step.rate, root = step.root, eps = p.eps;
-  for (int i = thread(); i < own.count; i += num_threads()) {
-    const real_t g = own.gradient[i];
-    real_t change = g;
-    if (p.first) change = own.first[i] = decay * own.first[i] + (p.adam ? (1 - decay) * g : g);
-    if (p.adam) {
-      own.second[i] = decay_square * own.second[i] + (1 - decay_square) * g * g;
-      change = own.first[i] / (std::sqrt(own.second[i]) / root + eps);
-    }
-    const real_t w = own.weight[i] - rate * change;
-    own.weight[i] = p.shrink ? shrunk(w, static_cast<real_t>(step.threshold)) : w;
-  }
-}
-
-template <typename scalar_t>
-FSC_KERNEL(kOwnThreads)
-many_steps_kernel(ManyStepsPointers<scalar_t> p) {
-  using real_t = wide_t<scalar_t>;
-  auto own = OwnRows<real_t>::in(shared<unsigned char>(), p.columns);
-  const int64_t begin = block() * own.count, numel = static_cast<int64_t>(p.rows) * p.columns;
-  if (numel - begin < own.count) own.count = static_cast<int>(numel - begin);
-  for (int i = thread(); i < p.columns * p.columns; i += num_threads()) {
-    own.hessian[i] = static_cast<real_t>(p.hessian[i]);
-  }
-  for (int i = thread(); i < own.count; i += num_threads()) {
-    own.weight[i] = static_cast<real_t>(p.weight[begin + i]);
-    own.target[i] = static_cast<real_t>(p.target[begin + i]);
-    if (p.first) own.first[i] = static_cast<real_t>(p.first[begin + i]);
-    if (p.second) own.second[i] = static_cast<real_t>(p.second[begin + i]);
-  }
-  barrier();
-  for (int64_t t = 0; t < p.num_steps; ++t) {
-    // The sum's barriers also part reading the weight from changing it.
-    const double sum = block_sum(differentiate_rows(p, own), shared<double>());
-    if (thread() == 0) p.sums[t * num_blocks() + block()] = sum;
-    update_rows(p, own, p.steps[t]);
-    barrier();
-  }
-  for (int i = thread(); i < own.count; i += num_threads()) {
-    p.weight[begin + i] = static_cast<scalar_t>(own.weight[i]);
-    if (p.first) p.first[begin + i] = static_cast<scalar_t>(own.first[i]);
-    if (p.second) p.second[begin + i] = static_cast<scalar_t>(own.second[i]);
-  }
-}
-
 // The loss before every step: scale times the sum over blocks in their order. One thread a step.
-FSC_KERNEL(kOwnThreads)
+FSC_KERNEL(kLossThreads)
 losses_kernel(const double* sums, int64_t num_steps, int64_t blocks, double scale, double* losses) {
   stride_over<1>(num_steps, [&](int64_t t, int) {
     double sum = 0;

@@ -30,9 +30,9 @@ T* shared() {
 
 inline void barrier() { emulation::block_barrier(); }
 
-inline void barrier_of_blocks(unsigned* counter, unsigned blocks) {
+inline void barrier_of_blocks(unsigned* counter, unsigned arrivals) {
   barrier();
-  if (thread() == 0) emulation::arrive_and_wait(counter, blocks);
+  if (thread() == 0) emulation::arrive_and_wait(counter, arrivals);
   barrier();
 }
 

@@ -166,10 +166,9 @@ void block_barrier() { wait(running->barrier); }
 void warp_barrier() { wait(running->warps[place.thread / kWarp].barrier); }
 
 void arrive_and_wait(unsigned* counter, unsigned arrivals) {
-  const unsigned target = (*counter / arrivals + 1) * arrivals;
   ++*counter;
   progress = true;
-  while (*counter < target) yield();
+  while (static_cast<int>(*counter - arrivals) < 0) yield();
 }
 
 uint64_t exchange(uint64_t bits, int lane) {

@@ -27,7 +27,7 @@ struct Fragments {
 const Place& current();
 void block_barrier();
 void warp_barrier();
-// Adds one to the counter; returns when it has reached the next multiple of `arrivals`.
+// Adds one to the counter; returns when it has reached `arrivals`, modulo 2^32.
 void arrive_and_wait(unsigned* counter, unsigned arrivals);
 // What the given lane of this warp passed in.
 uint64_t exchange(uint64_t bits, int lane);

@@ -45,7 +45,7 @@ FSC_KERNEL(64) pass_kernel(int64_t* values, unsigned* counters, int rounds, int6
     barrier();
     if (thread() == 7) values[(r + 1) % 2 * num_blocks() + block()] = 3 * memory[0] + 1;
     if (block() == missing && r + 1 == rounds) return;
-    barrier_of_blocks(counters + block() / 2, 2);
+    barrier_of_blocks(counters + block() / 2, 2 * (r + 1));
   }
 }
 
