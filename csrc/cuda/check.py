@@ -27,6 +27,7 @@ HOT = (
     "quadratic_kernel",
     "gram_tiles_kernel",
     "resident_moments_kernel",
+    "resident_images_kernel",
     "adam_kernel",
     "sgd_kernel",
     "soft_threshold_kernel",

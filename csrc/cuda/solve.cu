@@ -9,6 +9,7 @@
 #include "cuda/dispatch.cuh"
 #include "cuda/solve_kernels.cuh"
 #include "cuda/solve_resident.cuh"
+#include "cuda/solve_resident_images.cuh"
 #include "cuda/step_launch.cuh"
 #include "solve_operators.h"
 #include "version_counter.h"
@@ -142,6 +143,9 @@ at::Tensor fsc::run_images(const Loop& loop, const Images& all, int64_t batch_si
   Images shared = all;
   if (shared.bias) shared.bias = shared.bias->contiguous();
   return FSC_DISPATCH(loop.weight.scalar_type(), "solve_relu_", [&] {
+    if (const ImagesPlan<scalar_t> plan(loop, shared, batch_size); plan.fits) {
+      return plan.run({loop, steps_on_device(loop), plan.grid.blocks, plan.groups}, shared, scale);
+    }
     const ImagesMemory<scalar_t> memory(shared, loop.weight, batch_size);
     return run<scalar_t>(loop, [&](int64_t number, scalar_t* gradient, double* loss) {
       const int64_t begin = (number - 1) % ceil_div(images, batch_size) * batch_size;

@@ -122,7 +122,8 @@ struct MomentsPlan {
     using Memory = device::MomentsMemory<device::wide_t<scalar_t>>;
     slab = width;
     slabs = ceil_div(columns, width);
-    parts = device::parts_of(static_cast<int>(width), device::kMomentColumns, device::kMomentWarps);
+    parts = device::parts_of(static_cast<int>(width / device::kMomentColumns), static_cast<int>(columns),
+                             device::kMomentWarps);
     grid = {groups * slabs, device::kMomentThreads, Memory::bytes(columns, width, parts)};
     if (slabs == 1) return grid.shared_bytes <= most_shared_bytes();
     return fits_together(grid, device::resident_moments_kernel<scalar_t>);

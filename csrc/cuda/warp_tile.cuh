@@ -55,10 +55,10 @@ FSC_DEVICE void multiply_warp(const Left& left, const Right& right, int begin, i
   }
 }
 
-// Into how many ranges `depth` is cut, so that a product of few columns keeps all warps busy.
-constexpr int parts_of(int columns, int width, int warps) {
-  const int pieces = (columns + width - 1) / width;
-  return pieces < warps ? warps / pieces : 1;
+// Into how many ranges a depth is cut, so that a product of few pieces of columns keeps all warps busy.
+constexpr int parts_of(int pieces, int depth, int warps) {
+  const int idle = pieces < warps ? warps / pieces : 1, most = (depth + 7) / 8;
+  return idle < most ? idle : most;
 }
 
 // The product [16, columns] over `depth`, a multiple of 8, in `parts` ranges: calls visit(part, row, column, sum) for

@@ -7,6 +7,7 @@ there the same tests hold whatever kernels run.
 
 import pytest
 import torch
+from torch.nn import functional
 
 import fsc_ext
 from fsc_ext import reference
@@ -17,6 +18,7 @@ HALF = [torch.float16] if EMULATED or torch.cuda.is_available() else []
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-5}
 MOMENTUM = {"optimizer": "sgd", "momentum": 0.8, "penalty": "l1"}
 ADAM = {"penalty": "l1"}
+every_optimizer = pytest.mark.parametrize("settings", [ADAM, MOMENTUM], ids=["adam", "momentum"])
 
 
 def schedule(steps, rate=0.02, amount=0.001):
@@ -29,6 +31,19 @@ def assert_same(weight, losses, expected, expected_losses, dtype):
     rtol = TOLERANCE[dtype]
     assert (weight - expected).norm() <= rtol * expected.norm()
     torch.testing.assert_close(losses, expected_losses, rtol=rtol, atol=0)
+
+
+def assert_same_bits(solve, weight, settings):
+    """Two runs from the same weight, one of them in pieces of 4, 3 and no steps."""
+    rates, amounts = schedule(7)
+    whole, pieces = weight.clone(), weight.clone()
+    losses, found = solve(whole, rates, amounts, **settings), []
+    state = [torch.zeros_like(weight) for _ in range(1 if "momentum" in settings else 2)]
+    for part in (slice(0, 4), slice(4, 7), slice(7, 7)):
+        first = {"first_step": part.start + 1, "state": state}
+        found.append(solve(pieces, rates[part], amounts[part], **first, **settings))
+    assert torch.equal(torch.cat(found), losses)
+    assert torch.equal(pieces, whole) and not torch.equal(whole, weight)
 
 
 # ---- on moments ----
@@ -47,7 +62,7 @@ def quadratic(hessian, target):
     return lambda w, _: 0.5 * ((w @ hessian * w).sum() - 2 * (w * target).sum())
 
 
-# Emulated: [slab, columns + 5..12] of the Hessian and [16, likewise] of the weight in shared memory.
+# Emulated: [slab + 16, columns] numbers and some more must fit into shared memory.
 @pytest.mark.parametrize(("dtype", "rows", "columns", "settings"), [
     (torch.float32, 19, 37, ADAM),       # two blocks with the whole Hessian each
     (torch.float64, 16, 36, MOMENTUM),   # one
@@ -55,7 +70,7 @@ def quadratic(hessian, target):
     (torch.float32, 5, 203, ADAM),
     (torch.float64, 33, 150, ADAM),      # 3 x 5 blocks with 32 columns
     (torch.float64, 2, 379, MOMENTUM),   # 24 blocks with 16 columns
-    (torch.float32, 130, 200, ADAM),     # 9 x 4 blocks would not run together: a launch a step
+    (torch.float32, 130, 200, ADAM),     # 9 x 2 blocks with 128 columns: more would be too many
 ])  # fmt: skip
 def test_moments(device, dtype, rows, columns, settings):
     weight, hessian, target = moments(device, dtype, rows, columns)
@@ -66,3 +81,147 @@ def test_moments(device, dtype, rows, columns, settings):
     )
     assert_same(weight, losses, *expected, dtype)
     assert losses[-1] < losses[0]
+
+
+def test_moments_in_half_precision(device):
+    for dtype in HALF:
+        weight, hessian, target = moments(device, dtype, 18, 203)
+        expected = weight.float()
+        rates, amounts = schedule(6)
+        for w in (weight, expected):
+            fsc_ext.solve_quadratic_(
+                w, hessian.to(w.dtype), target.to(w.dtype), rates, amounts, **MOMENTUM, scale=0.5
+            )
+        torch.testing.assert_close(weight.float(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_rows_of_moments_stand_alone(device):
+    weight, hessian, target = moments(device, torch.float32, 19, 203)
+    rates, amounts = schedule(3)
+    clean, target_with_hole = weight.clone(), target.clone()
+    target_with_hole[17, 5] = float("nan")
+    fsc_ext.solve_quadratic_(clean, hessian, target, rates, amounts, **ADAM)
+    losses = fsc_ext.solve_quadratic_(weight, hessian, target_with_hole, rates, amounts, **ADAM)
+    assert losses.isnan().all() and weight[17].isnan().all()
+    rest = torch.arange(19, device=device) != 17
+    assert torch.equal(weight[rest], clean[rest])
+
+
+@every_optimizer
+def test_moments_have_the_same_bits_in_pieces(device, settings):
+    weight, hessian, target = moments(device, torch.float32, 19, 203)
+
+    def solve(w, rates, amounts, **more):
+        return fsc_ext.solve_quadratic_(w, hessian, target, rates, amounts, **more)
+
+    assert_same_bits(solve, weight, settings)
+
+
+# ---- on images ----
+
+
+def layer(device, dtype, images, channels, filters, size, conv):
+    """Weight, input and target of a layer, then its bias, shortcut and weights of the images."""
+    weight = 0.1 * torch.randn(filters, channels, *conv["kernel"], dtype=torch.float64)
+    x = torch.randn(images, channels, *size, dtype=torch.float64)
+    target = torch.randn_like(functional.conv2d(x, weight, **geometry(conv))).relu()
+    tensors = (
+        weight, x, target, torch.randn(filters), torch.randn_like(target), torch.rand(images),
+    )  # fmt: skip
+    return [tensor.to(device, dtype) for tensor in tensors]
+
+
+def geometry(conv):
+    return {name: value for name, value in conv.items() if name != "kernel"}
+
+
+def layer_loss(conv, x, target, bias=None, shortcut=None, share=None, activation="relu"):
+    def loss(weight, _):
+        output = functional.conv2d(x, weight, bias, **geometry(conv))
+        output = output if shortcut is None else output + shortcut
+        output = output.relu() if activation == "relu" else output
+        errors = (output - target).square().flatten(1).sum(1)
+        return (errors if share is None else errors * share).mean()
+
+    return loss
+
+
+SAME = {"kernel": (3, 3), "padding": 1}
+UNEVEN = {"kernel": (2, 3), "stride": (2, 1), "padding": (1, 2), "dilation": (1, 2)}
+
+
+# Emulated: 24 slices where the filters are one group of 16, 12 where they are two.
+@pytest.mark.parametrize(("dtype", "images", "channels", "filters", "size", "conv", "settings"), [
+    (torch.float32, 5, 3, 6, (9, 7), SAME, ADAM),         # a slice an image
+    (torch.float32, 29, 3, 16, (5, 5), SAME, MOMENTUM),   # 15 slices of two images, the last of one
+    (torch.float32, 2, 5, 19, (13, 11), SAME, ADAM),      # 2 x 8 slices of 4 rows, the last of one
+    (torch.float64, 3, 4, 17, (12, 12), UNEVEN, ADAM),    # 2 x 6 slices of 4 rows or 3
+    (torch.float64, 26, 2, 33, (4, 6), UNEVEN, MOMENTUM),  # 3 x 7 slices of four images or two
+    (torch.float32, 3, 64, 20, (6, 6), SAME, MOMENTUM),   # more tiles of a gradient than warps
+    (torch.float32, 4, 7, 5, (15, 9), {"kernel": (3, 3), "stride": 2}, ADAM),
+    (torch.float32, 1, 20, 2, (8, 8), {"kernel": (1, 1)}, ADAM),
+    (torch.float32, 9, 2, 200, (3, 3), SAME, ADAM),       # 13 slices of all images
+])  # fmt: skip
+def test_images(device, dtype, images, channels, filters, size, conv, settings):
+    weight, *tensors = layer(device, dtype, images, channels, filters, size, conv)
+    x, target, bias, shortcut, share = tensors
+    rates, amounts = schedule(5)
+    loss = layer_loss(conv, *tensors)
+    expected = reference.minimise(weight, loss, rates, amounts, **settings)
+    losses = fsc_ext.solve_relu_(
+        weight, x, target, rates, amounts, bias=bias, shortcut=shortcut, image_weight=share,
+        **geometry(conv), **settings,
+    )  # fmt: skip
+    assert_same(weight, losses, *expected, dtype)
+
+
+@pytest.mark.parametrize("activation", ["relu", "none"])
+def test_images_alone(device, activation):
+    weight, x, target, *_ = layer(device, torch.float64, 5, 3, 6, (9, 7), SAME)
+    rates, amounts = schedule(5, rate=0.001)
+    loss = layer_loss(SAME, x, target, activation=activation)
+    expected = reference.minimise(weight, loss, rates, amounts, optimizer="sgd")
+    losses = fsc_ext.solve_relu_(
+        weight, x, target, rates, amounts, activation=activation, padding=1, optimizer="sgd"
+    )
+    assert_same(weight, losses, *expected, torch.float64)
+    assert losses[-1] < losses[0]
+
+
+def test_images_in_half_precision(device):
+    for dtype in HALF:
+        weight, x, target, *_ = layer(device, dtype, 5, 3, 6, (9, 7), SAME)
+        rates, amounts = schedule(5, rate=0.001)
+        expected = weight.float()
+        settings = {"padding": 1, "optimizer": "sgd"}
+        losses = fsc_ext.solve_relu_(weight, x, target, rates, amounts, **settings)
+        others = fsc_ext.solve_relu_(
+            expected, x.float(), target.float(), rates, amounts, **settings
+        )
+        torch.testing.assert_close(weight.float(), expected, rtol=2e-3, atol=1e-3)
+        torch.testing.assert_close(losses, others, rtol=1e-3, atol=0)
+
+
+@every_optimizer
+def test_images_have_the_same_bits_in_pieces(device, settings):
+    weight, *tensors = layer(device, torch.float32, 2, 5, 19, (13, 11), SAME)
+
+    def solve(w, rates, amounts, **more):
+        return fsc_ext.solve_relu_(w, *tensors[:2], rates, amounts, padding=1, **more)
+
+    assert_same_bits(solve, weight, settings)
+
+
+def test_a_hole_in_the_images_goes_everywhere(device):
+    weight, x, target, *_ = layer(device, torch.float32, 5, 3, 18, (9, 7), SAME)
+    x[3, 1, 4, 4] = float("nan")
+    rates, amounts = schedule(2)
+    losses = fsc_ext.solve_relu_(weight, x, target, rates, amounts, padding=1, **ADAM)
+    assert losses.isnan().all() and weight.isnan().all()
+
+
+def test_no_steps(device):
+    weight, x, target, *_ = layer(device, torch.float32, 2, 3, 6, (9, 7), SAME)
+    before, none = weight.clone(), torch.empty(0, dtype=torch.float64)
+    assert fsc_ext.solve_relu_(weight, x, target, none, none, padding=1).shape == (0,)
+    assert torch.equal(weight, before)

@@ -1,0 +1,301 @@
+// All steps of a small layer on cached inputs and targets in one launch: images stay in the shared memory of the
+// blocks, and so does the weight between its steps. No ATen here.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/cross_distill_kernels.cuh"
+#include "cuda/solve_resident_kernels.cuh"
+
+namespace fsc::device {
+
+constexpr int kImageThreads = 512;
+constexpr int kImageWarps = kImageThreads / kWarp;
+constexpr int kImageTiles = 4;
+// Pixels, or rows of the im2col matrix, that a warp works on at a time.
+constexpr int kImageColumns = 8 * kImageTiles;
+
+constexpr int round_up(int count, int multiple) { return (count + multiple - 1) / multiple * multiple; }
+
+// A convolution whose images are cut into slices: `slice_images` whole ones, or `slice_rows` output rows of one.
+struct Slices {
+  int images, channels, height, width;
+  int filters, out_height, out_width;
+  int kernel_height, kernel_width;
+  int stride[2], padding[2], dilation[2];
+  int slice_images, slice_rows;
+  int splits;          // slices of all images
+  int parts;           // ranges of the im2col rows that an output is summed over in
+  int gradient_parts;  // ranges of the pixels that a gradient is summed over in
+  bool has_shortcut;
+
+  // Rows of the im2col matrix, pixels of a slice, and the input that they see.
+  constexpr int depth() const { return channels * kernel_height * kernel_width; }
+  constexpr int pixels() const { return slice_images * slice_rows * out_width; }
+  constexpr int bands() const { return (out_height + slice_rows - 1) / slice_rows; }
+  constexpr int seen_height() const { return (slice_rows - 1) * stride[0] + (kernel_height - 1) * dilation[0] + 1; }
+  constexpr int seen_width() const { return (out_width - 1) * stride[1] + (kernel_width - 1) * dilation[1] + 1; }
+};
+
+// Output channels are independent problems: each group of 16 has blocks of its own, one a slice, which add up their
+// gradients and wait for nobody else. Images lie in memory by pixel: [N, H, W, C].
+template <typename scalar_t>
+struct ResidentImages {
+  const scalar_t* input;     // [N, H, W, C_in]
+  const scalar_t* target;    // [N, H_out, W_out, C_out], activated already
+  const scalar_t* shortcut;  // likewise, added before the activation, or null
+  const scalar_t* share;     // [N], the weight of every image, or null
+  const scalar_t* bias;      // [C_out] or null
+  scalar_t* weight;          // [C_out, depth]
+  scalar_t* first;           // likewise: exp_avg, or the momentum's buffer, or null
+  scalar_t* second;          // likewise: exp_avg_sq, or null
+  wide_t<scalar_t>* parts;   // [groups, splits, 16, depth]
+  unsigned* arrivals;        // [groups]
+  ManySteps many;
+  Slices slices;
+  bool relu;
+};
+
+// Where everything lies in shared memory: in elements, behind the scratch of sums and two tables of offsets.
+template <typename real_t>
+struct ImagesLayout {
+  int64_t columns, rows;          // pixels of a slice and rows of the im2col matrix, to the next multiple
+  int64_t weight_stride, stride;  // of the weight, and of the products
+  int64_t weight, target, shortcut, products, gradient, end;
+
+  explicit constexpr ImagesLayout(const Slices& s)
+      : columns(round_up(s.pixels(), kImageColumns)),
+        rows(round_up(s.depth(), kImageColumns)),
+        weight_stride(stride_of(s.depth())),
+        stride(columns + 4),
+        weight(static_cast<int64_t>(s.slice_images) * s.channels * s.seen_height() * s.seen_width()),
+        target(weight + kWarpRows * weight_stride),
+        shortcut(target + kWarpRows * columns),
+        products(shortcut + (s.has_shortcut ? kWarpRows * columns : 0)),
+        gradient(products + kWarpRows * stride),
+        end(gradient + kImageThreads) {
+    const int64_t products_end = products + s.parts * kWarpRows * stride;
+    const int64_t gradient_end = s.gradient_parts == 1 ? 0 : gradient + s.gradient_parts * kWarpRows * s.depth();
+    end = products_end > end ? products_end : end;
+    end = gradient_end > end ? gradient_end : end;
+  }
+
+  constexpr int64_t tables() const { return kImageWarps * sizeof(double); }
+  constexpr int64_t values() const { return tables() + (columns + rows) * sizeof(int); }
+  constexpr int64_t bytes() const { return values() + end * sizeof(real_t); }
+};
+
+// The slice and the filters of this block.
+template <typename scalar_t>
+struct ImagesBlock {
+  using real_t = wide_t<scalar_t>;
+  const ResidentImages<scalar_t>& p;
+  const Slices& s;
+  int columns, stride, weight_stride;
+  int split, first_filter, num_filters;
+  int first_image, num_images, first_row, num_rows, num_pixels;
+  // An element of the im2col matrix is input[taps[row] + pixels[column]]. Both tables go on with zeros: what is read
+  // there is multiplied by zero or not stored.
+  int* pixels;       // [columns]
+  int* taps;         // [depth and more]
+  real_t* input;     // [images, C_in, seen height, seen width], with its padding
+  real_t* weight;    // [16, weight_stride]
+  real_t* target;    // [16, columns]
+  real_t* shortcut;  // likewise
+  real_t* products;  // [parts, 16, stride]; the residual comes to lie in the first
+  real_t* gradient;  // [gradient_parts, 16, depth], or a number a thread
+
+  FSC_DEVICE explicit ImagesBlock(const ResidentImages<scalar_t>& all) : p(all), s(all.slices) {
+    const ImagesLayout<real_t> layout(s);
+    auto* memory = shared<unsigned char>();
+    columns = layout.columns, stride = layout.stride, weight_stride = layout.weight_stride;
+    pixels = reinterpret_cast<int*>(memory + layout.tables());
+    taps = pixels + columns;
+    input = reinterpret_cast<real_t*>(memory + layout.values());
+    weight = input + layout.weight, target = input + layout.target, shortcut = input + layout.shortcut;
+    products = input + layout.products, gradient = input + layout.gradient;
+    split = static_cast<int>(block() % s.splits);
+    first_filter = static_cast<int>(block() / s.splits) * kWarpRows;
+    num_filters = at_most(s.filters - first_filter, kWarpRows);
+    first_image = split / s.bands() * s.slice_images;
+    num_images = at_most(s.images - first_image, s.slice_images);
+    first_row = split % s.bands() * s.slice_rows;
+    num_rows = at_most(s.out_height - first_row, s.slice_rows);
+    num_pixels = num_images * num_rows * s.out_width;
+  }
+
+  FSC_DEVICE static int at_most(int count, int most) { return count < most ? count : most; }
+
+  FSC_DEVICE void load_tables() const {
+    const int height = s.seen_height(), width = s.seen_width(), plane = num_rows * s.out_width;
+    for (int i = thread(); i < columns; i += kImageThreads) {
+      const int y = i % plane / s.out_width * s.stride[0], x = i % s.out_width * s.stride[1];
+      pixels[i] = i < num_pixels ? (i / plane * s.channels * height + y) * width + x : 0;
+    }
+    const int window = s.kernel_height * s.kernel_width;
+    for (int k = thread(); k < round_up(s.depth(), kImageColumns); k += kImageThreads) {
+      const int y = k % window / s.kernel_width * s.dilation[0], x = k % s.kernel_width * s.dilation[1];
+      taps[k] = k < s.depth() ? (k / window * height + y) * width + x : 0;
+    }
+  }
+
+  FSC_DEVICE void load_input() const {
+    const int height = s.seen_height(), width = s.seen_width();
+    for (int i = thread(); i < num_images * height * width * s.channels; i += kImageThreads) {
+      const int c = i % s.channels, seen = i / s.channels, image = seen / (height * width);
+      const int own_y = seen / width % height, own_x = seen % width;
+      const int y = first_row * s.stride[0] - s.padding[0] + own_y, x = own_x - s.padding[1];
+      const bool inside = y >= 0 && y < s.height && x >= 0 && x < s.width;
+      const int64_t from = ((static_cast<int64_t>(first_image + image) * s.height + y) * s.width + x) * s.channels + c;
+      input[((image * s.channels + c) * height + own_y) * width + own_x] =
+          inside ? static_cast<real_t>(p.input[from]) : real_t(0);
+    }
+  }
+
+  // The pixels of a slice are neighbours in memory.
+  FSC_DEVICE void load_outputs(const scalar_t* from, real_t* to) const {
+    const int64_t first = (static_cast<int64_t>(first_image) * s.out_height + first_row) * s.out_width;
+    for (int i = thread(); i < kWarpRows * num_pixels; i += kImageThreads) {
+      const int filter = i % kWarpRows, pixel = i / kWarpRows;
+      if (filter >= num_filters) continue;
+      to[filter * columns + pixel] = static_cast<real_t>(from[(first + pixel) * s.filters + first_filter + filter]);
+    }
+  }
+
+  FSC_DEVICE void load_weight() const {
+    const scalar_t* from = p.weight + static_cast<int64_t>(first_filter) * s.depth();
+    read_of_blocks(from, num_filters * s.depth(), [&](int i, scalar_t value) {
+      weight[i / s.depth() * weight_stride + i % s.depth()] = static_cast<real_t>(value);
+    });
+  }
+
+  FSC_DEVICE void load() const {
+    load_tables();
+    load_input();
+    load_outputs(p.target, target);
+    if (p.shortcut) load_outputs(p.shortcut, shortcut);
+    for (int i = thread(); i < kWarpRows * weight_stride; i += kImageThreads) weight[i] = 0;
+    barrier();
+    load_weight();
+    barrier();
+  }
+
+  FSC_DEVICE void convolve() const {
+    multiply_by_warps<kImageTiles, real_t>(
+        num_pixels, weight_stride - 4, s.parts, [&](int row, int k) { return weight[row * weight_stride + k]; },
+        [&](int k, int column) { return input[taps[k] + pixels[column]]; },
+        [&](int part, int row, int column, real_t sum) { products[(part * kWarpRows + row) * stride + column] = sum; });
+  }
+
+  // Puts the residual in the place of the products; returns this thread's share of the sum of squares.
+  FSC_DEVICE double compare() const {
+    double sum = 0;
+    for (int i = thread(); i < kWarpRows * columns; i += kImageThreads) {
+      const int filter = i / columns, pixel = i % columns;
+      real_t& place = products[filter * stride + pixel];
+      if (filter >= num_filters || pixel >= num_pixels) {
+        place = 0;
+        continue;
+      }
+      real_t output = place;
+      for (int part = 1; part < s.parts; ++part) output += products[(part * kWarpRows + filter) * stride + pixel];
+      if (p.bias) output += static_cast<real_t>(p.bias[first_filter + filter]);
+      if (p.shortcut) output += shortcut[i];
+      const int image = first_image + pixel / (num_rows * s.out_width);
+      const real_t share = p.share ? static_cast<real_t>(p.share[image]) : real_t(1);
+      const real_t d = difference(output, target[i], {p.relu, false});
+      sum += static_cast<double>(share) * static_cast<double>(d) * static_cast<double>(d);
+      place = p.relu && output <= 0 ? real_t(0) : share * d;
+    }
+    return sum;
+  }
+
+  // This slice's part of the gradient, for the other blocks.
+  FSC_DEVICE void differentiate() const {
+    const int depth = s.depth();
+    real_t* part = p.parts + block() * kWarpRows * depth;
+    real_t* to = s.gradient_parts == 1 ? part : gradient;
+    multiply_by_warps<kImageTiles, real_t>(
+        depth, round_up(num_pixels, 8), s.gradient_parts, [&](int row, int k) { return products[row * stride + k]; },
+        [&](int k, int column) { return input[taps[column] + pixels[k]]; },
+        [&](int range, int row, int column, real_t sum) {
+          if (column < depth) to[(range * kWarpRows + row) * depth + column] = sum;
+        });
+    if (s.gradient_parts == 1) return;
+    barrier();
+    for (int i = thread(); i < num_filters * depth; i += kImageThreads) {
+      real_t sum = 0;
+      for (int range = 0; range < s.gradient_parts; ++range) sum += gradient[range * kWarpRows * depth + i];
+      part[i] = sum;
+    }
+  }
+
+  // The sum of the slices' parts of element i: those from `lane` on, every `lanes`-th.
+  FSC_DEVICE real_t gather(int i, int lane, int lanes) const {
+    constexpr int kOnTheirWay = 8;
+    const int64_t size = static_cast<int64_t>(kWarpRows) * s.depth();
+    const real_t* parts = p.parts + (block() - split) * size + i;
+    real_t sum = 0;
+    for (int first = lane; first < s.splits; first += kOnTheirWay * lanes) {
+      real_t values[kOnTheirWay];
+      FSC_UNROLL
+      for (int v = 0; v < kOnTheirWay; ++v) {
+        const int from = first + v * lanes;
+        values[v] = from < s.splits ? load_of_blocks(parts + from * size) : real_t(0);
+      }
+      FSC_UNROLL
+      for (int v = 0; v < kOnTheirWay; ++v) sum += values[v];
+    }
+    return sum;
+  }
+
+  // A step of this block's share of the filters' weights; every thread always has the same ones.
+  FSC_DEVICE void update(const StepOfMany& step) const {
+    const int count = num_filters * s.depth(), share = (count + s.splits - 1) / s.splits;
+    const int wide = at_most(round_up(share, kWarp), kImageThreads), lanes = kImageThreads / wide;
+    const int lane = thread() / wide, end = at_most(count, (split + 1) * share);
+    for (int first = split * share; first < end; first += wide) {
+      const int i = first + thread() % wide;
+      const bool used = i < end && lane < lanes;
+      gradient[thread()] = used ? gather(i, lane, lanes) : real_t(0);
+      barrier();
+      if (used && lane == 0) {
+        real_t sum = 0;
+        for (int other = 0; other < lanes; ++other) sum += gradient[other * wide + thread()];
+        change(static_cast<int64_t>(first_filter) * s.depth() + i, static_cast<real_t>(p.many.factor) * sum, step);
+      }
+      barrier();
+    }
+  }
+
+  FSC_DEVICE void change(int64_t i, real_t g, const StepOfMany& step) const {
+    real_t first = p.first ? static_cast<real_t>(p.first[i]) : real_t(0);
+    real_t second = p.second ? static_cast<real_t>(p.second[i]) : real_t(0);
+    p.weight[i] = static_cast<scalar_t>(p.many.stepped(step, static_cast<real_t>(p.weight[i]), g, first, second));
+    if (p.first) p.first[i] = static_cast<scalar_t>(first);
+    if (p.second) p.second[i] = static_cast<scalar_t>(second);
+  }
+};
+
+template <typename scalar_t>
+FSC_KERNEL(kImageThreads)
+resident_images_kernel(ResidentImages<scalar_t> p) {
+  const ImagesBlock<scalar_t> own(p);
+  unsigned* arrivals = p.arrivals + block() / p.slices.splits;
+  own.load();
+  for (int64_t t = 0; t < p.many.num_steps; ++t) {
+    const auto before = static_cast<unsigned>(2 * t * p.slices.splits), blocks = static_cast<unsigned>(p.slices.splits);
+    own.convolve();
+    barrier();
+    const double sum = block_sum(own.compare(), shared<double>());
+    if (thread() == 0) p.many.sums[t * num_blocks() + block()] = sum;
+    own.differentiate();
+    barrier_of_blocks(arrivals, before + blocks);
+    own.update(p.many.steps[t]);
+    barrier_of_blocks(arrivals, before + 2 * blocks);
+    own.load_weight();
+    barrier();
+  }
+}
+
+}  // namespace fsc::device
