@@ -11,6 +11,7 @@ namespace fsc::device {
 
 constexpr int kImageThreads = 512;
 constexpr int kImageWarps = kImageThreads / kWarp;
+static_assert(kImageWarps == kWarpRows, "each warp has a filter where products become residuals");
 constexpr int kImageTiles = 4;
 // Pixels, or rows of the im2col matrix, that a warp works on at a time.
 constexpr int kImageColumns = 8 * kImageTiles;
@@ -163,10 +164,11 @@ struct ImagesBlock {
   }
 
   FSC_DEVICE void load_weight() const {
-    const scalar_t* from = p.weight + static_cast<int64_t>(first_filter) * s.depth();
-    read_of_blocks(from, num_filters * s.depth(), [&](int i, scalar_t value) {
-      weight[i / s.depth() * weight_stride + i % s.depth()] = static_cast<real_t>(value);
-    });
+    const int filter = thread() / kWarp;
+    if (filter >= num_filters) return;
+    real_t* to = weight + filter * weight_stride;
+    read_of_blocks(p.weight + static_cast<int64_t>(first_filter + filter) * s.depth(), s.depth(),
+                   [&](int k, scalar_t value) { to[k] = static_cast<real_t>(value); });
   }
 
   FSC_DEVICE void load() const {
@@ -187,23 +189,25 @@ struct ImagesBlock {
         [&](int part, int row, int column, real_t sum) { products[(part * kWarpRows + row) * stride + column] = sum; });
   }
 
-  // Puts the residual in the place of the products; returns this thread's share of the sum of squares.
+  // Puts the residual in the place of the products, a filter a warp; returns this thread's share of the sum of squares.
   FSC_DEVICE double compare() const {
     double sum = 0;
-    for (int i = thread(); i < kWarpRows * columns; i += kImageThreads) {
-      const int filter = i / columns, pixel = i % columns;
+    const int filter = thread() / kWarp;
+    const bool used = filter < num_filters;
+    const real_t bias = used && p.bias ? static_cast<real_t>(p.bias[first_filter + filter]) : real_t(0);
+    for (int pixel = thread() % kWarp; pixel < columns; pixel += kWarp) {
       real_t& place = products[filter * stride + pixel];
-      if (filter >= num_filters || pixel >= num_pixels) {
+      if (!used || pixel >= num_pixels) {
         place = 0;
         continue;
       }
       real_t output = place;
       for (int part = 1; part < s.parts; ++part) output += products[(part * kWarpRows + filter) * stride + pixel];
-      if (p.bias) output += static_cast<real_t>(p.bias[first_filter + filter]);
-      if (p.shortcut) output += shortcut[i];
-      const int image = first_image + pixel / (num_rows * s.out_width);
-      const real_t share = p.share ? static_cast<real_t>(p.share[image]) : real_t(1);
-      const real_t d = difference(output, target[i], {p.relu, false});
+      output += bias;
+      if (p.shortcut) output += shortcut[filter * columns + pixel];
+      real_t share = 1;
+      if (p.share) share = static_cast<real_t>(p.share[first_image + pixel / (num_rows * s.out_width)]);
+      const real_t d = difference(output, target[filter * columns + pixel], {p.relu, false});
       sum += static_cast<double>(share) * static_cast<double>(d) * static_cast<double>(d);
       place = p.relu && output <= 0 ? real_t(0) : share * d;
     }

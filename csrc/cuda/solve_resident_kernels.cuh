@@ -39,19 +39,19 @@ struct ManySteps {
   }
 };
 
-// Calls take(i, value) for this thread's share of what other blocks wrote, some loads on their way at a time.
+// Calls take(i, value) for this lane's share of a row that other blocks wrote, some loads on their way at a time.
 template <typename T, typename Take>
-FSC_DEVICE void read_of_blocks(const T* from, int count, const Take& take) {
+FSC_DEVICE void read_of_blocks(const T* row, int count, const Take& take) {
   constexpr int kOnTheirWay = 8;
-  for (int i = thread(); i < count; i += kOnTheirWay * num_threads()) {
+  for (int i = thread() % kWarp; i < count; i += kOnTheirWay * kWarp) {
     T values[kOnTheirWay];
     FSC_UNROLL
     for (int v = 0; v < kOnTheirWay; ++v) {
-      if (i + v * num_threads() < count) values[v] = load_of_blocks(from + i + v * num_threads());
+      if (i + v * kWarp < count) values[v] = load_of_blocks(row + i + v * kWarp);
     }
     FSC_UNROLL
     for (int v = 0; v < kOnTheirWay; ++v) {
-      if (i + v * num_threads() < count) take(i + v * num_threads(), values[v]);
+      if (i + v * kWarp < count) take(i + v * kWarp, values[v]);
     }
   }
 }
@@ -125,14 +125,15 @@ struct MomentsBlock {
         num_rows(p.rows - first_row < kWarpRows ? p.rows - first_row : kWarpRows),
         num_columns(p.columns - first_column < p.slab ? p.columns - first_column : p.slab) {}
 
-  // Calls visit(index within [16, slab], offset in a tensor [rows, columns], offset in the weight's memory).
+  // Calls visit(index within [16, slab], offset in a tensor [rows, columns], offset in the weight's memory); warps have
+  // rows, for want of divisions.
   template <typename Visit>
   FSC_DEVICE void visit(const Visit& visit) const {
-    for (int i = thread(); i < num_rows * p.slab; i += kMomentThreads) {
-      const int row = i / p.slab, column = i % p.slab;
-      if (column >= num_columns) continue;
-      visit(i, static_cast<int64_t>(first_row + row) * p.columns + first_column + column,
-            row * memory.stride + first_column + column);
+    for (int row = thread() / kWarp; row < num_rows; row += kMomentWarps) {
+      const int64_t start = static_cast<int64_t>(first_row + row) * p.columns + first_column;
+      for (int column = thread() % kWarp; column < num_columns; column += kWarp) {
+        visit(row * p.slab + column, start + column, row * memory.stride + first_column + column);
+      }
     }
   }
 
@@ -190,8 +191,10 @@ struct MomentsBlock {
   FSC_DEVICE void take_over(int64_t t) const {
     barrier_of_blocks(p.arrivals + block() / p.slabs, static_cast<unsigned>((t + 1) * p.slabs));
     const real_t* from = p.exchange + (t % 2 * p.rows + first_row) * p.columns;
-    read_of_blocks(from, num_rows * p.columns,
-                   [&](int i, real_t value) { memory.weight[i / p.columns * memory.stride + i % p.columns] = value; });
+    for (int row = thread() / kWarp; row < num_rows; row += kMomentWarps) {
+      real_t* to = memory.weight + row * memory.stride;
+      read_of_blocks(from + row * p.columns, p.columns, [&](int i, real_t value) { to[i] = value; });
+    }
     barrier();
   }
 
