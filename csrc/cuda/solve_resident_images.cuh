@@ -19,8 +19,8 @@ struct ImagesPlan {
 
   ImagesPlan(const Loop& loop, const Images& all, int64_t batch_size) {
     const at::IntArrayRef in = all.input.sizes(), out = all.target.sizes(), window = loop.weight.sizes();
-    const bool small = std::max(all.input.numel(), all.target.numel()) < kMostNumbers && all.target.numel() > 0;
-    if (!small || !steps_stand_alone(loop) || batch_size < in[0]) return;
+    const int64_t most = std::max({all.input.numel(), all.target.numel(), loop.weight.numel()});
+    if (most > kMostNumbers || all.target.numel() == 0 || !steps_stand_alone(loop) || batch_size < in[0]) return;
     groups = ceil_div(out[1], device::kWarpRows);
     const auto number = [](int64_t value) { return static_cast<int>(value); };
     slices = {number(in[0]),  number(in[1]),  number(in[2]),     number(in[3]),    number(out[1]),
@@ -32,7 +32,7 @@ struct ImagesPlan {
     }
     slices.has_shortcut = all.shortcut.has_value();
     cut(std::max<int64_t>(multiprocessors() / groups, 1));
-    grid = {groups * slices.splits, device::kImageThreads, device::ImagesLayout<real_t>(slices).bytes()};
+    grid = {groups * slices.splits, device::kImageThreads, bytes()};
     fits = fits_together(grid, device::resident_images_kernel<scalar_t>);
   }
 
@@ -61,8 +61,10 @@ struct ImagesPlan {
   }
 
  private:
-  // Beyond so many inputs or outputs no GPU's shared memory holds them all.
+  // Beyond so many inputs, outputs or weights no GPU's shared memory holds them all.
   static constexpr int64_t kMostNumbers = 1 << 25;
+
+  int64_t bytes() const { return device::ImagesLayout<real_t>(slices).bytes(); }
 
   // Into `most` slices or fewer: ranges of whole images, or bands of rows that give each warp's tile its pixels.
   void cut(int64_t most) {
@@ -74,6 +76,8 @@ struct ImagesPlan {
     const auto pieces = [](int columns) { return static_cast<int>(ceil_div(columns, device::kImageColumns)); };
     slices.parts = device::parts_of(pieces(slices.pixels()), slices.depth(), device::kImageWarps);
     slices.gradient_parts = device::parts_of(pieces(slices.depth()), slices.pixels(), device::kImageWarps);
+    // Better idle warps than a launch a step.
+    while (slices.gradient_parts > 1 && bytes() > most_shared_bytes()) --slices.gradient_parts;
   }
 };
 

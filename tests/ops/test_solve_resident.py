@@ -158,6 +158,7 @@ UNEVEN = {"kernel": (2, 3), "stride": (2, 1), "padding": (1, 2), "dilation": (1,
     (torch.float64, 3, 4, 17, (12, 12), UNEVEN, ADAM),    # 2 x 6 slices of 4 rows or 3
     (torch.float64, 26, 2, 33, (4, 6), UNEVEN, MOMENTUM),  # 3 x 7 slices of four images or two
     (torch.float32, 3, 64, 20, (6, 6), SAME, MOMENTUM),   # more tiles of a gradient than warps
+    (torch.float64, 13, 8, 16, (16, 16), SAME, ADAM),     # idle warps, for want of memory
     (torch.float32, 4, 7, 5, (15, 9), {"kernel": (3, 3), "stride": 2}, ADAM),
     (torch.float32, 1, 20, 2, (8, 8), {"kernel": (1, 1)}, ADAM),
     (torch.float32, 9, 2, 200, (3, 3), SAME, ADAM),       # 13 slices of all images
