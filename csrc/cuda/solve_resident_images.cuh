@@ -19,8 +19,10 @@ struct ImagesPlan {
 
   ImagesPlan(const Loop& loop, const Images& all, int64_t batch_size) {
     const at::IntArrayRef in = all.input.sizes(), out = all.target.sizes(), window = loop.weight.sizes();
-    const int64_t most = std::max({all.input.numel(), all.target.numel(), loop.weight.numel()});
-    if (most > kMostNumbers || all.target.numel() == 0 || !steps_stand_alone(loop) || batch_size < in[0]) return;
+    const int64_t padded = in[0] * in[1] * (in[2] + 2 * all.conv.padding[0]) * (in[3] + 2 * all.conv.padding[1]);
+    if (std::max({padded, all.target.numel(), loop.weight.numel()}) > kMostNumbers || all.target.numel() == 0 ||
+        !steps_stand_alone(loop) || batch_size < in[0])
+      return;
     groups = ceil_div(out[1], device::kWarpRows);
     const auto number = [](int64_t value) { return static_cast<int>(value); };
     slices = {number(in[0]),  number(in[1]),  number(in[2]),     number(in[3]),    number(out[1]),
@@ -55,16 +57,17 @@ struct ImagesPlan {
                                              resident.counters(),
                                              resident.many(per_image),
                                              slices,
+                                             device::ImagesLayout(slices),
                                              all.relu};
     launch_together(grid, device::resident_images_kernel<scalar_t>, p);
     return resident.finish(per_image);
   }
 
  private:
-  // Beyond so many inputs, outputs or weights no GPU's shared memory holds them all.
-  static constexpr int64_t kMostNumbers = 1 << 25;
+  // Beyond so many inputs, outputs or weights no GPU's shared memory holds them all, and their layout fits into ints.
+  static constexpr int64_t kMostNumbers = 1 << 23;
 
-  int64_t bytes() const { return device::ImagesLayout<real_t>(slices).bytes(); }
+  int64_t bytes() const { return device::ImagesLayout(slices).bytes<real_t>(); }
 
   // Into `most` slices or fewer: ranges of whole images, or bands of rows that give each warp's tile its pixels.
   void cut(int64_t most) {

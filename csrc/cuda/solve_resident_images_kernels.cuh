@@ -25,6 +25,7 @@ struct ResidentImages {
   unsigned* arrivals;        // [groups]
   ManySteps many;
   Slices slices;
+  ImagesLayout layout;
   bool relu;
 };
 
@@ -34,29 +35,11 @@ struct ImagesBlock {
   using real_t = wide_t<scalar_t>;
   const ResidentImages<scalar_t>& p;
   const Slices& s;
-  int columns, stride, weight_stride;
+  const ImagesLayout& layout;
   int split, first_filter, num_filters;
   int first_image, num_images, first_row, num_rows, num_pixels;
-  // An element of the im2col matrix is input[taps[row] + pixels[column]]. Both tables go on with zeros: what is read
-  // there is multiplied by zero or not stored.
-  int* pixels;       // [columns]
-  int* taps;         // [depth and more]
-  real_t* input;     // [images, C_in, seen height, seen width], with its padding
-  real_t* weight;    // [16, weight_stride]
-  real_t* target;    // [16, columns]
-  real_t* shortcut;  // likewise
-  real_t* products;  // [parts, 16, stride]; the residual comes to lie in the first
-  real_t* gradient;  // [gradient_parts, 16, depth], or a number a thread
 
-  FSC_DEVICE explicit ImagesBlock(const ResidentImages<scalar_t>& all) : p(all), s(all.slices) {
-    const ImagesLayout<real_t> layout(s);
-    auto* memory = shared<unsigned char>();
-    columns = layout.columns, stride = layout.stride, weight_stride = layout.weight_stride;
-    pixels = reinterpret_cast<int*>(memory + layout.tables());
-    taps = pixels + columns;
-    input = reinterpret_cast<real_t*>(memory + layout.values());
-    weight = input + layout.weight, target = input + layout.target, shortcut = input + layout.shortcut;
-    products = input + layout.products, gradient = input + layout.gradient;
+  FSC_DEVICE explicit ImagesBlock(const ResidentImages<scalar_t>& all) : p(all), s(all.slices), layout(all.layout) {
     split = static_cast<int>(block() % s.splits);
     first_filter = static_cast<int>(block() / s.splits) * kWarpRows;
     num_filters = at_most(s.filters - first_filter, kWarpRows);
@@ -69,16 +52,27 @@ struct ImagesBlock {
 
   FSC_DEVICE static int at_most(int count, int most) { return count < most ? count : most; }
 
+  // Addresses are made where they are needed, which takes fewer registers than to keep them.
+  FSC_DEVICE int* pixels() const { return reinterpret_cast<int*>(shared<unsigned char>() + layout.tables()); }
+  FSC_DEVICE int* taps() const { return pixels() + layout.columns; }
+  FSC_DEVICE real_t* input() const { return reinterpret_cast<real_t*>(shared<unsigned char>() + layout.numbers()); }
+  FSC_DEVICE real_t* weight() const { return input() + layout.weight; }
+  FSC_DEVICE real_t* target() const { return input() + layout.target; }
+  FSC_DEVICE real_t* shortcut() const { return input() + layout.shortcut; }
+  FSC_DEVICE real_t* products() const { return input() + layout.products; }
+  FSC_DEVICE real_t* gradient() const { return input() + layout.gradient; }
+
+  // Both tables go on with zeros: what is read there is multiplied by zero or not stored.
   FSC_DEVICE void load_tables() const {
     const int height = s.seen_height(), width = s.seen_width(), plane = num_rows * s.out_width;
-    for (int i = thread(); i < columns; i += kImageThreads) {
+    for (int i = thread(); i < layout.columns; i += kImageThreads) {
       const int y = i % plane / s.out_width * s.stride[0], x = i % s.out_width * s.stride[1];
-      pixels[i] = i < num_pixels ? (i / plane * s.channels * height + y) * width + x : 0;
+      pixels()[i] = i < num_pixels ? (i / plane * s.channels * height + y) * width + x : 0;
     }
     const int window = s.kernel_height * s.kernel_width;
-    for (int k = thread(); k < round_up(s.depth(), kImageColumns); k += kImageThreads) {
+    for (int k = thread(); k < layout.rows; k += kImageThreads) {
       const int y = k % window / s.kernel_width * s.dilation[0], x = k % s.kernel_width * s.dilation[1];
-      taps[k] = k < s.depth() ? (k / window * height + y) * width + x : 0;
+      taps()[k] = k < s.depth() ? (k / window * height + y) * width + x : 0;
     }
   }
 
@@ -90,7 +84,7 @@ struct ImagesBlock {
       const int y = first_row * s.stride[0] - s.padding[0] + own_y, x = own_x - s.padding[1];
       const bool inside = y >= 0 && y < s.height && x >= 0 && x < s.width;
       const int64_t from = ((static_cast<int64_t>(first_image + image) * s.height + y) * s.width + x) * s.channels + c;
-      input[((image * s.channels + c) * height + own_y) * width + own_x] =
+      input()[((image * s.channels + c) * height + own_y) * width + own_x] =
           inside ? static_cast<real_t>(p.input[from]) : real_t(0);
     }
   }
@@ -101,14 +95,15 @@ struct ImagesBlock {
     for (int i = thread(); i < kWarpRows * num_pixels; i += kImageThreads) {
       const int filter = i % kWarpRows, pixel = i / kWarpRows;
       if (filter >= num_filters) continue;
-      to[filter * columns + pixel] = static_cast<real_t>(from[(first + pixel) * s.filters + first_filter + filter]);
+      to[filter * layout.columns + pixel] =
+          static_cast<real_t>(from[(first + pixel) * s.filters + first_filter + filter]);
     }
   }
 
   FSC_DEVICE void load_weight() const {
     const int filter = thread() / kWarp;
     if (filter >= num_filters) return;
-    real_t* to = weight + filter * weight_stride;
+    real_t* to = weight() + filter * layout.weight_stride;
     read_of_blocks(p.weight + static_cast<int64_t>(first_filter + filter) * s.depth(), s.depth(),
                    [&](int k, scalar_t value) { to[k] = static_cast<real_t>(value); });
   }
@@ -116,19 +111,25 @@ struct ImagesBlock {
   FSC_DEVICE void load() const {
     load_tables();
     load_input();
-    load_outputs(p.target, target);
-    if (p.shortcut) load_outputs(p.shortcut, shortcut);
-    for (int i = thread(); i < kWarpRows * weight_stride; i += kImageThreads) weight[i] = 0;
+    load_outputs(p.target, target());
+    if (p.shortcut) load_outputs(p.shortcut, shortcut());
+    for (int i = thread(); i < kWarpRows * layout.weight_stride; i += kImageThreads) weight()[i] = 0;
     barrier();
     load_weight();
     barrier();
   }
 
   FSC_DEVICE void convolve() const {
+    const real_t *x = input(), *w = weight();
+    const int *of_pixels = pixels(), *of_taps = taps();
+    real_t* to = products();
     multiply_by_warps<kImageTiles, real_t>(
-        num_pixels, weight_stride - 4, s.parts, [&](int row, int k) { return weight[row * weight_stride + k]; },
-        [&](int k, int column) { return input[taps[k] + pixels[column]]; },
-        [&](int part, int row, int column, real_t sum) { products[(part * kWarpRows + row) * stride + column] = sum; });
+        num_pixels, layout.weight_stride - 4, s.parts,
+        [&](int row, int k) { return w[row * layout.weight_stride + k]; },
+        [&](int k, int column) { return x[of_taps[k] + of_pixels[column]]; },
+        [&](int part, int row, int column, real_t sum) {
+          to[(part * kWarpRows + row) * layout.stride + column] = sum;
+        });
   }
 
   // Puts the residual in the place of the products, a filter a warp; returns this thread's share of the sum of squares.
@@ -137,19 +138,19 @@ struct ImagesBlock {
     const int filter = thread() / kWarp;
     const bool used = filter < num_filters;
     const real_t bias = used && p.bias ? static_cast<real_t>(p.bias[first_filter + filter]) : real_t(0);
-    for (int pixel = thread() % kWarp; pixel < columns; pixel += kWarp) {
-      real_t& place = products[filter * stride + pixel];
+    for (int pixel = thread() % kWarp; pixel < layout.columns; pixel += kWarp) {
+      real_t& place = products()[filter * layout.stride + pixel];
       if (!used || pixel >= num_pixels) {
         place = 0;
         continue;
       }
       real_t output = place;
-      for (int part = 1; part < s.parts; ++part) output += products[(part * kWarpRows + filter) * stride + pixel];
+      for (int part = 1; part < s.parts; ++part) output += (&place)[part * kWarpRows * layout.stride];
       output += bias;
-      if (p.shortcut) output += shortcut[filter * columns + pixel];
+      if (p.shortcut) output += shortcut()[filter * layout.columns + pixel];
       real_t share = 1;
-      if (p.share) share = static_cast<real_t>(p.share[first_image + pixel / (num_rows * s.out_width)]);
-      const real_t d = difference(output, target[filter * columns + pixel], {p.relu, false});
+      if (p.share) share = static_cast<real_t>(p.share[first_image + pixel / (s.slice_rows * s.out_width)]);
+      const real_t d = difference(output, target()[filter * layout.columns + pixel], {p.relu, false});
       sum += static_cast<double>(share) * static_cast<double>(d) * static_cast<double>(d);
       place = p.relu && output <= 0 ? real_t(0) : share * d;
     }
@@ -160,10 +161,13 @@ struct ImagesBlock {
   FSC_DEVICE void differentiate() const {
     const int depth = s.depth();
     real_t* part = p.parts + block() * kWarpRows * depth;
-    real_t* to = s.gradient_parts == 1 ? part : gradient;
+    real_t* to = s.gradient_parts == 1 ? part : gradient();
+    const real_t *x = input(), *residual = products();
+    const int *of_pixels = pixels(), *of_taps = taps();
     multiply_by_warps<kImageTiles, real_t>(
-        depth, round_up(num_pixels, 8), s.gradient_parts, [&](int row, int k) { return products[row * stride + k]; },
-        [&](int k, int column) { return input[taps[column] + pixels[k]]; },
+        depth, round_up(num_pixels, 8), s.gradient_parts,
+        [&](int row, int k) { return residual[row * layout.stride + k]; },
+        [&](int k, int column) { return x[of_taps[column] + of_pixels[k]]; },
         [&](int range, int row, int column, real_t sum) {
           if (column < depth) to[(range * kWarpRows + row) * depth + column] = sum;
         });
@@ -171,7 +175,7 @@ struct ImagesBlock {
     barrier();
     for (int i = thread(); i < num_filters * depth; i += kImageThreads) {
       real_t sum = 0;
-      for (int range = 0; range < s.gradient_parts; ++range) sum += gradient[range * kWarpRows * depth + i];
+      for (int range = 0; range < s.gradient_parts; ++range) sum += gradient()[range * kWarpRows * depth + i];
       part[i] = sum;
     }
   }
@@ -180,14 +184,14 @@ struct ImagesBlock {
   FSC_DEVICE real_t gather(int i, int lane, int lanes) const {
     constexpr int kOnTheirWay = 8;
     const int64_t size = static_cast<int64_t>(kWarpRows) * s.depth();
-    const real_t* parts = p.parts + (block() - split) * size + i;
+    const real_t* part = p.parts + (block() - split + lane) * size + i;
     real_t sum = 0;
-    for (int first = lane; first < s.splits; first += kOnTheirWay * lanes) {
+    for (int left = s.splits - lane; left > 0; left -= kOnTheirWay * lanes) {
       real_t values[kOnTheirWay];
       FSC_UNROLL
       for (int v = 0; v < kOnTheirWay; ++v) {
-        const int from = first + v * lanes;
-        values[v] = from < s.splits ? load_of_blocks(parts + from * size) : real_t(0);
+        values[v] = v * lanes < left ? load_of_blocks(part) : real_t(0);
+        part += lanes * size;
       }
       FSC_UNROLL
       for (int v = 0; v < kOnTheirWay; ++v) sum += values[v];
@@ -203,11 +207,11 @@ struct ImagesBlock {
     for (int first = split * share; first < end; first += wide) {
       const int i = first + thread() % wide;
       const bool used = i < end && lane < lanes;
-      gradient[thread()] = used ? gather(i, lane, lanes) : real_t(0);
+      gradient()[thread()] = used ? gather(i, lane, lanes) : real_t(0);
       barrier();
       if (used && lane == 0) {
         real_t sum = 0;
-        for (int other = 0; other < lanes; ++other) sum += gradient[other * wide + thread()];
+        for (int other = 0; other < lanes; ++other) sum += gradient()[other * wide + thread()];
         change(static_cast<int64_t>(first_filter) * s.depth() + i, static_cast<real_t>(p.many.factor) * sum, step);
       }
       barrier();
@@ -227,10 +231,10 @@ template <typename scalar_t>
 FSC_KERNEL(kImageThreads)
 resident_images_kernel(ResidentImages<scalar_t> p) {
   const ImagesBlock<scalar_t> own(p);
-  unsigned* arrivals = p.arrivals + block() / p.slices.splits;
+  unsigned* arrivals = p.arrivals + own.first_filter / kWarpRows;
   own.load();
   for (int64_t t = 0; t < p.many.num_steps; ++t) {
-    const auto before = static_cast<unsigned>(2 * t * p.slices.splits), blocks = static_cast<unsigned>(p.slices.splits);
+    const auto blocks = static_cast<unsigned>(p.slices.splits), before = static_cast<unsigned>(t) * 2 * blocks;
     own.convolve();
     barrier();
     const double sum = block_sum(own.compare(), shared<double>());

@@ -37,33 +37,40 @@ struct Slices {
   constexpr int seen_width() const { return (out_width - 1) * stride[1] + (kernel_width - 1) * dilation[1] + 1; }
 };
 
-// Where everything lies in shared memory: in elements, behind the scratch of sums and two tables of offsets.
-template <typename real_t>
+// Where everything lies in shared memory: behind the scratch of sums, two tables of offsets and then numbers, which are
+// counted here. An element of the im2col matrix of a slice is input[taps[row] + pixels[column]].
 struct ImagesLayout {
-  int64_t columns, rows;          // pixels of a slice and rows of the im2col matrix, to the next multiple
-  int64_t weight_stride, stride;  // of the weight, and of the products
-  int64_t weight, target, shortcut, products, gradient, end;
+  int columns;        // pixels of a slice, to the next multiple; the table of pixels is as long
+  int rows;           // rows of the im2col matrix, likewise
+  int weight_stride;  // weight [16, weight_stride], behind input [images, C_in, seen height, seen width]
+  int stride;         // products [parts, 16, stride]; the residual comes to lie in the first
+  int weight, target, shortcut, products;  // the two in the middle are [16, columns]
+  int gradient;                            // [gradient_parts, 16, depth] behind the residual, or a number a thread
+  int end;
 
   explicit constexpr ImagesLayout(const Slices& s)
       : columns(round_up(s.pixels(), kImageColumns)),
         rows(round_up(s.depth(), kImageColumns)),
         weight_stride(stride_of(s.depth())),
         stride(columns + 4),
-        weight(static_cast<int64_t>(s.slice_images) * s.channels * s.seen_height() * s.seen_width()),
+        weight(s.slice_images * s.channels * s.seen_height() * s.seen_width()),
         target(weight + kWarpRows * weight_stride),
         shortcut(target + kWarpRows * columns),
         products(shortcut + (s.has_shortcut ? kWarpRows * columns : 0)),
         gradient(products + kWarpRows * stride),
         end(gradient + kImageThreads) {
-    const int64_t products_end = products + s.parts * kWarpRows * stride;
-    const int64_t gradient_end = s.gradient_parts == 1 ? 0 : gradient + s.gradient_parts * kWarpRows * s.depth();
+    const int products_end = products + s.parts * kWarpRows * stride;
+    const int gradient_end = s.gradient_parts == 1 ? 0 : gradient + s.gradient_parts * kWarpRows * s.depth();
     end = products_end > end ? products_end : end;
     end = gradient_end > end ? gradient_end : end;
   }
 
-  constexpr int64_t tables() const { return kImageWarps * sizeof(double); }
-  constexpr int64_t values() const { return tables() + (columns + rows) * sizeof(int); }
-  constexpr int64_t bytes() const { return values() + end * sizeof(real_t); }
+  static constexpr int tables() { return kImageWarps * sizeof(double); }
+  constexpr int numbers() const { return tables() + (columns + rows) * static_cast<int>(sizeof(int)); }
+  template <typename real_t>
+  constexpr int64_t bytes() const {
+    return numbers() + end * static_cast<int64_t>(sizeof(real_t));
+  }
 };
 
 }  // namespace fsc::device
