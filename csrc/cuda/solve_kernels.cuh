@@ -1,14 +1,50 @@
-// Steps on the moments of a layer: the gradient as a product of tiles, and all steps in one launch where the Hessian
-// fits into shared memory; no ATen here.
+// Loops on the device: their schedule, and steps on the moments of a layer with the gradient as a product of tiles, or
+// all in one launch where the Hessian fits into shared memory; no ATen here.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
 #include "cuda/convolution_kernels.cuh"
-#include "cuda/prox_kernels.cuh"
+#include "cuda/step_kernels.cuh"
 
 namespace fsc::device {
+
+// ---- the schedule of a loop ----
+
+// As many steps as the parameters of a kernel hold: that way a schedule reaches the device without waiting for it.
+constexpr int kPartSteps = 160;
+
+struct PartOfSchedule {
+  ScheduledStep steps[kPartSteps];
+};
+
+FSC_KERNEL(kPassThreads)
+write_schedule_kernel(PartOfSchedule part, int64_t count, ScheduledStep* steps) {
+  stride_over<1>(count, [&](int64_t i, int) { steps[i] = part.steps[i]; });
+}
+
+// Where a loop stands.
+struct Progress {
+  const ScheduledStep* steps;  // [T]
+  double* losses;              // [T]
+  ScheduledStep* now;          // of the step under way
+  int64_t* done;               // how many steps have begun
+};
+
+// Begins a step: its loss is scale times the sum of all blocks' sums, in their order; one block.
+FSC_KERNEL(kMixThreads)
+begin_step_kernel(const double* sums, int64_t count, double scale, Progress p) {
+  double sum = 0;
+  for (int64_t i = thread(); i < count; i += num_threads()) sum += sums[i];
+  sum = block_sum(sum, shared<double>());
+  if (thread() != 0) return;
+  const int64_t t = (*p.done)++;
+  p.losses[t] = scale * sum;
+  *p.now = p.steps[t];
+}
+
+// ---- one launch for the gradient ----
 
 template <typename scalar_t>
 struct QuadraticPointers {
@@ -69,22 +105,15 @@ quadratic_kernel(QuadraticPointers<scalar_t> p) {
 constexpr int kOwnRows = 4;
 constexpr int kOwnThreads = 256;
 
-// What changes from step to step.
-struct StepOfMany {
-  double rate;
-  double root;
-  double threshold;
-};
-
 template <typename scalar_t>
 struct ManyStepsPointers {
-  scalar_t* weight;         // W [rows, columns]
-  scalar_t* first;          // exp_avg, or the momentum's buffer, or null
-  scalar_t* second;         // exp_avg_sq, or null
-  const scalar_t* hessian;  // H [columns, columns]
-  const scalar_t* target;   // C [rows, columns]
-  const StepOfMany* steps;  // [num_steps]
-  double* sums;             // [num_steps, blocks]
+  scalar_t* weight;            // W [rows, columns]
+  scalar_t* first;             // exp_avg, or the momentum's buffer, or null
+  scalar_t* second;            // exp_avg_sq, or null
+  const scalar_t* hessian;     // H [columns, columns]
+  const scalar_t* target;      // C [rows, columns]
+  const ScheduledStep* steps;  // [num_steps]
+  double* sums;                // [num_steps, blocks]
   int64_t num_steps;
   int rows;
   int columns;
@@ -128,7 +157,8 @@ FSC_DEVICE double differentiate_rows(const ManyStepsPointers<scalar_t>& p, const
 }
 
 template <typename scalar_t, typename real_t>
-FSC_DEVICE void update_rows(const ManyStepsPointers<scalar_t>& p, const OwnRows<real_t>& own, const StepOfMany& step) {
+FSC_DEVICE void update_rows(const ManyStepsPointers<scalar_t>& p, const OwnRows<real_t>& own,
+                            const ScheduledStep& step) {
   const real_t decay = p.decay, decay_square = p.decay_square, rate = step.rate, root = step.root, eps = p.eps;
   for (int i = thread(); i < own.count; i += num_threads()) {
     const real_t g = own.gradient[i];
@@ -139,7 +169,7 @@ FSC_DEVICE void update_rows(const ManyStepsPointers<scalar_t>& p, const OwnRows<
       change = own.first[i] / (std::sqrt(own.second[i]) / root + eps);
     }
     const real_t w = own.weight[i] - rate * change;
-    own.weight[i] = p.shrink ? shrunk(w, static_cast<real_t>(step.threshold)) : w;
+    own.weight[i] = p.shrink ? shrunk(w, finite<real_t>(step.amount)) : w;
   }
 }
 
