@@ -95,8 +95,9 @@ at::Tensor keep_largest(const char* op, at::Tensor& weight, const at::Tensor& co
   TORCH_CHECK(count >= 0 && count <= groups.count, op, ": count must be in [0, ", groups.count, "], got ", count);
   at::Tensor mask = at::empty({groups.count}, weight.options().dtype(at::kBool).memory_format(std::nullopt));
   auto* keep = reinterpret_cast<uint8_t*>(mask.data_ptr<bool>());
+  const fsc::device::Amount stay{static_cast<double>(count), nullptr};
   FSC_DISPATCH(measure.scalar_type(), "keep_topk",
-               [&] { fsc::launch_mark_largest(measure.const_data_ptr<scalar_t>(), groups.count, count, keep); });
+               [&] { fsc::launch_mark_largest(measure.const_data_ptr<scalar_t>(), groups.count, stay, keep); });
   FSC_DISPATCH(weight.scalar_type(), "keep_topk",
                [&] { fsc::launch_clear(contiguous.data_ptr<scalar_t>(), keep, groups); });
   if (!contiguous.is_same(weight)) weight.copy_(contiguous);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "cuda/reduce.cuh"
@@ -31,19 +32,30 @@ FSC_DEVICE real_t shrunk(real_t x, real_t threshold) {
   return x > threshold ? x - threshold : (x < -threshold ? x + threshold : x - x);
 }
 
-// A threshold that the host knows, or one that a kernel found.
-struct Threshold {
+// A threshold or a number of weights that the host knows, or one that lies on the device.
+struct Amount {
   double value;
   const double* found;
 
   FSC_DEVICE double get() const { return found ? *found : value; }
 };
 
+// What a kernel finds as threshold where nothing goes.
+constexpr double kNothingGoes = -1;
+
+// A threshold that became infinite would turn infinity into NaN.
+template <typename real_t>
+FSC_DEVICE real_t finite(double threshold) {
+  constexpr auto most = static_cast<double>(std::numeric_limits<real_t>::max());
+  return static_cast<real_t>(threshold < most ? threshold : most);
+}
+
 template <typename scalar_t, int width>
 FSC_KERNEL(kPassThreads)
-soft_threshold_kernel(const scalar_t* input, scalar_t* output, int64_t numel, Threshold by) {
+soft_threshold_kernel(const scalar_t* input, scalar_t* output, int64_t numel, Amount by) {
   using real_t = wide_t<scalar_t>;
-  const auto threshold = static_cast<real_t>(by.get());
+  if (by.get() == kNothingGoes) return;  // in place
+  const auto threshold = finite<real_t>(by.get());
   stride_over<width>(numel, [&](int64_t i, int count) {
     scalar_t values[width];
     load<width>(input + i, count, values);
@@ -75,9 +87,10 @@ group_norms_kernel(const scalar_t* weight, double* norms, Groups groups) {
 
 template <typename scalar_t>
 FSC_KERNEL(kPassThreads)
-shrink_groups_kernel(const scalar_t* weight, scalar_t* output, const double* norms, Groups groups, Threshold by) {
+shrink_groups_kernel(const scalar_t* weight, scalar_t* output, const double* norms, Groups groups, Amount by) {
   using real_t = wide_t<scalar_t>;
   const double threshold = by.get();
+  if (threshold == kNothingGoes) return;  // in place
   stride_over<1>(groups.outer * groups.count * groups.inner, [&](int64_t i, int) {
     const double norm = norms[i / groups.inner % groups.count];
     // Written so that a NaN norm gives a NaN scale and a zero norm gives zero.
@@ -139,8 +152,9 @@ FSC_DEVICE bits_t nth_largest_bits(SelectMemory& memory, int64_t size, int count
 // Marks the `count` largest magnitudes; of equal ones the first are kept. One block.
 template <typename value_t>
 FSC_KERNEL(kSelectThreads)
-mark_largest_kernel(const value_t* values, int64_t size, int count, uint8_t* keep) {
+mark_largest_kernel(const value_t* values, int64_t size, Amount stay, uint8_t* keep) {
   using bits_t = decltype(ordered_bits(wide_t<value_t>{}));
+  const int count = static_cast<int>(stay.get());
   auto& memory = *shared<SelectMemory>();
   const auto read = [&](int64_t i) { return ordered_bits(static_cast<wide_t<value_t>>(values[i])); };
   if (count == 0) {
@@ -163,13 +177,18 @@ mark_largest_kernel(const value_t* values, int64_t size, int count, uint8_t* kee
   }
 }
 
-// The count-th largest magnitude itself, for count in [1, size]. One block.
+// The largest magnitude that goes when the `stay` largest stay. One block.
 template <typename value_t>
 FSC_KERNEL(kSelectThreads)
-nth_largest_kernel(const value_t* values, int64_t size, int count, double* found) {
+largest_gone_kernel(const value_t* values, int64_t size, Amount stay, double* found) {
   using bits_t = decltype(ordered_bits(wide_t<value_t>{}));
+  const int count = static_cast<int>(stay.get());
+  if (count == size) {
+    if (thread() == 0) *found = kNothingGoes;
+    return;
+  }
   const auto read = [&](int64_t i) { return ordered_bits(static_cast<wide_t<value_t>>(values[i])); };
-  const bits_t bits = nth_largest_bits<bits_t>(*shared<SelectMemory>(), size, count, read);
+  const bits_t bits = nth_largest_bits<bits_t>(*shared<SelectMemory>(), size, count + 1, read);
   if (thread() == 0) *found = static_cast<double>(value_of(bits));
 }
 

@@ -4,7 +4,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "cuda/launch.cuh"
 #include "cuda/prox_kernels.cuh"
@@ -19,9 +18,7 @@ inline Groups groups_of(const at::Tensor& weight, int64_t dim) {
 inline int64_t numel_of(const Groups& groups) { return groups.outer * groups.count * groups.inner; }
 
 template <typename scalar_t>
-void launch_soft_threshold(const scalar_t* input, scalar_t* output, int64_t numel, device::Threshold by) {
-  // A threshold that became infinite would turn infinity into NaN.
-  by.value = std::min<double>(by.value, static_cast<double>(std::numeric_limits<device::wide_t<scalar_t>>::max()));
+void launch_soft_threshold(const scalar_t* input, scalar_t* output, int64_t numel, const device::Amount& by) {
   constexpr int width = kVectorWidth<scalar_t>;
   if (aligned(input, output)) {
     launch<false>(grid_over(ceil_div(numel, width), device::kPassThreads),
@@ -41,21 +38,21 @@ void launch_group_norms(const scalar_t* weight, double* norms, const Groups& gro
 
 template <typename scalar_t>
 void launch_shrink_groups(const scalar_t* weight, scalar_t* output, const double* norms, const Groups& groups,
-                          const device::Threshold& by) {
+                          const device::Amount& by) {
   launch<false>(grid_over(numel_of(groups), device::kPassThreads), device::shrink_groups_kernel<scalar_t>, weight,
                 output, norms, groups, by);
 }
 
 template <typename value_t>
-void launch_mark_largest(const value_t* values, int64_t size, int64_t count, uint8_t* keep) {
+void launch_mark_largest(const value_t* values, int64_t size, const device::Amount& stay, uint8_t* keep) {
   launch<true>({1, device::kSelectThreads, sizeof(device::SelectMemory)}, device::mark_largest_kernel<value_t>, values,
-               size, count, keep);
+               size, stay, keep);
 }
 
 template <typename value_t>
-void launch_nth_largest(const value_t* values, int64_t size, int64_t count, double* found) {
-  launch<true>({1, device::kSelectThreads, sizeof(device::SelectMemory)}, device::nth_largest_kernel<value_t>, values,
-               size, count, found);
+void launch_largest_gone(const value_t* values, int64_t size, const device::Amount& stay, double* found) {
+  launch<true>({1, device::kSelectThreads, sizeof(device::SelectMemory)}, device::largest_gone_kernel<value_t>, values,
+               size, stay, found);
 }
 
 template <typename scalar_t>

@@ -1,15 +1,16 @@
 // The loops of an optimiser with a proximal operator behind every step, on CUDA devices: one launch for all steps
-// where a layer fits into shared memory, launches on one stream elsewhere, with all memory allocated before the first
-// step and no wait for the device.
+// where a layer fits into shared memory, a graph of some steps replayed elsewhere, with all memory allocated before the
+// first step and no wait for the device.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
 #include "cuda/convolution_launch.cuh"
 #include "cuda/dispatch.cuh"
-#include "cuda/solve_kernels.cuh"
+#include "cuda/replay.cuh"
 #include "cuda/solve_resident.cuh"
 #include "cuda/solve_resident_images.cuh"
+#include "cuda/solve_schedule.cuh"
 #include "cuda/step_launch.cuh"
 #include "solve_operators.h"
 #include "version_counter.h"
@@ -18,16 +19,17 @@ namespace {
 
 using fsc::Grid;
 using fsc::Loop;
-using fsc::device::kMixThreads;
+using fsc::Schedule;
 using fsc::device::kTile;
-constexpr int64_t kScratch = kMixThreads / fsc::device::kWarp * sizeof(double);
 
-// Runs the steps; `differentiate(number, gradient, loss)` launches what writes the gradient at the weight, and the loss
-// to one double on the device.
+// Steps that a graph holds at least, so that launching it does not take longer than running it.
+constexpr int64_t kGraphSteps = 16;
+
+// Runs the steps; `differentiate(schedule, number, gradient)` launches what writes the gradient at the weight and
+// begins the step. What it launches depends on the number modulo `cycle` only.
 template <typename scalar_t, typename Differentiate>
-at::Tensor run(const Loop& loop, const Differentiate& differentiate) {
+at::Tensor run(const Loop& loop, int64_t cycle, const Differentiate& differentiate) {
   const at::Tensor grad = at::empty_like(loop.weight);
-  const at::Tensor losses = at::empty({loop.num_steps()}, loop.weight.options().dtype(at::kDouble));
   auto* mask = loop.mask ? reinterpret_cast<uint8_t*>(loop.mask->data_ptr<bool>()) : nullptr;
   const auto state = [&](size_t i) { return i < loop.state.size() ? loop.state[i].data_ptr<scalar_t>() : nullptr; };
   fsc::StepMemory<scalar_t> memory{
@@ -35,33 +37,23 @@ at::Tensor run(const Loop& loop, const Differentiate& differentiate) {
       mask,
       fsc::groups_of(loop.weight, fsc::check_dim(loop.op, loop.dim, loop.weight))};
   memory.allocate(loop.weight, loop.penalty);
-  const double* rates = loop.learning_rates.const_data_ptr<double>();
-  const double* amounts = loop.amounts.const_data_ptr<double>();
-  for (int64_t t = 0; t < loop.num_steps(); ++t) {
-    const int64_t number = loop.first_step + t;
-    differentiate(number, grad.data_ptr<scalar_t>(), losses.data_ptr<double>() + t);
-    fsc::launch_step(memory, {loop.optimizer, rates[t], number}, loop.penalty, amounts[t]);
-  }
+  const Schedule schedule(loop);
+  // The numbers of the step are those at `step_under_way`.
+  const auto scalars = fsc::scalars_of({loop.optimizer, 0, 1}, loop.penalty, 0, schedule.step_under_way());
+  const auto launch_steps = [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      differentiate(schedule, loop.first_step + t, grad.data_ptr<scalar_t>());
+      fsc::launch_step(memory, loop.optimizer.adam, loop.penalty, scalars);
+    }
+  };
+  const int64_t steps_at_once = fsc::ceil_div(kGraphSteps, cycle) * cycle;
+  const int64_t times = loop.num_steps() / steps_at_once;
+  fsc::replay(times, [&] { launch_steps(0, steps_at_once); });
+  launch_steps(times * steps_at_once, loop.num_steps());
   fsc::mark_changed(loop.weight);
   for (const at::Tensor& part : loop.state) fsc::mark_changed(part);
   if (loop.mask) fsc::mark_changed(*loop.mask);
-  return losses;
-}
-
-void launch_total(const at::Tensor& sums, int64_t count, double scale, double* loss) {
-  fsc::launch<true>({1, kMixThreads, kScratch}, fsc::device::total_kernel<double>, sums.const_data_ptr<double>(), count,
-                    scale, loss);
-}
-
-// What changes from step to step, on the device: StepOfMany as [T, 3] float64.
-at::Tensor steps_on_device(const Loop& loop) {
-  const at::Tensor steps = at::empty({loop.num_steps(), 3}, loop.learning_rates.options());
-  auto* values = reinterpret_cast<fsc::device::StepOfMany*>(steps.data_ptr<double>());
-  for (int64_t t = 0; t < loop.num_steps(); ++t) {
-    const fsc::Update update(loop.optimizer, loop.learning_rates.const_data_ptr<double>()[t], loop.first_step + t);
-    values[t] = {update.rate, update.root, loop.amounts.const_data_ptr<double>()[t]};
-  }
-  return steps.to(loop.weight.device());
+  return schedule.losses;
 }
 
 // The memory of the steps on images, for batches of at most `size` images.
@@ -83,10 +75,10 @@ struct ImagesMemory {
   }
 };
 
-// Launches the loss of a batch and the gradient of its weight.
+// Begins a step on a batch, and launches the gradient of its weight.
 template <typename scalar_t>
 void launch_images(const fsc::Images& batch, const at::Tensor& weight, const ImagesMemory<scalar_t>& memory,
-                   double per_image, scalar_t* gradient, double* loss) {
+                   double per_image, const Schedule& schedule, scalar_t* gradient) {
   using real_t = fsc::device::wide_t<scalar_t>;
   const auto pointer = [](const std::optional<at::Tensor>& tensor) {
     return tensor ? tensor->const_data_ptr<scalar_t>() : nullptr;
@@ -104,7 +96,7 @@ void launch_images(const fsc::Images& batch, const at::Tensor& weight, const Ima
                                                 memory.sums.template data_ptr<double>(),
                                                 batch.relu};
   fsc::launch<true>(grid, fsc::device::stored_kernel<scalar_t>, p, c);
-  launch_total(memory.sums, grid.blocks * grid.blocks_y, per_image, loss);
+  schedule.launch_begin(memory.sums, grid.blocks * grid.blocks_y, per_image);
   fsc::launch_weight_gradient<scalar_t>({nullptr, p.input, p.residual, memory.parts.template data_ptr<real_t>(), 0, 0},
                                         c, fsc::GradientPlan(c), 2 * per_image, nullptr, gradient);
 }
@@ -117,12 +109,12 @@ at::Tensor fsc::run_quadratic(const Loop& loop, const at::Tensor& hessian, const
   const at::Tensor matrix = hessian.contiguous();
   return FSC_DISPATCH(loop.weight.scalar_type(), "solve_quadratic_", [&] {
     if (const MomentsPlan<scalar_t> plan(loop, rows, columns); plan.slab > 0) {
-      return plan.run({loop, steps_on_device(loop), plan.grid.blocks, plan.groups}, matrix, target, scale);
+      return plan.run(loop, matrix, target, scale);
     }
     using Memory = device::StoredMemory<device::wide_t<scalar_t>>;
     const Grid grid{ceil_div(columns, kTile), device::kTileThreads, sizeof(Memory), ceil_div(rows, kTile)};
     const at::Tensor sums = at::empty({grid.blocks * grid.blocks_y}, loop.weight.options().dtype(at::kDouble));
-    return run<scalar_t>(loop, [&](int64_t, scalar_t* gradient, double* loss) {
+    return run<scalar_t>(loop, 1, [&](const Schedule& schedule, int64_t, scalar_t* gradient) {
       const device::QuadraticPointers<scalar_t> p{loop.weight.const_data_ptr<scalar_t>(),
                                                   matrix.const_data_ptr<scalar_t>(),
                                                   target.const_data_ptr<scalar_t>(),
@@ -132,7 +124,7 @@ at::Tensor fsc::run_quadratic(const Loop& loop, const at::Tensor& hessian, const
                                                   columns,
                                                   2 * scale};
       launch<true>(grid, device::quadratic_kernel<scalar_t>, p);
-      launch_total(sums, sums.numel(), scale, loss);
+      schedule.launch_begin(sums, sums.numel(), scale);
     });
   });
 }
@@ -144,13 +136,15 @@ at::Tensor fsc::run_images(const Loop& loop, const Images& all, int64_t batch_si
   if (shared.bias) shared.bias = shared.bias->contiguous();
   return FSC_DISPATCH(loop.weight.scalar_type(), "solve_relu_", [&] {
     if (const ImagesPlan<scalar_t> plan(loop, shared, batch_size); plan.fits) {
-      return plan.run({loop, steps_on_device(loop), plan.grid.blocks, plan.groups}, shared, scale);
+      return plan.run(loop, shared, scale);
     }
     const ImagesMemory<scalar_t> memory(shared, loop.weight, batch_size);
-    return run<scalar_t>(loop, [&](int64_t number, scalar_t* gradient, double* loss) {
-      const int64_t begin = (number - 1) % ceil_div(images, batch_size) * batch_size;
+    const int64_t batches = std::max<int64_t>(ceil_div(images, std::max<int64_t>(batch_size, 1)), 1);
+    return run<scalar_t>(loop, batches, [&](const Schedule& schedule, int64_t number, scalar_t* gradient) {
+      const int64_t begin = (number - 1) % batches * batch_size;
       const Images batch = shared.batch(begin, std::min(batch_size, images - begin));
-      launch_images(batch, loop.weight, memory, scale / static_cast<double>(batch.input.size(0)), gradient, loss);
+      const double per_image = scale / static_cast<double>(batch.input.size(0));
+      launch_images(batch, loop.weight, memory, per_image, schedule, gradient);
     });
   });
 }

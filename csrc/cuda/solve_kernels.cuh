@@ -1,14 +1,50 @@
-// Steps on the moments of a layer: the gradient as a product of tiles, and what all steps in one launch share with
-// others; no ATen here.
+// Loops on the device: their schedule, and steps on the moments of a layer with the gradient as a product of tiles; no
+// ATen here.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
 #include "cuda/convolution_kernels.cuh"
-#include "cuda/prox_kernels.cuh"
+#include "cuda/step_kernels.cuh"
 
 namespace fsc::device {
+
+// ---- the schedule of a loop ----
+
+// As many steps as the parameters of a kernel hold: that way a schedule reaches the device without waiting for it.
+constexpr int kPartSteps = 160;
+
+struct PartOfSchedule {
+  ScheduledStep steps[kPartSteps];
+};
+
+FSC_KERNEL(kPassThreads)
+write_schedule_kernel(PartOfSchedule part, int64_t count, ScheduledStep* steps) {
+  stride_over<1>(count, [&](int64_t i, int) { steps[i] = part.steps[i]; });
+}
+
+// Where a loop stands.
+struct Progress {
+  const ScheduledStep* steps;  // [T]
+  double* losses;              // [T]
+  ScheduledStep* now;          // of the step under way
+  int64_t* done;               // how many steps have begun
+};
+
+// Begins a step: its loss is scale times the sum of all blocks' sums, in their order; one block.
+FSC_KERNEL(kMixThreads)
+begin_step_kernel(const double* sums, int64_t count, double scale, Progress p) {
+  double sum = 0;
+  for (int64_t i = thread(); i < count; i += num_threads()) sum += sums[i];
+  sum = block_sum(sum, shared<double>());
+  if (thread() != 0) return;
+  const int64_t t = (*p.done)++;
+  p.losses[t] = scale * sum;
+  *p.now = p.steps[t];
+}
+
+// ---- one launch for the gradient ----
 
 template <typename scalar_t>
 struct QuadraticPointers {
@@ -60,27 +96,6 @@ quadratic_kernel(QuadraticPointers<scalar_t> p) {
   });
   sum = block_sum(sum, shared<double>());
   if (thread() == 0) p.sums[block_y() * num_blocks() + block()] = sum;
-}
-
-// ---- all steps in one launch ----
-
-constexpr int kLossThreads = 256;
-
-// What changes from step to step.
-struct StepOfMany {
-  double rate;
-  double root;
-  double threshold;
-};
-
-// The loss before every step: scale times the sum over blocks in their order. One thread a step.
-FSC_KERNEL(kLossThreads)
-losses_kernel(const double* sums, int64_t num_steps, int64_t blocks, double scale, double* losses) {
-  stride_over<1>(num_steps, [&](int64_t t, int) {
-    double sum = 0;
-    for (int64_t b = 0; b < blocks; ++b) sum += sums[t * blocks + b];
-    losses[t] = scale * sum;
-  });
 }
 
 }  // namespace fsc::device

@@ -7,6 +7,7 @@
 
 #include "cuda/launch.cuh"
 #include "cuda/solve_resident_kernels.cuh"
+#include "cuda/solve_schedule.cuh"
 #include "solve.h"
 #include "version_counter.h"
 
@@ -22,13 +23,13 @@ inline bool steps_stand_alone(const Loop& loop) {
 // What the steps of a loop have in common, and the memory of their losses.
 struct ResidentLoop {
   const Loop& loop;
-  at::Tensor steps;     // [T, 3] float64, see StepOfMany
+  at::Tensor steps;     // [T, 3] float64, see ScheduledStep
   at::Tensor sums;      // [T, blocks] float64
   at::Tensor arrivals;  // [row groups] int32
 
-  ResidentLoop(const Loop& all, const at::Tensor& on_device, int64_t blocks, int64_t groups)
+  ResidentLoop(const Loop& all, int64_t blocks, int64_t groups)
       : loop(all),
-        steps(on_device),
+        steps(steps_on_device(all)),
         sums(at::empty({all.num_steps(), blocks}, steps.options())),
         arrivals(at::zeros({groups}, steps.options().dtype(at::kInt))) {}
 
@@ -42,7 +43,7 @@ struct ResidentLoop {
 
   device::ManySteps many(double scale) const {
     const Optimizer& optimizer = loop.optimizer;
-    return {reinterpret_cast<const device::StepOfMany*>(steps.const_data_ptr<double>()),
+    return {reinterpret_cast<const device::ScheduledStep*>(steps.const_data_ptr<double>()),
             sums.data_ptr<double>(),
             loop.num_steps(),
             2 * scale,
@@ -90,10 +91,9 @@ struct MomentsPlan {
     slab = 0;
   }
 
-  at::Tensor run(const ResidentLoop& resident, const at::Tensor& hessian, const at::Tensor& target,
-                 double scale) const {
+  at::Tensor run(const Loop& loop, const at::Tensor& hessian, const at::Tensor& target, double scale) const {
     using real_t = device::wide_t<scalar_t>;
-    const Loop& loop = resident.loop;
+    const ResidentLoop resident(loop, grid.blocks, groups);
     at::Tensor exchange;
     if (slabs > 1) {
       exchange = at::empty({2, rows, columns}, target.options().dtype(c10::CppTypeToScalarType<real_t>::value));

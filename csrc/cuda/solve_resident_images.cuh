@@ -1,7 +1,8 @@
 // Loops on the images of a small layer that run all their steps in one launch: where they fit, and their launch.
 #pragma once
 
-#include "cuda/convolution_launch.cuh"
+#include <algorithm>
+
 #include "cuda/solve_resident.cuh"
 #include "cuda/solve_resident_images_kernels.cuh"
 #include "solve_operators.h"
@@ -38,7 +39,8 @@ struct ImagesPlan {
     fits = fits_together(grid, device::resident_images_kernel<scalar_t>);
   }
 
-  at::Tensor run(const ResidentLoop& resident, const Images& all, double scale) const {
+  at::Tensor run(const Loop& loop, const Images& all, double scale) const {
+    const ResidentLoop resident(loop, grid.blocks, groups);
     const auto pointer = [](const std::optional<at::Tensor>& tensor) {
       return tensor ? tensor->const_data_ptr<scalar_t>() : nullptr;
     };
@@ -50,7 +52,7 @@ struct ImagesPlan {
                                              pointer(all.shortcut),
                                              pointer(all.image_weight),
                                              pointer(all.bias),
-                                             resident.loop.weight.data_ptr<scalar_t>(),
+                                             loop.weight.data_ptr<scalar_t>(),
                                              resident.template state<scalar_t>(0),
                                              resident.template state<scalar_t>(1),
                                              parts.data_ptr<real_t>(),

@@ -200,7 +200,7 @@ struct ImagesBlock {
   }
 
   // A step of this block's share of the filters' weights; every thread always has the same ones.
-  FSC_DEVICE void update(const StepOfMany& step) const {
+  FSC_DEVICE void update(const ScheduledStep& step) const {
     const int count = num_filters * s.depth(), share = (count + s.splits - 1) / s.splits;
     const int wide = at_most(round_up(share, kWarp), kImageThreads), lanes = kImageThreads / wide;
     const int lane = thread() / wide, end = at_most(count, (split + 1) * share);
@@ -218,7 +218,7 @@ struct ImagesBlock {
     }
   }
 
-  FSC_DEVICE void change(int64_t i, real_t g, const StepOfMany& step) const {
+  FSC_DEVICE void change(int64_t i, real_t g, const ScheduledStep& step) const {
     real_t first = p.first ? static_cast<real_t>(p.first[i]) : real_t(0);
     real_t second = p.second ? static_cast<real_t>(p.second[i]) : real_t(0);
     p.weight[i] = static_cast<scalar_t>(p.many.stepped(step, static_cast<real_t>(p.weight[i]), g, first, second));

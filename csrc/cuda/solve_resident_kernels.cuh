@@ -5,15 +5,15 @@
 #include <cmath>
 #include <cstdint>
 
-#include "cuda/solve_kernels.cuh"
+#include "cuda/step_kernels.cuh"
 #include "cuda/warp_tile.cuh"
 
 namespace fsc::device {
 
 // What all steps have in common, and where their losses go.
 struct ManySteps {
-  const StepOfMany* steps;  // [num_steps]
-  double* sums;             // [num_steps, blocks]
+  const ScheduledStep* steps;  // [num_steps]
+  double* sums;                // [num_steps, blocks]
   int64_t num_steps;
   double factor;  // of the gradient
   bool adam;
@@ -25,7 +25,7 @@ struct ManySteps {
 
   // One weight after a step, and its state.
   template <typename real_t>
-  FSC_DEVICE real_t stepped(const StepOfMany& step, real_t w, real_t g, real_t& first, real_t& second) const {
+  FSC_DEVICE real_t stepped(const ScheduledStep& step, real_t w, real_t g, real_t& first, real_t& second) const {
     const real_t keep = decay, keep_square = decay_square, rate = step.rate, root = step.root;
     if (adam) {
       first = keep * first + (1 - keep) * g;
@@ -35,9 +35,21 @@ struct ManySteps {
       if (has_momentum) first = g = keep * first + g;
       w -= rate * g;
     }
-    return shrink ? shrunk(w, static_cast<real_t>(step.threshold)) : w;
+    return shrink ? shrunk(w, finite<real_t>(step.amount)) : w;
   }
 };
+
+constexpr int kLossThreads = 256;
+
+// The loss before every step: scale times the sum over blocks in their order. One thread a step.
+FSC_KERNEL(kLossThreads)
+losses_kernel(const double* sums, int64_t num_steps, int64_t blocks, double scale, double* losses) {
+  stride_over<1>(num_steps, [&](int64_t t, int) {
+    double sum = 0;
+    for (int64_t b = 0; b < blocks; ++b) sum += sums[t * blocks + b];
+    losses[t] = scale * sum;
+  });
+}
 
 // Calls take(i, value) for this lane's share of a row that other blocks wrote, some loads on their way at a time.
 template <typename T, typename Take>
@@ -171,7 +183,7 @@ struct MomentsBlock {
   // Steps on the columns of this block; returns this thread's share of the sum of W (P - 2 C) before.
   FSC_DEVICE double update(int64_t t) const {
     double sum = 0;
-    const StepOfMany step = p.many.steps[t];
+    const ScheduledStep step = p.many.steps[t];
     real_t* exchange = p.exchange ? p.exchange + t % 2 * p.rows * p.columns : nullptr;
     visit([&](int i, int64_t offset, int place) {
       real_t product = 0;

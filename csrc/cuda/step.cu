@@ -23,7 +23,7 @@ void fsc::run_step(const Step& s, double lr, int64_t number) {
                                 kept,
                                 groups};
     memory.allocate(s.weight, penalty);
-    launch_step(memory, {s.optimizer, lr, number}, penalty, s.amount);
+    launch_step(memory, s.optimizer.adam, penalty, scalars_of({s.optimizer, lr, number}, penalty, s.amount));
   });
   weight.finish();
   mask.finish();

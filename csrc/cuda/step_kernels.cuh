@@ -8,15 +8,23 @@
 
 namespace fsc::device {
 
-// The scalars of one step, as step.h's Update has them, and the soft threshold behind it.
+// What changes from step to step of a loop: two of the scalars that step.h's Update has, and the penalty's amount.
+struct ScheduledStep {
+  double rate;
+  double root;
+  double amount;
+};
+
+// The scalars of a step. In a loop those that change lie on the device, so that every step is the same launch.
 struct StepScalars {
   double decay;
   double decay_square;
   double eps;
-  double rate;
-  double root;
   bool shrink;
-  double threshold;
+  ScheduledStep value;
+  const ScheduledStep* found;
+
+  FSC_DEVICE ScheduledStep now() const { return found ? *found : value; }
 };
 
 // A weight with what a step changes beside it; null where there is none.
@@ -45,8 +53,9 @@ template <typename scalar_t, int width>
 FSC_KERNEL(kPassThreads)
 adam_kernel(StepPointers<scalar_t> p, int64_t numel, StepScalars s) {
   using real_t = wide_t<scalar_t>;
-  const real_t decay = s.decay, decay_square = s.decay_square, rate = s.rate, root = s.root, eps = s.eps;
-  const real_t threshold = s.threshold;
+  const ScheduledStep now = s.now();
+  const real_t decay = s.decay, decay_square = s.decay_square, rate = now.rate, root = now.root, eps = s.eps;
+  const auto threshold = finite<real_t>(now.amount);
   stride_over<width>(numel, [&](int64_t i, int count) {
     scalar_t weight[width], first[width], second[width];
     real_t g[width];
@@ -77,7 +86,8 @@ template <typename scalar_t, int width>
 FSC_KERNEL(kPassThreads)
 sgd_kernel(StepPointers<scalar_t> p, int64_t numel, StepScalars s) {
   using real_t = wide_t<scalar_t>;
-  const real_t decay = s.decay, rate = s.rate, threshold = s.threshold;
+  const ScheduledStep now = s.now();
+  const real_t decay = s.decay, rate = now.rate, threshold = finite<real_t>(now.amount);
   stride_over<width>(numel, [&](int64_t i, int count) {
     scalar_t weight[width], first[width];
     real_t g[width];

@@ -29,18 +29,21 @@ struct StepMemory {
   }
 };
 
+// The scalars of one step: as the host knows them, or in a loop those at `found` on the device.
+inline device::StepScalars scalars_of(const Update& update, const Penalty& penalty, double amount,
+                                      const device::ScheduledStep* found = nullptr) {
+  const bool shrink = penalty.rule == Penalty::Rule::kShrink && !penalty.groups;
+  return {update.decay, update.decay_square, update.eps, shrink, {update.rate, update.root, amount}, found};
+}
+
 template <typename scalar_t>
-void launch_update(const StepMemory<scalar_t>& memory, const Update& update, bool shrink, double threshold) {
+void launch_update(const StepMemory<scalar_t>& memory, bool adam, const device::StepScalars& scalars) {
   const auto& p = memory.p;
   const int64_t numel = numel_of(memory.groups);
-  const double reachable =
-      std::min<double>(threshold, static_cast<double>(std::numeric_limits<device::wide_t<scalar_t>>::max()));
-  const device::StepScalars scalars{update.decay, update.decay_square, update.eps, update.rate, update.root, shrink,
-                                    reachable};
   constexpr int width = kVectorWidth<scalar_t>;
   const bool wide = aligned(p.weight, p.grad, p.first, p.second);
   const Grid grid = grid_over(ceil_div(numel, wide ? width : 1), device::kPassThreads);
-  if (update.adam) {
+  if (adam) {
     launch<false>(grid, wide ? device::adam_kernel<scalar_t, width> : device::adam_kernel<scalar_t, 1>, p, numel,
                   scalars);
   } else {
@@ -51,47 +54,48 @@ void launch_update(const StepMemory<scalar_t>& memory, const Update& update, boo
 
 // Soft threshold by the largest that goes.
 template <typename scalar_t>
-void launch_keep_shrunk(const StepMemory<scalar_t>& memory, bool groups, int64_t count) {
+void launch_keep_shrunk(const StepMemory<scalar_t>& memory, bool groups, const device::Amount& stay) {
   scalar_t* weight = memory.p.weight;
   const int64_t numel = numel_of(memory.groups);
-  if (count == (groups ? memory.groups.count : numel)) return;
   double* found = memory.threshold.template data_ptr<double>();
   if (groups) {
     double* norms = memory.norms.template data_ptr<double>();
-    launch_nth_largest(norms, memory.groups.count, count + 1, found);
+    launch_largest_gone(norms, memory.groups.count, stay, found);
     launch_shrink_groups(weight, weight, norms, memory.groups, {0, found});
   } else {
-    launch_nth_largest(weight, numel, count + 1, found);
+    launch_largest_gone(weight, numel, stay, found);
     launch_soft_threshold(weight, weight, numel, {0, found});
   }
 }
 
 template <typename scalar_t>
-void launch_keep(const StepMemory<scalar_t>& memory, bool groups, int64_t count) {
+void launch_keep(const StepMemory<scalar_t>& memory, bool groups, const device::Amount& stay) {
   uint8_t* keep = groups ? memory.keep.template data_ptr<uint8_t>() : nullptr;
   if (groups) {
-    launch_mark_largest(memory.norms.template const_data_ptr<double>(), memory.groups.count, count, keep);
+    launch_mark_largest(memory.norms.template const_data_ptr<double>(), memory.groups.count, stay, keep);
   } else {
-    launch_mark_largest(memory.p.weight, numel_of(memory.groups), count, memory.mask);
+    launch_mark_largest(memory.p.weight, numel_of(memory.groups), stay, memory.mask);
   }
   launch<false>(grid_over(numel_of(memory.groups), device::kPassThreads), device::clear_step_kernel<scalar_t>, memory.p,
                 memory.mask, keep, memory.groups);
 }
 
 template <typename scalar_t>
-void launch_step(const StepMemory<scalar_t>& memory, const Update& update, const Penalty& penalty, double amount) {
+void launch_step(const StepMemory<scalar_t>& memory, bool adam, const Penalty& penalty,
+                 const device::StepScalars& scalars) {
   using Rule = Penalty::Rule;
-  const bool shrinks = penalty.rule == Rule::kShrink;
-  launch_update(memory, update, shrinks && !penalty.groups, amount);
-  if (penalty.rule == Rule::kNone || (shrinks && !penalty.groups)) return;
+  launch_update(memory, adam, scalars);
+  if (penalty.rule == Rule::kNone || scalars.shrink) return;
+  const device::Amount amount{scalars.value.amount, scalars.found ? &scalars.found->amount : nullptr};
   if (penalty.groups) {
     double* norms = memory.norms.template data_ptr<double>();
     launch_group_norms(memory.p.weight, norms, memory.groups);
-    if (shrinks) return launch_shrink_groups(memory.p.weight, memory.p.weight, norms, memory.groups, {amount, nullptr});
+    if (penalty.rule == Rule::kShrink) {
+      return launch_shrink_groups(memory.p.weight, memory.p.weight, norms, memory.groups, amount);
+    }
   }
-  const auto count = static_cast<int64_t>(amount);
-  penalty.rule == Rule::kKeep ? launch_keep(memory, penalty.groups, count)
-                              : launch_keep_shrunk(memory, penalty.groups, count);
+  penalty.rule == Rule::kKeep ? launch_keep(memory, penalty.groups, amount)
+                              : launch_keep_shrunk(memory, penalty.groups, amount);
 }
 
 }  // namespace fsc
