@@ -68,7 +68,7 @@ FSC_DEVICE void read_of_blocks(const T* row, int count, const Take& take) {
   }
 }
 
-constexpr int kMomentThreads = 256;
+constexpr int kMomentThreads = 512;
 constexpr int kMomentWarps = kMomentThreads / kWarp;
 constexpr int kMomentTiles = 2;
 // Blocks hold a multiple of so many columns of the Hessian.
@@ -201,7 +201,7 @@ struct MomentsBlock {
   // Takes over what the other blocks of the row group wrote. They may write the other half of the exchange before this
   // block has read, but not this half: before that they wait for it.
   FSC_DEVICE void take_over(int64_t t) const {
-    barrier_of_blocks(p.arrivals + block() / p.slabs, static_cast<unsigned>((t + 1) * p.slabs));
+    barrier_of_blocks(p.arrivals + first_row / kWarpRows, static_cast<unsigned>(t + 1) * p.slabs);
     const real_t* from = p.exchange + (t % 2 * p.rows + first_row) * p.columns;
     for (int row = thread() / kWarp; row < num_rows; row += kMomentWarps) {
       real_t* to = memory.weight + row * memory.stride;
