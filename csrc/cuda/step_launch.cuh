@@ -1,4 +1,5 @@
-// One step with its proximal operator as launches on raw memory: without penalty and with l1 a single one.
+// Steps with their proximal operators as launches on raw memory: without penalty and with l1 a single one for as many
+// weights as a table holds.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,6 +8,7 @@
 #include "cuda/launch.cuh"
 #include "cuda/prox_launch.cuh"
 #include "cuda/step_kernels.cuh"
+#include "cuda/table_launch.cuh"
 #include "step.h"
 
 namespace fsc {
@@ -30,23 +32,27 @@ struct StepMemory {
 };
 
 template <typename scalar_t>
-void launch_update(const StepMemory<scalar_t>& memory, const Update& update, bool shrink, double threshold) {
+device::StepRow<scalar_t> row_of(const StepMemory<scalar_t>& memory, double threshold) {
   const auto& p = memory.p;
-  const int64_t numel = numel_of(memory.groups);
-  const double reachable =
-      std::min<double>(threshold, static_cast<double>(std::numeric_limits<device::wide_t<scalar_t>>::max()));
-  const device::StepScalars scalars{update.decay, update.decay_square, update.eps, update.rate, update.root, shrink,
-                                    reachable};
-  constexpr int width = kVectorWidth<scalar_t>;
-  const bool wide = aligned(p.weight, p.grad, p.first, p.second);
-  const Grid grid = grid_over(ceil_div(numel, wide ? width : 1), device::kPassThreads);
-  if (update.adam) {
-    launch<false>(grid, wide ? device::adam_kernel<scalar_t, width> : device::adam_kernel<scalar_t, 1>, p, numel,
-                  scalars);
-  } else {
-    launch<false>(grid, wide ? device::sgd_kernel<scalar_t, width> : device::sgd_kernel<scalar_t, 1>, p, numel,
-                  scalars);
-  }
+  const double most = static_cast<double>(std::numeric_limits<device::wide_t<scalar_t>>::max());
+  // A threshold that became infinite would turn infinity into NaN.
+  return {p, numel_of(memory.groups), std::min(threshold, most), aligned(p.weight, p.grad, p.first, p.second)};
+}
+
+template <typename scalar_t>
+void launch_updates(c10::ArrayRef<device::StepRow<scalar_t>> rows, const Update& update, bool shrink) {
+  using Row = device::StepRow<scalar_t>;
+  const device::StepScalars scalars{update.decay, update.decay_square, update.eps, update.rate, update.root, shrink};
+  const auto blocks_of = [](const Row& row) {
+    const int64_t visits = ceil_div(row.numel, row.wide ? kVectorWidth<scalar_t> : 1);
+    return std::min(ceil_div(visits, device::kPassThreads), kMostBlocks);
+  };
+  launch_tables<device::kManyWeights>(
+      rows, blocks_of, [&]<int capacity>(const Table<Row, capacity>& table, int64_t blocks) {
+        launch<false>({blocks, device::kPassThreads},
+                      update.adam ? device::adam_kernel<scalar_t, capacity> : device::sgd_kernel<scalar_t, capacity>,
+                      table, scalars);
+      });
 }
 
 // Soft threshold by the largest that goes.
@@ -78,20 +84,27 @@ void launch_keep(const StepMemory<scalar_t>& memory, bool groups, int64_t count)
                 memory.mask, keep, memory.groups);
 }
 
+// What follows the update of a weight, where the update itself does not do it.
 template <typename scalar_t>
-void launch_step(const StepMemory<scalar_t>& memory, const Update& update, const Penalty& penalty, double amount) {
-  using Rule = Penalty::Rule;
-  const bool shrinks = penalty.rule == Rule::kShrink;
-  launch_update(memory, update, shrinks && !penalty.groups, amount);
-  if (penalty.rule == Rule::kNone || (shrinks && !penalty.groups)) return;
+void launch_penalty(const StepMemory<scalar_t>& memory, const Penalty& penalty, double amount) {
+  if (penalty.is_in_update()) return;
   if (penalty.groups) {
     double* norms = memory.norms.template data_ptr<double>();
     launch_group_norms(memory.p.weight, norms, memory.groups);
-    if (shrinks) return launch_shrink_groups(memory.p.weight, memory.p.weight, norms, memory.groups, {amount, nullptr});
+    if (penalty.rule == Penalty::Rule::kShrink) {
+      return launch_shrink_groups(memory.p.weight, memory.p.weight, norms, memory.groups, {amount, nullptr});
+    }
   }
   const auto count = static_cast<int64_t>(amount);
-  penalty.rule == Rule::kKeep ? launch_keep(memory, penalty.groups, count)
-                              : launch_keep_shrunk(memory, penalty.groups, count);
+  penalty.rule == Penalty::Rule::kKeep ? launch_keep(memory, penalty.groups, count)
+                                       : launch_keep_shrunk(memory, penalty.groups, count);
+}
+
+template <typename scalar_t>
+void launch_step(const StepMemory<scalar_t>& memory, const Update& update, const Penalty& penalty, double amount) {
+  const device::StepRow<scalar_t> row = row_of(memory, amount);
+  launch_updates<scalar_t>(row, update, penalty.shrinks_in_update());
+  launch_penalty(memory, penalty, amount);
 }
 
 }  // namespace fsc
