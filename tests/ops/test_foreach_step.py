@@ -102,12 +102,15 @@ def test_against_torch(device):
     weights, grads = drawn(device, torch.float64), drawn(device, torch.float64)
     parameters = [weight.clone().requires_grad_() for weight in weights]
     adam, moments = torch.optim.Adam(parameters, lr=0.1), (zeros(weights), zeros(weights))
+    settings = {"lr": 0.1, "penalty": "l1", "amounts": PENALTIES["l1"]}
     for number in (1, 2, 3):
-        for parameter, grad in zip(parameters, grads, strict=True):
-            parameter.grad = grad * number
-        adam.step()
         scaled = [grad * number for grad in grads]
-        fsc_ext.foreach_adam_prox_(weights, scaled, *moments, number, lr=0.1)
+        for parameter, grad in zip(parameters, scaled, strict=True):
+            parameter.grad = grad
+        adam.step()
+        for parameter, threshold in zip(parameters, PENALTIES["l1"], strict=True):
+            parameter.data = torch.nn.functional.softshrink(parameter.data, threshold)
+        fsc_ext.foreach_adam_prox_(weights, scaled, *moments, number, **settings)
     for weight, parameter in zip(weights, parameters, strict=True):
         torch.testing.assert_close(weight, parameter.detach(), rtol=1e-12, atol=1e-13)
 
