@@ -56,15 +56,14 @@ fsc::Fuse<scalar_t> row_of(const fsc::FuseLayer& layer, const at::Tensor& weight
           inner % fsc::kVectorWidth<scalar_t> == 0 && fsc::aligned(source, destination)};
 }
 
-template <typename scalar_t>
-void launch_fuse(const std::vector<fsc::Fuse<scalar_t>>& rows) {
-  using Row = fsc::Fuse<scalar_t>;
-  const auto blocks_of = [](const Row& row) { return std::min(row.channels, fsc::kMostBlocks); };
-  fsc::launch_tables<fsc::device::kManyLayers>(
-      c10::ArrayRef<Row>(rows), blocks_of, []<int capacity>(const fsc::Table<Row, capacity>& table, int64_t blocks) {
-        fsc::launch<false>({blocks, fsc::device::kFuseThreads}, fsc::device::fuse_conv_bn_kernel<scalar_t, capacity>,
-                           table);
-      });
+template <int capacity, typename scalar_t>
+void launch_fuse(c10::ArrayRef<fsc::Fuse<scalar_t>> rows) {
+  const auto blocks_of = [](const fsc::Fuse<scalar_t>& row) { return std::min(row.channels, fsc::kMostBlocks); };
+  const auto kernel = fsc::device::fuse_conv_bn_kernel<scalar_t, capacity>;
+  fsc::launch_tables<capacity>(rows, blocks_of,
+                               [&](const fsc::device::FuseTable<scalar_t, capacity>& table, int64_t blocks) {
+                                 fsc::launch<false>({blocks, fsc::device::kFuseThreads}, kernel, table);
+                               });
 }
 
 }  // namespace
@@ -85,7 +84,8 @@ fsc::FoldedLists fsc::fold_layers(at::ArrayRef<FuseLayer> layers) {
   FSC_DISPATCH(layers[0].weight.scalar_type(), "fuse_conv_bn", [&] {
     std::vector<Fuse<scalar_t>> rows;
     for (size_t i = 0; i < sources.size(); ++i) rows.push_back(row_of<scalar_t>(sources[i], weights[i], biases[i]));
-    launch_fuse(rows);
+    // A lone layer travels in a small table.
+    rows.size() == 1 ? launch_fuse<1, scalar_t>(rows) : launch_fuse<device::kManyLayers, scalar_t>(rows);
   });
   return folded;
 }

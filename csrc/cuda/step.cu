@@ -31,7 +31,10 @@ void run_on_device(const fsc::StepRule& rule, at::ArrayRef<fsc::Step> steps, con
     rows.push_back(fsc::row_of(memories[i], steps[i].amount));
   }
   const fsc::Update update(rule.optimizer, rule.lr, rule.number);
-  fsc::launch_updates<scalar_t>(rows, update, rule.penalty.shrinks_in_update());
+  const bool shrink = rule.penalty.shrinks_in_update();
+  // A lone weight travels in a small table.
+  rows.size() == 1 ? fsc::launch_updates<1, scalar_t>(rows, update, shrink)
+                   : fsc::launch_updates<fsc::device::kManyWeights, scalar_t>(rows, update, shrink);
   for (size_t i = 0; i < steps.size(); ++i) fsc::launch_penalty(memories[i], rule.penalty, steps[i].amount);
 }
 

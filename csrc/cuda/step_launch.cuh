@@ -39,20 +39,18 @@ device::StepRow<scalar_t> row_of(const StepMemory<scalar_t>& memory, double thre
   return {p, numel_of(memory.groups), std::min(threshold, most), aligned(p.weight, p.grad, p.first, p.second)};
 }
 
-template <typename scalar_t>
+// The updates of all rows, in launches of up to `capacity` of them.
+template <int capacity, typename scalar_t>
 void launch_updates(c10::ArrayRef<device::StepRow<scalar_t>> rows, const Update& update, bool shrink) {
-  using Row = device::StepRow<scalar_t>;
   const device::StepScalars scalars{update.decay, update.decay_square, update.eps, update.rate, update.root, shrink};
-  const auto blocks_of = [](const Row& row) {
+  const auto blocks_of = [](const device::StepRow<scalar_t>& row) {
     const int64_t visits = ceil_div(row.numel, row.wide ? kVectorWidth<scalar_t> : 1);
     return std::min(ceil_div(visits, device::kPassThreads), kMostBlocks);
   };
-  launch_tables<device::kManyWeights>(
-      rows, blocks_of, [&]<int capacity>(const Table<Row, capacity>& table, int64_t blocks) {
-        launch<false>({blocks, device::kPassThreads},
-                      update.adam ? device::adam_kernel<scalar_t, capacity> : device::sgd_kernel<scalar_t, capacity>,
-                      table, scalars);
-      });
+  const auto kernel = update.adam ? device::adam_kernel<scalar_t, capacity> : device::sgd_kernel<scalar_t, capacity>;
+  launch_tables<capacity>(rows, blocks_of, [&](const device::StepTable<scalar_t, capacity>& table, int64_t blocks) {
+    launch<false>({blocks, device::kPassThreads}, kernel, table, scalars);
+  });
 }
 
 // Soft threshold by the largest that goes.
@@ -103,7 +101,7 @@ void launch_penalty(const StepMemory<scalar_t>& memory, const Penalty& penalty, 
 template <typename scalar_t>
 void launch_step(const StepMemory<scalar_t>& memory, const Update& update, const Penalty& penalty, double amount) {
   const device::StepRow<scalar_t> row = row_of(memory, amount);
-  launch_updates<scalar_t>(row, update, penalty.shrinks_in_update());
+  launch_updates<1, scalar_t>(row, update, penalty.shrinks_in_update());
   launch_penalty(memory, penalty, amount);
 }
 

@@ -1,18 +1,19 @@
-// Launches over tables: as few as hold all rows, and a small table where a row is alone.
+// Launches over tables, as few as hold all rows.
 #pragma once
 
 #include <c10/util/ArrayRef.h>
 
 #include <cstdint>
+#include <limits>
 
 #include "cuda/launch.cuh"
 #include "cuda/table.cuh"
 
 namespace fsc {
 
-// The blocks of one launch of kMostBlocks a row fit into 32 bits many times.
+// Calls `launch(table, blocks)` for all rows in turn; `blocks_of(row)` is 0 for what is empty.
 template <int capacity, typename Row, typename BlocksOf, typename Launch>
-void launch_tables_of(c10::ArrayRef<Row> rows, const BlocksOf& blocks_of, const Launch& launch) {
+void launch_tables(c10::ArrayRef<Row> rows, const BlocksOf& blocks_of, const Launch& launch) {
   static_assert(capacity * kMostBlocks < std::numeric_limits<int32_t>::max());
   Table<Row, capacity> table{};
   int32_t blocks = 0;
@@ -22,24 +23,13 @@ void launch_tables_of(c10::ArrayRef<Row> rows, const BlocksOf& blocks_of, const 
   };
   for (const Row& row : rows) {
     const int64_t own = blocks_of(row);
-    if (own == 0) continue;  // nothing in it
+    if (own == 0) continue;
     if (table.count == capacity) flush();
     table.rows[table.count] = row;
     blocks += static_cast<int32_t>(own);
     table.ends[table.count++] = blocks;
   }
   flush();
-}
-
-// Calls `launch(table, blocks)`, a template over the capacity, for all rows in turn; `blocks_of(row)` is 0 for what is
-// empty. `many` is the capacity for more than one row.
-template <int many, typename Row, typename BlocksOf, typename Launch>
-void launch_tables(c10::ArrayRef<Row> rows, const BlocksOf& blocks_of, const Launch& launch) {
-  if (rows.size() == 1) {
-    launch_tables_of<1>(rows, blocks_of, launch);
-  } else {
-    launch_tables_of<many>(rows, blocks_of, launch);
-  }
 }
 
 }  // namespace fsc
