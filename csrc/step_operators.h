@@ -62,11 +62,22 @@ struct StepRule {
   }
 };
 
-// The tensors of a step in contiguous memory, and the way back to those that were given.
+// Whether a weight and what goes with it have their elements in one order without gaps, channels last for instance.
+inline bool lie_alike(const Step& s) {
+  const auto like_weight = [&](const at::Tensor& tensor) { return tensor.strides() == s.weight.strides(); };
+  return s.weight.is_non_overlapping_and_dense() && like_weight(s.grad) && !s.mask &&
+         std::all_of(s.states.begin(), s.states.end(), like_weight);
+}
+
+// The tensors of a step in memory that kernels run through, and the way back to those that were given. Where every
+// element is its own matter, any order of them will do, if it is the same for all.
 struct StepWork {
-  explicit StepWork(const Step& s) : weight(s.weight), grad(s.grad.contiguous()) {
+  StepWork(const Step& s, const Penalty& penalty) {
+    const bool as_it_is = penalty.is_in_update() && lie_alike(s);
+    weight = Changed(s.weight, as_it_is);
+    grad = as_it_is ? s.grad : s.grad.contiguous();
     if (s.mask) mask = Changed(*s.mask);
-    for (size_t i = 0; i < s.states.size(); ++i) states[i] = Changed(s.states[i]);
+    for (size_t i = 0; i < s.states.size(); ++i) states[i] = Changed(s.states[i], as_it_is);
   }
 
   void finish() const {

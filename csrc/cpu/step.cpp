@@ -9,7 +9,7 @@
 void fsc::run_steps(const StepRule& rule, at::ArrayRef<Step> steps) {
   const Update update(rule.optimizer, rule.lr, rule.number);
   for (const Step& s : steps) {
-    const StepWork work(s);
+    const StepWork work(s, rule.penalty);
     AT_DISPATCH_FLOATING_TYPES(s.weight.scalar_type(), "step", [&] {
       const Parameter<scalar_t> parameter{work.weight.data<scalar_t>(),
                                           {work.states[0].data<scalar_t>(), work.states[1].data<scalar_t>()},

@@ -43,7 +43,8 @@ void run_on_device(const fsc::StepRule& rule, at::ArrayRef<fsc::Step> steps, con
 void fsc::run_steps(const StepRule& rule, at::ArrayRef<Step> steps) {
   if (steps.empty()) return;
   const OnDeviceOf device(steps[0].weight);
-  const std::vector<StepWork> works(steps.begin(), steps.end());
+  std::vector<StepWork> works;
+  for (const Step& s : steps) works.emplace_back(s, rule.penalty);
   FSC_DISPATCH(steps[0].weight.scalar_type(), "step", [&] { run_on_device<scalar_t>(rule, steps, works); });
   for (const StepWork& work : works) work.finish();
 }

@@ -28,18 +28,21 @@ struct Place {
 
 template <typename Row, int capacity>
 FSC_DEVICE Place place_in(const Table<Row, capacity>& table) {
-  if constexpr (capacity == 1) return {0, {block(), num_blocks()}};
-  int low = 0, high = table.count - 1;  // the first row that ends behind this block is in [low, high]
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    if (table.ends[middle] > block()) {
-      high = middle;
-    } else {
-      low = middle + 1;
+  if constexpr (capacity == 1) {
+    return {0, {block(), num_blocks()}};
+  } else {
+    int low = 0, high = table.count - 1;  // the first row that ends behind this block is in [low, high]
+    while (low < high) {
+      const int middle = (low + high) / 2;
+      if (table.ends[middle] > block()) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
     }
+    const int64_t begin = low == 0 ? 0 : table.ends[low - 1];
+    return {low, {block() - begin, table.ends[low] - begin}};
   }
-  const int64_t begin = low == 0 ? 0 : table.ends[low - 1];
-  return {low, {block() - begin, table.ends[low] - begin}};
 }
 
 }  // namespace device

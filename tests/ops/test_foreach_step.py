@@ -135,8 +135,9 @@ def test_unaligned_tensors(device, dtype, penalty):
     assert same(together, alone)
 
 
+@pytest.mark.parametrize("grads_in", [None, "contiguous"])
 @pytest.mark.parametrize("penalty", ["l1", "group_l2", "topk"])
-def test_layouts(device, penalty):
+def test_layouts(device, penalty, grads_in):
     shapes = [(6, 4, 3, 3), (5, 3, 2, 2), (2, 7, 1, 3)]
     weights, grads = drawn(device, torch.float32, shapes), drawn(device, torch.float32, shapes)
     alone = [weights, grads, zeros(weights), zeros(weights)]
@@ -145,6 +146,8 @@ def test_layouts(device, penalty):
         [layouts(tensor)[name] for tensor, name in zip(tensors, order, strict=True)]
         for tensors in clones(alone)
     ]
+    if grads_in is not None:
+        together[1] = [layouts(grad)[grads_in] for grad in grads]
     strides = [weight.stride() for weight in together[0]]
     masks, alone_masks = masks_of(together[0], penalty), masks_of(weights, penalty)
     settings, amounts = {"lr": 0.1, "penalty": penalty}, [2, 3, 1]
