@@ -33,7 +33,9 @@ def seconds(device: str, work: Callable[[], object]) -> float:
 
 def main(device: str) -> None:
     """Prints the bandwidth of a copy (read and write), and products of large square matrices."""
-    name = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    )
     print(f"{device}, {name}, torch {torch.__version__}")
     source = torch.zeros(COPY_BYTES // 4, device=device)
     target = torch.empty_like(source)
