@@ -11,6 +11,7 @@
 #define FSC_KERNEL(threads) __global__ void __launch_bounds__(threads)
 #define FSC_DEVICE __device__ __forceinline__
 #define FSC_UNROLL _Pragma("unroll")
+#define FSC_ROLLED _Pragma("unroll 1")
 
 namespace fsc::device {
 

@@ -26,10 +26,12 @@ struct QuadraticPointers {
 template <typename scalar_t, typename real_t>
 FSC_DEVICE void fetch_columns(const scalar_t* matrix, int64_t size, int64_t first_row, int64_t first_column,
                               Slab<real_t>& slab) {
-  for (int i = thread(); i < kTile * kSlab<real_t>; i += kTileThreads) {
-    const int64_t row = first_row + i / kTile, column = first_column + i % kTile;
+  const int mine = thread() % kTile;
+  const int64_t column = first_column + mine;
+  for (int k = thread() / kTile; k < kSlab<real_t>; k += kTileThreads / kTile) {
+    const int64_t row = first_row + k;
     const bool inside = row < size && column < size;
-    place(&slab[i % kTile][i / kTile], matrix + (inside ? row * size + column : 0), inside);
+    place(&slab[mine][k], matrix + (inside ? row * size + column : 0), inside);
   }
 }
 

@@ -34,7 +34,8 @@ template <bool kExact, int kDepth, int kLine, int kRows, int kColumns>
 FSC_DEVICE void multiply_lines(const float* left, const float* right, float (&sums)[kRows][kColumns][4]) {
   const int lane = thread() % kWarp, own = lane / 4 * kLine + lane % 4;
   float large[kRows][kColumns][4] = {}, small[kRows][kColumns][4] = {};
-  FSC_UNROLL
+  // Unrolled, it takes so many registers that fewer blocks fit.
+  FSC_ROLLED
   for (int k = 0; k < kDepth; k += 8) {
     uint32_t a[kRows][4], a_low[kRows][4];
     FSC_UNROLL

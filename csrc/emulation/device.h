@@ -13,6 +13,7 @@
 #define FSC_KERNEL(threads) void
 #define FSC_DEVICE inline
 #define FSC_UNROLL
+#define FSC_ROLLED
 
 namespace fsc::device {
 
