@@ -105,7 +105,7 @@ struct StoredMemory {
 
 // The same for the student alone, against a target that is stored.
 template <typename scalar_t>
-FSC_KERNEL(kTileThreads)
+FSC_KERNEL(kTileThreads, kTileBlocks)
 stored_kernel(StoredPointers<scalar_t> p, Convolution c) {
   using real_t = wide_t<scalar_t>;
   const int64_t first_pixel = block() * kTile, first_filter = block_y() * kTile;

@@ -8,7 +8,8 @@
 
 #include <cuda_runtime.h>
 
-#define FSC_KERNEL(threads) __global__ void __launch_bounds__(threads)
+// FSC_KERNEL(threads of a block) or FSC_KERNEL(threads, blocks that must fit on a multiprocessor).
+#define FSC_KERNEL(...) __global__ void __launch_bounds__(__VA_ARGS__)
 #define FSC_DEVICE __device__ __forceinline__
 #define FSC_UNROLL _Pragma("unroll")
 #define FSC_ROLLED _Pragma("unroll 1")

@@ -11,6 +11,7 @@ namespace fsc::device {
 
 constexpr int kTile = 64;          // rows and columns of a block's product
 constexpr int kTileThreads = 128;  // four warps, each with a quarter of 32 x 32
+constexpr int kTileBlocks = 3;     // on a multiprocessor; without it nvcc spills for more of them
 constexpr int kRowSums = 2;        // a quarter is 2 x 4 products of 16 x 8
 constexpr int kColumnSums = 4;
 

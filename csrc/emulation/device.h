@@ -10,7 +10,7 @@
 
 #include "emulation/fibers.h"
 
-#define FSC_KERNEL(threads) void
+#define FSC_KERNEL(...) void
 #define FSC_DEVICE inline
 #define FSC_UNROLL
 #define FSC_ROLLED
