@@ -1,6 +1,7 @@
 #include "emulation/fibers.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -61,15 +62,42 @@ struct Warp {
   Fragments fragments;
 };
 
+// What one thread has begun to copy and not yet waited for, in its order.
+struct Copies {
+  struct Copy {
+    void* to;
+    const void* from;  // null: zeros
+    size_t bytes;
+    int group;
+  };
+  std::vector<Copy> begun;
+  int groups = 0;  // that were committed
+
+  void perform(int until_group) {
+    auto copy = begun.begin();
+    for (; copy != begun.end() && copy->group < until_group; ++copy) {
+      if (copy->from) {
+        std::memcpy(copy->to, copy->from, copy->bytes);
+      } else {
+        std::memset(copy->to, 0, copy->bytes);
+      }
+    }
+    begun.erase(begun.begin(), copy);
+  }
+};
+
 // One kernel runs at a time.
 std::vector<Fiber> fibers;
 std::vector<Warp> warps;
+std::vector<Copies> copies;
+const char* fault = nullptr;  // what a thread did; exceptions cannot leave its stack
 std::vector<unsigned char> shared;
 Barrier all_threads;
 Place place;
 void* scheduler = nullptr;
 const std::function<void()>* body = nullptr;
 bool progress = false;
+bool in_turns = false;  // whether threads are fibers
 std::minstd_rand order_of_turns(1);
 
 void yield() {
@@ -88,8 +116,15 @@ void wait(Barrier& barrier) {
   while (barrier.generation == generation) yield();
 }
 
-void enter() {
+void run_thread() {
   (*body)();
+  if (!copies[place.thread].begun.empty()) {
+    fault = "emulator: a thread returned with copies that nobody waited for";
+  }
+}
+
+void enter() {
+  run_thread();
   fibers[place.thread].done = true;
   progress = true;
   yield();  // for good
@@ -136,6 +171,26 @@ void block_barrier() { wait(all_threads); }
 
 void warp_barrier() { wait(warps[place.thread / kWarp].barrier); }
 
+void begin_copy(void* to, const void* from, size_t bytes, bool valid) {
+  const auto off = [bytes](const void* address) { return reinterpret_cast<uintptr_t>(address) % bytes != 0; };
+  if (off(to) || off(from)) fault = "emulator: the addresses of a copy are not multiples of its bytes";
+  std::memset(to, kPoison, bytes);
+  Copies& mine = copies[place.thread];
+  mine.begun.push_back({to, valid ? from : nullptr, bytes, mine.groups});
+}
+
+void commit_copies() { ++copies[place.thread].groups; }
+
+void wait_for_copies(int left) {
+  if (in_turns) {
+    // Others see for a while that these bytes are undefined.
+    progress = true;
+    yield();
+  }
+  Copies& mine = copies[place.thread];
+  mine.perform(mine.groups - left);
+}
+
 uint64_t exchange(uint64_t bits, int lane) {
   Warp& warp = warps[place.thread / kWarp];
   warp.slots[place.thread % kWarp] = bits;
@@ -149,20 +204,21 @@ Fragments& warp_fragments() { return warps[place.thread / kWarp].fragments; }
 
 void run(const Launch& launch, const std::function<void()>& thread) {
   body = &thread;
+  fault = nullptr;
+  in_turns = launch.barriers;
   for (int64_t y = 0; y < launch.blocks_y; ++y) {
     for (int64_t x = 0; x < launch.blocks_x; ++x) {
       shared.assign(launch.shared_bytes + 16, kPoison);
       auto* aligned =
           reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(shared.data()) + 15) & ~uintptr_t{15});
       place = {0, launch.threads, x, y, launch.blocks_x, aligned};
+      copies.assign(launch.threads, {});
       if (launch.barriers) {
         run_block(launch);
-        continue;
+      } else {
+        for (place.thread = 0; place.thread < launch.threads; ++place.thread) run_thread();
       }
-      for (int t = 0; t < launch.threads; ++t) {
-        place.thread = t;
-        thread();
-      }
+      if (fault) throw std::runtime_error(fault);
     }
   }
 }
