@@ -5,7 +5,7 @@ CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name "*.cu" -o -name "
 FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp)
 RUFF_PATHS := setup.py csrc fsc_ext python tests bench examples
 
-.PHONY: demo test test-emulated check-cuda lint format bench build
+.PHONY: demo test test-emulated check-cuda sanitize lint format bench build
 
 # The main job without any data: train a small network, compress it by every method.
 demo: build
@@ -35,9 +35,17 @@ format: build
 	$(BIN)/ruff format $(RUFF_PATHS)
 	$(BIN)/clang-format -i $(FORMATTED)
 
-# BENCH_JSON=FILE keeps the figures for bench/table.py.
+# On a machine with a GPU: memory errors and races in every kernel that the operators' tests launch.
+sanitize: build
+	for tool in memcheck racecheck; do \
+		compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/pytest tests/ops -k "cuda and not compile" || exit 1; \
+	done
+
+# BENCH_JSON=FILE keeps the figures for bench/table.py; DEVICE=cuda measures on a GPU, by its own clock.
+DEVICE ?= cpu
 bench: build
-	$(BIN)/pytest bench --benchmark-only --benchmark-group-by=group --benchmark-columns=median,iqr,rounds --benchmark-max-time=0.3 \
+	$(BIN)/python bench/machine.py $(DEVICE)
+	$(BIN)/pytest bench --device=$(DEVICE) --benchmark-only --benchmark-group-by=group --benchmark-columns=median,iqr,rounds --benchmark-max-time=0.3 \
 		$(if $(BENCH_JSON),--benchmark-json=$(BENCH_JSON))
 
 build: $(VENV)/built

@@ -4,6 +4,8 @@ The list of sources is csrc/sources.txt, which CMakeLists.txt reads too. CUDA is
 torch and the toolkit at hand, never by a visible GPU; FSC_CUDA=0 or 1 overrides.
 """
 
+from __future__ import annotations
+
 import os
 import platform
 from pathlib import Path

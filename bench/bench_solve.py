@@ -15,7 +15,7 @@ layers = pytest.mark.parametrize("layer", LAYERS)
 
 
 def schedule(count: int) -> tuple[Tensor, Tensor]:
-    ones = torch.ones(STEPS, dtype=torch.float64)
+    ones = torch.ones(STEPS, dtype=torch.float64, device="cpu")
     return 1e-3 * ones, float(count) * ones
 
 

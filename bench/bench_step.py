@@ -1,4 +1,6 @@
-"""A step of Adam with its proximal operator against fused Adam and plain operators."""
+"""Steps of Adam with their proximal operators against fused Adam and plain operators."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -61,3 +63,50 @@ def bench_adam_prox_(run, shape, penalty, variant):
         )
 
     run(f"adam_prox_ {penalty} {shape}", fused if variant == "fused" else plain.step)
+
+
+def resnet56_layers() -> list[tuple[int, ...]]:
+    """The weights of the 54 3x3 layers behind the first one."""
+    stages = [(16, 16), (32, 16), (64, 32)]
+    return [
+        (width, before if number == 0 else width, 3, 3)
+        for width, before in stages
+        for number in range(18)
+    ]
+
+
+def plain_foreach(lists: list[list[Tensor]], penalty: str, amount: float) -> Callable[[], None]:
+    """torch's fused Adam for all tensors, then the proximal operator in vectorised PyTorch."""
+    weights, numbers = lists[0], [torch.ones(()) for _ in lists[0]]
+    settings = {"lr": 1e-6, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0, "eps": 1e-8}
+    flags = {"amsgrad": False, "maximize": False}
+
+    def step() -> None:
+        torch._fused_adam_(*lists, [], numbers, **settings, **flags)
+        for weight in weights:
+            if penalty == "l1":
+                weight.copy_(torch.nn.functional.softshrink(weight, amount))
+            else:
+                norms = torch.linalg.vector_norm(weight, dim=[0, 2, 3], keepdim=True)
+                weight.mul_((1 - amount / norms).clamp_min_(0))
+
+    return step
+
+
+@pytest.mark.parametrize("penalty", ["l1", "group_l2"])
+@pytest.mark.parametrize("variant", ["fused", "loop", "plain"])
+def bench_foreach_adam_prox_(run, penalty, variant):
+    shapes, amount = resnet56_layers(), 1e-6
+    lists = [[torch.randn(shape) for shape in shapes] for _ in range(2)]
+    lists += [[torch.zeros(shape) for shape in shapes] for _ in range(2)]
+    settings, amounts = {"lr": 1e-6, "penalty": penalty}, [amount] * len(shapes)
+
+    def fused() -> None:
+        fsc_ext.foreach_adam_prox_(*lists, 1, amounts=amounts, **settings)
+
+    def loop() -> None:
+        for tensors in zip(*lists, strict=True):
+            fsc_ext.adam_prox_(*tensors, 1, amount=amount, **settings)
+
+    variants = {"fused": fused, "loop": loop, "plain": plain_foreach(lists, penalty, amount)}
+    run(f"foreach_adam_prox_ {penalty} resnet56", variants[variant])

@@ -1,4 +1,4 @@
-"""How benchmarks are timed: one thread, process CPU time, synchronised, warmed up."""
+"""How benchmarks are timed, warmed up: one thread and process CPU time, or a GPU's own clock."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -14,19 +14,27 @@ import torch  # noqa: E402
 from pytest_benchmark.fixture import BenchmarkFixture  # noqa: E402
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", choices=["cpu", "cuda"], help="where to measure")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # CPU time of the process does not see what else the machine is doing.
-    config.option.benchmark_timer = "time.process_time"
+    on_cpu = config.getoption("device") == "cpu"
+    config.option.benchmark_timer = "time.process_time" if on_cpu else "device_clock.seconds"
     config.option.benchmark_warmup = "on"
     config.option.benchmark_disable_gc = True
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything on the device that was asked for; convolutions and products in full float32."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    yield
+    torch.backends.cudnn.allow_tf32 = False
+    with torch.device(request.config.getoption("device")):
+        yield
     torch.set_num_threads(threads)
 
 
@@ -37,13 +45,6 @@ def run(benchmark: BenchmarkFixture) -> Callable[..., object]:
     def timed(group: str, function: Callable[..., object], *arguments: object) -> object:
         benchmark.group = group
         benchmark.extra_info["threads"] = torch.get_num_threads()
-
-        def synchronised() -> object:
-            result = function(*arguments)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            return result
-
-        return benchmark(synchronised)
+        return benchmark(function, *arguments)
 
     return timed

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 # Variants as they are called in the benchmarks' ids, in the order of the columns.
-BASELINES = ("reference", "plain", "plain_float32", "plain_float64", "torch", "compiled")
+BASELINES = ("reference", "plain", "plain_float32", "plain_float64", "torch", "compiled", "loop")
 
 
 def medians(path: Path) -> dict[str, dict[str, float]]:

@@ -7,11 +7,13 @@
 
 namespace fsc {
 
-// A tensor that a step changes: worked on in contiguous memory, then written back.
+// A tensor that a step changes: worked on in contiguous memory, then written back. `as_it_is`: worked on in the memory
+// that it has, whatever the order of the elements there.
 class Changed {
  public:
   Changed() = default;
-  explicit Changed(const at::Tensor& tensor) : tensor_(tensor), work_(tensor.contiguous()) {}
+  explicit Changed(const at::Tensor& tensor, bool as_it_is = false)
+      : tensor_(tensor), work_(as_it_is ? tensor : tensor.contiguous()) {}
 
   template <typename scalar_t>
   scalar_t* data() const {

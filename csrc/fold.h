@@ -1,33 +1,100 @@
-// What every backend of `fuse_conv_bn` checks before it works.
+// What every backend of `fuse_conv_bn` and of the same for lists of layers checks before it works.
 #pragma once
 
+#include <ATen/core/List.h>
 #include <ATen/core/Tensor.h>
 
 #include <cmath>
 #include <optional>
+#include <tuple>
+#include <vector>
 
 #include "check.h"
 
 namespace fsc {
 inline namespace FSC_BACKEND {
 
-inline void check_channels(const char* name, const at::Tensor& vector, const at::Tensor& weight) {
-  check_same_dtype("fuse_conv_bn", name, vector, "weight", weight);
-  TORCH_CHECK(vector.dim() == 1 && vector.size(0) == weight.size(0), "fuse_conv_bn: ", name,
-              " must be [C_out] with C_out = ", weight.size(0), ", got ", vector.sizes());
+using OptionalTensor = std::optional<at::Tensor>;
+using Folded = std::tuple<at::Tensor, at::Tensor>;                                 // weight and bias
+using FoldedLists = std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>>;  // weights and biases
+
+// A convolution and the BatchNorm after it; vectors are [C_out].
+struct FuseLayer {
+  const char* op;
+  at::Tensor weight;  // [C_out, C_in, ...]
+  OptionalTensor bias;
+  at::Tensor running_mean;
+  at::Tensor running_var;
+  OptionalTensor bn_weight;
+  OptionalTensor bn_bias;
+  double eps;
+  int64_t index = -1;  // in the lists, where it is one of several
+
+  Argument named(const char* alone, const char* list) const { return {alone, list, index}; }
+
+  void check() const {
+    const Argument name = named("weight", "weights");
+    check_floating(op, name, weight);
+    TORCH_CHECK(weight.dim() >= 2, op, ": ", name, " must be [C_out, C_in, ...], got ", weight.sizes());
+    check_channels(named("running_mean", "running_means"), running_mean);
+    check_channels(named("running_var", "running_vars"), running_var);
+    if (bias) check_channels(named("bias", "biases"), *bias);
+    if (bn_weight) check_channels(named("bn_weight", "bn_weights"), *bn_weight);
+    if (bn_bias) check_channels(named("bn_bias", "bn_biases"), *bn_bias);
+    TORCH_CHECK(std::isfinite(eps) && eps >= 0, op, ": ", named("eps", "eps"), " must be finite and at least 0, got ",
+                eps);
+  }
+
+ private:
+  void check_channels(const Argument& name, const at::Tensor& vector) const {
+    check_same_dtype(op, name, vector, named("weight", "weights"), weight);
+    TORCH_CHECK(vector.dim() == 1 && vector.size(0) == weight.size(0), op, ": ", name,
+                " must be [C_out] with C_out = ", weight.size(0), ", got ", vector.sizes());
+  }
+};
+
+// The weight in a layout where the elements of one output channel lie together: channels last where it is that.
+inline at::Tensor by_channels(const at::Tensor& weight) {
+  const bool channels_last = !weight.is_contiguous() && weight.is_contiguous(at::MemoryFormat::ChannelsLast);
+  return channels_last ? weight : weight.contiguous();
 }
 
-inline void check_fuse(const at::Tensor& weight, const std::optional<at::Tensor>& bias, const at::Tensor& running_mean,
-                       const at::Tensor& running_var, const std::optional<at::Tensor>& bn_weight,
-                       const std::optional<at::Tensor>& bn_bias, double eps) {
-  check_floating("fuse_conv_bn", "weight", weight);
-  TORCH_CHECK(weight.dim() >= 2, "fuse_conv_bn: weight must be [C_out, C_in, ...], got ", weight.sizes());
-  check_channels("running_mean", running_mean, weight);
-  check_channels("running_var", running_var, weight);
-  if (bias.has_value()) check_channels("bias", *bias, weight);
-  if (bn_weight.has_value()) check_channels("bn_weight", *bn_weight, weight);
-  if (bn_bias.has_value()) check_channels("bn_bias", *bn_bias, weight);
-  TORCH_CHECK(std::isfinite(eps) && eps >= 0, "fuse_conv_bn: eps must be finite and at least 0, got ", eps);
+// The layers folded, of each backend; all arguments are checked.
+FoldedLists fold_layers(at::ArrayRef<FuseLayer> layers);
+
+inline Folded fuse_conv_bn(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& running_mean,
+                           const at::Tensor& running_var, const OptionalTensor& bn_weight,
+                           const OptionalTensor& bn_bias, double eps) {
+  const FuseLayer layer{"fuse_conv_bn", weight, bias, running_mean, running_var, bn_weight, bn_bias, eps};
+  layer.check();
+  const auto [weights, biases] = fold_layers(layer);
+  return {weights[0], biases[0]};
+}
+
+inline FoldedLists foreach_fuse_conv_bn(at::TensorList weights, const c10::List<OptionalTensor>& biases,
+                                        at::TensorList running_means, at::TensorList running_vars,
+                                        const c10::List<OptionalTensor>& bn_weights,
+                                        const c10::List<OptionalTensor>& bn_biases, at::ArrayRef<double> eps) {
+  constexpr const char* op = "foreach_fuse_conv_bn";
+  const auto check_length = [&](const char* name, const char* what, size_t found) {
+    TORCH_CHECK(found == weights.size(), op, ": ", name, " must hold ", weights.size(), " ", what,
+                ", one for each of weights, got ", found);
+  };
+  check_length("biases", "tensors", biases.size());
+  check_length("running_means", "tensors", running_means.size());
+  check_length("running_vars", "tensors", running_vars.size());
+  check_length("bn_weights", "tensors", bn_weights.size());
+  check_length("bn_biases", "tensors", bn_biases.size());
+  check_length("eps", "numbers", eps.size());
+  std::vector<FuseLayer> layers;
+  layers.reserve(weights.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    layers.push_back({op, weights[i], biases.get(i), running_means[i], running_vars[i], bn_weights.get(i),
+                      bn_biases.get(i), eps[i], static_cast<int64_t>(i)});
+    layers[i].check();
+    check_same_dtype(op, {"weight", "weights", layers[i].index}, weights[i], {"weight", "weights", 0}, weights[0]);
+  }
+  return fold_layers(layers);
 }
 
 }  // namespace FSC_BACKEND

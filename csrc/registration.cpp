@@ -40,6 +40,13 @@ TORCH_LIBRARY(fsc_ext, m) {
   m.def(
       "sgd_prox_(Tensor(a!) weight, Tensor grad, Tensor(b!)? momentum_buffer, Tensor(c!)? mask, float lr, "
       "float momentum, str penalty, float amount, int dim) -> ()");
+  m.def(
+      "foreach_adam_prox_(Tensor(a!)[] weights, Tensor[] grads, Tensor(b!)[] exp_avgs, Tensor(c!)[] exp_avg_sqs, "
+      "Tensor(d!)[] masks, int step, float lr, float beta1, float beta2, float eps, str penalty, float[]? amounts, "
+      "int dim) -> ()");
+  m.def(
+      "foreach_sgd_prox_(Tensor(a!)[] weights, Tensor[] grads, Tensor(b!)[] momentum_buffers, Tensor(c!)[] masks, "
+      "float lr, float momentum, str penalty, float[]? amounts, int dim) -> ()");
 
   // solve
   m.def(
@@ -69,6 +76,9 @@ TORCH_LIBRARY(fsc_ext, m) {
   m.def(
       "fuse_conv_bn(Tensor weight, Tensor? bias, Tensor running_mean, Tensor running_var, Tensor? bn_weight, "
       "Tensor? bn_bias, float eps) -> (Tensor weight, Tensor bias)");
+  m.def(
+      "foreach_fuse_conv_bn(Tensor[] weights, Tensor?[] biases, Tensor[] running_means, Tensor[] running_vars, "
+      "Tensor?[] bn_weights, Tensor?[] bn_biases, float[] eps) -> (Tensor[] weights, Tensor[] biases)");
   m.def(
       "absorb_conv1x1(Tensor weight, Tensor? bias, Tensor pointwise_weight, Tensor? pointwise_bias) "
       "-> (Tensor weight, Tensor bias)");

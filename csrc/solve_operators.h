@@ -26,16 +26,9 @@ inline at::Tensor solve_quadratic_(at::Tensor& weight, at::TensorList state, con
                                    at::ArrayRef<double> coefficients, std::string_view penalty, int64_t dim,
                                    int64_t first_step) {
   constexpr const char* op = "solve_quadratic_";
-  const Loop loop{op,
-                  weight,
-                  state,
-                  mask,
-                  learning_rates,
-                  amounts,
-                  optimizer_of(op, adam, coefficients),
-                  penalty_of(op, penalty),
-                  dim,
-                  first_step};
+  const Optimizer optimizer = optimizer_of(op, adam, coefficients);
+  const Loop loop{op,  weight,    state, mask, learning_rates, amounts, optimizer, penalty_of(op, penalty),
+                  dim, first_step};
   loop.check();
   const int64_t rows = weight.size(0), columns = c10::multiply_integers(weight.sizes().slice(1));
   check_same_dtype(op, "hessian", hessian, "weight", weight);
@@ -97,16 +90,9 @@ inline at::Tensor solve_relu_(at::Tensor& weight, at::TensorList state, const st
                               at::ArrayRef<double> coefficients, std::string_view penalty, int64_t dim,
                               int64_t first_step) {
   constexpr const char* op = "solve_relu_";
-  const Loop loop{op,
-                  weight,
-                  state,
-                  mask,
-                  learning_rates,
-                  amounts,
-                  optimizer_of(op, adam, coefficients),
-                  penalty_of(op, penalty),
-                  dim,
-                  first_step};
+  const Optimizer optimizer = optimizer_of(op, adam, coefficients);
+  const Loop loop{op,  weight,    state, mask, learning_rates, amounts, optimizer, penalty_of(op, penalty),
+                  dim, first_step};
   loop.check();
   const auto by_pixels = [](const at::Tensor& tensor) {
     return tensor.dim() == 4 ? tensor.contiguous(at::MemoryFormat::ChannelsLast) : tensor;

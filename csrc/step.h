@@ -25,6 +25,9 @@ struct Penalty {
   Rule rule;
   bool groups;
 
+  // Soft thresholds of single weights need no pass over memory beside the update's.
+  bool shrinks_in_update() const { return rule == Rule::kShrink && !groups; }
+  bool is_in_update() const { return rule == Rule::kNone || shrinks_in_update(); }
   bool counts() const { return rule == Rule::kKeep || rule == Rule::kKeepShrunk; }
 };
 
@@ -43,22 +46,28 @@ inline Penalty penalty_of(const char* op, std::string_view name) {
 }
 
 // `most` is the number of weights or of groups.
-inline void check_amount(const char* op, const Penalty& penalty, double amount, int64_t most) {
+inline void check_amount(const char* op, const Penalty& penalty, double amount, int64_t most,
+                         const Argument& name = "amount") {
   if (penalty.counts()) {
-    TORCH_CHECK(amount >= 0 && amount <= static_cast<double>(most) && amount == std::floor(amount), op,
-                ": amount must be a whole number in [0, ", most, "], got ", amount);
+    TORCH_CHECK(amount >= 0 && amount <= static_cast<double>(most) && amount == std::floor(amount), op, ": ", name,
+                " must be a whole number in [0, ", most, "], got ", amount);
   } else if (penalty.rule == Penalty::Rule::kShrink) {
-    TORCH_CHECK(std::isfinite(amount) && amount >= 0, op, ": amount must be finite and at least 0, got ", amount);
+    TORCH_CHECK(std::isfinite(amount) && amount >= 0, op, ": ", name, " must be finite and at least 0, got ", amount);
   }
 }
 
+inline void check_mask_given(const char* op, const Penalty& penalty, bool given, const Argument& name) {
+  TORCH_CHECK((penalty.rule == Penalty::Rule::kKeep) == given, op, ": ", name,
+              " must be given with penalty topk or topk_groups and with no other");
+}
+
 inline void check_mask(const char* op, const Penalty& penalty, const std::optional<at::Tensor>& mask,
-                       const at::Tensor& weight) {
-  const bool hard = penalty.rule == Penalty::Rule::kKeep;
-  TORCH_CHECK(hard == mask.has_value(), op, ": mask must be given with penalty topk or topk_groups and with no other");
+                       const at::Tensor& weight, int64_t index = -1) {
+  const Argument name("mask", "masks", index);
+  check_mask_given(op, penalty, mask.has_value(), name);
   if (!mask) return;
-  TORCH_CHECK(mask->scalar_type() == at::kBool, op, ": mask must be bool, got ", mask->scalar_type());
-  check_same_shape(op, "mask", *mask, "weight", weight);
+  TORCH_CHECK(mask->scalar_type() == at::kBool, op, ": ", name, " must be bool, got ", mask->scalar_type());
+  check_same_shape(op, name, *mask, {"weight", "weights", index}, weight);
 }
 
 inline void check_learning_rate(const char* op, double lr) {
@@ -102,9 +111,11 @@ struct Update {
   double root;
 };
 
-inline void check_state(const char* op, const char* name, const at::Tensor& state, const at::Tensor& weight) {
-  check_same_dtype(op, name, state, "weight", weight);
-  check_same_shape(op, name, state, "weight", weight);
+inline void check_state(const char* op, const Argument& name, const at::Tensor& state, const at::Tensor& weight,
+                        int64_t index = -1) {
+  const Argument other("weight", "weights", index);
+  check_same_dtype(op, name, state, other, weight);
+  check_same_shape(op, name, state, other, weight);
 }
 
 }  // namespace FSC_BACKEND

@@ -1,56 +1,115 @@
-// `adam_prox_` and `sgd_prox_` up to the step itself: what every backend does with their arguments.
+// `adam_prox_`, `sgd_prox_` and the same for lists of tensors, up to the step itself: what every backend does with
+// their arguments.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
+#include <array>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "changed.h"
 #include "step.h"
 
 namespace fsc {
 inline namespace FSC_BACKEND {
 
-// The arguments that both optimisers share.
+// A weight, what the step changes beside it, and its share of the penalty.
 struct Step {
-  const char* op;
-  const at::Tensor& weight;
-  const at::Tensor& grad;
-  std::vector<at::Tensor> states;
-  const std::optional<at::Tensor>& mask;
-  Optimizer optimizer;
-  std::string_view penalty_name;
+  at::Tensor weight;
+  at::Tensor grad;
+  std::vector<at::Tensor> states;  // as many as Optimizer::num_states says
+  std::optional<at::Tensor> mask;
   double amount;
-  int64_t dim;
+  int64_t index = -1;  // in the lists, where it is one of several
 
-  // The groups along `dim` are `weight.size(dim)` many.
-  Penalty check(double lr) const {
-    check_floating(op, "weight", weight);
-    check_state(op, "grad", grad, weight);
+  Argument named(const char* alone, const char* list) const { return {alone, list, index}; }
+};
+
+// What all steps of a call share.
+struct StepRule {
+  const char* op;
+  Optimizer optimizer;
+  Penalty penalty;
+  int64_t dim;
+  double lr;
+  int64_t number;  // from 1
+
+  Argument state_name(const Step& s, size_t i) const {
+    if (!optimizer.adam) return s.named("momentum_buffer", "momentum_buffers");
+    return i == 0 ? s.named("exp_avg", "exp_avgs") : s.named("exp_avg_sq", "exp_avg_sqs");
+  }
+
+  void check() const {
     check_learning_rate(op, lr);
     optimizer.check(op);
-    const Penalty penalty = penalty_of(op, penalty_name);
-    TORCH_CHECK(weight.dim() >= 1, op, ": weight must have rank at least 1, got ", weight.sizes());
-    const int64_t groups = weight.size(check_dim(op, dim, weight));
-    check_amount(op, penalty, amount, penalty.groups ? groups : weight.numel());
-    check_mask(op, penalty, mask, weight);
-    return penalty;
+    TORCH_CHECK(number >= 1, op, ": step must be at least 1, got ", number);
+  }
+
+  // The groups along `dim` are `weight.size(dim)` many.
+  void check(const Step& s) const {
+    const Argument weight = s.named("weight", "weights");
+    check_floating(op, weight, s.weight);
+    TORCH_CHECK(s.weight.dim() >= 1, op, ": ", weight, " must have rank at least 1, got ", s.weight.sizes());
+    check_state(op, s.named("grad", "grads"), s.grad, s.weight, s.index);
+    for (size_t i = 0; i < s.states.size(); ++i) check_state(op, state_name(s, i), s.states[i], s.weight, s.index);
+    const int64_t groups = s.weight.size(check_dim(op, dim, s.weight, s.index < 0 ? "a tensor" : weight));
+    check_amount(op, penalty, s.amount, penalty.groups ? groups : s.weight.numel(), s.named("amount", "amounts"));
+    check_mask(op, penalty, s.mask, s.weight, s.index);
   }
 };
 
-// The step itself, of each backend; `number` counts from 1.
-void run_step(const Step& step, double lr, int64_t number);
+// Whether a weight and what goes with it have their elements in one order without gaps, channels last for instance.
+inline bool lie_alike(const Step& s) {
+  const auto like_weight = [&](const at::Tensor& tensor) { return tensor.strides() == s.weight.strides(); };
+  return s.weight.is_non_overlapping_and_dense() && like_weight(s.grad) && !s.mask &&
+         std::all_of(s.states.begin(), s.states.end(), like_weight);
+}
+
+// The tensors of a step in memory that kernels run through, and the way back to those that were given. Where every
+// element is its own matter, any order of them will do, if it is the same for all.
+struct StepWork {
+  StepWork(const Step& s, const Penalty& penalty) {
+    const bool as_it_is = penalty.is_in_update() && lie_alike(s);
+    weight = Changed(s.weight, as_it_is);
+    grad = as_it_is ? s.grad : s.grad.contiguous();
+    if (s.mask) mask = Changed(*s.mask);
+    for (size_t i = 0; i < s.states.size(); ++i) states[i] = Changed(s.states[i], as_it_is);
+  }
+
+  void finish() const {
+    weight.finish();
+    mask.finish();
+    for (const Changed& state : states) state.finish();
+  }
+
+  Changed weight;
+  Changed mask;
+  std::array<Changed, 2> states;
+  at::Tensor grad;
+};
+
+// The steps themselves, of each backend; all arguments are checked.
+void run_steps(const StepRule& rule, at::ArrayRef<Step> steps);
+
+// ---- one tensor ----
+
+inline void check_and_run(const StepRule& rule, const Step& step) {
+  rule.check();
+  rule.check(step);
+  run_steps(rule, step);
+}
 
 inline void adam_prox_(at::Tensor& weight, const at::Tensor& grad, at::Tensor& exp_avg, at::Tensor& exp_avg_sq,
                        const std::optional<at::Tensor>& mask, int64_t step, double lr, double beta1, double beta2,
                        double eps, std::string_view penalty, double amount, int64_t dim) {
   constexpr const char* op = "adam_prox_";
-  check_state(op, "exp_avg", exp_avg, weight);
-  check_state(op, "exp_avg_sq", exp_avg_sq, weight);
-  TORCH_CHECK(step >= 1, op, ": step must be at least 1, got ", step);
   const Optimizer adam{true, beta1, beta2, eps, 0};
-  run_step({op, weight, grad, {exp_avg, exp_avg_sq}, mask, adam, penalty, amount, dim}, lr, step);
+  check_and_run({op, adam, penalty_of(op, penalty), dim, lr, step},
+                {weight, grad, {exp_avg, exp_avg_sq}, mask, amount});
 }
 
 inline void sgd_prox_(at::Tensor& weight, const at::Tensor& grad, const std::optional<at::Tensor>& momentum_buffer,
@@ -60,12 +119,99 @@ inline void sgd_prox_(at::Tensor& weight, const at::Tensor& grad, const std::opt
   TORCH_CHECK(momentum_buffer.has_value() == (momentum != 0), op,
               ": momentum_buffer must be given where momentum is not 0 and only there, got momentum ", momentum);
   std::vector<at::Tensor> states;
-  if (momentum_buffer) {
-    check_state(op, "momentum_buffer", *momentum_buffer, weight);
-    states.push_back(*momentum_buffer);
-  }
+  if (momentum_buffer) states.push_back(*momentum_buffer);
   const Optimizer sgd{false, 0, 0, 0, momentum};
-  run_step({op, weight, grad, states, mask, sgd, penalty, amount, dim}, lr, 1);
+  check_and_run({op, sgd, penalty_of(op, penalty), dim, lr, 1}, {weight, grad, states, mask, amount});
+}
+
+// ---- lists of tensors ----
+
+// The lists beside the weights; `masks` and `momentum_buffers` are empty where there are none.
+struct StepLists {
+  at::TensorList weights;
+  at::TensorList grads;
+  std::vector<std::pair<const char*, at::TensorList>> states;
+  at::TensorList masks;
+  std::optional<at::ArrayRef<double>> amounts;
+
+  void check_lengths(const StepRule& rule) const {
+    const auto check = [&](const char* name, const char* what, size_t found) {
+      TORCH_CHECK(found == weights.size(), rule.op, ": ", name, " must hold ", weights.size(), " ", what,
+                  ", one for each of weights, got ", found);
+    };
+    check("grads", "tensors", grads.size());
+    for (const auto& [name, list] : states) check(name, "tensors", list.size());
+    TORCH_CHECK(amounts || rule.penalty.rule == Penalty::Rule::kNone, rule.op,
+                ": amounts must be given with every penalty but none, got no amounts");
+    if (amounts) check("amounts", "numbers", amounts->size());
+    if (!weights.empty()) check_mask_given(rule.op, rule.penalty, !masks.empty(), "masks");
+    if (!masks.empty()) check("masks", "tensors", masks.size());
+  }
+
+  std::vector<Step> steps() const {
+    std::vector<Step> found;
+    found.reserve(weights.size());
+    for (size_t i = 0; i < weights.size(); ++i) {
+      std::vector<at::Tensor> parts;
+      for (const auto& state : states) parts.push_back(state.second[i]);
+      const auto mask = masks.empty() ? std::nullopt : std::optional<at::Tensor>(masks[i]);
+      found.push_back(
+          {weights[i], grads[i], std::move(parts), mask, amounts ? (*amounts)[i] : 0.0, static_cast<int64_t>(i)});
+    }
+    return found;
+  }
+};
+
+// What is changed twice in one launch would have no defined value.
+inline void check_apart(const StepRule& rule, const std::vector<Step>& steps) {
+  std::vector<std::pair<const void*, Argument>> changed;
+  const auto add = [&](const at::Tensor& tensor, const Argument& name) {
+    if (tensor.numel() > 0) changed.emplace_back(tensor.const_data_ptr(), name);
+  };
+  for (const Step& s : steps) {
+    add(s.weight, s.named("weight", "weights"));
+    for (size_t i = 0; i < s.states.size(); ++i) add(s.states[i], rule.state_name(s, i));
+    if (s.mask) add(*s.mask, s.named("mask", "masks"));
+  }
+  std::stable_sort(changed.begin(), changed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (size_t i = 1; i < changed.size(); ++i) {
+    TORCH_CHECK(changed[i].first != changed[i - 1].first, rule.op, ": ", changed[i].second,
+                " must have memory of its own, got that of ", changed[i - 1].second);
+  }
+}
+
+inline void check_and_run(const StepRule& rule, const StepLists& lists) {
+  rule.check();
+  lists.check_lengths(rule);
+  const std::vector<Step> steps = lists.steps();
+  for (const Step& step : steps) {
+    rule.check(step);
+    check_same_dtype(rule.op, step.named("weight", "weights"), step.weight, {"weight", "weights", 0}, steps[0].weight);
+  }
+  check_apart(rule, steps);
+  run_steps(rule, steps);
+}
+
+inline void foreach_adam_prox_(at::TensorList weights, at::TensorList grads, at::TensorList exp_avgs,
+                               at::TensorList exp_avg_sqs, at::TensorList masks, int64_t step, double lr, double beta1,
+                               double beta2, double eps, std::string_view penalty,
+                               std::optional<at::ArrayRef<double>> amounts, int64_t dim) {
+  constexpr const char* op = "foreach_adam_prox_";
+  const Optimizer adam{true, beta1, beta2, eps, 0};
+  check_and_run({op, adam, penalty_of(op, penalty), dim, lr, step},
+                {weights, grads, {{"exp_avgs", exp_avgs}, {"exp_avg_sqs", exp_avg_sqs}}, masks, amounts});
+}
+
+inline void foreach_sgd_prox_(at::TensorList weights, at::TensorList grads, at::TensorList momentum_buffers,
+                              at::TensorList masks, double lr, double momentum, std::string_view penalty,
+                              std::optional<at::ArrayRef<double>> amounts, int64_t dim) {
+  constexpr const char* op = "foreach_sgd_prox_";
+  TORCH_CHECK(weights.empty() || momentum_buffers.empty() == (momentum == 0), op,
+              ": momentum_buffers must be given where momentum is not 0 and only there, got momentum ", momentum);
+  StepLists lists{weights, grads, {}, masks, amounts};
+  if (!momentum_buffers.empty()) lists.states.emplace_back("momentum_buffers", momentum_buffers);
+  const Optimizer sgd{false, 0, 0, 0, momentum};
+  check_and_run({op, sgd, penalty_of(op, penalty), dim, lr, 1}, lists);
 }
 
 }  // namespace FSC_BACKEND

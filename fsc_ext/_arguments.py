@@ -1,5 +1,7 @@
 """What every operator asks of its arguments before the dispatcher sees them."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 
@@ -16,3 +18,23 @@ def require_one_device(op: str, **tensors: Tensor | None) -> None:
     if len(set(devices.values())) > 1:
         found = ", ".join(f"{name} on {device}" for name, device in devices.items())
         raise ValueError(f"{op}: all tensors must be on one device, got {found}")
+
+
+def require_one_device_of_lists(op: str, **lists: Sequence[Tensor | None]) -> None:
+    """Compares the devices of all tensors of lists, as `require_one_device` does those of tensors.
+
+    Raises:
+        ValueError: there is more than one; the sentence names the first two that differ.
+    """
+    first, at = None, ""
+    for name, tensors in lists.items():
+        for index, tensor in enumerate(tensors):
+            if tensor is None:
+                continue
+            if first is None:
+                first, at = tensor.device, f"{name}[{index}]"
+            elif tensor.device != first:
+                raise ValueError(
+                    f"{op}: all tensors must be on one device, got {at} on {first} and "
+                    f"{name}[{index}] on {tensor.device}"
+                )

@@ -1,11 +1,12 @@
-"""Folding on weights: BatchNorm or a 1x1 convolution into the convolution before it."""
+"""Folding on weights: BatchNorm (one layer or many) or a 1x1 convolution into the one before it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device
+from fsc_ext._arguments import require_one_device, require_one_device_of_lists
 
 _ops = torch.ops.fsc_ext
 
@@ -70,6 +71,78 @@ def fuse_conv_bn(
     return _ops.fuse_conv_bn(weight, bias, running_mean, running_var, bn_weight, bn_bias, eps)
 
 
+def foreach_fuse_conv_bn(
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    running_means: Sequence[Tensor],
+    running_vars: Sequence[Tensor],
+    bn_weights: Sequence[Tensor | None],
+    bn_biases: Sequence[Tensor | None],
+    eps: float | Sequence[float],
+) -> tuple[list[Tensor], list[Tensor]]:
+    r"""`fuse_conv_bn` on all layers of lists, without gradients.
+
+    .. math::
+        W'_{ic} = W_{ic} \frac{\gamma_{ic}}{\sqrt{\sigma^2_{ic} + \epsilon_i}} \qquad
+        b'_{ic} = (b_{ic} - \mu_{ic}) \frac{\gamma_{ic}}{\sqrt{\sigma^2_{ic} + \epsilon_i}}
+            + \beta_{ic}
+
+    BatchNorm in evaluation mode (Ioffe and Szegedy, 2015, Algorithm 2) for a whole network, with
+    the bits of `fuse_conv_bn`; on CUDA devices one launch for up to 40 layers. An empty list is
+    no error.
+
+    Args:
+        weights: [C_out, ...] of rank at least 2, all of one dtype, float32 or float64.
+        biases: one for each weight: [C_out], or None for zero.
+        running_means: one for each weight: [C_out].
+        running_vars: likewise; `running_vars[i] + eps[i]` must be positive.
+        bn_weights: one for each weight: [C_out], or None for one.
+        bn_biases: one for each weight: [C_out], or None for zero.
+        eps: finite and at least 0, one for all layers or one for each.
+
+    Returns:
+        The weights (in the shapes of `weights`, channels-last where those are) and the biases
+        [C_out].
+
+    Raises:
+        ValueError: the tensors are on different devices.
+        RuntimeError: the lists are not of one length, a shape or dtype does not match, an `eps` is
+            negative or not finite, `running_vars[i] + eps[i]` is not positive in a channel, or a
+            tensor requires a gradient.
+
+    Example:
+        >>> one = torch.ones(1)
+        >>> lists = [torch.ones(1, 1)], [None], [one], [4 * one], [one], [3 * one]
+        >>> foreach_fuse_conv_bn(*lists, 0.0)
+        ([tensor([[0.5000]])], [tensor([2.5000])])
+    """
+    lists = {
+        "weights": weights,
+        "biases": biases,
+        "running_means": running_means,
+        "running_vars": running_vars,
+        "bn_weights": bn_weights,
+        "bn_biases": bn_biases,
+    }
+    require_one_device_of_lists("foreach_fuse_conv_bn", **lists)
+    if torch.is_grad_enabled():
+        _refuse_gradients("foreach_fuse_conv_bn", **lists)
+    if not any(tensor is not None for tensors in lists.values() for tensor in tensors):
+        return [], []  # without any tensor the dispatcher finds no device
+    each = [eps] * len(weights) if isinstance(eps, int | float) else eps
+    return _ops.foreach_fuse_conv_bn(*lists.values(), each)
+
+
+def _refuse_gradients(op: str, **lists: Sequence[Tensor | None]) -> None:
+    for name, tensors in lists.items():
+        for index, tensor in enumerate(tensors):
+            if tensor is not None and tensor.requires_grad:
+                raise RuntimeError(
+                    f"{op}: {name}[{index}] must not require a gradient, because the layers of "
+                    "lists get none; call it under torch.no_grad(), or fuse_conv_bn layer by layer"
+                )
+
+
 def absorb_conv1x1(
     weight: Tensor,
     bias: Tensor | None,
@@ -113,15 +186,7 @@ def absorb_conv1x1(
 
 
 @torch.library.register_fake("fsc_ext::fuse_conv_bn")
-def _(
-    weight: Tensor,
-    bias: Tensor | None,
-    running_mean: Tensor,
-    running_var: Tensor,
-    bn_weight: Tensor | None,
-    bn_bias: Tensor | None,
-    eps: float,
-) -> tuple[Tensor, Tensor]:
+def _fake_fuse_conv_bn(weight: Tensor, *others: object) -> tuple[Tensor, Tensor]:
     channels_last = (
         weight.dim() == 4
         and not weight.is_contiguous()
@@ -129,6 +194,12 @@ def _(
     )
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty_like(weight, memory_format=layout), weight.new_empty(weight.shape[0])
+
+
+@torch.library.register_fake("fsc_ext::foreach_fuse_conv_bn")
+def _(weights: list[Tensor], *others: object) -> tuple[list[Tensor], list[Tensor]]:
+    layers = [_fake_fuse_conv_bn(weight) for weight in weights]
+    return [weight for weight, _ in layers], [bias for _, bias in layers]
 
 
 def _setup_fuse_conv_bn(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -1,4 +1,7 @@
-"""One step of an optimiser with the proximal operator behind it, in one call."""
+"""One step of an optimiser with the proximal operator behind it, in one call.
+
+`fsc_ext.foreach_step` has the same for lists of tensors.
+"""
 
 import torch
 from torch import Tensor
@@ -8,11 +11,11 @@ from fsc_ext._arguments import require_one_device
 _ops = torch.ops.fsc_ext
 
 
-def refuse_gradient(op: str, weight: Tensor) -> None:
+def refuse_gradient(op: str, weight: Tensor, name: str = "weight") -> None:
     """An optimiser changes its weight in place; autograd would not know."""
     if torch.is_grad_enabled() and weight.requires_grad:
         raise RuntimeError(
-            f"{op}: weight must not require a gradient, because a step in place has none; "
+            f"{op}: {name} must not require a gradient, because a step in place has none; "
             "call it under torch.no_grad()"
         )
 

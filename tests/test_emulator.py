@@ -17,8 +17,8 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     flags = ["-std=c++20", "-O1", "-shared", "-fPIC", "-DFSC_EMULATE", f"-I{ROOT / 'csrc'}"]
     subprocess.run(["g++", *flags, *map(str, sources), "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
-    loaded.half_waits_is_refused.restype = ctypes.c_bool
-    loaded.passed_on.restype = ctypes.c_bool
+    for name in ("half_waits", "lines", "faulty_lines", "early_lines", "vector", "pass_on"):
+        getattr(loaded, name).restype = ctypes.c_char_p  # what the emulator says against it
     return loaded
 
 
@@ -41,37 +41,77 @@ def test_a_missing_barrier_shows_what_shared_memory_held_before(kernels: ctypes.
 
 
 def test_a_barrier_that_some_threads_never_reach_is_an_error(kernels: ctypes.CDLL) -> None:
-    assert kernels.half_waits_is_refused()
+    assert b"wait at a barrier that others never reach" in kernels.half_waits()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 8])
+def test_a_pipeline_brings_every_stage_in_time(kernels: ctypes.CDLL, count: int) -> None:
+    lines, found = torch.randn(count, 32).double(), torch.empty(32).double()
+    assert not kernels.lines(pointer(lines), ctypes.c_int64(count), 20, pointer(found))
+    expected = torch.where(torch.arange(32) < 20, lines.sum(0), 0.0).roll(-1)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("fault", [0, 1, 2], ids=["none", "no wait", "no barrier"])
+def test_a_stage_is_undefined_before_the_wait_and_the_barrier(
+    kernels: ctypes.CDLL, fault: int
+) -> None:
+    lines, found = torch.randn(5, 32).double(), torch.empty(32).double()
+    assert not kernels.faulty_lines(pointer(lines), ctypes.c_int64(5), pointer(found), fault)
+    if fault:
+        assert found.isnan().any()
+    else:
+        torch.testing.assert_close(found, lines.sum(0).roll(-1))
+
+
+def test_a_stage_that_is_filled_while_others_read_it_is_undefined(kernels: ctypes.CDLL) -> None:
+    lines, found = torch.randn(32).double(), torch.empty(32).double()
+    assert not kernels.early_lines(pointer(lines), pointer(found))
+    assert found.isnan().any()
+
+
+def test_a_copy_that_nobody_waited_for_is_an_error(kernels: ctypes.CDLL) -> None:
+    lines, found = torch.randn(5, 32).double(), torch.empty(32).double()
+    said = kernels.faulty_lines(pointer(lines), ctypes.c_int64(5), pointer(found), 3)
+    assert b"a thread returned with copies that nobody waited for" in said
+
+
+def test_copies_of_16_bytes_begin_at_multiples_of_16(kernels: ctypes.CDLL) -> None:
+    values, found = torch.randn(8), torch.empty(4)
+    assert not kernels.vector(pointer(values[4:]), pointer(found))
+    assert torch.equal(found, values[4:])
+    assert b"multiples of its bytes" in kernels.vector(pointer(values[1:]), pointer(found))
 
 
 def pass_around(
     kernels: ctypes.CDLL, rounds: int, missing: int = -1, together: bool = True
-) -> tuple[torch.Tensor, bool]:
-    """What six blocks hold in the end, from 0 to 5, and whether the emulator found them stuck."""
+) -> tuple[torch.Tensor, bytes | None]:
+    """What six blocks hold in the end, from 0 to 5, and what the emulator says."""
     values = torch.stack([torch.arange(6), torch.full((6,), -1)])
     counters = torch.zeros(3, dtype=torch.int32)
-    stuck = kernels.passed_on(
+    said = kernels.pass_on(
         pointer(values), pointer(counters), ctypes.c_int64(6), rounds, ctypes.c_int64(missing),
         ctypes.c_bool(together),
     )  # fmt: skip
-    return values[rounds % 2], stuck
+    return values[rounds % 2], said
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 25])
 def test_blocks_that_run_together_wait_for_each_other(kernels: ctypes.CDLL, rounds: int) -> None:
-    found, stuck = pass_around(kernels, rounds)
+    found, said = pass_around(kernels, rounds)
     expected = torch.arange(6)
     for _ in range(rounds):
         expected = 3 * expected[[1, 0, 3, 2, 5, 4]] + 1
-    assert torch.equal(found, expected) and not stuck
+    assert torch.equal(found, expected) and not said
 
 
-def test_a_block_that_misses_the_barrier_of_others_is_an_error(kernels: ctypes.CDLL) -> None:
-    assert pass_around(kernels, 3, missing=2)[1]
-
-
-def test_blocks_that_run_in_turn_must_not_wait_for_each_other(kernels: ctypes.CDLL) -> None:
-    assert pass_around(kernels, 3, together=False)[1]
+@pytest.mark.parametrize(
+    "fault", [{"missing": 2}, {"together": False}], ids=["a block leaves", "one after the other"]
+)
+def test_a_barrier_that_some_blocks_never_reach_is_an_error(
+    kernels: ctypes.CDLL, fault: dict[str, int]
+) -> None:
+    assert b"wait at a barrier that others never reach" in pass_around(kernels, 3, **fault)[1]
 
 
 def test_tensor_cores_have_the_layout_and_the_rounding_of_tf32(kernels: ctypes.CDLL) -> None:

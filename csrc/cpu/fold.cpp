@@ -1,4 +1,5 @@
-// Folding on the CPU: BatchNorm into the convolution before it, a 1x1 convolution into the one before it.
+// Folding on the CPU: BatchNorm into the convolution before it, layers of a list one after another; a 1x1 convolution
+// into the one before it.
 #include "fold.h"
 
 #include <ATen/Dispatch.h>
@@ -17,14 +18,15 @@
 #include <cmath>
 #include <optional>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "cpu/clones.h"
 
 namespace {
 
-using OptionalTensor = std::optional<at::Tensor>;
-using Layer = std::tuple<at::Tensor, at::Tensor>;  // weight and bias
+using fsc::Folded;
+using fsc::OptionalTensor;
 
 constexpr int64_t kGrain = 1 << 15;
 
@@ -58,30 +60,30 @@ void scale_channels(const at::Tensor& weight, const std::vector<double>& scale, 
   });
 }
 
-Layer fuse_conv_bn_cpu(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& running_mean,
-                       const at::Tensor& running_var, const OptionalTensor& bn_weight, const OptionalTensor& bn_bias,
-                       double eps) {
-  fsc::check_fuse(weight, bias, running_mean, running_var, bn_weight, bn_bias, eps);
-
-  const int64_t channels = weight.size(0);
-  const std::vector<double> mean = as_double(running_mean, channels, 0.0);
-  const std::vector<double> variance = as_double(running_var, channels, 1.0);
-  const std::vector<double> gain = as_double(bn_weight, channels, 1.0);
-  const std::vector<double> shift = as_double(bn_bias, channels, 0.0);
-  const std::vector<double> offset = as_double(bias, channels, 0.0);
-  std::vector<double> scale(channels);
+// gamma / sqrt(variance + eps) of every channel.
+std::vector<double> scales(const fsc::FuseLayer& layer) {
+  const int64_t channels = layer.weight.size(0);
+  const std::vector<double> variance = as_double(layer.running_var, channels, 1.0);
+  std::vector<double> scale = as_double(layer.bn_weight, channels, 1.0);
   for (int64_t c = 0; c < channels; ++c) {
-    const double spread = variance[c] + eps;
-    TORCH_CHECK(spread > 0, "fuse_conv_bn: running_var + eps must be positive, got ", spread, " in channel ", c);
-    scale[c] = gain[c] / std::sqrt(spread);
+    const double spread = variance[c] + layer.eps;
+    TORCH_CHECK(spread > 0, layer.op, ": ", layer.named("running_var", "running_vars"), " + eps must be positive, got ",
+                spread, " in channel ", c);
+    scale[c] /= std::sqrt(spread);
   }
+  return scale;
+}
 
-  // In both formats the elements of one output channel lie together.
-  const bool channels_last = !weight.is_contiguous() && weight.is_contiguous(at::MemoryFormat::ChannelsLast);
-  const at::Tensor dense = channels_last ? weight : weight.contiguous();
+Folded fold(const fsc::FuseLayer& layer) {
+  const int64_t channels = layer.weight.size(0);
+  const std::vector<double> scale = scales(layer);
+  const std::vector<double> mean = as_double(layer.running_mean, channels, 0.0);
+  const std::vector<double> shift = as_double(layer.bn_bias, channels, 0.0);
+  const std::vector<double> offset = as_double(layer.bias, channels, 0.0);
+  const at::Tensor dense = fsc::by_channels(layer.weight);
   at::Tensor fused_weight = at::empty_like(dense);
-  at::Tensor fused_bias = at::empty_like(running_mean, at::MemoryFormat::Contiguous);
-  AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "fuse_conv_bn", [&] {
+  at::Tensor fused_bias = at::empty_like(layer.running_mean, at::MemoryFormat::Contiguous);
+  AT_DISPATCH_FLOATING_TYPES(dense.scalar_type(), "fuse_conv_bn", [&] {
     scale_channels<scalar_t>(dense, scale, fused_weight);
     scalar_t* destination = fused_bias.data_ptr<scalar_t>();
     for (int64_t c = 0; c < channels; ++c) {
@@ -128,8 +130,8 @@ at::Tensor absorb_bias(const OptionalTensor& bias, const at::Tensor& matrix, con
 }
 
 // Made of differentiable ATen calls only, so that gradients, tracing and every device come with it.
-Layer absorb_conv1x1(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& pointwise_weight,
-                     const OptionalTensor& pointwise_bias) {
+Folded absorb_conv1x1(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& pointwise_weight,
+                      const OptionalTensor& pointwise_bias) {
   check_absorb(weight, bias, pointwise_weight, pointwise_bias);
   // Autocast knows only some of the products below: weight and bias would differ in dtype.
   const c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
@@ -141,6 +143,19 @@ Layer absorb_conv1x1(const at::Tensor& weight, const OptionalTensor& bias, const
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(fsc_ext, CPU, m) { m.impl("fuse_conv_bn", fuse_conv_bn_cpu); }
+fsc::FoldedLists fsc::fold_layers(at::ArrayRef<FuseLayer> layers) {
+  FoldedLists folded;
+  for (const FuseLayer& layer : layers) {
+    auto [weight, bias] = fold(layer);
+    std::get<0>(folded).push_back(std::move(weight));
+    std::get<1>(folded).push_back(std::move(bias));
+  }
+  return folded;
+}
+
+TORCH_LIBRARY_IMPL(fsc_ext, CPU, m) {
+  m.impl("fuse_conv_bn", fsc::fuse_conv_bn);
+  m.impl("foreach_fuse_conv_bn", fsc::foreach_fuse_conv_bn);
+}
 
 TORCH_LIBRARY_IMPL(fsc_ext, CompositeImplicitAutograd, m) { m.impl("absorb_conv1x1", absorb_conv1x1); }

@@ -1,75 +1,16 @@
-// Convolutions as products of tiles, with the im2col matrix gathered as it is needed: a layer's outputs with what
-// follows them, and the gradient of its weight. One group; no ATen here.
+// Convolutions as products of tiles: a layer's outputs with what follows them, and the gradient of its weight. No ATen
+// here.
 #pragma once
 
 #include <cstdint>
 
+#include "cuda/convolution_slabs.cuh"
 #include "cuda/cross_distill_kernels.cuh"
+#include "cuda/pipeline.cuh"
 #include "cuda/reduce.cuh"
 #include "cuda/tile.cuh"
 
 namespace fsc::device {
-
-// A convolution's geometry. Strides of tensors are in elements: n, c, y, x.
-struct Convolution {
-  int64_t images, channels, height, width;
-  int64_t filters, out_height, out_width;
-  int64_t kernel_height, kernel_width;
-  int64_t stride[2], padding[2], dilation[2];
-  int64_t input_strides[4];
-  int64_t output_strides[4];
-
-  FSC_DEVICE int64_t rows() const { return channels * kernel_height * kernel_width; }
-  FSC_DEVICE int64_t pixels() const { return images * out_height * out_width; }
-};
-
-// One pixel of the output: where it lies, and the top left corner of what it sees.
-struct Pixel {
-  int64_t image, y, x;
-
-  FSC_DEVICE static Pixel of(const Convolution& c, int64_t number) {
-    const int64_t plane = c.out_height * c.out_width, inside = number % plane;
-    return {number / plane, inside / c.out_width, inside % c.out_width};
-  }
-  FSC_DEVICE int64_t output(const Convolution& c, int64_t filter) const {
-    return image * c.output_strides[0] + filter * c.output_strides[1] + y * c.output_strides[2] +
-           x * c.output_strides[3];
-  }
-};
-
-// Where row k of the im2col matrix of a pixel lies in the input; -1 in the padding.
-FSC_DEVICE int64_t input_offset(const Convolution& c, const Pixel& p, int64_t k) {
-  const int64_t taps = c.kernel_height * c.kernel_width, channel = k / taps, tap = k % taps;
-  const int64_t y = p.y * c.stride[0] - c.padding[0] + tap / c.kernel_width * c.dilation[0];
-  const int64_t x = p.x * c.stride[1] - c.padding[1] + tap % c.kernel_width * c.dilation[1];
-  if (y < 0 || y >= c.height || x < 0 || x >= c.width) return -1;
-  return p.image * c.input_strides[0] + channel * c.input_strides[1] + y * c.input_strides[2] + x * c.input_strides[3];
-}
-
-// Rows [first_row, first_row + 32) of the columns of 64 pixels, by pixel: slab[pixel][k].
-template <typename real_t, typename Value>
-FSC_DEVICE void gather(const Convolution& c, int64_t first_pixel, int64_t first_row, const Value& value,
-                       Slab<real_t>& slab) {
-  const int mine = thread() % kTile;
-  const bool inside = first_pixel + mine < c.pixels();
-  const Pixel pixel = Pixel::of(c, inside ? first_pixel + mine : 0);
-  for (int k = thread() / kTile; k < kSlab; k += kTileThreads / kTile) {
-    const bool used = inside && first_row + k < c.rows();
-    const int64_t offset = used ? input_offset(c, pixel, first_row + k) : -1;
-    slab[mine][k] = offset < 0 ? real_t(0) : value(offset);
-  }
-}
-
-// Columns [first_column, first_column + 32) of 64 rows of a matrix [rows, columns].
-template <typename scalar_t, typename real_t>
-FSC_DEVICE void fetch(const scalar_t* matrix, int64_t rows, int64_t columns, int64_t first_row, int64_t first_column,
-                      Slab<real_t>& slab) {
-  for (int i = thread(); i < kTile * kSlab; i += kTileThreads) {
-    const int64_t row = first_row + i / kSlab, column = first_column + i % kSlab;
-    const bool inside = row < rows && column < columns;
-    slab[i / kSlab][i % kSlab] = inside ? static_cast<real_t>(matrix[row * columns + column]) : real_t(0);
-  }
-}
 
 // ---- a layer's outputs and what follows them ----
 
@@ -90,28 +31,30 @@ struct LayerPointers {
 
 template <typename real_t>
 struct LayerMemory {
-  Slab<real_t> weight_teacher, weight_student, x_teacher, x_student;
+  struct Stage {
+    Slab<real_t> weight_teacher, weight_student, x_teacher, x_student;
+  } stages[kStages];
 };
 
 // The products of both networks' weights with the mixtures of their inputs, which are mixed as they are loaded.
 template <typename scalar_t, typename real_t>
 FSC_DEVICE void convolve_both(const LayerPointers<scalar_t>& p, const Convolution& c, int64_t first_pixel,
                               int64_t first_filter, Sums<real_t>& teacher, Sums<real_t>& student) {
-  auto& memory = *shared<LayerMemory<real_t>>();
-  const auto mixture = [&](real_t share, int64_t i) {
-    return share * static_cast<real_t>(p.input_teacher[i]) + (1 - share) * static_cast<real_t>(p.input_student[i]);
-  };
-  const real_t share_teacher = p.alpha, share_student = 1 - p.beta;
-  for (int64_t k = 0; k < c.rows(); k += kSlab) {
-    fetch(p.weight_teacher, c.filters, c.rows(), first_filter, k, memory.weight_teacher);
-    fetch(p.weight_student, c.filters, c.rows(), first_filter, k, memory.weight_student);
-    gather(c, first_pixel, k, [&](int64_t i) { return mixture(share_teacher, i); }, memory.x_teacher);
-    gather(c, first_pixel, k, [&](int64_t i) { return mixture(share_student, i); }, memory.x_student);
-    barrier();
-    multiply(memory.weight_teacher, memory.x_teacher, teacher);
-    multiply(memory.weight_student, memory.x_student, student);
-    barrier();
-  }
+  const Mixture<scalar_t> to_teacher{p.input_teacher, p.input_student, static_cast<real_t>(p.alpha)};
+  const Mixture<scalar_t> to_student{p.input_teacher, p.input_student, static_cast<real_t>(1 - p.beta)};
+  pipeline(
+      shared<LayerMemory<real_t>>()->stages, slabs_of<real_t>(c.rows()),
+      [&](int64_t s, auto& stage) {
+        const int64_t k = s * kSlab<real_t>;
+        fetch(p.weight_teacher, c.filters, c.rows(), first_filter, k, stage.weight_teacher);
+        fetch(p.weight_student, c.filters, c.rows(), first_filter, k, stage.weight_student);
+        gather(c, first_pixel, k, to_teacher, stage.x_teacher);
+        gather(c, first_pixel, k, to_student, stage.x_student);
+      },
+      [&](const auto& stage) {
+        multiply(stage.weight_teacher, stage.x_teacher, teacher);
+        multiply(stage.weight_student, stage.x_student, student);
+      });
 }
 
 // Convolves for teacher and student and leaves the masked residual and the sum of squares: neither a mixture nor a
@@ -155,25 +98,27 @@ struct StoredPointers {
 
 template <typename real_t>
 struct StoredMemory {
-  Slab<real_t> weight, x;
+  struct Stage {
+    Slab<real_t> weight, x;
+  } stages[kStages];
 };
 
 // The same for the student alone, against a target that is stored.
 template <typename scalar_t>
-FSC_KERNEL(kTileThreads)
+FSC_KERNEL(kTileThreads, kTileBlocks)
 stored_kernel(StoredPointers<scalar_t> p, Convolution c) {
   using real_t = wide_t<scalar_t>;
-  auto& memory = *shared<StoredMemory<real_t>>();
   const int64_t first_pixel = block() * kTile, first_filter = block_y() * kTile;
   Sums<real_t> student;
   student.clear();
-  for (int64_t k = 0; k < c.rows(); k += kSlab) {
-    fetch(p.weight, c.filters, c.rows(), first_filter, k, memory.weight);
-    gather(c, first_pixel, k, [&](int64_t i) { return static_cast<real_t>(p.input[i]); }, memory.x);
-    barrier();
-    multiply(memory.weight, memory.x, student);
-    barrier();
-  }
+  pipeline(
+      shared<StoredMemory<real_t>>()->stages, slabs_of<real_t>(c.rows()),
+      [&](int64_t s, auto& stage) {
+        const int64_t k = s * kSlab<real_t>;
+        fetch(p.weight, c.filters, c.rows(), first_filter, k, stage.weight);
+        gather(c, first_pixel, k, Plain<scalar_t>{p.input}, stage.x);
+      },
+      [&](const auto& stage) { multiply<kIsTf32<scalar_t>>(stage.weight, stage.x, student); });
   double sum = 0;
   student.visit([&](int row, int column, real_t& s) {
     const int64_t filter = first_filter + row, number = first_pixel + column;
@@ -193,22 +138,6 @@ stored_kernel(StoredPointers<scalar_t> p, Convolution c) {
 
 // ---- the gradient of a weight ----
 
-// Pixels [first_pixel, first_pixel + 32) of 64 rows of the im2col matrix, by row, and of 64 filters' residuals.
-template <typename scalar_t, typename real_t, typename Value>
-FSC_DEVICE void gather_both(const Convolution& c, int64_t first_pixel, int64_t end, int64_t first_row,
-                            int64_t first_filter, const Value& value, const scalar_t* residual, Slab<real_t>& rows,
-                            Slab<real_t>& filters) {
-  const int mine = thread() % kSlab;
-  const bool inside = first_pixel + mine < end;
-  const Pixel pixel = Pixel::of(c, inside ? first_pixel + mine : 0);
-  for (int r = thread() / kSlab; r < kTile; r += kTileThreads / kSlab) {
-    const int64_t offset = inside && first_row + r < c.rows() ? input_offset(c, pixel, first_row + r) : -1;
-    rows[r][mine] = offset < 0 ? real_t(0) : value(offset);
-    const bool used = inside && first_filter + r < c.filters;
-    filters[r][mine] = used ? static_cast<real_t>(residual[pixel.output(c, first_filter + r)]) : real_t(0);
-  }
-}
-
 template <typename scalar_t>
 struct GradientPointers {
   const scalar_t* input_teacher;  // [N, C_in, H, W] or null
@@ -224,23 +153,21 @@ template <typename scalar_t>
 FSC_KERNEL(kTileThreads)
 weight_gradient_kernel(GradientPointers<scalar_t> p, Convolution c, int64_t row_tiles) {
   using real_t = wide_t<scalar_t>;
-  auto& memory = *shared<StoredMemory<real_t>>();
   const int64_t first_filter = block() / row_tiles * kTile, first_row = block() % row_tiles * kTile;
   const int64_t begin = block_y() * p.split_pixels;
   const int64_t end = begin + p.split_pixels < c.pixels() ? begin + p.split_pixels : c.pixels();
-  const real_t share = p.share_teacher;
-  const auto value = [&](int64_t i) {
-    const auto own = static_cast<real_t>(p.input_student[i]);
-    return p.input_teacher ? share * static_cast<real_t>(p.input_teacher[i]) + (1 - share) * own : own;
-  };
+  const Plain<scalar_t> student{p.input_student};
+  const Mixture<scalar_t> mixture{p.input_teacher, p.input_student, static_cast<real_t>(p.share_teacher)};
   Sums<real_t> sums;
   sums.clear();
-  for (int64_t pixel = begin; pixel < end; pixel += kSlab) {
-    gather_both(c, pixel, end, first_row, first_filter, value, p.residual, memory.x, memory.weight);
-    barrier();
-    multiply(memory.weight, memory.x, sums);
-    barrier();
-  }
+  pipeline(
+      shared<StoredMemory<real_t>>()->stages, slabs_of<real_t>(end - begin),
+      [&](int64_t s, auto& stage) {
+        const auto source = [&](real_t* to, int64_t i) { p.input_teacher ? mixture(to, i) : student(to, i); };
+        gather_both(c, begin + s * kSlab<real_t>, end, first_row, first_filter, source, p.residual, stage.x,
+                    stage.weight);
+      },
+      [&](const auto& stage) { multiply(stage.weight, stage.x, sums); });
   real_t* part = p.parts + block_y() * c.filters * c.rows();
   sums.visit([&](int row, int column, real_t& sum) {
     const int64_t filter = first_filter + row, k = first_row + column;

@@ -49,7 +49,7 @@ struct GradientPlan {
         tiles(row_tiles * ceil_div(c.filters, device::kTile)),
         splits(std::clamp<int64_t>(std::min(ceil_div(pixels_of(c), kPixelsOfSplit), ceil_div(kFullGpu, tiles)), 1,
                                    kMostSplits)),
-        split_pixels(ceil_div(ceil_div(pixels_of(c), splits), device::kSlab) * device::kSlab) {}
+        split_pixels(ceil_div(ceil_div(pixels_of(c), splits), device::kSlab<float>) * device::kSlab<float>) {}
 
   int64_t row_tiles;
   int64_t tiles;

@@ -11,9 +11,11 @@
 #include <bit>
 #include <type_traits>
 
-#define FSC_KERNEL(threads) __global__ void __launch_bounds__(threads)
+// FSC_KERNEL(threads of a block) or FSC_KERNEL(threads, blocks that must fit on a multiprocessor).
+#define FSC_KERNEL(...) __global__ void __launch_bounds__(__VA_ARGS__)
 #define FSC_DEVICE __device__ __forceinline__
 #define FSC_UNROLL _Pragma("unroll")
+#define FSC_ROLLED _Pragma("unroll 1")
 
 namespace fsc::device {
 
@@ -77,6 +79,30 @@ FSC_DEVICE T load_of_blocks(const T* address) {
 template <typename T>
 FSC_DEVICE T shuffle_xor(T value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);
+}
+
+// Begins to copy 4, 8 or 16 bytes, both addresses multiples of that, or to write zeros where `valid` is false. The
+// bytes are undefined until this thread has waited for them; other threads need a barrier behind that wait.
+template <int bytes>
+FSC_DEVICE void copy_async(void* to_shared, const void* from_global, bool valid) {
+  static_assert(bytes == 4 || bytes == 8 || bytes == 16);
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(to_shared));
+  const int read = valid ? bytes : 0;
+  if constexpr (bytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from_global), "r"(read) : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(from_global), "n"(bytes), "r"(read)
+                 : "memory");
+  }
+}
+
+// Makes a group of the copies that this thread has begun since the group before; it may be empty.
+FSC_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits for all groups of this thread but the newest `left`.
+template <int left>
+FSC_DEVICE void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
 }
 
 FSC_DEVICE void atomic_add(int* address, int value) { atomicAdd(address, value); }

@@ -1,23 +1,20 @@
-// Folding on CUDA devices: BatchNorm into the convolution before it.
+// Folding on CUDA devices: BatchNorm into the convolution before it, all layers of a list in one launch.
 #include <ATen/Dispatch.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <optional>
-#include <tuple>
+#include <vector>
 
 #include "cuda/dispatch.cuh"
 #include "cuda/fold_kernels.cuh"
-#include "cuda/launch.cuh"
+#include "cuda/table_launch.cuh"
 #include "fold.h"
 
 namespace {
 
-using OptionalTensor = std::optional<at::Tensor>;
-using Layer = std::tuple<at::Tensor, at::Tensor>;  // weight and bias
+using fsc::OptionalTensor;
 
 OptionalTensor contiguous(const OptionalTensor& tensor) {
   return tensor.has_value() ? OptionalTensor(tensor->contiguous()) : std::nullopt;
@@ -28,43 +25,73 @@ const scalar_t* pointer(const OptionalTensor& tensor) {
   return tensor.has_value() ? tensor->const_data_ptr<scalar_t>() : nullptr;
 }
 
-// ---- BatchNorm ----
-
-template <typename scalar_t>
-void launch_fuse(const fsc::Fuse<scalar_t>& layer) {
-  constexpr int width = fsc::kVectorWidth<scalar_t>;
-  const fsc::Grid grid{std::min(layer.channels, fsc::kMostBlocks), fsc::device::kFuseThreads};
-  if (layer.inner % width == 0 && fsc::aligned(layer.weight, layer.fused_weight)) {
-    fsc::launch<false>(grid, fsc::device::fuse_conv_bn_kernel<scalar_t, width>, layer);
-  } else {
-    fsc::launch<false>(grid, fsc::device::fuse_conv_bn_kernel<scalar_t, 1>, layer);
-  }
+// A layer in dense memory, which has to live until its kernel is launched.
+fsc::FuseLayer dense(const fsc::FuseLayer& layer) {
+  return {layer.op,
+          fsc::by_channels(layer.weight),
+          contiguous(layer.bias),
+          layer.running_mean.contiguous(),
+          layer.running_var.contiguous(),
+          contiguous(layer.bn_weight),
+          contiguous(layer.bn_bias),
+          layer.eps};
 }
 
-// Unlike the CPU's, it cannot refuse a running_var + eps that is not positive, which would mean to wait for the
-// device: that channel becomes NaN.
-Layer fuse_conv_bn_cuda(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& running_mean,
-                        const at::Tensor& running_var, const OptionalTensor& bn_weight, const OptionalTensor& bn_bias,
-                        double eps) {
-  fsc::check_fuse(weight, bias, running_mean, running_var, bn_weight, bn_bias, eps);
-
-  const fsc::OnDeviceOf device(weight);
-  // In both formats the elements of one output channel lie together.
-  const bool channels_last = !weight.is_contiguous() && weight.is_contiguous(at::MemoryFormat::ChannelsLast);
-  const at::Tensor dense = channels_last ? weight : weight.contiguous();
-  const at::Tensor mean = running_mean.contiguous(), variance = running_var.contiguous();
-  const OptionalTensor offset = contiguous(bias), gain = contiguous(bn_weight), shift = contiguous(bn_bias);
-  at::Tensor fused_weight = at::empty_like(dense), fused_bias = at::empty_like(mean);
+template <typename scalar_t>
+fsc::Fuse<scalar_t> row_of(const fsc::FuseLayer& layer, const at::Tensor& weight, const at::Tensor& bias) {
+  const auto* source = layer.weight.const_data_ptr<scalar_t>();
+  auto* destination = weight.data_ptr<scalar_t>();
   const int64_t channels = weight.size(0), inner = channels == 0 ? 0 : weight.numel() / channels;
-  FSC_DISPATCH(weight.scalar_type(), "fuse_conv_bn", [&] {
-    launch_fuse<scalar_t>({dense.const_data_ptr<scalar_t>(), pointer<scalar_t>(offset), mean.const_data_ptr<scalar_t>(),
-                           variance.const_data_ptr<scalar_t>(), pointer<scalar_t>(gain), pointer<scalar_t>(shift),
-                           fused_weight.data_ptr<scalar_t>(), fused_bias.data_ptr<scalar_t>(), channels, inner, eps});
-  });
-  return {fused_weight, fused_bias};
+  return {source,
+          pointer<scalar_t>(layer.bias),
+          layer.running_mean.const_data_ptr<scalar_t>(),
+          layer.running_var.const_data_ptr<scalar_t>(),
+          pointer<scalar_t>(layer.bn_weight),
+          pointer<scalar_t>(layer.bn_bias),
+          destination,
+          bias.data_ptr<scalar_t>(),
+          channels,
+          inner,
+          layer.eps,
+          inner % fsc::kVectorWidth<scalar_t> == 0 && fsc::aligned(source, destination)};
+}
+
+template <int capacity, typename scalar_t>
+void launch_fuse(c10::ArrayRef<fsc::Fuse<scalar_t>> rows) {
+  const auto blocks_of = [](const fsc::Fuse<scalar_t>& row) { return std::min(row.channels, fsc::kMostBlocks); };
+  const auto kernel = fsc::device::fuse_conv_bn_kernel<scalar_t, capacity>;
+  fsc::launch_tables<capacity>(rows, blocks_of,
+                               [&](const fsc::device::FuseTable<scalar_t, capacity>& table, int64_t blocks) {
+                                 fsc::launch<false>({blocks, fsc::device::kFuseThreads}, kernel, table);
+                               });
 }
 
 }  // namespace
 
+// Unlike the CPU's, it cannot refuse a running_var + eps that is not positive, which would mean to wait for the
+// device: that channel becomes NaN.
+fsc::FoldedLists fsc::fold_layers(at::ArrayRef<FuseLayer> layers) {
+  FoldedLists folded;
+  if (layers.empty()) return folded;
+  auto& [weights, biases] = folded;
+  const OnDeviceOf device(layers[0].weight);
+  std::vector<FuseLayer> sources;
+  for (const FuseLayer& layer : layers) {
+    sources.push_back(dense(layer));
+    weights.push_back(at::empty_like(sources.back().weight));
+    biases.push_back(at::empty_like(sources.back().running_mean));
+  }
+  FSC_DISPATCH(layers[0].weight.scalar_type(), "fuse_conv_bn", [&] {
+    std::vector<Fuse<scalar_t>> rows;
+    for (size_t i = 0; i < sources.size(); ++i) rows.push_back(row_of<scalar_t>(sources[i], weights[i], biases[i]));
+    // A lone layer travels in a small table.
+    rows.size() == 1 ? launch_fuse<1, scalar_t>(rows) : launch_fuse<device::kManyLayers, scalar_t>(rows);
+  });
+  return folded;
+}
+
 // absorb_conv1x1 is a matrix product that ATen differentiates on every device; see cpu/fold.cpp.
-FSC_CUDA_OPERATORS(m) { m.impl("fuse_conv_bn", fuse_conv_bn_cuda); }
+FSC_CUDA_OPERATORS(m) {
+  m.impl("fuse_conv_bn", fsc::fuse_conv_bn);
+  m.impl("foreach_fuse_conv_bn", fsc::foreach_fuse_conv_bn);
+}

@@ -1,4 +1,4 @@
-// BatchNorm written into the convolution before it, on the device; no ATen here.
+// BatchNorm written into the convolution before it, for many layers at once on the device; no ATen here.
 #pragma once
 
 #include <cmath>
@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "cuda/reduce.cuh"
-#include "cuda/vector.cuh"
+#include "cuda/table.cuh"
 
 namespace fsc {
 
@@ -24,22 +24,41 @@ struct Fuse {
   int64_t channels;
   int64_t inner;
   double eps;
+  bool wide;  // accesses of 16 bytes; every channel then starts on a whole vector
 };
 
 namespace device {
 
 constexpr int kFuseThreads = 256;
+constexpr int kManyLayers = 40;
+
+template <typename scalar_t, int capacity>
+using FuseTable = Table<Fuse<scalar_t>, capacity>;
+static_assert(sizeof(FuseTable<double, kManyLayers>) <= kParameterBytes);
 
 template <typename scalar_t>
 FSC_DEVICE double value_or(const scalar_t* vector, int64_t i, double absent) {
   return vector ? static_cast<double>(vector[i]) : absent;
 }
 
+template <int width, typename scalar_t>
+FSC_DEVICE void scale_channel(const scalar_t* source, double scale, scalar_t* destination, int64_t size) {
+  for (int64_t i = thread() * width; i < size; i += num_threads() * width) {
+    scalar_t values[width];
+    load<width>(source + i, width, values);
+    FSC_UNROLL
+    for (int v = 0; v < width; ++v) values[v] = static_cast<scalar_t>(static_cast<double>(values[v]) * scale);
+    store<width>(destination + i, width, values);
+  }
+}
+
 // One block a channel, in float64 throughout and rounded once.
-template <typename scalar_t, int width>
+template <typename scalar_t, int capacity>
 FSC_KERNEL(kFuseThreads)
-fuse_conv_bn_kernel(Fuse<scalar_t> layer) {
-  for (int64_t c = block(); c < layer.channels; c += num_blocks()) {
+fuse_conv_bn_kernel(FuseTable<scalar_t, capacity> table) {
+  const Place place = place_in(table);
+  const Fuse<scalar_t>& layer = table.rows[place.row];
+  for (int64_t c = place.share.block; c < layer.channels; c += place.share.blocks) {
     const double spread = static_cast<double>(layer.variance[c]) + layer.eps;
     // The host cannot refuse a spread that it does not wait for: NaN says that there was none.
     const double scale =
@@ -50,14 +69,8 @@ fuse_conv_bn_kernel(Fuse<scalar_t> layer) {
     }
     const scalar_t* source = layer.weight + c * layer.inner;
     scalar_t* destination = layer.fused_weight + c * layer.inner;
-    // Where width is above 1 it divides `inner`, so that every channel starts on a whole vector.
-    for (int64_t i = thread() * width; i < layer.inner; i += num_threads() * width) {
-      scalar_t values[width];
-      load<width>(source + i, width, values);
-      FSC_UNROLL
-      for (int v = 0; v < width; ++v) values[v] = static_cast<scalar_t>(static_cast<double>(values[v]) * scale);
-      store<width>(destination + i, width, values);
-    }
+    layer.wide ? scale_channel<kVectorWidth<scalar_t>>(source, scale, destination, layer.inner)
+               : scale_channel<1>(source, scale, destination, layer.inner);
   }
 }
 

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda/device.cuh"
 #include "cuda/gram_product.cuh"
+#include "cuda/pipeline.cuh"
 #include "cuda/reduce.cuh"
 #include "window.h"
 
@@ -82,53 +84,70 @@ FSC_DEVICE Column column_at(const Panels& panels, const Panel& panel, int64_t be
 
 // ---- slabs ----
 
-// What a thread gathers of a slab: one column of the rows that its warp has.
+// The shared memory of a block.
 template <typename scalar_t>
+struct GramMemory {
+  using real_t = wide_t<scalar_t>;
+  struct Stage {
+    real_t left[kTile * kLine<real_t>], right[kTile * kLine<real_t>];
+  };
+  Row<scalar_t> left[kTile], right[kTile];
+  alignas(16) Stage stages[kStages];
+};
+
+// Where a thread has value i of its column in a slab: it gathers one column of the rows that its warp has.
+template <typename real_t>
+FSC_DEVICE real_t* own_value(real_t* slab, int i) {
+  return slab + (thread() / kWarp * kSlabRows + i) * kLine<real_t> + thread() % kWarp;
+}
+
+// Half precision waits in `values` until it is put; the others are copied to the slab.
+template <typename scalar_t, typename real_t>
 FSC_DEVICE void gather(const Features<scalar_t>& features, const Row<scalar_t>* rows, const Column& column,
-                       scalar_t (&values)[kSlabRows]) {
+                       scalar_t (&values)[kSlabRows], real_t* slab) {
   const int64_t here =
       column.image * features.strides[0] + column.y * features.strides[2] + column.x * features.strides[3];
   FSC_UNROLL
   for (int i = 0; i < kSlabRows; ++i) {
     const Row<scalar_t>& row = rows[thread() / kWarp * kSlabRows + i];
     const int64_t y = column.y + row.down, x = column.x + row.right;
-    const bool inside = y >= 0 && y < features.height && x >= 0 && x < features.width;
-    values[i] = static_cast<scalar_t>(0.0f);
-    if (column.real) values[i] = inside ? features.data[here + row.offset] : row.outside;
+    const bool inside = column.real && y >= 0 && y < features.height && x >= 0 && x < features.width;
+    const scalar_t* from = features.data + (inside ? here + row.offset : 0);
+    const scalar_t otherwise = column.real ? row.outside : static_cast<scalar_t>(0.0f);
+    if constexpr (!std::is_same_v<scalar_t, real_t>) {
+      values[i] = inside ? *from : otherwise;
+    } else if (inside) {
+      place(own_value(slab, i), from, true);
+    } else {
+      *own_value(slab, i) = otherwise;
+    }
   }
 }
 
 template <typename scalar_t, typename real_t>
 FSC_DEVICE void put(const scalar_t (&values)[kSlabRows], real_t* slab) {
-  FSC_UNROLL
-  for (int i = 0; i < kSlabRows; ++i) {
-    slab[(thread() / kWarp * kSlabRows + i) * kLine<real_t> + thread() % kWarp] = static_cast<real_t>(values[i]);
+  if constexpr (!std::is_same_v<scalar_t, real_t>) {
+    FSC_UNROLL
+    for (int i = 0; i < kSlabRows; ++i) *own_value(slab, i) = static_cast<real_t>(values[i]);
   }
 }
-
-// Each twice: of the left side and of the right.
-template <typename scalar_t>
-struct GramMemory {
-  using real_t = wide_t<scalar_t>;
-  Row<scalar_t> rows[2][kTile];
-  alignas(16) real_t slabs[2][2][kTile * kLine<real_t>];  // the one that is multiplied and the next
-};
 
 // The slabs of both sides; one of them does where the sides are the same rows.
 template <typename scalar_t>
 struct Gatherer {
+  using Stage = typename GramMemory<scalar_t>::Stage;
   const Features<scalar_t>&left, &right;
   GramMemory<scalar_t>& memory;
   bool same;
-  scalar_t values[2][kSlabRows];
+  scalar_t values_left[kSlabRows], values_right[kSlabRows];
 
-  FSC_DEVICE void fetch(const Column& column) {
-    gather(left, memory.rows[0], column, values[0]);
-    if (!same) gather(right, memory.rows[1], column, values[1]);
+  FSC_DEVICE void fill(const Column& column, Stage& stage) {
+    gather(left, memory.left, column, values_left, stage.left);
+    if (!same) gather(right, memory.right, column, values_right, stage.right);
   }
-  FSC_DEVICE void store(int buffer) {
-    put(values[0], memory.slabs[buffer][0]);
-    if (!same) put(values[1], memory.slabs[buffer][1]);
+  FSC_DEVICE void keep(Stage& stage) {
+    put(values_left, stage.left);
+    if (!same) put(values_right, stage.right);
   }
 };
 
@@ -143,32 +162,27 @@ gram_tiles_kernel(Features<scalar_t> left, Features<scalar_t> right, Tiles tiles
   auto& memory = *shared<GramMemory<scalar_t>>();
   const Tile tile = tiles.at(block());
   for (int i = thread(); i < kTile; i += num_threads()) {
-    memory.rows[0][i] = row_at(left, tile.row + i);
-    memory.rows[1][i] = row_at(right, tile.column + i);
+    memory.left[i] = row_at(left, tile.row + i);
+    memory.right[i] = row_at(right, tile.column + i);
   }
-  barrier();
   using Product = typename ProductOf<scalar_t>::type;
   Product product;
   const bool wanted = Product::wanted(tiles, tile);
   Gatherer<scalar_t> slabs{left, right, memory, tiles.symmetric && tile.row == tile.column};
-  const int right_slab = slabs.same ? 0 : 1;
   double* total = sums + (block_y() * num_blocks() + block()) * (kTile * kTile);
   const int64_t first = block_y() * num_panels / splits, last = (block_y() + 1) * num_panels / splits;
   for (int64_t p = first; p < last; ++p) {
     const Panel panel = panels.at(p);
-    int buffer = 0;
-    slabs.fetch(column_at(panels, panel, panel.begin, left.window));
-    slabs.store(buffer);
-    barrier();
-    for (int64_t c = panel.begin; c < panel.end; c += kSlab) {
-      // The next slab is on its way while this one is multiplied.
-      const bool more = c + kSlab < panel.end;
-      if (more) slabs.fetch(column_at(panels, panel, c + kSlab, left.window));
-      if (wanted) product.add_slab(memory.slabs[buffer][0], memory.slabs[buffer][right_slab]);
-      buffer = 1 - buffer;
-      if (more) slabs.store(buffer);
-      barrier();
-    }
+    barrier();  // the rows are there, and nobody reads the slabs of the panel before
+    pipeline(
+        memory.stages, (panel.end - panel.begin + kSlab - 1) / kSlab,
+        [&](int64_t s, auto& stage) {
+          slabs.fill(column_at(panels, panel, panel.begin + s * kSlab, left.window), stage);
+        },
+        [&](auto& stage) { slabs.keep(stage); },
+        [&](const auto& stage) {
+          if (wanted) product.add_slab(stage.left, slabs.same ? stage.left : stage.right);
+        });
     product.end_panel(total, p == first);
   }
   product.end(total);

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cuda/device.cuh"
+#include "cuda/tensor_cores.cuh"
 
 namespace fsc::device {
 
@@ -45,10 +46,9 @@ struct Tiles {
 };
 
 // A tile on tensor cores. A warp has 32 rows and 16 columns of it, which are four blocks [16, 8] of mma.
-// kExact: the inputs are TF32 numbers already, so that one product does.
 template <bool kExact>
 struct TensorProduct {
-  float sums[4][4] = {};  // of a panel: [block, entry]
+  float sums[2][2][4] = {};  // of a panel
 
   static FSC_DEVICE int first_row() { return thread() / kWarp / 4 * 32; }
   static FSC_DEVICE int first_column() { return thread() / kWarp % 4 * 16; }
@@ -58,39 +58,10 @@ struct TensorProduct {
     return tiles.want(tile, first_row(), first_column(), 32);
   }
 
-  // value = high + low but for the last bit or two.
-  static FSC_DEVICE void split(float value, uint32_t& high, uint32_t& low) {
-    high = to_tf32(value);
-    // What a conversion leaves in the bits that tensor cores ignore is not part of the number.
-    if constexpr (!kExact) low = to_tf32(value - bits_to_float(high & 0xffffe000u));
-  }
-
-  // sums += left right^T. Tensor cores truncate their sums, which is a bias; so these are short and begin with
-  // zero, the small products have one of their own, and all beyond is rounded to nearest.
+  // sums += left right^T.
   FSC_DEVICE void add_slab(const float* left, const float* right) {
     constexpr int line = kLine<float>;
-    const int lane = thread() % kWarp, g = lane / 4, t = lane % 4;
-    const float* a = left + (first_row() + g) * line + t;
-    const float* b = right + (first_column() + g) * line + t;
-    float large[4][4] = {}, small[4][4] = {};
-    FSC_UNROLL
-    for (int k = 0; k < kSlab; k += 8) {
-      uint32_t a_high[2][4], a_low[2][4], b_high[2][2], b_low[2][2];
-      FSC_UNROLL
-      for (int i = 0; i < 8; ++i) {
-        split(a[(i / 4 * 16 + i % 2 * 8) * line + k + i / 2 % 2 * 4], a_high[i / 4][i % 4], a_low[i / 4][i % 4]);
-      }
-      FSC_UNROLL
-      for (int i = 0; i < 4; ++i) split(b[i / 2 * 8 * line + k + i % 2 * 4], b_high[i / 2][i % 2], b_low[i / 2][i % 2]);
-      FSC_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        if constexpr (!kExact) mma_tf32(small[i], a_low[i / 2], b_high[i % 2]);
-        if constexpr (!kExact) mma_tf32(small[i], a_high[i / 2], b_low[i % 2]);
-        mma_tf32(large[i], a_high[i / 2], b_high[i % 2]);
-      }
-    }
-    FSC_UNROLL
-    for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] += large[i / 4][i % 4] + small[i / 4][i % 4];
+    multiply_lines<kExact, kSlab, line>(left + first_row() * line, right + first_column() * line, sums);
   }
 
   // tile: [kTile, kTile], what the panels so far add up to; registers would not hold that too.
@@ -100,8 +71,9 @@ struct TensorProduct {
     for (int i = 0; i < 16; ++i) {
       const int r = row + i / 8 * 16 + i / 2 % 2 * 8, c = column + i / 4 % 2 * 8 + i % 2;
       double& total = tile[r * kTile + c];
-      total = static_cast<double>(sums[i / 4][i % 4]) + (first ? 0.0 : total);
-      sums[i / 4][i % 4] = 0;
+      float& sum = sums[i / 8][i / 4 % 2][i % 4];
+      total = static_cast<double>(sum) + (first ? 0.0 : total);
+      sum = 0;
     }
   }
 
@@ -146,7 +118,7 @@ struct DoubleProduct {
 
 template <typename scalar_t>
 struct ProductOf {
-  using type = TensorProduct<sizeof(scalar_t) == 2>;
+  using type = TensorProduct<kIsTf32<scalar_t>>;
 };
 template <>
 struct ProductOf<double> {

@@ -39,7 +39,7 @@ at::Tensor run(const Loop& loop, int64_t cycle, const Differentiate& differentia
   memory.allocate(loop.weight, loop.penalty);
   const Schedule schedule(loop);
   // The numbers of the step are those at `step_under_way`.
-  const auto scalars = fsc::scalars_of({loop.optimizer, 0, 1}, loop.penalty, 0, schedule.step_under_way());
+  const auto scalars = fsc::scalars_of({loop.optimizer, 0, 1}, loop.penalty, schedule.step_under_way());
   const auto launch_steps = [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       differentiate(schedule, loop.first_step + t, grad.data_ptr<scalar_t>());

@@ -58,14 +58,16 @@ struct QuadraticPointers {
   double factor;
 };
 
-// Columns [first_column, first_column + 64) of rows [first_row, first_row + 32) of a square matrix, by column.
+// 64 columns, from first_column on, of the rows of a slab, from first_row on, of a square matrix, by column.
 template <typename scalar_t, typename real_t>
 FSC_DEVICE void fetch_columns(const scalar_t* matrix, int64_t size, int64_t first_row, int64_t first_column,
                               Slab<real_t>& slab) {
-  for (int i = thread(); i < kTile * kSlab; i += kTileThreads) {
-    const int64_t row = first_row + i / kTile, column = first_column + i % kTile;
+  const int mine = thread() % kTile;
+  const int64_t column = first_column + mine;
+  for (int k = thread() / kTile; k < kSlab<real_t>; k += kTileThreads / kTile) {
+    const int64_t row = first_row + k;
     const bool inside = row < size && column < size;
-    slab[i % kTile][i / kTile] = inside ? static_cast<real_t>(matrix[row * size + column]) : real_t(0);
+    place(&slab[mine][k], matrix + (inside ? row * size + column : 0), inside);
   }
 }
 
@@ -74,17 +76,17 @@ template <typename scalar_t>
 FSC_KERNEL(kTileThreads)
 quadratic_kernel(QuadraticPointers<scalar_t> p) {
   using real_t = wide_t<scalar_t>;
-  auto& memory = *shared<StoredMemory<real_t>>();
   const int64_t first_column = block() * kTile, first_row = block_y() * kTile;
   Sums<real_t> product;
   product.clear();
-  for (int64_t k = 0; k < p.columns; k += kSlab) {
-    fetch(p.weight, p.rows, p.columns, first_row, k, memory.weight);
-    fetch_columns(p.hessian, p.columns, k, first_column, memory.x);
-    barrier();
-    multiply(memory.weight, memory.x, product);
-    barrier();
-  }
+  pipeline(
+      shared<StoredMemory<real_t>>()->stages, slabs_of<real_t>(p.columns),
+      [&](int64_t s, auto& stage) {
+        const int64_t k = s * kSlab<real_t>;
+        fetch(p.weight, p.rows, p.columns, first_row, k, stage.weight);
+        fetch_columns(p.hessian, p.columns, k, first_column, stage.x);
+      },
+      [&](const auto& stage) { multiply<kIsTf32<scalar_t>>(stage.weight, stage.x, product); });
   double sum = 0;
   const real_t factor = p.factor;
   product.visit([&](int row, int column, real_t& value) {

@@ -1,36 +1,57 @@
-// A step of Adam or of gradient descent with the proximal operator behind it, on CUDA devices.
+// A step of Adam or of gradient descent with the proximal operator behind it, on CUDA devices: the updates of all
+// tensors of a list in one launch.
 #include <ATen/core/Tensor.h>
 
 #include <vector>
 
-#include "changed.h"
 #include "cuda/dispatch.cuh"
 #include "cuda/step_launch.cuh"
 #include "step_operators.h"
 
-void fsc::run_step(const Step& s, double lr, int64_t number) {
-  const Penalty penalty = s.check(lr);
-  const OnDeviceOf device(s.weight);
-  const Groups groups = groups_of(s.weight, check_dim(s.op, s.dim, s.weight));
-  const Changed weight(s.weight), mask = s.mask ? Changed(*s.mask) : Changed();
-  std::vector<Changed> states(2);
-  for (size_t i = 0; i < s.states.size(); ++i) states[i] = Changed(s.states[i]);
-  const at::Tensor gradient = s.grad.contiguous();
-  FSC_DISPATCH(s.weight.scalar_type(), "step", [&] {
-    auto* kept = reinterpret_cast<uint8_t*>(mask.data<bool>());
-    StepMemory<scalar_t> memory{{weight.data<scalar_t>(), gradient.const_data_ptr<scalar_t>(),
-                                 states[0].data<scalar_t>(), states[1].data<scalar_t>(), kept},
-                                kept,
-                                groups};
-    memory.allocate(s.weight, penalty);
-    launch_step(memory, s.optimizer.adam, penalty, scalars_of({s.optimizer, lr, number}, penalty, s.amount));
-  });
-  weight.finish();
-  mask.finish();
-  for (const Changed& state : states) state.finish();
+namespace {
+
+template <typename scalar_t>
+fsc::StepMemory<scalar_t> memory_of(const fsc::StepWork& work, const fsc::Groups& groups) {
+  auto* mask = reinterpret_cast<uint8_t*>(work.mask.data<bool>());
+  return {{work.weight.data<scalar_t>(), work.grad.const_data_ptr<scalar_t>(), work.states[0].data<scalar_t>(),
+           work.states[1].data<scalar_t>(), mask},
+          mask,
+          groups};
+}
+
+template <typename scalar_t>
+void run_on_device(const fsc::StepRule& rule, at::ArrayRef<fsc::Step> steps, const std::vector<fsc::StepWork>& works) {
+  std::vector<fsc::StepMemory<scalar_t>> memories;
+  std::vector<fsc::device::StepRow<scalar_t>> rows;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const at::Tensor& weight = steps[i].weight;
+    memories.push_back(
+        memory_of<scalar_t>(works[i], fsc::groups_of(weight, fsc::check_dim(rule.op, rule.dim, weight))));
+    memories[i].allocate(weight, rule.penalty);
+    rows.push_back(fsc::row_of(memories[i], steps[i].amount));
+  }
+  const auto scalars = fsc::scalars_of({rule.optimizer, rule.lr, rule.number}, rule.penalty);
+  const bool adam = rule.optimizer.adam;
+  // A lone weight travels in a small table.
+  rows.size() == 1 ? fsc::launch_updates<1, scalar_t>(rows, adam, scalars)
+                   : fsc::launch_updates<fsc::device::kManyWeights, scalar_t>(rows, adam, scalars);
+  for (size_t i = 0; i < steps.size(); ++i) fsc::launch_penalty(memories[i], rule.penalty, {steps[i].amount, nullptr});
+}
+
+}  // namespace
+
+void fsc::run_steps(const StepRule& rule, at::ArrayRef<Step> steps) {
+  if (steps.empty()) return;
+  const OnDeviceOf device(steps[0].weight);
+  std::vector<StepWork> works;
+  for (const Step& s : steps) works.emplace_back(s, rule.penalty);
+  FSC_DISPATCH(steps[0].weight.scalar_type(), "step", [&] { run_on_device<scalar_t>(rule, steps, works); });
+  for (const StepWork& work : works) work.finish();
 }
 
 FSC_CUDA_OPERATORS(m) {
   m.impl("adam_prox_", fsc::adam_prox_);
   m.impl("sgd_prox_", fsc::sgd_prox_);
+  m.impl("foreach_adam_prox_", fsc::foreach_adam_prox_);
+  m.impl("foreach_sgd_prox_", fsc::foreach_sgd_prox_);
 }

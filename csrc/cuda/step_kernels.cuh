@@ -1,10 +1,11 @@
-// One step of Adam or of gradient descent on the device, in one pass over memory; no ATen here.
+// One step of Adam or of gradient descent on the device, in one pass over the memory of many weights; no ATen here.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
 #include "cuda/prox_kernels.cuh"
+#include "cuda/table.cuh"
 
 namespace fsc::device {
 
@@ -15,16 +16,18 @@ struct ScheduledStep {
   double amount;
 };
 
-// The scalars of a step. In a loop those that change lie on the device, so that every step is the same launch.
+// The scalars of one step, as step.h's Update has them, and whether a soft threshold stands behind it. In a loop those
+// that change lie on the device at `found`, so that every step is the same launch.
 struct StepScalars {
   double decay;
   double decay_square;
   double eps;
+  double rate;
+  double root;
   bool shrink;
-  ScheduledStep value;
   const ScheduledStep* found;
 
-  FSC_DEVICE ScheduledStep now() const { return found ? *found : value; }
+  FSC_DEVICE ScheduledStep now(double amount) const { return found ? *found : ScheduledStep{rate, root, amount}; }
 };
 
 // A weight with what a step changes beside it; null where there is none.
@@ -36,6 +39,21 @@ struct StepPointers {
   scalar_t* second;  // exp_avg_sq
   const uint8_t* mask;
 };
+
+// A weight among those of one launch.
+template <typename scalar_t>
+struct StepRow {
+  StepPointers<scalar_t> p;
+  int64_t numel;
+  double threshold;  // of this weight, where there is one
+  bool wide;         // accesses of 16 bytes
+};
+
+constexpr int kManyWeights = 48;
+
+template <typename scalar_t, int capacity>
+using StepTable = Table<StepRow<scalar_t>, capacity>;
+static_assert(sizeof(StepTable<double, kManyWeights>) + sizeof(StepScalars) <= kParameterBytes);
 
 template <typename scalar_t, int width>
 FSC_DEVICE void masked_gradient(const StepPointers<scalar_t>& p, int64_t i, int count,
@@ -49,14 +67,14 @@ FSC_DEVICE void masked_gradient(const StepPointers<scalar_t>& p, int64_t i, int 
   }
 }
 
-template <typename scalar_t, int width>
-FSC_KERNEL(kPassThreads)
-adam_kernel(StepPointers<scalar_t> p, int64_t numel, StepScalars s) {
+template <int width, typename scalar_t>
+FSC_DEVICE void adam_pass(const StepRow<scalar_t>& row, const StepScalars& s, const Share& share) {
   using real_t = wide_t<scalar_t>;
-  const ScheduledStep now = s.now();
+  const StepPointers<scalar_t>& p = row.p;
+  const ScheduledStep now = s.now(row.threshold);
   const real_t decay = s.decay, decay_square = s.decay_square, rate = now.rate, root = now.root, eps = s.eps;
   const auto threshold = finite<real_t>(now.amount);
-  stride_over<width>(numel, [&](int64_t i, int count) {
+  stride_over<width>(share, row.numel, [&](int64_t i, int count) {
     scalar_t weight[width], first[width], second[width];
     real_t g[width];
     load<width>(p.weight + i, count, weight);
@@ -82,13 +100,21 @@ adam_kernel(StepPointers<scalar_t> p, int64_t numel, StepScalars s) {
   });
 }
 
-template <typename scalar_t, int width>
+template <typename scalar_t, int capacity>
 FSC_KERNEL(kPassThreads)
-sgd_kernel(StepPointers<scalar_t> p, int64_t numel, StepScalars s) {
+adam_kernel(StepTable<scalar_t, capacity> table, StepScalars s) {
+  const Place place = place_in(table);
+  const StepRow<scalar_t>& row = table.rows[place.row];
+  row.wide ? adam_pass<kVectorWidth<scalar_t>>(row, s, place.share) : adam_pass<1>(row, s, place.share);
+}
+
+template <int width, typename scalar_t>
+FSC_DEVICE void sgd_pass(const StepRow<scalar_t>& row, const StepScalars& s, const Share& share) {
   using real_t = wide_t<scalar_t>;
-  const ScheduledStep now = s.now();
+  const StepPointers<scalar_t>& p = row.p;
+  const ScheduledStep now = s.now(row.threshold);
   const real_t decay = s.decay, rate = now.rate, threshold = finite<real_t>(now.amount);
-  stride_over<width>(numel, [&](int64_t i, int count) {
+  stride_over<width>(share, row.numel, [&](int64_t i, int count) {
     scalar_t weight[width], first[width];
     real_t g[width];
     load<width>(p.weight + i, count, weight);
@@ -107,6 +133,14 @@ sgd_kernel(StepPointers<scalar_t> p, int64_t numel, StepScalars s) {
     store<width>(p.weight + i, count, weight);
     if (p.first) store<width>(p.first + i, count, first);
   });
+}
+
+template <typename scalar_t, int capacity>
+FSC_KERNEL(kPassThreads)
+sgd_kernel(StepTable<scalar_t, capacity> table, StepScalars s) {
+  const Place place = place_in(table);
+  const StepRow<scalar_t>& row = table.rows[place.row];
+  row.wide ? sgd_pass<kVectorWidth<scalar_t>>(row, s, place.share) : sgd_pass<1>(row, s, place.share);
 }
 
 // Zero outside the mask, in the weight and in the optimiser's state. Where groups are kept, `keep` says which, and

@@ -1,4 +1,5 @@
-// One step with its proximal operator as launches on raw memory: without penalty and with l1 a single one.
+// Steps with their proximal operators as launches on raw memory: without penalty and with l1 a single one for as many
+// weights as a table holds.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,6 +8,7 @@
 #include "cuda/launch.cuh"
 #include "cuda/prox_launch.cuh"
 #include "cuda/step_kernels.cuh"
+#include "cuda/table_launch.cuh"
 #include "step.h"
 
 namespace fsc {
@@ -29,27 +31,29 @@ struct StepMemory {
   }
 };
 
-// The scalars of one step: as the host knows them, or in a loop those at `found` on the device.
-inline device::StepScalars scalars_of(const Update& update, const Penalty& penalty, double amount,
-                                      const device::ScheduledStep* found = nullptr) {
-  const bool shrink = penalty.rule == Penalty::Rule::kShrink && !penalty.groups;
-  return {update.decay, update.decay_square, update.eps, shrink, {update.rate, update.root, amount}, found};
+template <typename scalar_t>
+device::StepRow<scalar_t> row_of(const StepMemory<scalar_t>& memory, double threshold) {
+  const auto& p = memory.p;
+  return {p, numel_of(memory.groups), threshold, aligned(p.weight, p.grad, p.first, p.second)};
 }
 
-template <typename scalar_t>
-void launch_update(const StepMemory<scalar_t>& memory, bool adam, const device::StepScalars& scalars) {
-  const auto& p = memory.p;
-  const int64_t numel = numel_of(memory.groups);
-  constexpr int width = kVectorWidth<scalar_t>;
-  const bool wide = aligned(p.weight, p.grad, p.first, p.second);
-  const Grid grid = grid_over(ceil_div(numel, wide ? width : 1), device::kPassThreads);
-  if (adam) {
-    launch<false>(grid, wide ? device::adam_kernel<scalar_t, width> : device::adam_kernel<scalar_t, 1>, p, numel,
-                  scalars);
-  } else {
-    launch<false>(grid, wide ? device::sgd_kernel<scalar_t, width> : device::sgd_kernel<scalar_t, 1>, p, numel,
-                  scalars);
-  }
+// The scalars of one step: as the host knows them, or in a loop those at `found` on the device.
+inline device::StepScalars scalars_of(const Update& update, const Penalty& penalty,
+                                      const device::ScheduledStep* found = nullptr) {
+  return {update.decay, update.decay_square, update.eps, update.rate, update.root, penalty.shrinks_in_update(), found};
+}
+
+// The updates of all rows, in launches of up to `capacity` of them.
+template <int capacity, typename scalar_t>
+void launch_updates(c10::ArrayRef<device::StepRow<scalar_t>> rows, bool adam, const device::StepScalars& scalars) {
+  const auto blocks_of = [](const device::StepRow<scalar_t>& row) {
+    const int64_t visits = ceil_div(row.numel, row.wide ? kVectorWidth<scalar_t> : 1);
+    return std::min(ceil_div(visits, device::kPassThreads), kMostBlocks);
+  };
+  const auto kernel = adam ? device::adam_kernel<scalar_t, capacity> : device::sgd_kernel<scalar_t, capacity>;
+  launch_tables<capacity>(rows, blocks_of, [&](const device::StepTable<scalar_t, capacity>& table, int64_t blocks) {
+    launch<false>({blocks, device::kPassThreads}, kernel, table, scalars);
+  });
 }
 
 // Soft threshold by the largest that goes.
@@ -80,22 +84,28 @@ void launch_keep(const StepMemory<scalar_t>& memory, bool groups, const device::
                 memory.mask, keep, memory.groups);
 }
 
+// What follows the update of a weight, where the update itself does not do it.
 template <typename scalar_t>
-void launch_step(const StepMemory<scalar_t>& memory, bool adam, const Penalty& penalty,
-                 const device::StepScalars& scalars) {
-  using Rule = Penalty::Rule;
-  launch_update(memory, adam, scalars);
-  if (penalty.rule == Rule::kNone || scalars.shrink) return;
-  const device::Amount amount{scalars.value.amount, scalars.found ? &scalars.found->amount : nullptr};
+void launch_penalty(const StepMemory<scalar_t>& memory, const Penalty& penalty, const device::Amount& amount) {
+  if (penalty.is_in_update()) return;
   if (penalty.groups) {
     double* norms = memory.norms.template data_ptr<double>();
     launch_group_norms(memory.p.weight, norms, memory.groups);
-    if (penalty.rule == Rule::kShrink) {
+    if (penalty.rule == Penalty::Rule::kShrink) {
       return launch_shrink_groups(memory.p.weight, memory.p.weight, norms, memory.groups, amount);
     }
   }
-  penalty.rule == Rule::kKeep ? launch_keep(memory, penalty.groups, amount)
-                              : launch_keep_shrunk(memory, penalty.groups, amount);
+  penalty.rule == Penalty::Rule::kKeep ? launch_keep(memory, penalty.groups, amount)
+                                       : launch_keep_shrunk(memory, penalty.groups, amount);
+}
+
+// A step of a loop, whose scalars lie on the device.
+template <typename scalar_t>
+void launch_step(const StepMemory<scalar_t>& memory, bool adam, const Penalty& penalty,
+                 const device::StepScalars& scalars) {
+  const device::StepRow<scalar_t> row = row_of(memory, 0);
+  launch_updates<1, scalar_t>(row, adam, scalars);
+  launch_penalty(memory, penalty, {0, &scalars.found->amount});
 }
 
 }  // namespace fsc

@@ -5,18 +5,29 @@
 #include <cstdint>
 
 #include "cuda/device.cuh"
+#include "cuda/tensor_cores.cuh"
 
 namespace fsc::device {
 
 constexpr int kTile = 64;          // rows and columns of a block's product
-constexpr int kSlab = 32;          // what is summed over at a time
 constexpr int kTileThreads = 128;  // four warps, each with a quarter of 32 x 32
+constexpr int kTileBlocks = 3;     // on a multiprocessor; without it nvcc spills for more of them
 constexpr int kRowSums = 2;        // a quarter is 2 x 4 products of 16 x 8
 constexpr int kColumnSums = 4;
 
-// One operand: 64 rows (or columns) of 32 values; four more keep the fragments of a warp in different banks.
+// What is summed over at a time: lines of 128 bytes.
 template <typename real_t>
-using Slab = real_t[kTile][kSlab + 4];
+constexpr int kSlab = 128 / sizeof(real_t);
+
+// One operand: 64 rows (or columns) of a line; 16 bytes more keep the fragments of a warp in different banks, and lines
+// where copies of 16 bytes may begin.
+template <typename real_t>
+using Slab = real_t[kTile][kSlab<real_t> + 16 / sizeof(real_t)];
+
+template <typename real_t>
+FSC_DEVICE int64_t slabs_of(int64_t total) {
+  return (total + kSlab<real_t> - 1) / kSlab<real_t>;
+}
 
 // What a thread holds of the product.
 template <typename real_t>
@@ -27,14 +38,6 @@ struct Sums {
   FSC_DEVICE void clear() {
     FSC_UNROLL
     for (int i = 0; i < kEntries; ++i) values[i / (4 * kColumnSums)][i / 4 % kColumnSums][i % 4] = 0;
-  }
-
-  FSC_DEVICE void add(const Sums& other) {
-    FSC_UNROLL
-    for (int i = 0; i < kEntries; ++i) {
-      const int r = i / (4 * kColumnSums), c = i / 4 % kColumnSums;
-      values[r][c][i % 4] += other.values[r][c][i % 4];
-    }
   }
 
   // Calls visit(row, column, sum) for every element of the tile that this thread holds.
@@ -61,55 +64,17 @@ struct Sums {
   }
 };
 
-// A float as two numbers of 10 bits of mantissa: what tensor cores read, and what that leaves.
-struct Split {
-  uint32_t high;
-  uint32_t low;
-};
-
-FSC_DEVICE Split split(float value) {
-  const uint32_t high = to_tf32(value);
-  // What a conversion leaves in the bits that tensor cores ignore is not part of the number.
-  return {high, to_tf32(value - bits_to_float(high & 0xffffe000u))};
-}
-
-// sums += left right^T over one slab. Tensor cores truncate their sums, which is a bias: so these begin with zero for
-// every slab, the products with a low part have sums of their own, and all beyond is rounded to nearest. The products
-// of two low parts are below float32's precision.
+// sums += left right^T over one slab; kExact where both hold nothing but TF32 numbers.
+template <bool kExact = false>
 FSC_DEVICE void multiply(const Slab<float>& left, const Slab<float>& right, Sums<float>& sums) {
-  const int warp = thread() / kWarp, lane = thread() % kWarp;
-  const int row = warp / 2 * 32 + lane / 4, column = warp % 2 * 32 + lane / 4, k = lane % 4;
-  Sums<float> large, small;
-  large.clear();
-  small.clear();
-  for (int first = 0; first < kSlab; first += 8) {
-    uint32_t a[kRowSums][4], a_low[kRowSums][4];
-    FSC_UNROLL
-    for (int i = 0; i < kRowSums; ++i) {
-      FSC_UNROLL
-      for (int e = 0; e < 4; ++e) {
-        const Split s = split(left[row + i * 16 + e % 2 * 8][first + k + e / 2 * 4]);
-        a[i][e] = s.high, a_low[i][e] = s.low;
-      }
-    }
-    FSC_UNROLL
-    for (int j = 0; j < kColumnSums; ++j) {
-      const Split s0 = split(right[column + j * 8][first + k]), s1 = split(right[column + j * 8][first + k + 4]);
-      const uint32_t b[2] = {s0.high, s1.high}, b_low[2] = {s0.low, s1.low};
-      FSC_UNROLL
-      for (int i = 0; i < kRowSums; ++i) {
-        mma_tf32(small.values[i][j], a_low[i], b);
-        mma_tf32(small.values[i][j], a[i], b_low);
-        mma_tf32(large.values[i][j], a[i], b);
-      }
-    }
-  }
-  sums.add(large);
-  sums.add(small);
+  constexpr int line = sizeof(left[0]) / sizeof(float);
+  const int warp = thread() / kWarp;
+  multiply_lines<kExact, kSlab<float>, line>(left[warp / 2 * 32], right[warp % 2 * 32], sums.values);
 }
 
+template <bool kExact = false>
 FSC_DEVICE void multiply(const Slab<double>& left, const Slab<double>& right, Sums<double>& sums) {
-  for (int k = 0; k < kSlab; ++k) {
+  for (int k = 0; k < kSlab<double>; ++k) {
     sums.visit([&](int row, int column, double& sum) { sum = multiply_add(left[row][k], right[column][k], sum); });
   }
 }

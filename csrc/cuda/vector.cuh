@@ -40,13 +40,24 @@ FSC_DEVICE void store(T* to, int count, const T (&values)[width]) {
   }
 }
 
+// One of several blocks that share some work.
+struct Share {
+  int64_t block;
+  int64_t blocks;
+};
+
 // Calls visit(first element, number of elements up to `width`) for this thread's share of `total` elements.
 template <int width, typename Visit>
-FSC_DEVICE void stride_over(int64_t total, const Visit& visit) {
-  const int64_t step = num_blocks() * num_threads() * width;
-  for (int64_t i = (block() * num_threads() + thread()) * width; i < total; i += step) {
+FSC_DEVICE void stride_over(const Share& share, int64_t total, const Visit& visit) {
+  const int64_t step = share.blocks * num_threads() * width;
+  for (int64_t i = (share.block * num_threads() + thread()) * width; i < total; i += step) {
     visit(i, static_cast<int>(total - i < width ? total - i : width));
   }
+}
+
+template <int width, typename Visit>
+FSC_DEVICE void stride_over(int64_t total, const Visit& visit) {
+  stride_over<width>({block(), num_blocks()}, total, visit);
 }
 
 }  // namespace fsc::device

@@ -2,11 +2,12 @@
 // 3xTF32 for float32 and narrower types, plain multiply-adds for float64.
 #pragma once
 
-#include "cuda/tile.cuh"
+#include "cuda/tensor_cores.cuh"
 
 namespace fsc::device {
 
 constexpr int kWarpRows = 16;
+constexpr int kWarpDepth = 32;  // what tensor cores sum up at a time
 
 // The element that entry e of a thread's sums belongs to, within 16 x 8.
 FSC_DEVICE int entry_row(int e) { return thread() % kWarp / 4 + e / 2 * 8; }
@@ -17,19 +18,20 @@ FSC_DEVICE int entry_column(int e) { return thread() % 4 * 2 + e % 2; }
 template <int tiles, typename Left, typename Right>
 FSC_DEVICE void multiply_warp(const Left& left, const Right& right, int begin, int end, float (&sums)[tiles][4]) {
   const int g = thread() % kWarp / 4, t = thread() % 4;
-  for (int first = begin; first < end; first += kSlab) {
+  for (int first = begin; first < end; first += kWarpDepth) {
     float large[tiles][4] = {}, small[tiles][4] = {};
-    const int last = first + kSlab < end ? first + kSlab : end;
+    const int last = first + kWarpDepth < end ? first + kWarpDepth : end;
+    FSC_ROLLED
     for (int k = first; k < last; k += 8) {
       uint32_t a[4], a_low[4];
       FSC_UNROLL
       for (int e = 0; e < 4; ++e) {
-        const Split s = split(left(g + e % 2 * 8, k + t + e / 2 * 4));
+        const Split s = split<false>(left(g + e % 2 * 8, k + t + e / 2 * 4));
         a[e] = s.high, a_low[e] = s.low;
       }
       FSC_UNROLL
       for (int j = 0; j < tiles; ++j) {
-        const Split s0 = split(right(k + t, j * 8 + g)), s1 = split(right(k + t + 4, j * 8 + g));
+        const Split s0 = split<false>(right(k + t, j * 8 + g)), s1 = split<false>(right(k + t + 4, j * 8 + g));
         const uint32_t b[2] = {s0.high, s1.high}, b_low[2] = {s0.low, s1.low};
         mma_tf32(small[j], a_low, b);
         mma_tf32(small[j], a, b_low);
@@ -38,8 +40,7 @@ FSC_DEVICE void multiply_warp(const Left& left, const Right& right, int begin, i
     }
     FSC_UNROLL
     for (int i = 0; i < tiles * 4; ++i) {
-      sums[i / 4][i % 4] += large[i / 4][i % 4];
-      sums[i / 4][i % 4] += small[i / 4][i % 4];
+      sums[i / 4][i % 4] += large[i / 4][i % 4] + small[i / 4][i % 4];
     }
   }
 }

@@ -1,6 +1,7 @@
 // The words of cuda/device.cuh on the host: a block is a set of fibers that take turns, so that barriers and
-// shuffles behave as on a GPU. Finds wrong indices, fragment layouts, missing barriers and reductions;
-// cannot find races between memory orders, misaligned accesses or bank conflicts.
+// shuffles behave as on a GPU, and asynchronous copies happen as late as they may. Finds wrong indices, fragment
+// layouts, missing barriers, waits and reductions; cannot find races between memory orders, misaligned accesses other
+// than those of asynchronous copies, or bank conflicts.
 #pragma once
 
 #include <bit>
@@ -9,9 +10,10 @@
 
 #include "emulation/fibers.h"
 
-#define FSC_KERNEL(threads) void
+#define FSC_KERNEL(...) void
 #define FSC_DEVICE inline
 #define FSC_UNROLL
+#define FSC_ROLLED
 
 namespace fsc::device {
 
@@ -49,6 +51,19 @@ T shuffle_xor(T value, int lanes) {
   bits = emulation::exchange(bits, (thread() % kWarp) ^ lanes);
   std::memcpy(&value, &bits, sizeof(T));
   return value;
+}
+
+template <int bytes>
+void copy_async(void* to_shared, const void* from_global, bool valid) {
+  static_assert(bytes == 4 || bytes == 8 || bytes == 16);
+  emulation::begin_copy(to_shared, from_global, bytes, valid);
+}
+
+inline void commit_copies() { emulation::commit_copies(); }
+
+template <int left>
+void wait_for_copies() {
+  emulation::wait_for_copies(left);
 }
 
 // Fibers do not interrupt each other.

@@ -1,6 +1,7 @@
 #include "emulation/fibers.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -61,22 +62,49 @@ struct Warp {
   Fragments fragments;
 };
 
+// What one thread has begun to copy and not yet waited for, in its order.
+struct Copies {
+  struct Copy {
+    void* to;
+    const void* from;  // null: zeros
+    size_t bytes;
+    int group;
+  };
+  std::vector<Copy> begun;
+  int groups = 0;  // that were committed
+
+  void perform(int until_group) {
+    auto copy = begun.begin();
+    for (; copy != begun.end() && copy->group < until_group; ++copy) {
+      if (copy->from) {
+        std::memcpy(copy->to, copy->from, copy->bytes);
+      } else {
+        std::memset(copy->to, 0, copy->bytes);
+      }
+    }
+    begun.erase(begun.begin(), copy);
+  }
+};
+
 struct Block {
   Place place;
   Barrier barrier;
   std::vector<Warp> warps;
   std::vector<unsigned char> shared;
   std::vector<Fiber> fibers;
+  std::vector<Copies> copies;
   std::vector<int> turns;  // the threads that have not returned
 };
 
 // One kernel runs at a time; blocks and stacks are kept for the next.
 std::vector<Block> blocks;
 Block* running = nullptr;
-Place place;  // of the running thread
+Place place;                  // of the running thread
+const char* fault = nullptr;  // what a thread did; exceptions cannot leave its stack
 void* scheduler = nullptr;
 const std::function<void()>* body = nullptr;
 bool progress = false;
+bool in_turns = false;  // whether threads are fibers
 std::minstd_rand order_of_turns(1);
 
 void yield() { fsc_switch_stack(&running->fibers[place.thread].position, scheduler); }
@@ -92,8 +120,15 @@ void wait(Barrier& barrier) {
   while (barrier.generation == generation) yield();
 }
 
-void enter() {
+void run_thread() {
   (*body)();
+  if (!running->copies[place.thread].begun.empty()) {
+    fault = "emulator: a thread returned with copies that nobody waited for";
+  }
+}
+
+void enter() {
+  run_thread();
   running->fibers[place.thread].done = true;
   progress = true;
   yield();  // for good
@@ -114,6 +149,7 @@ void prepare(Block& block, const Launch& launch, int64_t x, int64_t y) {
   block.shared.assign(launch.shared_bytes + 16, kPoison);
   const uintptr_t start = (reinterpret_cast<uintptr_t>(block.shared.data()) + 15) & ~uintptr_t{15};
   block.place = {0, launch.threads, x, y, launch.blocks_x, reinterpret_cast<unsigned char*>(start)};
+  block.copies.assign(launch.threads, {});
   block.turns.clear();
   if (!launch.barriers) return;
   block.barrier = {launch.threads};
@@ -171,6 +207,26 @@ void arrive_and_wait(unsigned* counter, unsigned arrivals) {
   while (static_cast<int>(*counter - arrivals) < 0) yield();
 }
 
+void begin_copy(void* to, const void* from, size_t bytes, bool valid) {
+  const auto off = [bytes](const void* address) { return reinterpret_cast<uintptr_t>(address) % bytes != 0; };
+  if (off(to) || off(from)) fault = "emulator: the addresses of a copy are not multiples of its bytes";
+  std::memset(to, kPoison, bytes);
+  Copies& mine = running->copies[place.thread];
+  mine.begun.push_back({to, valid ? from : nullptr, bytes, mine.groups});
+}
+
+void commit_copies() { ++running->copies[place.thread].groups; }
+
+void wait_for_copies(int left) {
+  if (in_turns) {
+    // Others see for a while that these bytes are undefined.
+    progress = true;
+    yield();
+  }
+  Copies& mine = running->copies[place.thread];
+  mine.perform(mine.groups - left);
+}
+
 uint64_t exchange(uint64_t bits, int lane) {
   Warp& warp = running->warps[place.thread / kWarp];
   warp.slots[place.thread % kWarp] = bits;
@@ -184,6 +240,8 @@ Fragments& warp_fragments() { return running->warps[place.thread / kWarp].fragme
 
 void run(const Launch& launch, const std::function<void()>& thread) {
   body = &thread;
+  fault = nullptr;
+  in_turns = launch.barriers;
   const int64_t count = launch.blocks_x * launch.blocks_y;
   if (const size_t alive = launch.together ? count : 1; blocks.size() < alive) blocks.resize(alive);
   std::vector<Block*> together;
@@ -195,11 +253,13 @@ void run(const Launch& launch, const std::function<void()>& thread) {
     } else if (launch.barriers) {
       finish({&block});
     } else {
+      running = &block;
       place = block.place;
-      for (place.thread = 0; place.thread < launch.threads; ++place.thread) thread();
+      for (place.thread = 0; place.thread < launch.threads; ++place.thread) run_thread();
     }
   }
   finish(together);
+  if (fault) throw std::runtime_error(fault);
 }
 
 }  // namespace fsc::emulation

@@ -33,6 +33,11 @@ void arrive_and_wait(unsigned* counter, unsigned arrivals);
 uint64_t exchange(uint64_t bits, int lane);
 Fragments& warp_fragments();
 
+// A copy reads and writes when a wait demands its group; until then its destination is poisoned.
+void begin_copy(void* to, const void* from, size_t bytes, bool valid);
+void commit_copies();
+void wait_for_copies(int left);
+
 struct Launch {
   int64_t blocks_x;
   int64_t blocks_y;
@@ -43,7 +48,8 @@ struct Launch {
 };
 
 // Runs every block, with shared memory that is poisoned before.
-// Throws std::runtime_error when threads wait for others that have returned.
+// Throws std::runtime_error when threads wait for others that have returned, when a thread returns with copies that
+// nobody waited for, and when the addresses of a copy are not multiples of its bytes.
 void run(const Launch& launch, const std::function<void()>& thread);
 
 }  // namespace fsc::emulation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,9 +33,15 @@ def fold_batch_norm(model: nn.Module) -> None:
         if follower is not None and isinstance(model.get_submodule(name), nn.Conv2d):
             _check_foldable(model, graph, follower)
             pairs.append((name, follower))
-    for name, follower in pairs:
-        _fold(model.get_submodule(name), model.get_submodule(follower))
-        model.set_submodule(follower, nn.Identity())
+    together: dict[Any, list[tuple[Any, Any]]] = {}  # the operator takes one device and one dtype
+    for name, norm in pairs:
+        convolution: Any = model.get_submodule(name)
+        kind = convolution.weight.device, convolution.weight.dtype
+        together.setdefault(kind, []).append((convolution, model.get_submodule(norm)))
+    for layers in together.values():
+        _fold(layers)
+    for _, norm in pairs:
+        model.set_submodule(norm, nn.Identity())
 
 
 def mask_channels(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
@@ -154,20 +160,22 @@ def _check_foldable(model: nn.Module, graph: fx.Graph, name: str) -> None:
         raise ValueError(f"fold_batch_norm: module {name!r} must be called once, got {calls} calls")
 
 
-def _fold(convolution: Any, norm: Any) -> None:
+def _fold(pairs: Sequence[tuple[Any, Any]]) -> None:
+    """Folds every batch normalization into the convolution before it, all of them at once."""
     with torch.no_grad():
-        weight, bias = fsc_ext.fuse_conv_bn(
-            convolution.weight,
-            convolution.bias,
-            norm.running_mean,
-            norm.running_var,
-            norm.weight,
-            norm.bias,
-            norm.eps,
-        )  # [C_out, C_in, kH, kW], [C_out]
-    requires_grad = convolution.weight.requires_grad
-    convolution.weight = nn.Parameter(weight, requires_grad)
-    convolution.bias = nn.Parameter(bias, requires_grad)
+        weights, biases = fsc_ext.foreach_fuse_conv_bn(
+            [convolution.weight for convolution, _ in pairs],
+            [convolution.bias for convolution, _ in pairs],
+            [norm.running_mean for _, norm in pairs],
+            [norm.running_var for _, norm in pairs],
+            [norm.weight for _, norm in pairs],
+            [norm.bias for _, norm in pairs],
+            [norm.eps for _, norm in pairs],
+        )  # of [C_out, C_in, kH, kW], of [C_out]
+    for (convolution, _), weight, bias in zip(pairs, weights, biases, strict=True):
+        requires_grad = convolution.weight.requires_grad
+        convolution.weight = nn.Parameter(weight, requires_grad)
+        convolution.bias = nn.Parameter(bias, requires_grad)
 
 
 def _convolution(model: nn.Module, where: str, name: str) -> nn.Conv2d:

@@ -1,6 +1,8 @@
 // Small kernels with known results and known faults, for the tests of the host emulator.
 #include <stdexcept>
+#include <string>
 
+#include "cuda/pipeline.cuh"
 #include "cuda/reduce.cuh"
 
 namespace {
@@ -49,19 +51,82 @@ FSC_KERNEL(64) pass_kernel(int64_t* values, unsigned* counters, int rounds, int6
   }
 }
 
-template <typename Body>
-void run(int64_t blocks, int threads, const Body& body, bool together = false) {
-  fsc::emulation::run({blocks, 1, threads, 64 * sizeof(double), true, together}, body);
+constexpr int kLine = 32;
+
+struct Stage {
+  double values[kLine];
+};
+
+// How adding up lines [count, 32] goes wrong, or does not.
+enum Fault { kNone, kNoWait, kNoBarrier, kPending };
+
+// A thread copies one value of a line and adds its neighbour's; only the first `valid` values of a line count.
+FSC_KERNEL(kLine) lines_kernel(const double* lines, int64_t count, int valid, double* sum) {
+  auto& stages = *shared<Stage[3]>();
+  double total = 0;
+  pipeline(
+      stages, count,
+      [&](int64_t s, Stage& stage) { place(&stage.values[thread()], lines + s * kLine + thread(), thread() < valid); },
+      [&](const Stage& stage) { total += stage.values[(thread() + 1) % kLine]; });
+  sum[thread()] = total;
+}
+
+// The same in two stages, by hand and with one fault.
+FSC_KERNEL(kLine) faulty_kernel(const double* lines, int64_t count, double* sum, Fault fault) {
+  auto& stages = *shared<Stage[2]>();
+  const auto fill = [&](int64_t s) {
+    copy_async<8>(&stages[s % 2].values[thread()], lines + s * kLine + thread(), true);
+    commit_copies();
+  };
+  double total = 0;
+  fill(0);
+  for (int64_t s = 0; s < count; ++s) {
+    if (fault != kNoWait) wait_for_copies<0>();
+    if (fault != kNoBarrier) barrier();
+    if (s + 1 < count || fault == kPending) fill((s + 1) % count);
+    total += stages[s % 2].values[(thread() + 1) % kLine];
+  }
+  if (fault != kPending) wait_for_copies<0>();
+  sum[thread()] = total;
+}
+
+// A stage that others still read is filled again.
+FSC_KERNEL(kLine) early_kernel(const double* lines, double* sum) {
+  auto& stage = *shared<Stage>();
+  copy_async<8>(&stage.values[thread()], lines + thread(), true);
+  commit_copies();
+  wait_for_copies<0>();
+  barrier();
+  copy_async<8>(&stage.values[thread()], lines + thread(), true);
+  commit_copies();
+  sum[thread()] = stage.values[(thread() + 1) % kLine];
+  wait_for_copies<0>();
+}
+
+// Four floats from any address.
+FSC_KERNEL(1) vector_kernel(const float* from, float* to) {
+  copy_async<16>(shared<float>(), from, true);
+  commit_copies();
+  wait_for_copies<0>();
+  for (int i = 0; i < 4; ++i) to[i] = shared<float>()[i];
 }
 
 template <typename Body>
-bool is_refused(int64_t blocks, const Body& body, bool together) {
+void run(int64_t blocks, int threads, const Body& body, bool together = false) {
+  fsc::emulation::run({blocks, 1, threads, 3 * sizeof(Stage), true, together}, body);
+}
+
+// What the emulator says against a kernel; nothing where it is content.
+template <typename Body>
+const char* complaint(int threads, const Body& body, int64_t blocks = 1, bool together = false) {
+  static std::string said;
+  said.clear();
   try {
-    run(blocks, 64, body, together);
-  } catch (const std::runtime_error&) {
-    return true;
+    run(blocks, threads, body, together);
+  } catch (const std::runtime_error& error) {
+    said = error.what();
   }
-  return false;
+  return said.c_str();
 }
 
 }  // namespace
@@ -76,13 +141,28 @@ void neighbours(double* output, bool waits) {
   run(1, 64, [&] { neighbour_kernel(output, waits); });
 }
 
-bool half_waits_is_refused() {
-  return is_refused(1, [] { half_waits_kernel(); }, false);
+const char* half_waits() {
+  return complaint(64, [] { half_waits_kernel(); });
 }
 
-// Returns whether the emulator found that blocks wait for ever.
-bool passed_on(int64_t* values, unsigned* counters, int64_t blocks, int rounds, int64_t missing, bool together) {
-  return is_refused(blocks, [&] { pass_kernel(values, counters, rounds, missing); }, together);
+const char* lines(const double* values, int64_t count, int valid, double* sum) {
+  return complaint(kLine, [&] { lines_kernel(values, count, valid, sum); });
+}
+
+const char* faulty_lines(const double* values, int64_t count, double* sum, int fault) {
+  return complaint(kLine, [&] { faulty_kernel(values, count, sum, static_cast<Fault>(fault)); });
+}
+
+const char* early_lines(const double* values, double* sum) {
+  return complaint(kLine, [&] { early_kernel(values, sum); });
+}
+
+const char* vector(const float* from, float* to) {
+  return complaint(1, [&] { vector_kernel(from, to); });
+}
+
+const char* pass_on(int64_t* values, unsigned* counters, int64_t blocks, int rounds, int64_t missing, bool together) {
+  return complaint(64, [&] { pass_kernel(values, counters, rounds, missing); }, blocks, together);
 }
 
 void product(const float* a, const float* b, float* c) {

@@ -65,6 +65,22 @@ def sgd_step(weight: Tensor) -> list[Tensor]:
     return changed
 
 
+def steps_on_lists(weight: Tensor, vector: Tensor) -> list[Tensor]:
+    changed = [weight.clone(), vector.clone()]
+    moments = [[torch.zeros_like(tensor) for tensor in changed] for _ in range(2)]
+    settings = {"lr": 0.1, "penalty": "group_l2", "amounts": [0.5, 0.1], "dim": 0}
+    fsc_ext.foreach_adam_prox_(changed, [weight + 1, vector - 1], *moments, 1, **settings)
+    fsc_ext.foreach_sgd_prox_(changed, [weight - 1, vector + 1], **settings)
+    return [*changed, *moments[0], *moments[1]]
+
+
+def fold_lists(weight: Tensor, vector: Tensor) -> list[Tensor]:
+    vectors = [vector, vector - 1]
+    lists = ([weight, weight[:, :1]], vectors, vectors, [v.exp() for v in vectors])
+    weights, biases = fsc_ext.foreach_fuse_conv_bn(*lists, vectors, [vector, None], 1e-5)
+    return [*weights, *biases]
+
+
 def solve(weight: Tensor, images: Tensor | None = None) -> list[Tensor]:
     weight, schedule = weight.clone(), torch.full((3,), 0.01, dtype=torch.float64)
     if images is not None:
@@ -80,6 +96,9 @@ CALLS: dict[str, Callable[[Tensor, Tensor, Tensor], list[Tensor]]] = {
     "cross_distill_layer": cross_distill,
     "distill_residual": lambda x, w, v: [*fsc_ext.distill_residual(x, x + 1)],
     "elimination_order": lambda x, w, v: eliminate(w),
+    "foreach_adam_prox_": lambda x, w, v: steps_on_lists(w, v),
+    "foreach_fuse_conv_bn": lambda x, w, v: fold_lists(w, v),
+    "foreach_sgd_prox_": lambda x, w, v: steps_on_lists(w, v),
     "fuse_conv_bn": lambda x, w, v: [*fsc_ext.fuse_conv_bn(w, v, v, v.exp(), v, v, 1e-5)],
     "gram_accumulate_": lambda x, w, v: gram(x),
     "keep_topk_": lambda x, w, v: changed(fsc_ext.keep_topk_, w, 7),

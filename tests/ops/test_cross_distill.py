@@ -102,6 +102,23 @@ def test_layer_takes_two_layouts_at_once(device):
     torch.testing.assert_close(found, expected, **REDUCTION_TOLERANCE[torch.float64])
 
 
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
+@pytest.mark.parametrize(("channels", "offset"), [(5, 0), (8, 1), (8, 2), (19, 3)])
+def test_layer_takes_weights_of_any_width_and_address(device, dtype, channels, offset):
+    # On GPUs 16 bytes of a row are copied at a time where all of them begin at multiples of 16.
+    def at_offset(*shape: int) -> Tensor:
+        size = torch.Size(shape).numel()
+        return torch.randn(offset + size, dtype=dtype, device=device)[offset:].view(shape)
+
+    shapes = [(2, channels, 6, 5)] * 2 + [(6, channels, 3, 3)] * 2 + [(6,)] * 2
+    tensors = [at_offset(*shape).requires_grad_(i % 2 == 1) for i, shape in enumerate(shapes)]
+    found = loss_and_gradients(fsc_ext.cross_distill_layer, tensors, alpha=0.7, beta=0.4)
+    expected = loss_and_gradients(reference.cross_distill_layer, tensors, alpha=0.7, beta=0.4)
+    loose = {"rtol": 3e-5, "atol": 1e-4}
+    tolerance = loose if dtype == torch.float32 else REDUCTION_TOLERANCE[dtype]
+    torch.testing.assert_close(found, expected, **tolerance)
+
+
 @pytest.mark.parametrize("activation", ["relu", "none"])
 @pytest.mark.parametrize(("alpha", "beta"), CORNERS)
 def test_layer_gradcheck(device, activation, alpha, beta):

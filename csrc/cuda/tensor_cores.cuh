@@ -1,0 +1,66 @@
+// Products on tensor cores with the precision of float32: 3xTF32, by one warp.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/device.cuh"
+
+namespace fsc::device {
+
+// A float as two numbers of 10 bits of mantissa: what tensor cores read, and what that leaves but for a bit or two.
+struct Split {
+  uint32_t high;
+  uint32_t low;
+};
+
+// Whether the values of a type are TF32 numbers.
+template <typename scalar_t>
+constexpr bool kIsTf32 = sizeof(scalar_t) == 2;
+
+// kExact: the value is a TF32 number; then nothing is left.
+template <bool kExact>
+FSC_DEVICE Split split(float value) {
+  const uint32_t high = to_tf32(value);
+  if constexpr (kExact) return {high, 0};
+  // What a conversion leaves in the bits that tensor cores ignore is not part of the number.
+  return {high, to_tf32(value - bits_to_float(high & 0xffffe000u))};
+}
+
+// sums += left right^T over kDepth values of lines of kLine: `left` begins with the first of the warp's 16 kRows rows,
+// `right` with the first of its 8 kColumns columns, `sums` are in the layout of mma. Tensor cores truncate their sums,
+// which is a bias: so these are short and begin with zero, the products with a low part have sums of their own, and all
+// beyond is rounded to nearest. The products of two low parts are below float32's precision.
+template <bool kExact, int kDepth, int kLine, int kRows, int kColumns>
+FSC_DEVICE void multiply_lines(const float* left, const float* right, float (&sums)[kRows][kColumns][4]) {
+  const int lane = thread() % kWarp, own = lane / 4 * kLine + lane % 4;
+  float large[kRows][kColumns][4] = {}, small[kRows][kColumns][4] = {};
+  // Unrolled, it takes so many registers that fewer blocks fit.
+  FSC_ROLLED
+  for (int k = 0; k < kDepth; k += 8) {
+    uint32_t a[kRows][4], a_low[kRows][4];
+    FSC_UNROLL
+    for (int i = 0; i < kRows * 4; ++i) {
+      const Split s = split<kExact>(left[own + (i / 4 * 16 + i % 2 * 8) * kLine + k + i / 2 % 2 * 4]);
+      a[i / 4][i % 4] = s.high, a_low[i / 4][i % 4] = s.low;
+    }
+    FSC_UNROLL
+    for (int j = 0; j < kColumns; ++j) {
+      const float* from = right + own + j * 8 * kLine + k;
+      const Split s0 = split<kExact>(from[0]), s1 = split<kExact>(from[4]);
+      const uint32_t b[2] = {s0.high, s1.high}, b_low[2] = {s0.low, s1.low};
+      FSC_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        if constexpr (!kExact) mma_tf32(small[i][j], a_low[i], b);
+        if constexpr (!kExact) mma_tf32(small[i][j], a[i], b_low);
+        mma_tf32(large[i][j], a[i], b);
+      }
+    }
+  }
+  FSC_UNROLL
+  for (int i = 0; i < kRows * kColumns * 4; ++i) {
+    const int r = i / (4 * kColumns), c = i / 4 % kColumns;
+    sums[r][c][i % 4] += large[r][c][i % 4] + small[r][c][i % 4];
+  }
+}
+
+}  // namespace fsc::device
