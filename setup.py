@@ -46,6 +46,14 @@ def cuda_decision(sources: list[str]) -> tuple[bool, str]:
     return False, reason
 
 
+def architectures() -> str:
+    """For which GPUs: all that a kernel runs on, where torch would take those that it sees."""
+    newest = "8.0;9.0;10.0;12.0+PTX"
+    major, minor = str(torch.version.cuda).split(".")[:2]
+    # The toolkits before 12.8 know no GPU beyond Hopper.
+    return newest if (int(major), int(minor)) >= (12, 8) else "8.0;9.0+PTX"
+
+
 def torch_requirement() -> str:
     """The minor version of torch compiled against: its C++ interface may change with the next."""
     major, minor = torch.__version__.split(".")[:2]
@@ -57,6 +65,8 @@ def extension() -> CppExtension | CUDAExtension:
     listed = Path("csrc/sources.txt").read_text(encoding="utf-8").split()
     with_cuda, reason = cuda_decision(listed)
     print(f"fsc_ext: CUDA {'on' if with_cuda else 'off'}: {reason}")
+    if with_cuda:
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", architectures())
     kind = CUDAExtension if with_cuda else CppExtension
     # Contracted multiply-adds would round differently from the reference: element-wise operators
     # are tested for equality, bit by bit. Square roots that set no errno only vectorise.

@@ -162,21 +162,34 @@ struct StepLists {
   }
 };
 
+// Where a tensor lies; of one with gaps only the first element counts, because others may lie in them.
+struct Range {
+  const char* begin;
+  const char* end;
+  Argument name;
+};
+
+inline Range range_of(const at::Tensor& tensor, const Argument& name) {
+  const auto* begin = static_cast<const char*>(tensor.const_data_ptr());
+  const bool dense = tensor.is_non_overlapping_and_dense();
+  return {begin, begin + (dense ? tensor.numel() : 1) * tensor.element_size(), name};
+}
+
 // What is changed twice in one launch would have no defined value.
 inline void check_apart(const StepRule& rule, const std::vector<Step>& steps) {
-  std::vector<std::pair<const void*, Argument>> changed;
+  std::vector<Range> changed;
   const auto add = [&](const at::Tensor& tensor, const Argument& name) {
-    if (tensor.numel() > 0) changed.emplace_back(tensor.const_data_ptr(), name);
+    if (tensor.numel() > 0) changed.push_back(range_of(tensor, name));
   };
   for (const Step& s : steps) {
     add(s.weight, s.named("weight", "weights"));
     for (size_t i = 0; i < s.states.size(); ++i) add(s.states[i], rule.state_name(s, i));
     if (s.mask) add(*s.mask, s.named("mask", "masks"));
   }
-  std::stable_sort(changed.begin(), changed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(changed.begin(), changed.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
   for (size_t i = 1; i < changed.size(); ++i) {
-    TORCH_CHECK(changed[i].first != changed[i - 1].first, rule.op, ": ", changed[i].second,
-                " must have memory of its own, got that of ", changed[i - 1].second);
+    TORCH_CHECK(changed[i].begin >= changed[i - 1].end, rule.op, ": ", changed[i].name,
+                " must have memory of its own, got that of ", changed[i - 1].name);
   }
 }
 

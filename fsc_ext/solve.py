@@ -77,7 +77,14 @@ def solve_quadratic_(
     """
     refuse_gradient("solve_quadratic_", weight)
     adam = _is_adam("solve_quadratic_", optimizer)
-    require_one_device("solve_quadratic_", weight=weight, mask=mask, hessian=hessian, target=target)
+    require_one_device(
+        "solve_quadratic_",
+        weight=weight,
+        mask=mask,
+        hessian=hessian,
+        target=target,
+        **_named(state),
+    )
     return _ops.solve_quadratic_(
         weight,
         _state(weight, adam, momentum) if state is None else state,
@@ -183,6 +190,7 @@ def solve_relu_(
         bias=bias,
         shortcut=shortcut,
         image_weight=image_weight,
+        **_named(state),
     )
     return _ops.solve_relu_(
         weight,
@@ -217,6 +225,10 @@ def _is_adam(op: str, optimizer: str) -> bool:
 
 def _state(weight: Tensor, adam: bool, momentum: float) -> list[Tensor]:
     return [torch.zeros_like(weight) for _ in range(2 if adam else int(momentum != 0))]
+
+
+def _named(state: list[Tensor] | None) -> dict[str, Tensor]:
+    return {f"state[{i}]": part for i, part in enumerate(state or [])}
 
 
 def _mask(weight: Tensor, penalty: str) -> Tensor | None:

@@ -14,6 +14,9 @@ import os  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+# By default cuDNN convolves float32 in TF32, also for the references.
+torch.backends.cudnn.allow_tf32 = False
+
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:

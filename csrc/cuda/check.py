@@ -5,6 +5,7 @@ python csrc/cuda/check.py
 Needs nvcc 12.8 or newer, but neither a GPU nor a torch built for CUDA: a CPU torch carries the
 headers. Prints the most registers that a kernel of each file takes, and every kernel that spills:
 the slow path of a float64 division saves a few registers, which does no harm outside hot loops.
+Other local memory counts too: a parameter may be copied there to be indexed.
 """
 
 import re
@@ -35,8 +36,8 @@ HOT = (
     "residual_kernel",
 )
 ENTRY = re.compile(
-    r"Compiling entry function '(\w+)' for '(sm_\d+)'.*?(\d+) bytes spill stores"
-    r".*?Used (\d+) registers",
+    r"Compiling entry function '(\w+)' for '(sm_\d+)'.*?(\d+) bytes stack frame, "
+    r"(\d+) bytes spill stores.*?Used (\d+) registers",
     re.DOTALL,
 )
 
@@ -52,7 +53,7 @@ def command(nvcc: str, source: Path, output: Path) -> list[str]:
 
 
 def check(nvcc: str, source: Path) -> tuple[bool, str]:
-    """Whether a file compiles without spills, and what to say about it."""
+    """Whether a file compiles without spills or local memory, and what to say about it."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             command(nvcc, source, Path(folder) / "out.o"),
@@ -66,10 +67,13 @@ def check(nvcc: str, source: Path) -> tuple[bool, str]:
     if not kernels:
         return False, f"{source.name}: ptxas named no kernel"
     most = max(int(registers) for *_, registers in kernels)
-    spilling = [(name, target, spill) for name, target, spill, _ in kernels if spill != "0"]
+    local = [kernel for kernel in kernels if kernel[2:4] != ("0", "0")]
     lines = [f"{source.name}: {len(kernels)} kernels, at most {most} registers"]
-    lines += [f"  {spill} bytes spilled by {name} for {target}" for name, target, spill in spilling]
-    return not any(is_hot(name) for name, *_ in spilling), "\n".join(lines)
+    lines += [
+        f"  {spill} bytes spilled, {frame} bytes of local memory by {name} for {target}"
+        for name, target, frame, spill, _ in local
+    ]
+    return not any(is_hot(name) for name, *_ in local), "\n".join(lines)
 
 
 def is_hot(name: str) -> bool:
@@ -88,7 +92,7 @@ def main() -> None:
     for _, sentence in results:
         print(sentence)
     if not all(passed for passed, _ in results):
-        raise SystemExit("check-cuda: a file failed or a hot kernel spilled registers; see above")
+        raise SystemExit("check-cuda: a file failed or a hot kernel uses local memory; see above")
 
 
 if __name__ == "__main__":

@@ -74,10 +74,9 @@ layer_kernel(LayerPointers<scalar_t> p, Convolution c) {
     if (filter >= c.filters || number >= c.pixels()) return;
     if (p.bias_student) s += static_cast<real_t>(p.bias_student[filter]);
     if (p.bias_teacher) t += static_cast<real_t>(p.bias_teacher[filter]);
-    const real_t d = difference(s, t, p.epilogue);
-    sum += static_cast<double>(d) * static_cast<double>(d);
-    const real_t masked = p.epilogue.relu && s <= 0 ? real_t(0) : d;
-    p.residual[Pixel::of(c, number).output(c, filter)] = static_cast<scalar_t>(masked);
+    const auto compared = compare(s, t, p.epilogue);
+    sum += compared.square();
+    p.residual[Pixel::of(c, number).output(c, filter)] = static_cast<scalar_t>(compared.residual);
   });
   sum = block_sum(sum, shared<double>());
   if (thread() == 0) p.sums[block_y() * num_blocks() + block()] = sum;
@@ -128,9 +127,9 @@ stored_kernel(StoredPointers<scalar_t> p, Convolution c) {
     if (p.bias) s += static_cast<real_t>(p.bias[filter]);
     if (p.shortcut) s += static_cast<real_t>(p.shortcut[i]);
     const real_t share = p.share ? static_cast<real_t>(p.share[pixel.image]) : real_t(1);
-    const real_t d = difference(s, static_cast<real_t>(p.target[i]), {p.relu, false});
-    sum += static_cast<double>(share) * static_cast<double>(d) * static_cast<double>(d);
-    p.residual[i] = static_cast<scalar_t>(p.relu && s <= 0 ? real_t(0) : share * d);
+    const auto compared = compare(s, static_cast<real_t>(p.target[i]), {p.relu, false});
+    sum += static_cast<double>(share) * compared.square();
+    p.residual[i] = static_cast<scalar_t>(share * compared.residual);
   });
   sum = block_sum(sum, shared<double>());
   if (thread() == 0) p.sums[block_y() * num_blocks() + block()] = sum;

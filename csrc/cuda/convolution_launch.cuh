@@ -15,6 +15,9 @@ constexpr int64_t kMostSplits = 32;
 constexpr int64_t kPixelsOfSplit = 2048;
 constexpr int64_t kFullGpu = 256;
 
+// What a block may have on every GPU from sm_80 on.
+constexpr size_t kCommonSharedBytes = 99 << 10;
+
 // The geometry of a convolution without groups; `output` lends its strides.
 inline device::Convolution convolution_of(const ConvGeometry& conv, const at::Tensor& input, const at::Tensor& weight,
                                           const at::Tensor& output) {
@@ -38,6 +41,7 @@ inline int64_t pixels_of(const device::Convolution& c) { return c.images * c.out
 // One block for 64 pixels and 64 filters; its number of blocks is the number of partial losses.
 template <typename Memory>
 Grid output_grid(const device::Convolution& c) {
+  static_assert(sizeof(Memory) <= kCommonSharedBytes);
   return {ceil_div(pixels_of(c), device::kTile), device::kTileThreads, static_cast<int64_t>(sizeof(Memory)),
           ceil_div(c.filters, device::kTile)};
 }
@@ -47,8 +51,9 @@ struct GradientPlan {
   explicit GradientPlan(const device::Convolution& c)
       : row_tiles(ceil_div(rows_of(c), device::kTile)),
         tiles(row_tiles * ceil_div(c.filters, device::kTile)),
-        splits(std::clamp<int64_t>(std::min(ceil_div(pixels_of(c), kPixelsOfSplit), ceil_div(kFullGpu, tiles)), 1,
-                                   kMostSplits)),
+        splits(std::clamp<int64_t>(
+            std::min(ceil_div(pixels_of(c), kPixelsOfSplit), ceil_div(kFullGpu, std::max<int64_t>(tiles, 1))), 1,
+            kMostSplits)),
         split_pixels(ceil_div(ceil_div(pixels_of(c), splits), device::kSlab<float>) * device::kSlab<float>) {}
 
   int64_t row_tiles;

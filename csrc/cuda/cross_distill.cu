@@ -17,13 +17,8 @@ constexpr int64_t kScratch = kMixThreads / fsc::device::kWarp * sizeof(double);
 constexpr int64_t kMostSums = 4096;
 
 template <typename scalar_t>
-scalar_t* pointer(const at::Tensor& tensor) {
+scalar_t* destination(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.data_ptr<scalar_t>() : nullptr;
-}
-
-template <typename scalar_t>
-const scalar_t* pointer(const std::optional<at::Tensor>& tensor) {
-  return tensor ? tensor->const_data_ptr<scalar_t>() : nullptr;
 }
 
 // Multiply-adds up to which a layer is taken to be bound by launches and memory, so that fusing pays; a paper
@@ -62,8 +57,8 @@ std::tuple<at::Tensor, at::Tensor> fused_loss(const fsc::Layer& layer, at::IntAr
                                                         student.const_data_ptr<scalar_t>(),
                                                         weight_teacher.const_data_ptr<scalar_t>(),
                                                         weight.const_data_ptr<scalar_t>(),
-                                                        pointer<scalar_t>(bias_teacher),
-                                                        pointer<scalar_t>(bias),
+                                                        fsc::pointer<scalar_t>(bias_teacher),
+                                                        fsc::pointer<scalar_t>(bias),
                                                         residual.data_ptr<scalar_t>(),
                                                         sums.data_ptr<double>(),
                                                         layer.alpha,
@@ -84,7 +79,7 @@ void fsc::mix(const at::Tensor& teacher, const at::Tensor& student, const at::Te
   FSC_DISPATCH(teacher.scalar_type(), "soft_cross_mix", [&] {
     constexpr int width = kVectorWidth<scalar_t>;
     const scalar_t *t = teacher.const_data_ptr<scalar_t>(), *s = student.const_data_ptr<scalar_t>();
-    scalar_t *to_teacher = pointer<scalar_t>(mixed_teacher), *to_student = pointer<scalar_t>(mixed_student);
+    scalar_t *to_teacher = destination<scalar_t>(mixed_teacher), *to_student = destination<scalar_t>(mixed_student);
     const bool wide = aligned(t, s, to_teacher, to_student);
     launch<false>(grid_over(ceil_div(teacher.numel(), wide ? width : 1), kMixThreads),
                   wide ? device::mix_kernel<scalar_t, width> : device::mix_kernel<scalar_t, 1>, t, s, to_teacher,

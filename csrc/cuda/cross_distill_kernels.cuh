@@ -44,11 +44,21 @@ struct Epilogue {
   bool relu_target;
 };
 
-// The difference act(S) - T; the residual is zero where the activation's slope is.
+// The difference act(S) - T, and the residual: zero where the activation's slope is.
 template <typename real_t>
-FSC_DEVICE real_t difference(real_t s, real_t t, const Epilogue& epilogue) {
+struct Compared {
+  real_t difference;
+  real_t residual;
+
+  FSC_DEVICE double square() const { return static_cast<double>(difference) * static_cast<double>(difference); }
+};
+
+template <typename real_t>
+FSC_DEVICE Compared<real_t> compare(real_t s, real_t t, const Epilogue& epilogue) {
   // Compared as x <= 0, so that NaN stays NaN.
-  return (epilogue.relu && s <= 0 ? real_t(0) : s) - (epilogue.relu_target && t <= 0 ? real_t(0) : t);
+  const bool flat = epilogue.relu && s <= 0;
+  const real_t d = (flat ? real_t(0) : s) - (epilogue.relu_target && t <= 0 ? real_t(0) : t);
+  return {d, flat ? real_t(0) : d};
 }
 
 // Residual and, for every block, the sum of squared differences.
@@ -64,11 +74,10 @@ residual_kernel(const scalar_t* preactivation, const scalar_t* target, scalar_t*
     load<width>(target + i, count, t);
     FSC_UNROLL
     for (int v = 0; v < width; ++v) {
-      const auto wide = static_cast<real_t>(s[v]);
-      const real_t d = difference(wide, static_cast<real_t>(t[v]), epilogue);
+      const auto compared = compare(static_cast<real_t>(s[v]), static_cast<real_t>(t[v]), epilogue);
       // Beyond the end both are zero.
-      sum += static_cast<double>(d) * static_cast<double>(d);
-      s[v] = epilogue.relu && wide <= 0 ? scalar_t(0) : static_cast<scalar_t>(d);
+      sum += compared.square();
+      s[v] = static_cast<scalar_t>(compared.residual);
     }
     store<width>(residual + i, count, s);
   });
@@ -76,13 +85,17 @@ residual_kernel(const scalar_t* preactivation, const scalar_t* target, scalar_t*
   if (thread() == 0) sums[block()] = sum;
 }
 
-// scale times the sum of all blocks' sums, in their order; one block.
+// The sum of all blocks' sums in a fixed order, for every thread of the one block that takes it.
+FSC_DEVICE double total(const double* sums, int64_t count) {
+  double sum = 0;
+  for (int64_t i = thread(); i < count; i += num_threads()) sum += sums[i];
+  return block_sum(sum, shared<double>());
+}
+
 template <typename result_t>
 FSC_KERNEL(kMixThreads)
 total_kernel(const double* sums, int64_t count, double scale, result_t* result) {
-  double sum = 0;
-  for (int64_t i = thread(); i < count; i += num_threads()) sum += sums[i];
-  sum = block_sum(sum, shared<double>());
+  const double sum = total(sums, count);
   if (thread() == 0) *result = static_cast<result_t>(scale * sum);
 }
 

@@ -20,11 +20,6 @@ OptionalTensor contiguous(const OptionalTensor& tensor) {
   return tensor.has_value() ? OptionalTensor(tensor->contiguous()) : std::nullopt;
 }
 
-template <typename scalar_t>
-const scalar_t* pointer(const OptionalTensor& tensor) {
-  return tensor.has_value() ? tensor->const_data_ptr<scalar_t>() : nullptr;
-}
-
 // A layer in dense memory, which has to live until its kernel is launched.
 fsc::FuseLayer dense(const fsc::FuseLayer& layer) {
   return {layer.op,
@@ -43,11 +38,11 @@ fsc::Fuse<scalar_t> row_of(const fsc::FuseLayer& layer, const at::Tensor& weight
   auto* destination = weight.data_ptr<scalar_t>();
   const int64_t channels = weight.size(0), inner = channels == 0 ? 0 : weight.numel() / channels;
   return {source,
-          pointer<scalar_t>(layer.bias),
+          fsc::pointer<scalar_t>(layer.bias),
           layer.running_mean.const_data_ptr<scalar_t>(),
           layer.running_var.const_data_ptr<scalar_t>(),
-          pointer<scalar_t>(layer.bn_weight),
-          pointer<scalar_t>(layer.bn_bias),
+          fsc::pointer<scalar_t>(layer.bn_weight),
+          fsc::pointer<scalar_t>(layer.bn_bias),
           destination,
           bias.data_ptr<scalar_t>(),
           channels,

@@ -18,7 +18,7 @@ using fsc::ceil_div;
 using fsc::Grams;
 using fsc::GramSide;
 using fsc::OptionalTensor;
-using fsc::device::kTile;
+using fsc::device::kGramTile;
 using fsc::device::Panels;
 using fsc::device::Tiles;
 
@@ -29,7 +29,7 @@ constexpr int64_t kNarrowest = 256;
 constexpr int64_t kWidest = 1024;
 
 int64_t count_of(const Tiles& tiles) {
-  const int64_t down = ceil_div(tiles.rows, kTile), across = ceil_div(tiles.columns, kTile);
+  const int64_t down = ceil_div(tiles.rows, kGramTile), across = ceil_div(tiles.columns, kGramTile);
   return tiles.symmetric ? down * (down + 1) / 2 : down * across;
 }
 
@@ -72,14 +72,14 @@ void add_product(const at::Tensor& gram, const GramSide& left, const GramSide& r
   const int64_t splits = std::min(num_panels, ceil_div(kEnoughBlocks, num_tiles));
 
   const auto options = left.input.options().dtype(at::kDouble).memory_format(std::nullopt);
-  const at::Tensor sums = at::empty({splits, num_tiles, kTile, kTile}, options);
+  const at::Tensor sums = at::empty({splits, num_tiles, kGramTile, kGramTile}, options);
   FSC_DISPATCH(left.input.scalar_type(), fsc::kGramOp, [&] {
     fsc::launch<true>({num_tiles, fsc::device::kGramThreads, sizeof(fsc::device::GramMemory<scalar_t>), splits},
                       fsc::device::gram_tiles_kernel<scalar_t>, features_of<scalar_t>(left),
                       features_of<scalar_t>(right), tiles, panels, num_panels, splits, sums.data_ptr<double>());
   });
   AT_DISPATCH_FLOATING_TYPES(gram.scalar_type(), fsc::kGramOp, [&] {
-    fsc::launch<false>({num_tiles, fsc::device::kGramThreads, 0, kTile * kTile / fsc::device::kGramThreads},
+    fsc::launch<false>({num_tiles, fsc::device::kGramThreads, 0, kGramTile * kGramTile / fsc::device::kGramThreads},
                        fsc::device::add_tiles_kernel<scalar_t>, sums.const_data_ptr<double>(), tiles, splits,
                        gram.data_ptr<scalar_t>());
   });

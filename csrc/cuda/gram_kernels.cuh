@@ -13,7 +13,7 @@
 
 namespace fsc::device {
 
-constexpr int kSlabRows = kTile / (kGramThreads / kWarp);  // rows of a slab that a warp gathers
+constexpr int kSlabRows = kGramTile / (kGramThreads / kWarp);  // rows of a slab that a warp gathers
 constexpr int64_t kNowhere = -(int64_t{1} << 62);
 
 // ---- im2col ----
@@ -89,9 +89,9 @@ template <typename scalar_t>
 struct GramMemory {
   using real_t = wide_t<scalar_t>;
   struct Stage {
-    real_t left[kTile * kLine<real_t>], right[kTile * kLine<real_t>];
+    real_t left[kGramTile * kLine<real_t>], right[kGramTile * kLine<real_t>];
   };
-  Row<scalar_t> left[kTile], right[kTile];
+  Row<scalar_t> left[kGramTile], right[kGramTile];
   alignas(16) Stage stages[kStages];
 };
 
@@ -154,14 +154,14 @@ struct Gatherer {
 // ---- kernels ----
 
 // sums[block_y, block] = the tile's part of U_left U_right^T, from the share of the panels that block_y has:
-// sums is [splits, tiles, kTile, kTile].
+// sums is [splits, tiles, kGramTile, kGramTile].
 template <typename scalar_t>
 FSC_KERNEL(kGramThreads)
 gram_tiles_kernel(Features<scalar_t> left, Features<scalar_t> right, Tiles tiles, Panels panels, int64_t num_panels,
                   int64_t splits, double* sums) {
   auto& memory = *shared<GramMemory<scalar_t>>();
   const Tile tile = tiles.at(block());
-  for (int i = thread(); i < kTile; i += num_threads()) {
+  for (int i = thread(); i < kGramTile; i += num_threads()) {
     memory.left[i] = row_at(left, tile.row + i);
     memory.right[i] = row_at(right, tile.column + i);
   }
@@ -169,15 +169,15 @@ gram_tiles_kernel(Features<scalar_t> left, Features<scalar_t> right, Tiles tiles
   Product product;
   const bool wanted = Product::wanted(tiles, tile);
   Gatherer<scalar_t> slabs{left, right, memory, tiles.symmetric && tile.row == tile.column};
-  double* total = sums + (block_y() * num_blocks() + block()) * (kTile * kTile);
+  double* total = sums + (block_y() * num_blocks() + block()) * (kGramTile * kGramTile);
   const int64_t first = block_y() * num_panels / splits, last = (block_y() + 1) * num_panels / splits;
   for (int64_t p = first; p < last; ++p) {
     const Panel panel = panels.at(p);
     barrier();  // the rows are there, and nobody reads the slabs of the panel before
     pipeline(
-        memory.stages, (panel.end - panel.begin + kSlab - 1) / kSlab,
+        memory.stages, (panel.end - panel.begin + kGramSlab - 1) / kGramSlab,
         [&](int64_t s, auto& stage) {
-          slabs.fill(column_at(panels, panel, panel.begin + s * kSlab, left.window), stage);
+          slabs.fill(column_at(panels, panel, panel.begin + s * kGramSlab, left.window), stage);
         },
         [&](auto& stage) { slabs.keep(stage); },
         [&](const auto& stage) {
@@ -195,10 +195,10 @@ FSC_KERNEL(kGramThreads)
 add_tiles_kernel(const double* sums, Tiles tiles, int64_t splits, gram_t* gram) {
   const Tile tile = tiles.at(block());
   const int entry = static_cast<int>(block_y()) * num_threads() + thread();
-  const int64_t row = tile.row + entry / kTile, column = tile.column + entry % kTile;
+  const int64_t row = tile.row + entry / kGramTile, column = tile.column + entry % kGramTile;
   if (row >= tiles.rows || column >= tiles.columns || (tiles.symmetric && column > row)) return;
   double total = 0;
-  for (int64_t s = 0; s < splits; ++s) total += sums[(s * num_blocks() + block()) * (kTile * kTile) + entry];
+  for (int64_t s = 0; s < splits; ++s) total += sums[(s * num_blocks() + block()) * (kGramTile * kGramTile) + entry];
   gram_t& sum = gram[row * tiles.columns + column];
   sum = static_cast<gram_t>(static_cast<double>(sum) + total);
   if (tiles.symmetric) gram[column * tiles.columns + row] = sum;

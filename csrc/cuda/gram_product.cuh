@@ -10,12 +10,12 @@
 namespace fsc::device {
 
 constexpr int kGramThreads = 256;
-constexpr int kTile = 64;     // rows and columns of the Gram matrix that a block computes
-constexpr int kSlab = kWarp;  // columns of im2col that it holds at a time: one for each lane
+constexpr int kGramTile = 64;     // rows and columns of the Gram matrix that a block computes
+constexpr int kGramSlab = kWarp;  // columns of im2col that it holds at a time: one for each lane
 
-// Slabs are [kTile, kSlab] in lines of kLine values, so that the threads of a warp read from different banks.
+// Slabs are [kGramTile, kGramSlab] in lines of kLine values, so that the threads of a warp read from different banks.
 template <typename real_t>
-constexpr int kLine = sizeof(real_t) == 8 ? kSlab + 1 : kSlab + 4;
+constexpr int kLine = sizeof(real_t) == 8 ? kGramSlab + 1 : kGramSlab + 4;
 
 struct Tile {
   int64_t row, column;  // its first entry in the Gram matrix
@@ -28,14 +28,14 @@ struct Tiles {
 
   FSC_DEVICE Tile at(int64_t b) const {
     if (!symmetric) {
-      const int64_t across = (columns + kTile - 1) / kTile;
-      return {b / across * kTile, b % across * kTile};
+      const int64_t across = (columns + kGramTile - 1) / kGramTile;
+      return {b / across * kGramTile, b % across * kGramTile};
     }
     // Line r begins with tile r (r + 1) / 2; the root may be off by one.
     auto r = static_cast<int64_t>((std::sqrt(8.0 * static_cast<double>(b) + 1.0) - 1.0) / 2.0);
     while (r * (r + 1) / 2 > b) --r;
     while ((r + 1) * (r + 2) / 2 <= b) ++r;
-    return {r * kTile, (b - r * (r + 1) / 2) * kTile};
+    return {r * kGramTile, (b - r * (r + 1) / 2) * kGramTile};
   }
 
   // Whether the sums want anything of `height` rows of a tile from (row, column) on.
@@ -61,16 +61,16 @@ struct TensorProduct {
   // sums += left right^T.
   FSC_DEVICE void add_slab(const float* left, const float* right) {
     constexpr int line = kLine<float>;
-    multiply_lines<kExact, kSlab, line>(left + first_row() * line, right + first_column() * line, sums);
+    multiply_lines<kExact, kGramSlab, line>(left + first_row() * line, right + first_column() * line, sums);
   }
 
-  // tile: [kTile, kTile], what the panels so far add up to; registers would not hold that too.
+  // tile: [kGramTile, kGramTile], what the panels so far add up to; registers would not hold that too.
   FSC_DEVICE void end_panel(double* tile, bool first) {
     const int lane = thread() % kWarp, row = first_row() + lane / 4, column = first_column() + lane % 4 * 2;
     FSC_UNROLL
     for (int i = 0; i < 16; ++i) {
       const int r = row + i / 8 * 16 + i / 2 % 2 * 8, c = column + i / 4 % 2 * 8 + i % 2;
-      double& total = tile[r * kTile + c];
+      double& total = tile[r * kGramTile + c];
       float& sum = sums[i / 8][i / 4 % 2][i % 4];
       total = static_cast<double>(sum) + (first ? 0.0 : total);
       sum = 0;
@@ -88,14 +88,14 @@ struct DoubleProduct {
   static FSC_DEVICE int first_column() { return thread() % 16; }
 
   static FSC_DEVICE bool wanted(const Tiles& tiles, Tile tile) {
-    return tiles.want(tile, first_row(), first_column(), kTile);
+    return tiles.want(tile, first_row(), first_column(), kGramTile);
   }
 
   FSC_DEVICE void add_slab(const double* left, const double* right) {
     constexpr int line = kLine<double>;
     const double* a_from = left + first_row() * line;
     const double* b_from = right + first_column() * line;
-    for (int k = 0; k < kSlab; ++k) {
+    for (int k = 0; k < kGramSlab; ++k) {
       double a[4], b[4];
       FSC_UNROLL
       for (int i = 0; i < 4; ++i) a[i] = a_from[16 * i * line + k];
@@ -111,7 +111,7 @@ struct DoubleProduct {
   FSC_DEVICE void end(double* tile) const {
     FSC_UNROLL
     for (int i = 0; i < 16; ++i) {
-      tile[(first_row() + i / 4 * 16) * kTile + first_column() + i % 4 * 16] = totals[i / 4][i % 4];
+      tile[(first_row() + i / 4 * 16) * kGramTile + first_column() + i % 4 * 16] = totals[i / 4][i % 4];
     }
   }
 };

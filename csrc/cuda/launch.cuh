@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <tuple>
 
 #ifdef FSC_EMULATE
@@ -52,17 +53,32 @@ inline Grid grid_over(int64_t total, int threads) {
   return {std::clamp<int64_t>(ceil_div(total, threads), 1, kMostBlocks), threads};
 }
 
-#ifndef FSC_EMULATE
-inline void allow_shared(const void* kernel, int64_t bytes) {
-  constexpr int64_t kWithoutAsking = 48 << 10;
-  if (bytes <= kWithoutAsking) return;
-  C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+template <typename scalar_t>
+const scalar_t* pointer(const std::optional<at::Tensor>& tensor) {
+  return tensor ? tensor->const_data_ptr<scalar_t>() : nullptr;
 }
 
+#ifdef FSC_EMULATE
+inline int64_t multiprocessors() { return 24; }
+inline int64_t most_shared_bytes() { return 160 << 10; }
+#else
 inline int64_t device_attribute(cudaDeviceAttr attribute) {
   int value = 0;
   C10_CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, c10::cuda::current_device()));
   return value;
+}
+
+inline int64_t multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
+// The most shared memory that a block of the current device may have.
+inline int64_t most_shared_bytes() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
+
+// The limit is one of the kernel, not of the launch: always the same value, so that other threads' launches may have
+// what they need.
+inline void allow_shared(const void* kernel, int64_t bytes) {
+  constexpr int64_t kWithoutAsking = 48 << 10;
+  if (bytes <= kWithoutAsking) return;
+  const auto most = static_cast<int>(most_shared_bytes());
+  C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
 }
 #endif
 
@@ -70,6 +86,8 @@ inline int64_t device_attribute(cudaDeviceAttr attribute) {
 template <bool barriers, typename... Parameters, typename... Arguments>
 void launch(const Grid& grid, void (*kernel)(Parameters...), const Arguments&... arguments) {
   if (grid.blocks == 0 || grid.blocks_y == 0) return;
+  TORCH_INTERNAL_ASSERT(grid.blocks < (int64_t{1} << 31) && grid.blocks_y < (1 << 16), "too many blocks for a launch");
+  TORCH_INTERNAL_ASSERT(grid.shared_bytes <= most_shared_bytes(), "too much shared memory for a block");
 #ifdef FSC_EMULATE
   emulation::run({grid.blocks, grid.blocks_y, grid.threads, static_cast<size_t>(grid.shared_bytes), barriers},
                  [&] { kernel(static_cast<Parameters>(arguments)...); });
@@ -85,15 +103,6 @@ void launch(const Grid& grid, void (*kernel)(Parameters...), const Arguments&...
 }
 
 // ---- blocks that wait for each other ----
-
-#ifdef FSC_EMULATE
-inline int64_t multiprocessors() { return 24; }
-inline int64_t most_shared_bytes() { return 160 << 10; }
-#else
-inline int64_t multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
-// The most shared memory that a block of the current device may have.
-inline int64_t most_shared_bytes() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
-#endif
 
 // Whether all blocks of a grid can run at the same time on the current device.
 template <typename... Parameters>

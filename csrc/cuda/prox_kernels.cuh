@@ -35,9 +35,9 @@ FSC_DEVICE real_t shrunk(real_t x, real_t threshold) {
 // A threshold or a number of weights that the host knows, or one that lies on the device.
 struct Amount {
   double value;
-  const double* found;
+  const double* on_device;
 
-  FSC_DEVICE double get() const { return found ? *found : value; }
+  FSC_DEVICE double get() const { return on_device ? *on_device : value; }
 };
 
 // What a kernel finds as threshold where nothing goes.

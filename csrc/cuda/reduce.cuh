@@ -17,6 +17,12 @@ struct Wide<double> {
 template <typename scalar_t>
 using wide_t = typename Wide<scalar_t>::type;
 
+// A value as it comes back from memory.
+template <typename scalar_t>
+FSC_DEVICE wide_t<scalar_t> as_stored(wide_t<scalar_t> value) {
+  return static_cast<wide_t<scalar_t>>(static_cast<scalar_t>(value));
+}
+
 // The sum over all threads of a block, for every thread; `scratch` holds one value a warp.
 FSC_DEVICE double block_sum(double value, double* scratch) {
   for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) value += shuffle_xor(value, lanes);

@@ -8,8 +8,8 @@
 #include "cuda/convolution_launch.cuh"
 #include "cuda/dispatch.cuh"
 #include "cuda/replay.cuh"
-#include "cuda/solve_resident.cuh"
 #include "cuda/solve_resident_images.cuh"
+#include "cuda/solve_resident_moments.cuh"
 #include "cuda/solve_schedule.cuh"
 #include "cuda/step_launch.cuh"
 #include "solve_operators.h"
@@ -24,6 +24,8 @@ using fsc::device::kTile;
 
 // Steps that a graph holds at least, so that launching it does not take longer than running it.
 constexpr int64_t kGraphSteps = 16;
+// And at most: beyond, recording takes longer than it saves.
+constexpr int64_t kMostGraphSteps = 512;
 
 // Runs the steps; `differentiate(schedule, number, gradient)` launches what writes the gradient at the weight and
 // begins the step. What it launches depends on the number modulo `cycle` only.
@@ -34,12 +36,11 @@ at::Tensor run(const Loop& loop, int64_t cycle, const Differentiate& differentia
   const auto state = [&](size_t i) { return i < loop.state.size() ? loop.state[i].data_ptr<scalar_t>() : nullptr; };
   fsc::StepMemory<scalar_t> memory{
       {loop.weight.data_ptr<scalar_t>(), grad.const_data_ptr<scalar_t>(), state(0), state(1), mask},
-      mask,
       fsc::groups_of(loop.weight, fsc::check_dim(loop.op, loop.dim, loop.weight))};
   memory.allocate(loop.weight, loop.penalty);
   const Schedule schedule(loop);
-  // The numbers of the step are those at `step_under_way`.
-  const auto scalars = fsc::scalars_of({loop.optimizer, 0, 1}, loop.penalty, schedule.step_under_way());
+  const fsc::device::StepScalars scalars{fsc::formula_of(loop.optimizer, loop.penalty), 0, 0,
+                                         schedule.step_under_way()};
   const auto launch_steps = [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       differentiate(schedule, loop.first_step + t, grad.data_ptr<scalar_t>());
@@ -47,7 +48,7 @@ at::Tensor run(const Loop& loop, int64_t cycle, const Differentiate& differentia
     }
   };
   const int64_t steps_at_once = fsc::ceil_div(kGraphSteps, cycle) * cycle;
-  const int64_t times = loop.num_steps() / steps_at_once;
+  const int64_t times = steps_at_once <= kMostGraphSteps ? loop.num_steps() / steps_at_once : 0;
   fsc::replay(times, [&] { launch_steps(0, steps_at_once); });
   launch_steps(times * steps_at_once, loop.num_steps());
   fsc::mark_changed(loop.weight);
@@ -80,18 +81,15 @@ template <typename scalar_t>
 void launch_images(const fsc::Images& batch, const at::Tensor& weight, const ImagesMemory<scalar_t>& memory,
                    double per_image, const Schedule& schedule, scalar_t* gradient) {
   using real_t = fsc::device::wide_t<scalar_t>;
-  const auto pointer = [](const std::optional<at::Tensor>& tensor) {
-    return tensor ? tensor->const_data_ptr<scalar_t>() : nullptr;
-  };
   const at::Tensor residual = memory.residual.narrow(0, 0, batch.input.size(0));
   const auto c = fsc::convolution_of(batch.conv, batch.input, weight, residual);
   const Grid grid = fsc::output_grid<fsc::device::StoredMemory<real_t>>(c);
   const fsc::device::StoredPointers<scalar_t> p{batch.input.const_data_ptr<scalar_t>(),
                                                 batch.target.const_data_ptr<scalar_t>(),
-                                                pointer(batch.shortcut),
-                                                pointer(batch.image_weight),
+                                                fsc::pointer<scalar_t>(batch.shortcut),
+                                                fsc::pointer<scalar_t>(batch.image_weight),
                                                 weight.const_data_ptr<scalar_t>(),
-                                                pointer(batch.bias),
+                                                fsc::pointer<scalar_t>(batch.bias),
                                                 residual.data_ptr<scalar_t>(),
                                                 memory.sums.template data_ptr<double>(),
                                                 batch.relu};

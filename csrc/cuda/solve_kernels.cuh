@@ -35,9 +35,7 @@ struct Progress {
 // Begins a step: its loss is scale times the sum of all blocks' sums, in their order; one block.
 FSC_KERNEL(kMixThreads)
 begin_step_kernel(const double* sums, int64_t count, double scale, Progress p) {
-  double sum = 0;
-  for (int64_t i = thread(); i < count; i += num_threads()) sum += sums[i];
-  sum = block_sum(sum, shared<double>());
+  const double sum = total(sums, count);
   if (thread() != 0) return;
   const int64_t t = (*p.done)++;
   p.losses[t] = scale * sum;

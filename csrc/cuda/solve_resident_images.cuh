@@ -41,17 +41,14 @@ struct ImagesPlan {
 
   at::Tensor run(const Loop& loop, const Images& all, double scale) const {
     const ResidentLoop resident(loop, grid.blocks, groups);
-    const auto pointer = [](const std::optional<at::Tensor>& tensor) {
-      return tensor ? tensor->const_data_ptr<scalar_t>() : nullptr;
-    };
     const double per_image = scale / static_cast<double>(slices.images);
     const auto options = resident.steps.options().dtype(c10::CppTypeToScalarType<real_t>::value);
     const at::Tensor parts = at::empty({grid.blocks, device::kWarpRows, slices.depth()}, options);
     const device::ResidentImages<scalar_t> p{all.input.const_data_ptr<scalar_t>(),
                                              all.target.const_data_ptr<scalar_t>(),
-                                             pointer(all.shortcut),
-                                             pointer(all.image_weight),
-                                             pointer(all.bias),
+                                             pointer<scalar_t>(all.shortcut),
+                                             pointer<scalar_t>(all.image_weight),
+                                             pointer<scalar_t>(all.bias),
                                              loop.weight.data_ptr<scalar_t>(),
                                              resident.template state<scalar_t>(0),
                                              resident.template state<scalar_t>(1),
@@ -81,8 +78,13 @@ struct ImagesPlan {
     const auto pieces = [](int columns) { return static_cast<int>(ceil_div(columns, device::kImageColumns)); };
     slices.parts = device::parts_of(pieces(slices.pixels()), slices.depth(), device::kImageWarps);
     slices.gradient_parts = device::parts_of(pieces(slices.depth()), slices.pixels(), device::kImageWarps);
-    // Better idle warps than a launch a step.
-    while (slices.gradient_parts > 1 && bytes() > most_shared_bytes()) --slices.gradient_parts;
+    // Better idle warps than a launch a step: what ends last has to become shorter.
+    while (bytes() > most_shared_bytes()) {
+      const device::ImagesLayout layout(slices);
+      int& ranges = layout.products_end > layout.gradient_end ? slices.parts : slices.gradient_parts;
+      if (ranges == 1) break;
+      --ranges;
+    }
   }
 };
 

@@ -150,9 +150,9 @@ struct ImagesBlock {
       if (p.shortcut) output += shortcut()[filter * layout.columns + pixel];
       real_t share = 1;
       if (p.share) share = static_cast<real_t>(p.share[first_image + pixel / (s.slice_rows * s.out_width)]);
-      const real_t d = difference(output, target()[filter * layout.columns + pixel], {p.relu, false});
-      sum += static_cast<double>(share) * static_cast<double>(d) * static_cast<double>(d);
-      place = p.relu && output <= 0 ? real_t(0) : share * d;
+      const auto compared = device::compare(output, target()[filter * layout.columns + pixel], {p.relu, false});
+      sum += static_cast<double>(share) * compared.square();
+      place = share * compared.residual;
     }
     return sum;
   }
@@ -221,7 +221,9 @@ struct ImagesBlock {
   FSC_DEVICE void change(int64_t i, real_t g, const ScheduledStep& step) const {
     real_t first = p.first ? static_cast<real_t>(p.first[i]) : real_t(0);
     real_t second = p.second ? static_cast<real_t>(p.second[i]) : real_t(0);
-    p.weight[i] = static_cast<scalar_t>(p.many.stepped(step, static_cast<real_t>(p.weight[i]), g, first, second));
+    auto weight = static_cast<real_t>(p.weight[i]);
+    p.many.template apply<scalar_t>(step, g, weight, first, second);
+    p.weight[i] = static_cast<scalar_t>(weight);
     if (p.first) p.first[i] = static_cast<scalar_t>(first);
     if (p.second) p.second[i] = static_cast<scalar_t>(second);
   }

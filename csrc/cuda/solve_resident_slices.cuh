@@ -46,7 +46,7 @@ struct ImagesLayout {
   int stride;         // products [parts, 16, stride]; the residual comes to lie in the first
   int weight, target, shortcut, products;  // the two in the middle are [16, columns]
   int gradient;                            // [gradient_parts, 16, depth] behind the residual, or a number a thread
-  int end;
+  int products_end, gradient_end, end;
 
   explicit constexpr ImagesLayout(const Slices& s)
       : columns(round_up(s.pixels(), kImageColumns)),
@@ -58,9 +58,9 @@ struct ImagesLayout {
         shortcut(target + kWarpRows * columns),
         products(shortcut + (s.has_shortcut ? kWarpRows * columns : 0)),
         gradient(products + kWarpRows * stride),
+        products_end(products + s.parts * kWarpRows * stride),
+        gradient_end(s.gradient_parts == 1 ? 0 : gradient + s.gradient_parts * kWarpRows * s.depth()),
         end(gradient + kImageThreads) {
-    const int products_end = products + s.parts * kWarpRows * stride;
-    const int gradient_end = s.gradient_parts == 1 ? 0 : gradient + s.gradient_parts * kWarpRows * s.depth();
     end = products_end > end ? products_end : end;
     end = gradient_end > end ? gradient_end : end;
   }

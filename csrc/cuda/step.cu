@@ -15,7 +15,6 @@ fsc::StepMemory<scalar_t> memory_of(const fsc::StepWork& work, const fsc::Groups
   auto* mask = reinterpret_cast<uint8_t*>(work.mask.data<bool>());
   return {{work.weight.data<scalar_t>(), work.grad.const_data_ptr<scalar_t>(), work.states[0].data<scalar_t>(),
            work.states[1].data<scalar_t>(), mask},
-          mask,
           groups};
 }
 
@@ -30,7 +29,9 @@ void run_on_device(const fsc::StepRule& rule, at::ArrayRef<fsc::Step> steps, con
     memories[i].allocate(weight, rule.penalty);
     rows.push_back(fsc::row_of(memories[i], steps[i].amount));
   }
-  const auto scalars = fsc::scalars_of({rule.optimizer, rule.lr, rule.number}, rule.penalty);
+  const fsc::Update update(rule.optimizer, rule.lr, rule.number);
+  const fsc::device::StepScalars scalars{fsc::formula_of(rule.optimizer, rule.penalty), update.rate, update.root,
+                                         nullptr};
   const bool adam = rule.optimizer.adam;
   // A lone weight travels in a small table.
   rows.size() == 1 ? fsc::launch_updates<1, scalar_t>(rows, adam, scalars)

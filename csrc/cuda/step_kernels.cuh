@@ -16,18 +16,46 @@ struct ScheduledStep {
   double amount;
 };
 
-// The scalars of one step, as step.h's Update has them, and whether a soft threshold stands behind it. In a loop those
-// that change lie on the device at `found`, so that every step is the same launch.
-struct StepScalars {
+// What all steps of an optimiser have in common, and whether a soft threshold stands behind them.
+struct StepFormula {
   double decay;
   double decay_square;
   double eps;
+  bool shrink;
+
+  // What Adam takes from a weight; both moments move on.
+  template <typename real_t>
+  FSC_DEVICE real_t adam(const ScheduledStep& now, real_t g, real_t& first, real_t& second) const {
+    const real_t keep = decay, keep_square = decay_square, rate = now.rate, root = now.root;
+    first = keep * first + (1 - keep) * g;
+    second = keep_square * second + (1 - keep_square) * g * g;
+    return rate * first / (std::sqrt(second) / root + static_cast<real_t>(eps));
+  }
+
+  // What gradient descent with momentum takes; its buffer moves on.
+  template <typename real_t>
+  FSC_DEVICE real_t momentum(const ScheduledStep& now, real_t g, real_t& buffer) const {
+    buffer = static_cast<real_t>(decay) * buffer + g;
+    return static_cast<real_t>(now.rate) * buffer;
+  }
+
+  template <typename real_t>
+  FSC_DEVICE real_t without(const ScheduledStep& now, real_t weight, real_t change) const {
+    weight -= change;
+    return shrink ? shrunk(weight, finite<real_t>(now.amount)) : weight;
+  }
+};
+
+// The scalars of one step. In a loop those that change lie on the device, so that every step is the same launch.
+struct StepScalars {
+  StepFormula formula;
   double rate;
   double root;
-  bool shrink;
-  const ScheduledStep* found;
+  const ScheduledStep* on_device;
 
-  FSC_DEVICE ScheduledStep now(double amount) const { return found ? *found : ScheduledStep{rate, root, amount}; }
+  FSC_DEVICE ScheduledStep now(double amount) const {
+    return on_device ? *on_device : ScheduledStep{rate, root, amount};
+  }
 };
 
 // A weight with what a step changes beside it; null where there is none.
@@ -37,7 +65,7 @@ struct StepPointers {
   const scalar_t* grad;
   scalar_t* first;   // exp_avg, or the momentum's buffer
   scalar_t* second;  // exp_avg_sq
-  const uint8_t* mask;
+  uint8_t* mask;
 };
 
 // A weight among those of one launch.
@@ -72,8 +100,6 @@ FSC_DEVICE void adam_pass(const StepRow<scalar_t>& row, const StepScalars& s, co
   using real_t = wide_t<scalar_t>;
   const StepPointers<scalar_t>& p = row.p;
   const ScheduledStep now = s.now(row.threshold);
-  const real_t decay = s.decay, decay_square = s.decay_square, rate = now.rate, root = now.root, eps = s.eps;
-  const auto threshold = finite<real_t>(now.amount);
   stride_over<width>(share, row.numel, [&](int64_t i, int count) {
     scalar_t weight[width], first[width], second[width];
     real_t g[width];
@@ -83,14 +109,12 @@ FSC_DEVICE void adam_pass(const StepRow<scalar_t>& row, const StepScalars& s, co
     masked_gradient<scalar_t, width>(p, i, count, g);
     FSC_UNROLL
     for (int v = 0; v < width; ++v) {
-      const real_t average = decay * static_cast<real_t>(first[v]) + (1 - decay) * g[v];
-      const real_t square = decay_square * static_cast<real_t>(second[v]) + (1 - decay_square) * g[v] * g[v];
+      real_t average = static_cast<real_t>(first[v]), square = static_cast<real_t>(second[v]);
+      const real_t change = s.formula.adam(now, g[v], average, square);
       // Where nothing moves and eps is 0 the quotient is none.
       const bool gone = p.mask && v < count && !p.mask[i + v];
-      const real_t change = gone ? real_t(0) : rate * average / (std::sqrt(square) / root + eps);
-      real_t w = static_cast<real_t>(weight[v]) - change;
-      if (s.shrink) w = shrunk(w, threshold);
-      weight[v] = static_cast<scalar_t>(w);
+      const real_t w = static_cast<real_t>(weight[v]);
+      weight[v] = static_cast<scalar_t>(s.formula.without(now, w, gone ? real_t(0) : change));
       first[v] = static_cast<scalar_t>(average);
       second[v] = static_cast<scalar_t>(square);
     }
@@ -113,7 +137,6 @@ FSC_DEVICE void sgd_pass(const StepRow<scalar_t>& row, const StepScalars& s, con
   using real_t = wide_t<scalar_t>;
   const StepPointers<scalar_t>& p = row.p;
   const ScheduledStep now = s.now(row.threshold);
-  const real_t decay = s.decay, rate = now.rate, threshold = finite<real_t>(now.amount);
   stride_over<width>(share, row.numel, [&](int64_t i, int count) {
     scalar_t weight[width], first[width];
     real_t g[width];
@@ -122,13 +145,13 @@ FSC_DEVICE void sgd_pass(const StepRow<scalar_t>& row, const StepScalars& s, con
     if (p.first) load<width>(p.first + i, count, first);
     FSC_UNROLL
     for (int v = 0; v < width; ++v) {
+      real_t change = static_cast<real_t>(now.rate) * g[v];
       if (p.first) {
-        g[v] = decay * static_cast<real_t>(first[v]) + g[v];
-        first[v] = static_cast<scalar_t>(g[v]);
+        auto buffer = static_cast<real_t>(first[v]);
+        change = s.formula.momentum(now, g[v], buffer);
+        first[v] = static_cast<scalar_t>(buffer);
       }
-      real_t w = static_cast<real_t>(weight[v]) - rate * g[v];
-      if (s.shrink) w = shrunk(w, threshold);
-      weight[v] = static_cast<scalar_t>(w);
+      weight[v] = static_cast<scalar_t>(s.formula.without(now, static_cast<real_t>(weight[v]), change));
     }
     store<width>(p.weight + i, count, weight);
     if (p.first) store<width>(p.first + i, count, first);
@@ -147,10 +170,10 @@ sgd_kernel(StepTable<scalar_t, capacity> table, StepScalars s) {
 // the mask is written from it.
 template <typename scalar_t>
 FSC_KERNEL(kPassThreads)
-clear_step_kernel(StepPointers<scalar_t> p, uint8_t* mask, const uint8_t* keep, Groups groups) {
+clear_step_kernel(StepPointers<scalar_t> p, const uint8_t* keep, Groups groups) {
   stride_over<1>(groups.outer * groups.count * groups.inner, [&](int64_t i, int) {
-    if (keep) mask[i] = keep[i / groups.inner % groups.count];
-    if (mask[i]) return;
+    if (keep) p.mask[i] = keep[i / groups.inner % groups.count];
+    if (p.mask[i]) return;
     p.weight[i] = scalar_t(0);
     if (p.first) p.first[i] = scalar_t(0);
     if (p.second) p.second[i] = scalar_t(0);

@@ -17,7 +17,6 @@ namespace fsc {
 template <typename scalar_t>
 struct StepMemory {
   device::StepPointers<scalar_t> p;
-  uint8_t* mask;
   Groups groups;
   at::Tensor norms;      // [groups] float64
   at::Tensor threshold;  // [1] float64
@@ -37,10 +36,9 @@ device::StepRow<scalar_t> row_of(const StepMemory<scalar_t>& memory, double thre
   return {p, numel_of(memory.groups), threshold, aligned(p.weight, p.grad, p.first, p.second)};
 }
 
-// The scalars of one step: as the host knows them, or in a loop those at `found` on the device.
-inline device::StepScalars scalars_of(const Update& update, const Penalty& penalty,
-                                      const device::ScheduledStep* found = nullptr) {
-  return {update.decay, update.decay_square, update.eps, update.rate, update.root, penalty.shrinks_in_update(), found};
+inline device::StepFormula formula_of(const Optimizer& optimizer, const Penalty& penalty) {
+  return {optimizer.adam ? optimizer.beta1 : optimizer.momentum, optimizer.beta2, optimizer.eps,
+          penalty.shrinks_in_update()};
 }
 
 // The updates of all rows, in launches of up to `capacity` of them.
@@ -78,10 +76,10 @@ void launch_keep(const StepMemory<scalar_t>& memory, bool groups, const device::
   if (groups) {
     launch_mark_largest(memory.norms.template const_data_ptr<double>(), memory.groups.count, stay, keep);
   } else {
-    launch_mark_largest(memory.p.weight, numel_of(memory.groups), stay, memory.mask);
+    launch_mark_largest(memory.p.weight, numel_of(memory.groups), stay, memory.p.mask);
   }
   launch<false>(grid_over(numel_of(memory.groups), device::kPassThreads), device::clear_step_kernel<scalar_t>, memory.p,
-                memory.mask, keep, memory.groups);
+                keep, memory.groups);
 }
 
 // What follows the update of a weight, where the update itself does not do it.
@@ -105,7 +103,7 @@ void launch_step(const StepMemory<scalar_t>& memory, bool adam, const Penalty& p
                  const device::StepScalars& scalars) {
   const device::StepRow<scalar_t> row = row_of(memory, 0);
   launch_updates<1, scalar_t>(row, adam, scalars);
-  launch_penalty(memory, penalty, {0, &scalars.found->amount});
+  launch_penalty(memory, penalty, {0, &scalars.on_device->amount});
 }
 
 }  // namespace fsc

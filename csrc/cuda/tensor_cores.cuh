@@ -26,27 +26,27 @@ FSC_DEVICE Split split(float value) {
   return {high, to_tf32(value - bits_to_float(high & 0xffffe000u))};
 }
 
-// sums += left right^T over kDepth values of lines of kLine: `left` begins with the first of the warp's 16 kRows rows,
-// `right` with the first of its 8 kColumns columns, `sums` are in the layout of mma. Tensor cores truncate their sums,
-// which is a bias: so these are short and begin with zero, the products with a low part have sums of their own, and all
-// beyond is rounded to nearest. The products of two low parts are below float32's precision.
-template <bool kExact, int kDepth, int kLine, int kRows, int kColumns>
-FSC_DEVICE void multiply_lines(const float* left, const float* right, float (&sums)[kRows][kColumns][4]) {
-  const int lane = thread() % kWarp, own = lane / 4 * kLine + lane % 4;
+// sums += left(row, k) right(k, column) over k in [begin, end), a multiple of 8 of them, for the 16 kRows rows and 8
+// kColumns columns of a warp, in the layout of mma. Tensor cores truncate their sums, which is a bias: so these are
+// short and begin with zero, the products with a low part have sums of their own, and all beyond is rounded to nearest.
+// The products of two low parts are below float32's precision. Infinity comes out as NaN.
+template <bool kExact, int kRows, int kColumns, typename Left, typename Right>
+FSC_DEVICE void multiply_fragments(const Left& left, const Right& right, int begin, int end,
+                                   float (&sums)[kRows][kColumns][4]) {
+  const int g = thread() % kWarp / 4, t = thread() % 4;
   float large[kRows][kColumns][4] = {}, small[kRows][kColumns][4] = {};
   // Unrolled, it takes so many registers that fewer blocks fit.
   FSC_ROLLED
-  for (int k = 0; k < kDepth; k += 8) {
+  for (int k = begin; k < end; k += 8) {
     uint32_t a[kRows][4], a_low[kRows][4];
     FSC_UNROLL
     for (int i = 0; i < kRows * 4; ++i) {
-      const Split s = split<kExact>(left[own + (i / 4 * 16 + i % 2 * 8) * kLine + k + i / 2 % 2 * 4]);
+      const Split s = split<kExact>(left(g + i / 4 * 16 + i % 2 * 8, k + t + i / 2 % 2 * 4));
       a[i / 4][i % 4] = s.high, a_low[i / 4][i % 4] = s.low;
     }
     FSC_UNROLL
     for (int j = 0; j < kColumns; ++j) {
-      const float* from = right + own + j * 8 * kLine + k;
-      const Split s0 = split<kExact>(from[0]), s1 = split<kExact>(from[4]);
+      const Split s0 = split<kExact>(right(k + t, j * 8 + g)), s1 = split<kExact>(right(k + t + 4, j * 8 + g));
       const uint32_t b[2] = {s0.high, s1.high}, b_low[2] = {s0.low, s1.low};
       FSC_UNROLL
       for (int i = 0; i < kRows; ++i) {
@@ -61,6 +61,14 @@ FSC_DEVICE void multiply_lines(const float* left, const float* right, float (&su
     const int r = i / (4 * kColumns), c = i / 4 % kColumns;
     sums[r][c][i % 4] += large[r][c][i % 4] + small[r][c][i % 4];
   }
+}
+
+// sums += left right^T over kDepth values of lines of kLine: `left` begins with the first of the warp's rows, `right`
+// with the first of its columns.
+template <bool kExact, int kDepth, int kLine, int kRows, int kColumns>
+FSC_DEVICE void multiply_lines(const float* left, const float* right, float (&sums)[kRows][kColumns][4]) {
+  multiply_fragments<kExact>([&](int row, int k) { return left[row * kLine + k]; },
+                             [&](int k, int column) { return right[column * kLine + k]; }, 0, kDepth, sums);
 }
 
 }  // namespace fsc::device

@@ -13,45 +13,21 @@ constexpr int kWarpDepth = 32;  // what tensor cores sum up at a time
 FSC_DEVICE int entry_row(int e) { return thread() % kWarp / 4 + e / 2 * 8; }
 FSC_DEVICE int entry_column(int e) { return thread() % 4 * 2 + e % 2; }
 
-// sums [16, 8 tiles] += left(row, k) right(k, column) over k in [begin, end), a multiple of 8 of them. As for larger
-// tiles, the sums of tensor cores begin with zero again and again, those with a low part apart.
+// sums [16, 8 tiles] += left(row, k) right(k, column) over k in [begin, end), a multiple of 8 of them.
 template <int tiles, typename Left, typename Right>
-FSC_DEVICE void multiply_warp(const Left& left, const Right& right, int begin, int end, float (&sums)[tiles][4]) {
-  const int g = thread() % kWarp / 4, t = thread() % 4;
+FSC_DEVICE void multiply_warp(const Left& left, const Right& right, int begin, int end, float (&sums)[1][tiles][4]) {
   for (int first = begin; first < end; first += kWarpDepth) {
-    float large[tiles][4] = {}, small[tiles][4] = {};
-    const int last = first + kWarpDepth < end ? first + kWarpDepth : end;
-    FSC_ROLLED
-    for (int k = first; k < last; k += 8) {
-      uint32_t a[4], a_low[4];
-      FSC_UNROLL
-      for (int e = 0; e < 4; ++e) {
-        const Split s = split<false>(left(g + e % 2 * 8, k + t + e / 2 * 4));
-        a[e] = s.high, a_low[e] = s.low;
-      }
-      FSC_UNROLL
-      for (int j = 0; j < tiles; ++j) {
-        const Split s0 = split<false>(right(k + t, j * 8 + g)), s1 = split<false>(right(k + t + 4, j * 8 + g));
-        const uint32_t b[2] = {s0.high, s1.high}, b_low[2] = {s0.low, s1.low};
-        mma_tf32(small[j], a_low, b);
-        mma_tf32(small[j], a, b_low);
-        mma_tf32(large[j], a, b);
-      }
-    }
-    FSC_UNROLL
-    for (int i = 0; i < tiles * 4; ++i) {
-      sums[i / 4][i % 4] += large[i / 4][i % 4] + small[i / 4][i % 4];
-    }
+    multiply_fragments<false>(left, right, first, first + kWarpDepth < end ? first + kWarpDepth : end, sums);
   }
 }
 
 template <int tiles, typename Left, typename Right>
-FSC_DEVICE void multiply_warp(const Left& left, const Right& right, int begin, int end, double (&sums)[tiles][4]) {
+FSC_DEVICE void multiply_warp(const Left& left, const Right& right, int begin, int end, double (&sums)[1][tiles][4]) {
   for (int k = begin; k < end; ++k) {
     FSC_UNROLL
     for (int i = 0; i < tiles * 4; ++i) {
       const int row = entry_row(i % 4), column = i / 4 * 8 + entry_column(i % 4);
-      sums[i / 4][i % 4] = multiply_add(left(row, k), right(k, column), sums[i / 4][i % 4]);
+      sums[0][i / 4][i % 4] = multiply_add(left(row, k), right(k, column), sums[0][i / 4][i % 4]);
     }
   }
 }
@@ -71,11 +47,11 @@ FSC_DEVICE void multiply_by_warps(int columns, int depth, int parts, const Left&
   for (int i = thread() / kWarp; i < pieces * parts; i += num_threads() / kWarp) {
     const int first = i % pieces * tiles * 8, part = i / pieces, begin = part * range;
     const auto shifted = [&](int k, int column) { return right(k, first + column); };
-    real_t sums[tiles][4] = {};
+    real_t sums[1][tiles][4] = {};
     multiply_warp<tiles>(left, shifted, begin, begin + range < depth ? begin + range : depth, sums);
     FSC_UNROLL
     for (int e = 0; e < tiles * 4; ++e) {
-      visit(part, entry_row(e % 4), first + e / 4 * 8 + entry_column(e % 4), sums[e / 4][e % 4]);
+      visit(part, entry_row(e % 4), first + e / 4 * 8 + entry_column(e % 4), sums[0][e / 4][e % 4]);
     }
   }
 }

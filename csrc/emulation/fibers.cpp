@@ -6,6 +6,7 @@
 #include <numeric>
 #include <random>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #ifndef __x86_64__
@@ -103,9 +104,12 @@ Place place;                  // of the running thread
 const char* fault = nullptr;  // what a thread did; exceptions cannot leave its stack
 void* scheduler = nullptr;
 const std::function<void()>* body = nullptr;
+int64_t blocks_together = 0;
 bool progress = false;
 bool in_turns = false;  // whether threads are fibers
 std::minstd_rand order_of_turns(1);
+
+void fail(const char* sentence) { fault = sentence; }
 
 void yield() { fsc_switch_stack(&running->fibers[place.thread].position, scheduler); }
 
@@ -197,9 +201,14 @@ void finish(std::vector<Block*> alive) {
 
 const Place& current() { return place; }
 
-void block_barrier() { wait(running->barrier); }
+void block_barrier() {
+  in_turns ? wait(running->barrier) : fail("emulator: a thread waits in a launch that said none would");
+}
 
-void warp_barrier() { wait(running->warps[place.thread / kWarp].barrier); }
+void warp_barrier() {
+  in_turns ? wait(running->warps[place.thread / kWarp].barrier)
+           : fail("emulator: a warp waits in a launch that said no thread would");
+}
 
 void arrive_and_wait(unsigned* counter, unsigned arrivals) {
   ++*counter;
@@ -258,8 +267,12 @@ void run(const Launch& launch, const std::function<void()>& thread) {
       for (place.thread = 0; place.thread < launch.threads; ++place.thread) run_thread();
     }
   }
+  if (!together.empty()) blocks_together = count;
   finish(together);
   if (fault) throw std::runtime_error(fault);
 }
 
 }  // namespace fsc::emulation
+
+// For the tests: how many blocks waited for each other in the last launch where any did, zero after every call.
+extern "C" int64_t fsc_blocks_together() { return std::exchange(fsc::emulation::blocks_together, 0); }

@@ -1,9 +1,12 @@
 """Loops that run all their steps in one launch, on sizes that take each way through the kernels.
 
-The emulator has 24 multiprocessors and 160 KB of shared memory (csrc/cuda/launch.cuh); where a loop
-runs follows from its sizes alone (csrc/cuda/solve_resident.cuh). Other devices have other limits:
-there the same tests hold whatever kernels run.
+The emulator has 24 multiprocessors and 160 KB of shared memory (csrc/cuda/launch.cuh), and tells
+how many blocks waited for each other. Other devices have other limits: there the same tests hold
+whatever kernels run.
 """
+
+import ctypes
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +21,23 @@ TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-5}
 MOMENTUM = {"optimizer": "sgd", "momentum": 0.8, "penalty": "l1"}
 ADAM = {"penalty": "l1"}
 every_optimizer = pytest.mark.parametrize("settings", [ADAM, MOMENTUM], ids=["adam", "momentum"])
+
+
+LIBRARY = Path(__file__).resolve().parents[2] / "build" / "emulation" / "fsc_emulated.so"
+
+
+def blocks_together():
+    """How many blocks waited for each other in the last loop since the last call, or none."""
+    return ctypes.CDLL(str(LIBRARY)).fsc_blocks_together() if EMULATED else None
+
+
+@pytest.fixture(autouse=True)
+def _forget_other_tests():
+    blocks_together()
+
+
+def assert_together(blocks):
+    assert blocks_together() in (blocks, None)
 
 
 @pytest.fixture
@@ -70,16 +90,16 @@ def quadratic(hessian, target):
 
 
 # Emulated: [slab + 16, columns] numbers and some more must fit into shared memory.
-@pytest.mark.parametrize(("dtype", "rows", "columns", "settings"), [
-    (torch.float32, 19, 37, ADAM),       # two blocks with the whole Hessian each
-    (torch.float64, 16, 36, MOMENTUM),   # one
-    (torch.float32, 19, 203, MOMENTUM),  # 2 x 7 blocks with 32 columns each, 11 of the last in use
-    (torch.float32, 5, 203, ADAM),
-    (torch.float64, 33, 150, ADAM),      # 3 x 5 blocks with 32 columns
-    (torch.float64, 2, 379, MOMENTUM),   # 24 blocks with 16 columns
-    (torch.float32, 130, 200, ADAM),     # 9 x 2 blocks with 128 columns: more would be too many
+@pytest.mark.parametrize(("dtype", "rows", "columns", "settings", "blocks"), [
+    (torch.float32, 19, 37, ADAM, 0),           # two blocks with the whole Hessian each
+    (torch.float64, 16, 36, MOMENTUM, 0),       # one
+    (torch.float32, 19, 203, MOMENTUM, 2 * 7),  # 32 columns each, 11 of the last in use
+    (torch.float32, 5, 203, ADAM, 7),
+    (torch.float64, 33, 150, ADAM, 3 * 5),      # 32 columns
+    (torch.float64, 2, 379, MOMENTUM, 24),      # 16 columns
+    (torch.float32, 130, 200, ADAM, 9 * 2),     # 128 columns: otherwise there were too many
 ])  # fmt: skip
-def test_moments(device, dtype, rows, columns, settings):
+def test_moments(device, dtype, rows, columns, settings, blocks):
     weight, hessian, target = moments(device, dtype, rows, columns)
     rates, amounts = schedule(8)
     loss = quadratic(hessian.double(), target.double())
@@ -89,6 +109,7 @@ def test_moments(device, dtype, rows, columns, settings):
     )
     assert_same(weight, losses, *expected)
     assert losses[-1] < losses[0]
+    assert_together(blocks)
 
 
 def test_moments_in_half_precision(device, half):
@@ -158,19 +179,20 @@ UNEVEN = {"kernel": (2, 3), "stride": (2, 1), "padding": (1, 2), "dilation": (1,
 
 
 # Emulated: 24 slices where the filters are one group of 16, 12 where they are two.
-@pytest.mark.parametrize(("dtype", "images", "channels", "filters", "size", "conv", "settings"), [
-    (torch.float32, 5, 3, 6, (9, 7), SAME, ADAM),         # a slice an image
-    (torch.float32, 29, 3, 16, (5, 5), SAME, MOMENTUM),   # 15 slices of two images, the last of one
-    (torch.float32, 2, 5, 19, (13, 11), SAME, ADAM),      # 2 x 8 slices of 4 rows, the last of one
-    (torch.float64, 3, 4, 17, (12, 12), UNEVEN, ADAM),    # 2 x 6 slices of 4 rows or 3
-    (torch.float64, 26, 2, 33, (4, 6), UNEVEN, MOMENTUM),  # 3 x 7 slices of four images or two
-    (torch.float32, 3, 64, 20, (6, 6), SAME, MOMENTUM),   # more tiles of a gradient than warps
-    (torch.float64, 13, 8, 16, (16, 16), SAME, ADAM),     # idle warps, for want of memory
-    (torch.float32, 4, 7, 5, (15, 9), {"kernel": (3, 3), "stride": 2}, ADAM),
-    (torch.float32, 1, 20, 2, (8, 8), {"kernel": (1, 1)}, ADAM),
-    (torch.float32, 9, 2, 200, (3, 3), SAME, ADAM),       # 13 slices of all images
+@pytest.mark.parametrize(
+    ("dtype", "images", "channels", "filters", "size", "conv", "settings", "blocks"), [
+    (torch.float32, 5, 3, 6, (9, 7), SAME, ADAM, 5),               # a slice an image
+    (torch.float32, 29, 3, 16, (5, 5), SAME, MOMENTUM, 15),        # two images, the last has one
+    (torch.float32, 2, 5, 19, (13, 11), SAME, ADAM, 2 * 8),        # four rows, the last has one
+    (torch.float64, 3, 4, 17, (12, 12), UNEVEN, ADAM, 2 * 6),      # four rows or three
+    (torch.float64, 26, 2, 33, (4, 6), UNEVEN, MOMENTUM, 3 * 7),   # four images or two
+    (torch.float32, 3, 64, 20, (6, 6), SAME, MOMENTUM, 2 * 3),     # more tiles than warps
+    (torch.float64, 13, 8, 16, (16, 16), SAME, ADAM, 13),          # idle warps, for want of memory
+    (torch.float32, 4, 7, 5, (15, 9), {"kernel": (3, 3), "stride": 2}, ADAM, 4),
+    (torch.float32, 1, 20, 2, (8, 8), {"kernel": (1, 1)}, ADAM, 2),
+    (torch.float32, 9, 2, 200, (3, 3), SAME, ADAM, 13),            # all images
 ])  # fmt: skip
-def test_images(device, dtype, images, channels, filters, size, conv, settings):
+def test_images(device, dtype, images, channels, filters, size, conv, settings, blocks):
     weight, *tensors = layer(device, dtype, images, channels, filters, size, conv)
     x, target, bias, shortcut, share = tensors
     rates, amounts = schedule(5)
@@ -181,6 +203,7 @@ def test_images(device, dtype, images, channels, filters, size, conv, settings):
         **geometry(conv), **settings,
     )  # fmt: skip
     assert_same(weight, losses, *expected)
+    assert_together(blocks)
 
 
 @pytest.mark.parametrize("activation", ["relu", "none"])
