@@ -66,7 +66,7 @@ def _crop(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _mixup(images: Tensor, generator: torch.Generator) -> Tensor:
-    partner = torch.randperm(len(images), generator=generator)
+    partner = torch.randperm(len(images), generator=generator).to(images.device)
     share = torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
     return share * images + (1 - share) * images[partner]
 

@@ -105,8 +105,8 @@ class MiR:
                 order = torch.randperm(both.shape[1], generator=generator)
                 for chosen in order.split(self.batch_size)[: self.steps - step]:
                     mirrored = torch.randint(2, (len(chosen),), generator=generator)
-                    output = body(both[mirrored, chosen])
-                    loss = nn.functional.mse_loss(output, targets[mirrored, chosen])
+                    drawn = mirrored.to(both.device), chosen.to(both.device)
+                    loss = nn.functional.mse_loss(body(both[drawn]), targets[drawn])
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()

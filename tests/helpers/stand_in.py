@@ -1,0 +1,46 @@
+"""The stand-in device of tests/stand_in/device.cpp, made known to PyTorch."""
+
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch.utils.cpp_extension import load
+
+_ROOT = Path(__file__).resolve().parents[2]
+_NAME = "stand_in"
+
+
+def stand_in() -> torch.device:
+    """Builds the device where it has changed (some 20 s) and registers it.
+
+    A process keeps it until it ends, and PyTorch takes it for the machine's accelerator: call this
+    in a process of its own.
+    """
+    build = _ROOT / "build" / "stand_in"
+    build.mkdir(parents=True, exist_ok=True)
+    load(
+        "stand_in_device",
+        [str(_ROOT / "tests" / "stand_in" / "device.cpp")],
+        extra_cflags=["-O1", "-std=c++20"],
+        build_directory=str(build),
+        is_python_module=False,
+    )
+    torch.utils.rename_privateuse1_backend(_NAME)
+    torch._register_device_module(_NAME, _module())
+    return torch.device(_NAME, 0)
+
+
+def _module() -> ModuleType:
+    """What PyTorch asks of torch.<device>, seeding above all."""
+    module = ModuleType(f"torch.{_NAME}")
+    answers = {
+        "_is_in_bad_fork": lambda: False,
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "manual_seed_all": lambda seed: None,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+    }
+    for name, answer in answers.items():
+        setattr(module, name, answer)
+    return module
