@@ -4,11 +4,7 @@ The device is that of tests/stand_in/device.cpp. A process that has it cannot ge
 file runs itself in one of its own, which does everything on both devices and compares.
 """
 
-import copy
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from networks import chain
+from stand_in import run_alone, stand_in
 from torch import Tensor, nn
 
 import fsc
@@ -224,16 +221,7 @@ def compare(case: Callable[[torch.device], Found], device: torch.device) -> str:
 @pytest.fixture(scope="module")
 def verdicts() -> dict[str, str]:
     """What a process of its own says of every case."""
-    tools = Path(sys.executable).parent  # ninja, where the virtual environment is not activated
-    variables = {
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "PATH": os.pathsep.join([str(tools), os.environ["PATH"]]),
-    }
-    process = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, env=os.environ | variables
-    )
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout.splitlines()[-1])
+    return json.loads(run_alone(__file__).splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -242,8 +230,6 @@ def test_the_other_device_gives_what_the_cpu_gives(verdicts: dict[str, str], nam
 
 
 if __name__ == "__main__":
-    from stand_in import stand_in
-
     torch.set_num_threads(1)
     other = stand_in()
     print(json.dumps({name: compare(case, other) for name, case in CASES.items()}))
