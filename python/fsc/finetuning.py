@@ -112,7 +112,7 @@ class FineTuning:
         )
         generator = torch.Generator().manual_seed(seed)
         for epoch in range(self.epochs):
-            order = torch.randperm(len(images), generator=generator).to(device)  # [N]
+            order = torch.randperm(len(images), generator=generator, device="cpu").to(device)  # [N]
             for chosen in order.split(self.batch_size):
                 _step(tuned, optimizer, images[chosen], labels[chosen])
                 with torch.no_grad():

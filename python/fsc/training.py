@@ -56,7 +56,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     model.train()
     for epoch in range(epochs):
-        order = torch.randperm(len(images), generator=generator).to(device)  # [N]
+        order = torch.randperm(len(images), generator=generator, device="cpu").to(device)  # [N]
         for start in range(0, len(images) - batch_size + 1, batch_size):
             chosen = order[start : start + batch_size]
             scores = model(_shifted(images[chosen], generator))  # [batch_size, num_classes]
@@ -73,7 +73,8 @@ def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     """The images, each moved by -1, 0 or 1 pixels along both axes; the border is repeated."""
     count, _, height, width = images.shape
     padded = nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")  # [N, C, H + 2, W + 2]
-    top, left = torch.randint(3, (2, count, 1), generator=generator).to(images.device)  # [N, 1]
+    draws = torch.randint(3, (2, count, 1), generator=generator, device="cpu")
+    top, left = draws.to(images.device)  # [N, 1] each
     rows = top + torch.arange(height, device=images.device)  # [N, H]
     columns = left + torch.arange(width, device=images.device)  # [N, W]
     which = torch.arange(count, device=images.device)[:, None, None]  # [N, 1, 1]

@@ -33,6 +33,8 @@ W2A32 = QuantizedScheme("w2a32", {"conv2": 2, "conv3": 2, "conv4": 2})
 W2A4 = QuantizedScheme("w2a4", W2A32.bits, activation_bits=4)
 SGD = Proximal(steps=4, optimizer="sgd", momentum=0.5, projection="soft")
 CD = fsc.CrossDistillation
+# Tensors that are made without a word about where have no values then.
+NOWHERE = torch.device("meta")
 
 
 def wide() -> nn.Module:
@@ -63,7 +65,8 @@ def compressed(
 def student_of(
     teacher: nn.Module, images: Tensor, method: Method, scheme: AnyScheme, **options: object
 ) -> Found:
-    result = fsc.compress(teacher, images, method=method, scheme=scheme, **options)
+    with NOWHERE:
+        result = fsc.compress(teacher, images, method=method, scheme=scheme, **options)
     json.dumps(result.report.to_dict())
     assert result.report.device == str(images.device)
     return result.student.state_dict()
@@ -93,7 +96,9 @@ def resumed(device: torch.device) -> Found:
 
 def augment(kind: str) -> Callable[[torch.device], Found]:
     def case(device: torch.device) -> Found:
-        return {kind: augmentation.augmented(torch.randn(6, 3, 8, 8).to(device), kind)}
+        images = torch.randn(6, 3, 8, 8).to(device)
+        with NOWHERE:
+            return {kind: augmentation.augmented(images, kind)}
 
     return case
 
@@ -103,16 +108,18 @@ def fine_tuned(device: torch.device) -> Found:
     model, images, labels = chain(), torch.randn(12, 3, 8, 8), torch.randint(4, (12,))
     with torch.no_grad():
         model.conv2.weight.mul_(model.conv2.weight > 0)
-    tuned = FineTuning(epochs=2, batch_size=4).run(model.to(device), images, labels)
-    again = recalibrate_batch_norm(tuned, images, batch_size=5)
+    with NOWHERE:
+        tuned = FineTuning(epochs=2, batch_size=4).run(model.to(device), images, labels)
+        again = recalibrate_batch_norm(tuned, images, batch_size=5)
     return tuned.state_dict() | {f"again {k}": v for k, v in again.state_dict().items()}
 
 
 def trained(device: torch.device) -> Found:
     model, images, labels = chain(), torch.randn(12, 3, 8, 8), torch.randint(4, (12,))
     model.to(device)
-    training.train(model, images, labels, epochs=2, batch_size=4)
-    top1 = evaluate.accuracy(model, images, labels)
+    with NOWHERE:
+        training.train(model, images, labels, epochs=2, batch_size=4)
+        top1 = evaluate.accuracy(model, images, labels)
     return model.state_dict() | {"top1": torch.tensor(top1, device=device)}
 
 

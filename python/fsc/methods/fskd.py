@@ -77,7 +77,7 @@ class FSKD:
 
 
 def _flip_randomly(images: Tensor, generator: torch.Generator) -> Tensor:
-    flip = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+    flip = (torch.rand(len(images), generator=generator, device="cpu") < 0.5).to(images.device)
     return torch.where(flip[:, None, None, None], images.flip(3), images)
 
 

@@ -174,7 +174,9 @@ class LayerSolver(Visitor):
         if self.settings.noise == 0:
             return features
         # Image by image, so that the result does not depend on the batch size.
-        draws = [torch.randn(image.shape, generator=self._generator) for image in features]
+        draws = [
+            torch.randn(image.shape, generator=self._generator, device="cpu") for image in features
+        ]
         largest = features.amax((1, 2, 3), keepdim=True)  # [N, 1, 1, 1]
         return features + self.settings.noise * largest * torch.stack(draws).to(features)
 
