@@ -12,6 +12,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 from stand_in import run_alone, stand_in
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from fsc.cli import demo, main
 
@@ -64,9 +66,25 @@ def test_evaluation_prints_the_same(folders: dict[str, Path]) -> None:
     assert on_cpu == elsewhere and "model" in on_cpu
 
 
+# The kinds of device that layers ran on since the last look.
+RAN_ON: set[str] = set()
+
+
+def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+    if isinstance(inputs[0], Tensor):  # and no proxy of torch.fx
+        RAN_ON.add(inputs[0].device.type)
+
+
+def check_ran_on(device: str) -> None:
+    assert RAN_ON == {device}, f"{RAN_ON} instead of {device}"
+    RAN_ON.clear()
+
+
 def run(*arguments: str) -> str:
+    """What a command prints, whose last argument is the device that all layers must run on."""
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
+    check_ran_on(arguments[-1])
     return result.stdout
 
 
@@ -82,10 +100,12 @@ def run_all(teacher: str, folder: Path, device: str) -> None:
     printed = run("evaluate", model, "--data", "digits", "--device", device)
     (folder / "evaluate").write_text(printed)
     demo.demonstrate(folder / "demo", 0, demo.Plan(**TINY, device=torch.device(device)))
+    check_ran_on(device)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     stand_in()
+    register_module_forward_pre_hook(note)
     for name in ("cpu", "stand_in"):
         run_all(sys.argv[1], Path(sys.argv[2]) / name, name)
