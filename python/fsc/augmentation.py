@@ -54,7 +54,8 @@ def _mirror(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _crop(images: Tensor, generator: torch.Generator) -> Tensor:
-    draws = 2 * torch.rand(len(images), 3, generator=generator).to(images) - 1  # [N, 3]
+    draws = torch.rand(len(images), 3, generator=generator, device="cpu")
+    draws = 2 * draws.to(images) - 1  # [N, 3]
     angle = draws[:, 0] * math.radians(_MAX_DEGREES)
     # Coordinates run from -1 to 1, so a share of the side is twice as much in them.
     shift = 2 * _MAX_SHIFT * draws[:, 1:]
@@ -66,8 +67,8 @@ def _crop(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _mixup(images: Tensor, generator: torch.Generator) -> Tensor:
-    partner = torch.randperm(len(images), generator=generator)
-    share = torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
+    partner = torch.randperm(len(images), generator=generator, device="cpu").to(images.device)
+    share = torch.rand(len(images), 1, 1, 1, generator=generator, device="cpu").to(images)
     return share * images + (1 - share) * images[partner]
 
 

@@ -32,6 +32,7 @@ class Report:
         scheme: name of the scheme.
         num_images: images used.
         seed: seed of whatever was drawn.
+        device: where it was computed.
         seconds: wall time of the compression.
         parameters: number of parameters of the student, and of the teacher.
         nonzero: number of parameters of the student that are not zero.
@@ -46,6 +47,7 @@ class Report:
     scheme: str
     num_images: int
     seed: int
+    device: str
     seconds: float
     parameters: int
     parameters_teacher: int
@@ -89,8 +91,10 @@ def compress(
     """Compresses a pretrained convolutional network with a handful of unlabelled images.
 
     Args:
-        teacher: a torch.fx-traceable network on the CPU; it is not changed.
-        images: [N, C, H, W] of the teacher's dtype, normalised as the teacher expects.
+        teacher: a torch.fx-traceable network, on any device that fsc_ext computes on; it is not
+            changed, and the student is made where it is.
+        images: [N, C, H, W] of the teacher's dtype and on its device, normalised as the teacher
+            expects.
         method: `CrossDistillation(...)`, `FSKD(...)`, `MiR(...)` or `L1Norm()`.
         scheme: which convolutions keep how many output channels, or how many single weights; see
             `fsc.schemes`.
@@ -148,6 +152,8 @@ def _journal(
         "method": repr(method),
         "scheme": asdict(scheme),
         "seed": seed,
+        # Devices round differently, so that one does not go on where another stopped.
+        "device": images.device.type,
         "images": fingerprint([images]),
         "teacher": fingerprint(teacher.state_dict().values()),
         "threads": torch.get_num_threads(),
@@ -174,6 +180,7 @@ def _report(method: Method, task: Task, outcome: Outcome, seconds: float) -> Rep
         scheme=task.scheme.name,
         num_images=len(task.images),
         seed=task.seed,
+        device=str(task.images.device),
         seconds=seconds,
         parameters=cost.parameters(outcome.student),
         parameters_teacher=cost.parameters(task.teacher),

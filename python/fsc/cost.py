@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fsc.images import device_of
 from fsc.modes import evaluation_mode
 
 
@@ -62,8 +63,8 @@ def flops(model: nn.Module, example_inputs: Tensor) -> int:
 
     Args:
         model: the network; it runs once in evaluation mode and its modes are restored.
-        example_inputs: [N, C, H, W] on the device of the network; take N = 1 for the cost of one
-            image.
+        example_inputs: [N, C, H, W], moved to the device of the network; take N = 1 for the cost
+            of one image.
 
     Example:
         >>> flops(nn.Conv2d(3, 16, 3, padding=1), torch.zeros(1, 3, 32, 32))
@@ -71,5 +72,5 @@ def flops(model: nn.Module, example_inputs: Tensor) -> int:
     """
     counter = FlopCounterMode(display=False)
     with evaluation_mode(model), torch.no_grad(), counter:
-        model(example_inputs)
+        model(example_inputs.to(device_of(model, example_inputs)))
     return counter.get_total_flops() // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.images import check_images
+from fsc.images import check_images, device_of
 from fsc.modes import evaluation_mode
 from fsc.progress import Progress
 from fsc.tracing import trace
@@ -40,8 +40,7 @@ def accuracy(
         50.0
     """
     _check(model, images, labels, batch_size)
-    parameter = next(model.parameters(), None)
-    device = images.device if parameter is None else parameter.device
+    device = device_of(model, images)
     correct = 0
     with evaluation_mode(model), torch.inference_mode():
         for start in range(0, len(images), batch_size):

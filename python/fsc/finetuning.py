@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fsc.images import check_images
+from fsc.images import check_images, device_of
 from fsc.modes import evaluation_mode
 from fsc.progress import Progress
 
@@ -74,7 +74,8 @@ class FineTuning:
         """Fine-tunes a copy of a student.
 
         Args:
-            student: maps [N, C, H, W] to class scores [N, num_classes]; it is not changed.
+            student: maps [N, C, H, W] to class scores [N, num_classes]; it is not changed. Images
+                and labels are moved to its device.
             images: normalised images [N, C, H, W].
             labels: class indices, integers [N].
             seed: of the order; the same seed gives the same bits on the same threads.
@@ -99,7 +100,8 @@ class FineTuning:
             )
         if labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(f"FineTuning: labels must be integers, got {labels.dtype}")
-        labels = labels.long()
+        device = device_of(student, images)
+        images, labels = images.to(device), labels.to(device).long()
         tuned = copy.deepcopy(student).eval()
         masks = _masks(tuned)
         optimizer = torch.optim.SGD(
@@ -110,7 +112,8 @@ class FineTuning:
         )
         generator = torch.Generator().manual_seed(seed)
         for epoch in range(self.epochs):
-            for chosen in torch.randperm(len(images), generator=generator).split(self.batch_size):
+            order = torch.randperm(len(images), generator=generator, device="cpu").to(device)  # [N]
+            for chosen in order.split(self.batch_size):
                 _step(tuned, optimizer, images[chosen], labels[chosen])
                 with torch.no_grad():
                     for weight, mask in masks:
@@ -153,7 +156,7 @@ def recalibrate_batch_norm(
 
     Args:
         student: a network with BatchNorm; it is not changed.
-        images: normalised images [N, C, H, W].
+        images: normalised images [N, C, H, W]; moved to the device of the student.
         batch_size: images in one pass; the statistics are the mean over the passes.
 
     Returns:
@@ -184,7 +187,7 @@ def recalibrate_batch_norm(
             norm.momentum = None  # The mean over all passes.
             norm.train()
         for batch in images.split(batch_size):
-            found(batch)
+            found(batch.to(device_of(student, images)))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     return found.eval()

@@ -23,10 +23,11 @@ class _Slot:
 
 @dataclass(frozen=True)
 class _Spilled:
-    """A value whose tensors lie in a file."""
+    """A value whose tensors lie in a file, as tensors of the CPU."""
 
     skeleton: Any
     path: Path
+    devices: list[torch.device]
 
 
 class Frontier:
@@ -110,7 +111,9 @@ class Frontier:
         if not isinstance(value, _Spilled):
             return value
         tensors = torch.load(value.path, weights_only=True)
-        return _map(value.skeleton, _Slot, lambda slot: tensors[slot.index])
+        return _map(
+            value.skeleton, _Slot, lambda slot: tensors[slot.index].to(value.devices[slot.index])
+        )
 
     def drop(self, key: Hashable, batch: int) -> None:
         """Forget the value stored under `key` and `batch`, if there is one."""
@@ -153,10 +156,12 @@ class Frontier:
 
     def _spill(self, value: Any, needed: int) -> _Spilled:
         saved: list[Tensor] = []
+        devices: list[torch.device] = []
 
         def replace(tensor: Tensor) -> _Slot:
             # A view would take its whole storage along into the file.
-            saved.append(tensor.detach().clone())
+            saved.append(tensor.detach().to("cpu", copy=True))
+            devices.append(tensor.device)
             return _Slot(len(saved) - 1)
 
         skeleton = _map(value, Tensor, replace)
@@ -174,7 +179,7 @@ class Frontier:
                 f"cannot be written to {self._folder or tempfile.gettempdir()} ({reason}); free "
                 "space there, let TMPDIR name another folder or raise the memory budget"
             ) from error
-        return _Spilled(skeleton, path)
+        return _Spilled(skeleton, path, devices)
 
 
 def _map(value: Any, kind: type, function: Any) -> Any:

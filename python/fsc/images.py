@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, fx, nn
 
 
@@ -47,6 +48,12 @@ def check_images(
     if not finite.all():
         first = int((~finite).nonzero()[0])
         raise ValueError(f"{function}: images must be finite, got NaN or Inf in image {first}")
+
+
+def device_of(model: nn.Module, images: Tensor) -> torch.device:
+    """The device of a network's parameters; without any, that of the images."""
+    parameter = next(model.parameters(), None)
+    return images.device if parameter is None else parameter.device
 
 
 def _check_kind(function: str, images: Tensor, model: nn.Module, moved: bool) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import tracing
+from fsc.images import device_of
 from fsc.modes import evaluation_mode
 
 # Shares of the largest input that are tried as the limit.
@@ -96,11 +97,10 @@ def _observe(
         )
         for name in sorted(names)
     ]
-    device = next(model.parameters()).device
     try:
         with torch.no_grad(), evaluation_mode(model):
             for batch in images.split(batch_size):
-                model(batch.to(device))
+                model(batch.to(device_of(model, images)))
     finally:
         for handle in handles:
             handle.remove()

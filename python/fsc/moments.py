@@ -27,16 +27,17 @@ class Moments:
 
     Args:
         patch: the geometry of the layer.
+        device: where its inputs are.
     """
 
-    def __init__(self, patch: Patch) -> None:
+    def __init__(self, patch: Patch, device: torch.device | str = "cpu") -> None:
         """Starts from zero images."""
         self.patch = patch
         self.num_images = 0
-        shape = (patch.dim, patch.dim)
-        self.gram_student = torch.zeros(shape, dtype=ACCUMULATOR)  # U_S U_S^T
-        self.gram_cross = torch.zeros(shape, dtype=ACCUMULATOR)  # U_T U_S^T
-        self.gram_teacher = torch.zeros(shape, dtype=ACCUMULATOR)  # U_T U_T^T
+        size = patch.dim
+        self.gram_student = torch.zeros(size, size, dtype=ACCUMULATOR, device=device)  # U_S U_S^T
+        self.gram_cross = torch.zeros_like(self.gram_student)  # U_T U_S^T
+        self.gram_teacher = torch.zeros_like(self.gram_student)  # U_T U_T^T
 
     def accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
         """Takes up the inputs of one batch, [N, C_in, H, W] or [N, C_in] each."""
@@ -63,7 +64,7 @@ class Moments:
             raise ValueError(
                 f"moments must be of one geometry to be added, got {self.patch} and {other.patch}"
             )
-        total = Moments(self.patch)
+        total = Moments(self.patch, self.gram_student.device)
         total.gram_student = self.gram_student + other.gram_student
         total.gram_cross = self.gram_cross + other.gram_cross
         total.gram_teacher = self.gram_teacher + other.gram_teacher
@@ -143,13 +144,16 @@ class Columns:
         return FactoredQuadratic(torch.cat(columns, 1), torch.cat(target, 1), self.num_images)
 
 
-def layer_statistics(patch: Patch, num_columns: int, num_terms: int = 1) -> Moments | Columns:
+def layer_statistics(
+    patch: Patch, num_columns: int, num_terms: int = 1, device: torch.device | str = "cpu"
+) -> Moments | Columns:
     """The representation of a layer's inputs that costs fewer multiplications to solve.
 
     Args:
         patch: the geometry of the layer.
         num_columns: columns of all images, N H_out W_out.
         num_terms: terms of the objective; each brings its own columns to the factored form.
+        device: where the layer's inputs are.
     """
     dim, columns = patch.dim, num_columns * num_terms
     # Gram: three products and an inverse; factored: one R x R inverse. Eliminating half the
@@ -157,4 +161,4 @@ def layer_statistics(patch: Patch, num_columns: int, num_terms: int = 1) -> Mome
     removed = patch.in_channels // 2
     gram = 3 * dim**2 * num_columns + dim**3 + removed * patch.group_size * dim**2
     factored = 2 * dim * columns**2 + columns**3 + 2 * removed * patch.group_size * dim * columns
-    return Moments(patch) if gram <= factored else Columns(patch)
+    return Moments(patch, device) if gram <= factored else Columns(patch)

@@ -46,8 +46,10 @@ class QuantizedInputConv2d(nn.Conv2d):
         self.weight, self.bias = convolution.weight, convolution.bias
         self.train(convolution.training)
         self.largest = 2**bits - 1
-        self.register_buffer("input_limit", torch.as_tensor(limit, dtype=torch.float32))
-        self.register_buffer("input_bits", torch.tensor(bits))
+        device = self.weight.device
+        limit = torch.as_tensor(limit, dtype=torch.float32, device=device)
+        self.register_buffer("input_limit", limit)
+        self.register_buffer("input_bits", torch.tensor(bits, device=device))
 
     def quantized(self, features: Tensor) -> Tensor:
         """Q of features, any shape."""

@@ -75,7 +75,7 @@ def _resize_layer(module: nn.Conv2d | nn.Linear, stored: Mapping[str, Tensor]) -
         module.out_channels = len(weight)
         module.in_channels = weight.shape[1] * module.groups
     module.weight = nn.Parameter(torch.empty_like(weight))
-    bias = torch.empty(len(weight), dtype=weight.dtype)  # [C_out]
+    bias = weight.new_empty(len(weight))  # [C_out]
     module.bias = nn.Parameter(bias) if "bias" in stored else None
 
 

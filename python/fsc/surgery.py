@@ -210,9 +210,9 @@ def _check_indices(name: str, indices: Tensor, out_channels: int) -> None:
 
 
 def _gone(convolution: nn.Conv2d, indices: Tensor) -> Tensor:
-    gone = torch.ones(convolution.out_channels, dtype=torch.bool)
-    gone[indices.cpu()] = False
-    return gone.nonzero().flatten().to(convolution.weight.device)
+    gone = convolution.weight.new_ones(convolution.out_channels, dtype=torch.bool)
+    gone[indices.to(gone.device)] = False
+    return gone.nonzero().flatten()
 
 
 def _zero_rows(module: nn.Module, names: tuple[str, ...], rows: Tensor) -> None:

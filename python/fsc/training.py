@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fsc.images import check_images
+from fsc.images import check_images, device_of
 from fsc.progress import Progress
 
 
@@ -27,7 +27,8 @@ def train(
 
     Args:
         model: maps [N, C, H, W] to class scores [N, num_classes].
-        images: normalised images, floating point [N, C, H, W], N at least 2.
+        images: normalised images, floating point [N, C, H, W], N at least 2; moved, with the
+            labels, to the device of the network.
         labels: class indices, integers [N].
         epochs: passes over the images.
         batch_size: images a step, at least 2 because of batch normalization; a smaller rest at the
@@ -50,10 +51,12 @@ def train(
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=steps, cycle_momentum=False
     )
+    device = device_of(model, images)
+    images, labels = images.to(device), labels.to(device)
     generator = torch.Generator().manual_seed(seed)
     model.train()
     for epoch in range(epochs):
-        order = torch.randperm(len(images), generator=generator)  # [N]
+        order = torch.randperm(len(images), generator=generator, device="cpu").to(device)  # [N]
         for start in range(0, len(images) - batch_size + 1, batch_size):
             chosen = order[start : start + batch_size]
             scores = model(_shifted(images[chosen], generator))  # [batch_size, num_classes]
@@ -70,10 +73,11 @@ def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     """The images, each moved by -1, 0 or 1 pixels along both axes; the border is repeated."""
     count, _, height, width = images.shape
     padded = nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")  # [N, C, H + 2, W + 2]
-    top, left = torch.randint(3, (2, count, 1), generator=generator)  # [N, 1] each
-    rows = top + torch.arange(height)  # [N, H]
-    columns = left + torch.arange(width)  # [N, W]
-    which = torch.arange(count)[:, None, None]  # [N, 1, 1]
+    draws = torch.randint(3, (2, count, 1), generator=generator, device="cpu")
+    top, left = draws.to(images.device)  # [N, 1] each
+    rows = top + torch.arange(height, device=images.device)  # [N, H]
+    columns = left + torch.arange(width, device=images.device)  # [N, W]
+    which = torch.arange(count, device=images.device)[:, None, None]  # [N, 1, 1]
     moved = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]  # [N, H, W, C]
     return moved.permute(0, 3, 1, 2).contiguous()
 

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from fsc.activations import following_activation, run_shortcuts_first, shortcut_of
 from fsc.frontier import Frontier
-from fsc.images import check_images
+from fsc.images import check_images, device_of
 from fsc.modes import evaluation_mode
 from fsc.out_of_place import out_of_place
 from fsc.progress import Progress
@@ -175,7 +175,7 @@ class _Walk:
         self.visitor = visitor
         self.frontier = frontier
         self.interpreters = [fx.Interpreter(network, graph=graph) for network in networks]
-        self.devices = [_device(network, batches[0]) for network in networks]
+        self.devices = [device_of(network, batches[0]) for network in networks]
         self.last_reads = _last_reads(graph)
 
     def visit(self, node: fx.Node, layer: Layer, shortcut: fx.Node | None) -> None:
@@ -265,11 +265,6 @@ def _layer(
         index=names.index(name),
         count=len(names),
     )
-
-
-def _device(network: nn.Module, images: Tensor) -> torch.device:
-    parameter = next(network.parameters(), None)
-    return images.device if parameter is None else parameter.device
 
 
 def _check_networks(teacher: nn.Module, student: nn.Module, graph: fx.Graph) -> None:

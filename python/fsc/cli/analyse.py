@@ -18,6 +18,7 @@ from fsc.cli import options, tables
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST, Settings, make_student
 from fsc.files import write_json
+from fsc.images import device_of
 
 _DEFAULT_METHODS = ("cd-nc", "cd-convex", "cd-soft")
 _CROSS_ENTROPY = "cross entropy"
@@ -59,6 +60,7 @@ class Analysis:
 @options.checkpoint_path
 @options.data_root
 @options.augment
+@options.device
 @options.threads
 def command(
     model_name: str,
@@ -73,11 +75,12 @@ def command(
     checkpoint_path: Path | None,
     data_root: Path | None,
     augment: str | None,
+    device: torch.device,
 ) -> None:
     """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
     options.check_outputs(json_path, figure_path)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
-    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
+    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     schemes.check(scheme, inputs.teacher)
     sample = sampling.sample_per_class(inputs.train.labels, num_shots, seed, data_name)
     images, labels = inputs.test_images[:num_test], inputs.test_labels[:num_test]
@@ -106,8 +109,9 @@ def command(
 
 @torch.no_grad()
 def _cross_entropy(student: nn.Module, images: Tensor, labels: Tensor) -> float:
-    scores = torch.cat([student(batch) for batch in images.split(BATCH_SIZE_TEST)])
-    return float(nn.functional.cross_entropy(scores, labels))
+    device = device_of(student, images)
+    scores = torch.cat([student(batch.to(device)) for batch in images.split(BATCH_SIZE_TEST)])
+    return float(nn.functional.cross_entropy(scores, labels.to(device)))
 
 
 def _ratios(analysis: Analysis, first: Analysis) -> list[float | None]:

@@ -19,6 +19,7 @@ from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Settings, accuracy_on_test, execute
 from fsc.compress import versions
+from fsc.images import device_of
 from fsc.methods.journal import fingerprint
 from fsc.sampling import FewShotSample
 
@@ -73,6 +74,7 @@ class _Plan:
 @options.augment
 @options.batch_size
 @options.memory_budget
+@options.device
 @options.threads
 def command(
     model_name: str,
@@ -90,6 +92,7 @@ def command(
     augment: str | None,
     batch_size: int,
     memory_budget: float | None,
+    device: torch.device,
 ) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     if resume and json_path is None:
@@ -97,7 +100,7 @@ def command(
     options.check_outputs(json_path, figure_path)
     plan = _Plan(list(dict.fromkeys(methods or _DEFAULT_METHODS)), num_shots, num_seeds)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
-    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
+    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     schemes.check(scheme, inputs.teacher)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     _draw(inputs, num_shots, seed=0)
@@ -126,6 +129,7 @@ def _identity(inputs: Inputs, settings: Settings, num_shots: int) -> dict[str, A
         "weights_teacher": fingerprint(inputs.teacher.state_dict().values()),
         "parameters_teacher": cost.parameters(inputs.teacher),
         "flops_teacher": cost.flops(inputs.teacher, inputs.test_images[:1]),
+        "device": device_of(inputs.teacher, inputs.test_images).type,
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }

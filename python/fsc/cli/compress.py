@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import click
+import torch
 
 from fsc import cost, sampling, schemes
 from fsc.cli import inputs as cli_inputs
@@ -47,6 +48,7 @@ _NUM_WORST_LAYERS = 5
 @options.augment
 @options.batch_size
 @options.memory_budget
+@options.device
 @options.threads
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run in the same folder.")
 @click.option("--layers", "all_layers", is_flag=True, help="Show the error of every layer.")
@@ -65,6 +67,7 @@ def command(
     augment: str | None,
     batch_size: int,
     memory_budget: float | None,
+    device: torch.device,
     resume: bool,
     all_layers: bool,
 ) -> None:
@@ -73,7 +76,7 @@ def command(
         raise click.UsageError("Give either --shots or --images-total.")
     check_writable(output)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
-    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
+    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     schemes.check(scheme, inputs.teacher)
     sample = _draw(inputs, num_shots, num_images, seed)
     journal = output / "unfinished"

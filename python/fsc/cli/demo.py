@@ -34,12 +34,14 @@ class Plan:
         num_shots: images a class to compress from.
         mir_steps: minibatches of MiR.
         methods: what to compress by.
+        device: where to compute.
     """
 
     epochs: int = 25
     num_shots: int = 5
     mir_steps: int = 200
     methods: Sequence[str] = method_names.NAMES
+    device: torch.device = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,10 @@ class Teacher:
 @click.command("demo")
 @options.output_folder("fsc-demo")
 @options.seed
-def command(output: Path, seed: int) -> None:
+@options.device
+def command(output: Path, seed: int, device: torch.device) -> None:
     """Train a small network on bundled digits and compress it by every method."""
-    demonstrate(output, seed, Plan())
+    demonstrate(output, seed, Plan(device=device))
 
 
 def demonstrate(output: Path, seed: int, plan: Plan) -> None:
@@ -84,7 +87,7 @@ def _demonstrate(output: Path, seed: int, plan: Plan, written: list[str]) -> Non
             f"{len(plan.methods)} methods,\nscheme {scheme.name}, from {plan.num_shots} images a "
             "class without their labels."
         )
-        inputs, teacher = _trained(seed, plan.epochs, reporter)
+        inputs, teacher = _trained(seed, plan, reporter)
         save_model(output / "teacher.safetensors", inputs.teacher, inputs, top1=teacher.top1)
         written.append("teacher.safetensors")
         reporter.say(f"  teacher         {teacher.top1:6.2f} %  {teacher.seconds:6.1f} s")
@@ -116,15 +119,16 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _trained(seed: int, epochs: int, reporter: Reporter) -> tuple[Inputs, Teacher]:
+def _trained(seed: int, plan: Plan, reporter: Reporter) -> tuple[Inputs, Teacher]:
     """A teacher trained on all training images, and what it costs."""
     start = time.perf_counter()
-    inputs = cli_inputs.with_teacher(_MODEL, _DATA, None, _untrained(seed))
+    untrained = _untrained(seed).to(plan.device)
+    inputs = cli_inputs.with_teacher(_MODEL, _DATA, None, untrained)
     normalization, split = inputs.normalization, inputs.train
     images = data.to_tensor(split.images, normalization.mean, normalization.std)  # [N, 1, 8, 8]
     labels = torch.from_numpy(split.labels)  # [N]
     stage = reporter.stage("training the teacher")
-    training.train(inputs.teacher, images, labels, epochs=epochs, seed=seed, progress=stage)
+    training.train(inputs.teacher, images, labels, epochs=plan.epochs, seed=seed, progress=stage)
     seconds = time.perf_counter() - start
     top1 = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
     return inputs, Teacher(top1, seconds, cost.size(inputs.teacher, images[:1]))

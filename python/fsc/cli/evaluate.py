@@ -27,8 +27,15 @@ from fsc.evaluate import accuracy
     help="The network of a plain checkpoint; files of fsc name it themselves.",
 )
 @options.data_root
+@options.device
 @options.threads
-def command(path: Path, data_name: str, model_name: str | None, data_root: Path | None) -> None:
+def command(
+    path: Path,
+    data_name: str,
+    model_name: str | None,
+    data_root: Path | None,
+    device: torch.device,
+) -> None:
     """Print top-1 accuracy, parameters and FLOPs of the network in PATH.
 
     PATH is a .safetensors file that fsc wrote, or a checkpoint of a dense network, which --model
@@ -44,7 +51,7 @@ def command(path: Path, data_name: str, model_name: str | None, data_root: Path 
         )
     with Reporter() as reporter:
         top1 = accuracy(
-            model,
+            model.to(device),
             images,
             labels,
             batch_size=BATCH_SIZE_TEST,

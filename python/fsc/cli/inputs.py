@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import checkpoint, data, models, schemes
+from fsc.images import device_of
 from fsc.sampling import FewShotSample
 from fsc.schemes import AnyScheme
 
@@ -37,7 +38,7 @@ class Inputs:
         teacher: the pretrained network in evaluation mode.
         normalization: what the teacher expects of images.
         train: the split that the few images are drawn from.
-        test_images: normalised images, float32 [N, C, H, W].
+        test_images: normalised images, float32 [N, C, H, W], on the CPU wherever the teacher is.
         test_labels: their classes, int64 [N].
     """
 
@@ -50,15 +51,20 @@ class Inputs:
     test_labels: Tensor
 
     def images_of(self, sample: FewShotSample) -> Tensor:
-        """The normalised images of a sample, float32 [N, C, H, W]."""
+        """The normalised images of a sample, float32 [N, C, H, W], where the teacher is."""
         chosen = self.train.images[sample.indices]  # [N, H, W, C]
-        return data.to_tensor(chosen, self.normalization.mean, self.normalization.std)
+        images = data.to_tensor(chosen, self.normalization.mean, self.normalization.std)
+        return images.to(device_of(self.teacher, images))
 
 
 def load(
-    model_name: str, data_name: str, data_root: Path | None, checkpoint_path: Path | None
+    model_name: str,
+    data_name: str,
+    data_root: Path | None,
+    checkpoint_path: Path | None,
+    device: torch.device,
 ) -> Inputs:
-    """Read the teacher and both splits.
+    """Read the teacher and both splits; the teacher goes to the device.
 
     Raises:
         ValueError: an unknown name, or a file that is damaged or does not match.
@@ -67,7 +73,7 @@ def load(
     if checkpoint_path is None:
         checkpoint_path = find_checkpoint(model_name, data_name, data_root)
     teacher = checkpoint.load_pretrained(build(model_name, data_name), checkpoint_path)
-    return with_teacher(model_name, data_name, data_root, teacher)
+    return with_teacher(model_name, data_name, data_root, teacher.to(device))
 
 
 def with_teacher(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 import torch
 
+import fsc_ext
 from fsc import augmentation, data, figure, models, schemes
 from fsc.cli import method_names
 from fsc.files import check_writable
@@ -22,6 +23,20 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 def _set_threads(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
     if value is not None:
         torch.set_num_threads(value)
+
+
+def _usable(context: click.Context, parameter: click.Parameter, value: str) -> torch.device:
+    """The device of that name, once an operator has given back a number from there."""
+    try:
+        probe = fsc_ext.prox_l1(torch.zeros(1, device=torch.device(value)), 0.0)
+        probe.item()
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch has one for each device
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        raise ValueError(
+            f"--device must be a device that torch and fsc_ext can use here, got {value!r}: "
+            f"{reason}"
+        ) from error
+    return probe.device
 
 
 data_name = click.option(
@@ -77,6 +92,14 @@ memory_budget = click.option(
     metavar="MB",
     help="Megabytes of activations kept in memory before they go to disk; the inputs or "
     "columns that a single layer is solved from come on top.  [default: all]",
+)
+device = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="NAME",
+    callback=_usable,
+    help="Where to compute: cpu, cuda, cuda:1, ....",
 )
 threads = click.option(
     "--threads",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import torch
 
 from fsc import compress, figure, sampling, schemes
 from fsc.cli import inputs as cli_inputs
@@ -49,6 +50,7 @@ from fsc.objectives import Convex, Objective, Soft
 @options.figure_path
 @options.checkpoint_path
 @options.data_root
+@options.device
 @options.threads
 def command(
     model_name: str,
@@ -63,11 +65,12 @@ def command(
     figure_path: Path | None,
     checkpoint_path: Path | None,
     data_root: Path | None,
+    device: torch.device,
 ) -> None:
     """Compress with every weight of a loss on a grid and evaluate each student."""
     options.check_outputs(json_path, figure_path)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
-    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path)
+    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     schemes.check(scheme, inputs.teacher)
     sample = sampling.sample_per_class(inputs.train.labels, num_shots, seed, data_name)
     images, labels = inputs.test_images[:num_test], inputs.test_labels[:num_test]

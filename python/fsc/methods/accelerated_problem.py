@@ -25,7 +25,7 @@ class AcceleratedProblem:
         self.pose = pose
         self.solver = solver
         self.patch = Patch.of(pose.layer)
-        self.moments = Moments(self.patch)
+        self.moments = Moments(self.patch, pose.layer.weight.device)
         self.columns: list[list[Tensor]] = [[] for _ in pose.objective.terms]
         self.targets: list[list[Tensor]] = [[] for _ in pose.objective.terms]
         self.offsets: list[list[Tensor]] = [[] for _ in pose.objective.terms]

@@ -33,7 +33,8 @@ class ClosedFormProblem:
         self.solver = solver
         self.patch = Patch.of(pose.layer)
         terms = len(pose.objective.terms)
-        self.statistics = layer_statistics(self.patch, pose.num_columns, terms)
+        device = pose.layer.weight.device
+        self.statistics = layer_statistics(self.patch, pose.num_columns, terms, device)
 
     def accumulate(
         self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
@@ -65,7 +66,7 @@ class ClosedFormProblem:
                 quadratic, teacher, prunable, plan.num_weights, solver.selection, solver.damping
             )
         mask = torch.ones_like(teacher, dtype=torch.bool)
-        given = torch.zeros(len(teacher) * prunable, dtype=torch.bool)
+        given = teacher.new_zeros(len(teacher) * prunable, dtype=torch.bool)
         given[plan.weights] = True
         mask[:, :prunable] = given.view(len(teacher), prunable)
         return mask
@@ -81,13 +82,13 @@ def minimise(
             quadratic, teacher, patch, plan.num_channels, solver.selection, solver.damping
         )
     weight = solve_on_rows(quadratic, teacher, rows_of(channels, patch), solver.damping)
-    filters = torch.arange(len(weight))
+    filters = torch.arange(len(weight), device=weight.device)
     if plan.num_filters is not None:
         # Filters are independent problems: what removing one costs is what it explained.
         rises = quadratic.row_losses(torch.zeros_like(weight)) - quadratic.row_losses(weight)
         order = rises.argsort(descending=True, stable=True)
         filters = order[: plan.num_filters].sort().values
-        gone = torch.ones(len(weight), dtype=torch.bool)
+        gone = weight.new_ones(len(weight), dtype=torch.bool)
         gone[filters] = False
         weight[gone] = 0
     return weight, channels, filters

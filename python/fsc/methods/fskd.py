@@ -77,7 +77,7 @@ class FSKD:
 
 
 def _flip_randomly(images: Tensor, generator: torch.Generator) -> Tensor:
-    flip = torch.rand(len(images), generator=generator) < 0.5
+    flip = (torch.rand(len(images), generator=generator, device="cpu") < 0.5).to(images.device)
     return torch.where(flip[:, None, None, None], images.flip(3), images)
 
 
@@ -124,9 +124,9 @@ class _Aligner(Visitor):
         if layer.name in self.kept:
             output_teacher = output_teacher[:, self.kept[layer.name]]
         if self._grams is None:
-            shape = (output_student.shape[1],) * 2
-            student, cross, teacher = (torch.zeros(shape, dtype=ACCUMULATOR) for _ in range(3))
-            self._grams = (student, cross, teacher)
+            size = output_student.shape[1]
+            zero = output_student.new_zeros(size, size, dtype=ACCUMULATOR)
+            self._grams = (zero, zero.clone(), zero.clone())
             self._columns = 0
         fsc_ext.gram_accumulate_(*self._grams, output_student, output_teacher)
         self._columns += output_student[:, 0].numel()
@@ -153,7 +153,8 @@ class _Aligner(Visitor):
         def error(q: Tensor) -> float:
             return float((q @ student * q).sum() - 2 * (q * cross).sum() + teacher.trace())
 
-        before, after = error(torch.eye(len(student), dtype=ACCUMULATOR)), error(pointwise)
+        identity = torch.eye(len(student), dtype=ACCUMULATOR, device=student.device)
+        before, after = error(identity), error(pointwise)
         scale = float(teacher.trace())
         images = layer.num_images
         self.reports.append(

@@ -11,6 +11,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from fsc.files import read_json, write_atomically, write_json
@@ -58,14 +59,14 @@ class Journal:
                 f"in {', '.join(changed)}"
             )
 
-    def find(self, name: str) -> Solution | None:
-        """The solution of a layer, where it was solved before."""
+    def find(self, name: str, device: torch.device | str = "cpu") -> Solution | None:
+        """The solution of a layer, where it was solved before, on the device of the layer."""
         path = self._path(name)
         if not path.is_file():
             return None
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata()
-            found: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}
+            found: dict[str, Any] = {key: file.get_tensor(key).to(device) for key in file.keys()}
         found |= {key: float.fromhex(metadata[key]) for key in _NUMBERS}
         return Solution(**{"bias": None} | found)
 

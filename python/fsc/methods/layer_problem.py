@@ -24,7 +24,8 @@ class Plan:
     """What a layer may keep.
 
     Args:
-        channels: the input channels that carry anything, in increasing order.
+        channels: the input channels that carry anything, in increasing order. Indices are on the
+            device of the layer, here and in `Solution`.
         num_channels: how many of them stay when this layer chooses among them, else None.
         num_filters: how many output filters stay when this layer chooses them, else None.
         num_weights: how many single weights stay when this layer chooses them, else None.
@@ -95,9 +96,14 @@ class Pose:
     has_shortcuts: bool = False
 
 
+def all_channels(layer: nn.Conv2d) -> Tensor:
+    """The numbers of all input channels."""
+    return torch.arange(layer.in_channels, device=layer.weight.device)
+
+
 def all_filters(layer: nn.Conv2d) -> Tensor:
     """The numbers of all output filters."""
-    return torch.arange(layer.out_channels)
+    return torch.arange(layer.out_channels, device=layer.weight.device)
 
 
 def joined(weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -110,7 +110,7 @@ class LayerSolver(Visitor):
         if self._problem is None:
             self._columns = layer.num_images * Patch.of(layer.teacher).num_columns(size)
             self._problem = self._pose(layer)
-            self._known = None if self.journal is None else self.journal.find(layer.name)
+            self._known = self._solved_before(layer)
             self._generator.manual_seed(self.settings.seed + layer.index)
         shortcuts = self._shortcuts
         if shortcuts is not None:
@@ -130,9 +130,15 @@ class LayerSolver(Visitor):
             if self.journal is not None:
                 self.journal.add(layer.name, solution)
         self._problem = self._shortcuts = None
-        self._outputs = OutputStatistics()
+        self._outputs = OutputStatistics(layer.student.weight.device)
         self._write(layer.student, solution)
         self._remember(layer.name, solution, time.perf_counter() - start)
+
+    def _solved_before(self, layer: Layer) -> Solution | None:
+        assert isinstance(layer.student, nn.Conv2d)
+        if self.journal is None:
+            return None
+        return self.journal.find(layer.name, layer.student.weight.device)
 
     def _solve(self, layer: Layer, problem: LayerProblem) -> Solution:
         assert isinstance(layer.student, nn.Conv2d)
@@ -168,7 +174,9 @@ class LayerSolver(Visitor):
         if self.settings.noise == 0:
             return features
         # Image by image, so that the result does not depend on the batch size.
-        draws = [torch.randn(image.shape, generator=self._generator) for image in features]
+        draws = [
+            torch.randn(image.shape, generator=self._generator, device="cpu") for image in features
+        ]
         largest = features.amax((1, 2, 3), keepdim=True)  # [N, 1, 1, 1]
         return features + self.settings.noise * largest * torch.stack(draws).to(features)
 

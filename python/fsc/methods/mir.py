@@ -102,11 +102,11 @@ class MiR:
         step = 0
         with torch.enable_grad():
             while step < self.steps:
-                order = torch.randperm(both.shape[1], generator=generator)
+                order = torch.randperm(both.shape[1], generator=generator, device="cpu")
                 for chosen in order.split(self.batch_size)[: self.steps - step]:
-                    mirrored = torch.randint(2, (len(chosen),), generator=generator)
-                    output = body(both[mirrored, chosen])
-                    loss = nn.functional.mse_loss(output, targets[mirrored, chosen])
+                    mirrored = torch.randint(2, (len(chosen),), generator=generator, device="cpu")
+                    drawn = mirrored.to(both.device), chosen.to(both.device)
+                    loss = nn.functional.mse_loss(body(both[drawn]), targets[drawn])
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()

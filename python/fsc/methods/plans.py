@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from fsc import tracing
-from fsc.methods.layer_problem import Axis, Plan, Solution
+from fsc.methods.layer_problem import Axis, Plan, Solution, all_channels
 from fsc.schemes import AnyScheme, QuantizedScheme, Scheme, SparseScheme
 
 # Name of each layer of a scheme -> the output channels, or single weights, that stay.
@@ -40,9 +39,9 @@ class SparsePlans:
     def plan(self, name: str, layer: nn.Conv2d) -> Plan:
         """All channels, and the weights or their number where the scheme names the layer."""
         if self.support is not None and name in self.support:
-            given = torch.tensor(sorted(self.support[name]))
-            return Plan(torch.arange(layer.in_channels), weights=given)
-        return Plan(torch.arange(layer.in_channels), num_weights=self.counts.get(name))
+            channels = all_channels(layer)
+            return Plan(channels, weights=channels.new_tensor(sorted(self.support[name])))
+        return Plan(all_channels(layer), num_weights=self.counts.get(name))
 
     def remember(self, name: str, solution: Solution) -> None:
         """No channel went."""
@@ -59,7 +58,7 @@ class QuantizedPlans:
 
     def plan(self, name: str, layer: nn.Conv2d) -> Plan:
         """All channels, and the bits where the scheme names the layer."""
-        return Plan(torch.arange(layer.in_channels), bits=self.bits.get(name))
+        return Plan(all_channels(layer), bits=self.bits.get(name))
 
     def remember(self, name: str, solution: Solution) -> None:
         """No channel went."""
@@ -84,9 +83,9 @@ class InputChannelPlans:
         """The channels, or how many of them stay where the layer reads a pruned producer."""
         producer = self.producer_of.get(name)
         if self.support is not None and producer is not None:
-            return Plan(torch.tensor(sorted(self.support[producer])))
+            return Plan(all_channels(layer).new_tensor(sorted(self.support[producer])))
         count = None if producer is None else self.counts[producer]
-        return Plan(torch.arange(layer.in_channels), num_channels=count)
+        return Plan(all_channels(layer), num_channels=count)
 
     def remember(self, name: str, solution: Solution) -> None:
         """The channels that a reader kept are those that its producer keeps writing."""
@@ -111,7 +110,7 @@ class OutputFilterPlans:
     def plan(self, name: str, layer: nn.Conv2d) -> Plan:
         """The channels that are still written, and how many filters stay."""
         producer = self.producer_of.get(name)
-        channels = torch.arange(layer.in_channels) if producer is None else self.kept[producer]
+        channels = all_channels(layer) if producer is None else self.kept[producer]
         return Plan(channels, num_filters=self.counts.get(name))
 
     def remember(self, name: str, solution: Solution) -> None:

@@ -52,7 +52,7 @@ class ProximalProblem:
     def solve(self, plan: Plan) -> Solution:
         """Runs the steps; the weight starts at the teacher's, the bias stays the teacher's."""
         layer = self.pose.layer
-        dead = torch.ones(layer.in_channels, dtype=torch.bool)
+        dead = layer.weight.new_ones(layer.in_channels, dtype=torch.bool)
         dead[plan.channels] = False
         self.inputs.prepare(dead)
         weight = layer.weight.detach().clone(memory_format=torch.contiguous_format)
@@ -87,7 +87,7 @@ class _Sums:
 
     def __init__(self, pose: Pose) -> None:
         self.pose = pose
-        self.moments = Moments(Patch.of(pose.layer))
+        self.moments = Moments(Patch.of(pose.layer), pose.layer.weight.device)
 
     def accumulate(
         self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None

@@ -40,7 +40,8 @@ class QuantizedProblem:
         self.on_step = on_step
         self.patch = Patch.of(pose.layer)
         terms = len(pose.objective.terms)
-        self.statistics = layer_statistics(self.patch, pose.num_columns, terms)
+        device = pose.layer.weight.device
+        self.statistics = layer_statistics(self.patch, pose.num_columns, terms, device)
 
     def accumulate(
         self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None

@@ -14,13 +14,18 @@ _LEAST_VARIANCE = 1e-6
 
 
 class OutputStatistics:
-    """Mean and variance of every output channel of a layer in both networks."""
+    """Mean and variance of every output channel of a layer in both networks.
 
-    def __init__(self) -> None:
+    Args:
+        device: where the outputs are.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
         """Starts from zero images."""
         self.count = 0
-        self.sums: list[Tensor] = [torch.zeros(1), torch.zeros(1)]  # [C_out] float64 each
-        self.squares: list[Tensor] = [torch.zeros(1), torch.zeros(1)]
+        zero = torch.zeros(1, device=device)
+        self.sums: list[Tensor] = [zero, zero]  # [C_out] float64 each
+        self.squares: list[Tensor] = [zero, zero]
 
     def accumulate(self, output_teacher: Tensor, output_student: Tensor) -> None:
         """Takes up the outputs of one batch, [N, C_out, H, W] each."""

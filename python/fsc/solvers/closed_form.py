@@ -117,19 +117,21 @@ def choose_channels(
     """
     if not 1 <= count <= patch.in_channels:
         raise ValueError(f"count must be in [1, {patch.in_channels}], got {count}")
-    groups = torch.arange(patch.in_channels * patch.group_size).view(patch.in_channels, -1)
+    everything = torch.arange(patch.dim, device=weight_teacher.device)
+    groups = everything[: patch.in_channels * patch.group_size].view(patch.in_channels, -1)
     check_selection(selection)
     if selection == "norm":
         norms = weight_teacher[:, groups].square().sum((0, 2))
         return norms.argsort(descending=True, stable=True)[:count].sort().values
     if count == patch.in_channels:
-        return torch.arange(count)
-    weight = solve_on_rows(quadratic, weight_teacher, torch.arange(patch.dim), damping)
+        return everything[:count]
+    weight = solve_on_rows(quadratic, weight_teacher, everything, damping)
     inverse = quadratic.damped_inverse(damping_strength(quadratic, damping))
-    return torch.tensor(eliminate_channels(weight, inverse, groups, count))
+    return torch.tensor(eliminate_channels(weight, inverse, groups, count), device=groups.device)
 
 
 def rows_of(channels: Tensor, patch: Patch) -> Tensor:
     """Row numbers of the im2col that belong to the given input channels, and the bias row."""
-    rows = (channels[:, None] * patch.group_size + torch.arange(patch.group_size)).flatten()
-    return torch.cat([rows, torch.tensor([patch.dim - 1])]) if patch.bias else rows
+    within = torch.arange(patch.group_size, device=channels.device)
+    rows = (channels[:, None] * patch.group_size + within).flatten()
+    return torch.cat([rows, rows.new_tensor([patch.dim - 1])]) if patch.bias else rows

@@ -77,13 +77,14 @@ class FactoredInverse:
     def blocks(self, groups: Tensor) -> Tensor:
         """Diagonal blocks [G, s, s] of the groups' row numbers [G, s], before any went."""
         explained = (self.columns @ self.inner)[groups] @ self.columns[groups].transpose(1, 2)
-        return (torch.eye(groups.shape[1], dtype=explained.dtype) - explained) / self.delta
+        identity = torch.eye(groups.shape[1], dtype=explained.dtype, device=explained.device)
+        return (identity - explained) / self.delta
 
     def remove(self, group: Tensor) -> tuple[Tensor, Tensor]:
         """Takes one group of row numbers [s] out of the system: L [s, s], F [s, dim]."""
         spread = self.columns[group] @ self.inner  # Z_g K, [s, R]
         rows = -(spread @ self.columns.T)  # [s, dim]
-        rows[torch.arange(len(group)), group] += 1
+        rows[torch.arange(len(group), device=group.device), group] += 1
         rows /= self.delta
         lower = torch.linalg.cholesky(rows[:, group])
         half = torch.linalg.solve_triangular(lower, spread, upper=False)  # [s, R]
@@ -119,7 +120,7 @@ class _Elimination:
         self.blocks -= local @ local.transpose(1, 2)
         self.weight.addmm_(factor.T, share, alpha=-1)
         # Its own block is zero now but for rounding; the identity keeps the batch solvable.
-        self.blocks[channel] = torch.eye(len(group), dtype=self.blocks.dtype)
+        self.blocks[channel].zero_().fill_diagonal_(1)
 
 
 def eliminate_channels(
@@ -137,7 +138,7 @@ def eliminate_channels(
         The kept channels in increasing order.
     """
     elimination = _Elimination(weight, inverse, groups)
-    gone = torch.zeros(len(groups), dtype=torch.bool)
+    gone = groups.new_zeros(len(groups), dtype=torch.bool)
     for _ in range(len(groups) - count):
         cheapest = int(elimination.rises().masked_fill(gone, torch.inf).argmin())
         elimination.remove(cheapest)

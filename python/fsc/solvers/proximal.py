@@ -76,12 +76,14 @@ class Proximal:
     def kept(self, total: int, count: int) -> Tensor:
         """How many of `total` groups stay after each step on the way to `count`, [steps]."""
         length = max(1.0, self.ramp * self.steps)
-        share = torch.arange(1, self.steps + 1, dtype=torch.float64) / length
+        step = torch.arange(1, self.steps + 1, dtype=torch.float64, device="cpu")
+        share = step / length
         return total - ((total - count) * share.clamp(max=1)).floor()
 
     def learning_rates(self) -> Tensor:
         """The learning rate of each step, [steps]."""
-        rates = torch.full((self.steps,), self.learning_rate, dtype=torch.float64)
+        shape = (self.steps,)
+        rates = torch.full(shape, self.learning_rate, dtype=torch.float64, device="cpu")
         rates[int(self.ramp * self.steps) :] *= self.decay
         return rates
 

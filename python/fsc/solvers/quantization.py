@@ -48,12 +48,13 @@ def quantize_closed_form(
         rounded = fsc_ext.quantize_weight(weight_teacher[:, :num_quantized], bits)
         return torch.cat([rounded, weight_teacher[:, num_quantized:]], 1)
     dim = weight_teacher.shape[1]
-    weight = solve_on_rows(quadratic, weight_teacher, torch.arange(dim), damping)
-    hessian = quadratic.hessian_on(torch.arange(dim))
+    everything = torch.arange(dim, device=weight_teacher.device)
+    weight = solve_on_rows(quadratic, weight_teacher, everything, damping)
+    hessian = quadratic.hessian_on(everything)
     hessian.diagonal().add_(damping_strength(quadratic, damping))
     # Columns of large inputs first: many are left to make up for them.
     first = hessian.diagonal()[:num_quantized].argsort(descending=True, stable=True)
-    order = torch.cat([first, torch.arange(num_quantized, dim)])
+    order = torch.cat([first, everything[num_quantized:]])
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[order][:, order]))
     factor = torch.linalg.cholesky(inverse, upper=True)  # [dim, dim]
     grid = _Grid(weight[:, :num_quantized], bits)

@@ -46,11 +46,11 @@ def choose_weights(
     num_rows, dim = weight_teacher.shape
     if not 1 <= count <= num_rows * prunable:
         raise ValueError(f"count must be in [1, {num_rows * prunable}], got {count}")
-    mask = torch.ones(num_rows, dim, dtype=torch.bool)
+    mask = torch.ones_like(weight_teacher, dtype=torch.bool)
     if selection == "norm":
         return _keep_largest(mask, weight_teacher[:, :prunable].abs(), count)
     delta = damping_strength(quadratic, damping)
-    everything = torch.arange(dim)
+    everything = torch.arange(dim, device=weight_teacher.device)
     weight = solve_on_rows(quadratic, weight_teacher, everything, damping)
     inverse = _inverse(quadratic, everything, delta)  # [dim, dim]
     if prunable <= MAX_CANDIDATES:
@@ -104,9 +104,9 @@ def _eliminate_candidates(
 ) -> tuple[Tensor, Tensor]:
     """Order and rises of every channel's own candidates, [C_out, m] each."""
     delta = damping_strength(quadratic, damping)
-    always = torch.arange(prunable, weight_teacher.shape[1])
+    always = torch.arange(prunable, weight_teacher.shape[1], device=weight_teacher.device)
     orders, rises = [], []
-    for chunk in torch.arange(len(candidates)).split(_CHUNK):
+    for chunk in torch.arange(len(candidates), device=candidates.device).split(_CHUNK):
         weights, inverses = [], []
         for channel in chunk.tolist():
             rows = torch.cat([candidates[channel], always])
@@ -135,7 +135,7 @@ def _drop(mask: Tensor, order: Tensor, rises: Tensor, count: int) -> Tensor:
 def _keep_largest(mask: Tensor, scores: Tensor, count: int) -> Tensor:
     """Keeps the `count` largest scores [C_out, prunable]."""
     order = scores.flatten().argsort(descending=True, stable=True)
-    kept = torch.zeros(scores.numel(), dtype=torch.bool)
+    kept = scores.new_zeros(scores.numel(), dtype=torch.bool)
     kept[order[:count]] = True
     mask = mask.clone()
     mask[:, : scores.shape[1]] = kept.view(scores.shape)

@@ -162,6 +162,21 @@ def test_unknown_names_are_usage_errors(compress):
         assert result.exit_code == 2 and "'unknown' is not one of" in result.stderr
 
 
+@pytest.mark.parametrize("device", ["nowhere", "", "meta", "hpu", "cuda:99"])
+def test_a_device_that_cannot_compute_is_found_before_any_work(fsc, on_digits, tmp_path, device):
+    output = tmp_path / "out"
+    for verb, arguments in (
+        ("demo", ("--output", output)),
+        ("compress", (*on_digits, "--method", "l1", "--shots", 1, "--output", output)),
+        ("compare", (*on_digits, "--shots", 1, "--json", output / "runs.json")),
+        ("evaluate", (tmp_path / "absent.safetensors", "--data", "digits")),
+    ):
+        found = sentence(fsc(verb, *arguments, "--device", device))
+        assert found.startswith("--device must be a device that torch and fsc_ext can use here, ")
+        assert f"got {device!r}: " in found
+    assert not output.exists()
+
+
 def test_compare_finds_what_cannot_work_before_any_evaluation(fsc, on_digits, monkeypatch):
     monkeypatch.setattr("fsc.cli.compare.accuracy_on_test", lambda *arguments: pytest.fail("ran"))
     assert "got 1000" in sentence(fsc("compare", *on_digits, "--shots", 1000))

@@ -1,0 +1,111 @@
+"""Every command with --device: on another device it writes what it writes on the CPU.
+
+As tests/fsc/test_other_device.py this file runs itself in a process of its own.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from stand_in import run_alone, stand_in
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from fsc.cli import demo, main
+
+TINY = {"epochs": 1, "num_shots": 1, "mir_steps": 2, "methods": ("cd-soft", "mir-before")}
+# Arguments of each command, the teacher's left out, and the file whose content counts.
+COMMANDS = {
+    "compress": (["--method", "cd-soft", "--shots", "1", "--augment", "mirror"], "report.json"),
+    "compare": (["--shots", "1", "--seeds", "1", "--mir-steps", "2"], "runs.json"),
+    "analyse": (["--shots", "1", "--test-images", "50"], "errors.json"),
+    "sweep": (["--shots", "1", "--objective", "convex", "--intervals", "1"], "points.json"),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(teacher_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What all commands wrote on each device."""
+    folder = tmp_path_factory.mktemp("devices")
+    run_alone(__file__, str(teacher_file), str(folder))
+    return {device: folder / device for device in ("cpu", "stand_in")}
+
+
+def same(value: Any, name: str = "") -> Any:
+    """A report without what may differ between devices, numbers in six digits."""
+    if isinstance(value, dict):
+        return {k: same(v, k) for k, v in value.items() if k not in ("seconds", "device")}
+    if isinstance(value, list):
+        return [same(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("verb", [*COMMANDS, "demo"])
+def test_the_other_device_reports_what_the_cpu_reports(folders: dict[str, Path], verb: str) -> None:
+    file = COMMANDS[verb][1] if verb in COMMANDS else "report.json"
+    reports = {name: json.loads((f / verb / file).read_text()) for name, f in folders.items()}
+    assert same(reports["cpu"]) == same(reports["stand_in"])
+    if verb == "compress":
+        assert [report["device"] for report in reports.values()] == ["cpu", "stand_in:0"]
+    if verb == "compare":
+        assert [report["device"] for report in reports.values()] == ["cpu", "stand_in"]
+
+
+def test_the_student_on_disk_is_the_same_file(folders: dict[str, Path]) -> None:
+    for file in ("compress/model.safetensors", "demo/teacher.safetensors"):
+        on_cpu, elsewhere = ((folder / file).read_bytes() for folder in folders.values())
+        assert on_cpu == elsewhere, file
+
+
+def test_evaluation_prints_the_same(folders: dict[str, Path]) -> None:
+    on_cpu, elsewhere = ((folder / "evaluate").read_text() for folder in folders.values())
+    assert on_cpu == elsewhere and "model" in on_cpu
+
+
+# The kinds of device that layers ran on since the last look.
+RAN_ON: set[str] = set()
+
+
+def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+    if isinstance(inputs[0], Tensor):  # and no proxy of torch.fx
+        RAN_ON.add(inputs[0].device.type)
+
+
+def check_ran_on(device: str) -> None:
+    assert RAN_ON == {device}, f"{RAN_ON} instead of {device}"
+    RAN_ON.clear()
+
+
+def run(*arguments: str) -> str:
+    """What a command prints, whose last argument is the device that all layers must run on."""
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    check_ran_on(arguments[-1])
+    return result.stdout
+
+
+def run_all(teacher: str, folder: Path, device: str) -> None:
+    """Every command on one device, each into a folder of its own."""
+    given = ["--model", "resnet14", "--data", "digits", "--checkpoint", teacher]
+    for verb, (arguments, file) in COMMANDS.items():
+        (folder / verb).mkdir(parents=True)
+        output = folder / verb
+        target = ["--output", str(output)] if verb == "compress" else ["--json", str(output / file)]
+        run(verb, *given, "--scheme", "res-50", *arguments, *target, "--device", device)
+    model = str(folder / "compress" / "model.safetensors")
+    printed = run("evaluate", model, "--data", "digits", "--device", device)
+    (folder / "evaluate").write_text(printed)
+    demo.demonstrate(folder / "demo", 0, demo.Plan(**TINY, device=torch.device(device)))
+    check_ran_on(device)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    stand_in()
+    register_module_forward_pre_hook(note)
+    for name in ("cpu", "stand_in"):
+        run_all(sys.argv[1], Path(sys.argv[2]) / name, name)
