@@ -56,6 +56,7 @@ struct Images {
     check_same_dtype(op, "input", input, "weight", weight);
     check_rank(op, "input", input, 4, "[N, C_in, H, W]");
     check_geometry(op, conv, input);
+    TORCH_CHECK(weight.numel() > 0, op, ": weight must hold at least one value, got ", weight.sizes());
     const auto shape = check_side(op, "", conv, input, weight, bias);
     for (const auto& [name, tensor] : {std::pair{"target", std::optional(target)}, std::pair{"shortcut", shortcut}}) {
       if (!tensor) continue;

@@ -129,3 +129,18 @@ def test_two_devices(device):
     where = r"weights\[0\] on .* and exp_avgs\[1\] on meta"
     with pytest.raises(ValueError, match="foreach_adam_prox_: .* one device, got " + where):
         fsc_ext.foreach_adam_prox_(**lists, lr=0.1)
+
+
+def test_parts_of_one_tensor(device):
+    rows = torch.ones(6, 4, device=device)
+    grads = [torch.ones(4, 4, device=device)] * 2
+    refused(
+        fsc_ext.foreach_sgd_prox_,
+        {"weights": [rows[2:], rows[:4]], "grads": grads, "lr": 1.0},
+        r"weights\[0\] must have memory of its own, got that of weights\[1\]",
+    )
+    # Columns lie between each other, but not in each other's memory.
+    fsc_ext.foreach_sgd_prox_(
+        [rows[:4, ::2], rows[:4, 1::2]], [grad[:, :2] for grad in grads], lr=1.0
+    )
+    assert not rows[:4].any() and rows[4:].all()

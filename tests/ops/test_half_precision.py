@@ -77,6 +77,19 @@ def test_step(device, dtype):
     assert close(half, wide, dtype)
 
 
+def test_steps_on_lists(device, dtype):
+    shapes = [(6, 5, 3, 3), (7,), (40, 33)]
+    weights, grads = ([pair(dtype, device, *s)[0] for s in shapes] for _ in range(2))
+    moments = [[torch.zeros_like(weight) for weight in weights] for _ in range(2)]
+    alone = [[tensor.clone() for tensor in tensors] for tensors in (weights, *moments)]
+    settings = {"lr": 0.1, "penalty": "l1", "dim": 0}
+    fsc_ext.foreach_adam_prox_(weights, grads, *moments, 1, amounts=[0.1, 0.2, 0.3], **settings)
+    for i, (weight, first, second) in enumerate(zip(*alone, strict=True)):
+        amount = [0.1, 0.2, 0.3][i]
+        fsc_ext.adam_prox_(weight, grads[i], first, second, 1, amount=amount, **settings)
+        assert torch.equal(weights[i], weight) and torch.equal(moments[1][i], second)
+
+
 def test_solve_quadratic(device, dtype):
     half, wide = pair(dtype, device, 4, 8)
     root = torch.randn(8, 20, device=device)

@@ -187,6 +187,14 @@ def test_nothing_to_do(device):
     assert torch.equal(weight, before) and not losses.any()
 
 
+def test_state_on_another_device(device):
+    weight, hessian, target = moments(device)
+    rates, amounts = schedule("none", 3)
+    state = [torch.empty_like(weight, device="meta") for _ in range(2)]
+    with pytest.raises(ValueError, match=r"solve_quadratic_: .* one device, .* state\[1\] on meta"):
+        fsc_ext.solve_quadratic_(weight, hessian, target, rates, amounts, state=state)
+
+
 def test_opcheck(device):
     rates, amounts = schedule("topk", 4)
     weight, hessian, target = moments(device)
@@ -271,6 +279,8 @@ def test_errors_on_moments(device, changes, message):
     ({"activation": "gelu"}, "activation must be 'relu' or 'none', got 'gelu'"),
     ({"stride": 0}, "stride must be at least 1"),
     ({"batch_size": -1}, "batch_size must be at least 0, got -1"),
+    ({"weight": torch.ones(0, 3, 3, 3), "target": torch.ones(4, 0, 5, 5)},
+     r"weight must hold at least one value, got \[0, 3, 3, 3\]"),
 ])  # fmt: skip
 def test_errors_on_images(device, changes, message):
     arguments = {"input": torch.ones(4, 3, 5, 5), "target": torch.ones(4, 2, 5, 5), **changes}
