@@ -114,7 +114,9 @@ def cross_distill_layer(
 
     The teacher is a constant: no gradient flows to `input_teacher`, `weight_teacher` or
     `bias_teacher`, whether or not they require one. The loss is summed in float64 in an order that
-    does not depend on the number of threads. Its gradient cannot be differentiated again.
+    does not depend on the number of threads. Its gradient cannot be differentiated again. On CUDA
+    devices cuDNN convolves what is large or has groups, in the precision that
+    `torch.backends.cudnn.allow_tf32` says.
 
     Args:
         input_teacher: the layer's input in the teacher, [N, C_in, H, W], float32 or float64.

@@ -103,7 +103,8 @@ def compress(
             cross distillation solves a single layer from comes on top: both inputs of a layer
             that is solved by steps (activation="relu"), or the columns of a layer that is solved
             from them because it sees few pixels.
-        seed: seeds whatever the method draws; the same seed gives the same bits.
+        seed: seeds whatever the method draws; the same seed gives the same bits, on a GPU where
+            cuDNN does (`torch.backends.cudnn.deterministic`).
         progress: called with (what, done, total) while the work goes on.
         journal: a folder where cross distillation keeps every layer that it has solved. A call with
             the same arguments goes on after the last of them, with the bits of an uninterrupted
