@@ -27,6 +27,7 @@ def main() -> None:
         if not wrapper.is_file() or wrapper.read_text(encoding="utf-8") != text:
             wrapper.write_text(text, encoding="utf-8")
         sources.append(str(wrapper))
+    (BUILD / "lock").unlink(missing_ok=True)  # that a killed build left, and load() waits for
     load(
         "fsc_emulated",
         sources,

@@ -21,6 +21,7 @@ def stand_in() -> torch.device:
     """
     build = _ROOT / "build" / "stand_in"
     build.mkdir(parents=True, exist_ok=True)
+    (build / "lock").unlink(missing_ok=True)  # that a killed build left, and load() waits for
     load(
         "stand_in_device",
         [str(_ROOT / "tests" / "stand_in" / "device.cpp")],
