@@ -37,6 +37,7 @@ format: build
 
 # On a machine with a GPU: memory errors and races in every kernel that the operators' tests launch.
 sanitize: build
+	@command -v compute-sanitizer > /dev/null || { echo "sanitize: compute-sanitizer of the CUDA toolkit was not found"; exit 1; }
 	for tool in memcheck racecheck; do \
 		compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/pytest tests/ops -k "cuda and not compile" || exit 1; \
 	done

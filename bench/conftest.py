@@ -21,6 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # CPU time of the process does not see what else the machine is doing.
     on_cpu = config.getoption("device") == "cpu"
+    if not on_cpu and not torch.cuda.is_available():
+        raise pytest.UsageError("--device cuda needs a GPU and a torch built for CUDA")
     config.option.benchmark_timer = "time.process_time" if on_cpu else "device_clock.seconds"
     config.option.benchmark_warmup = "on"
     config.option.benchmark_disable_gc = True

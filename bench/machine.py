@@ -53,4 +53,7 @@ def main(device: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "cpu")
+    where = sys.argv[1] if len(sys.argv) > 1 else "cpu"
+    if where not in SIZES or (where == "cuda" and not torch.cuda.is_available()):
+        raise SystemExit(f"the device must be cpu, or cuda where there is a GPU, got {where!r}")
+    main(where)

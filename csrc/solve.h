@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "apart.h"
 #include "step.h"
 
 namespace fsc {
@@ -45,9 +46,18 @@ struct Loop {
     check_dim(op, dim, weight);
     if (mask) check_contiguous(op, "mask", *mask);
     check_schedule();
+    check_apart();
   }
 
  private:
+  void check_apart() const {
+    Apart apart(op);
+    apart.changes(weight, "weight");
+    for (size_t i = 0; i < state.size(); ++i) apart.changes(state[i], {"state", "state", static_cast<int64_t>(i)});
+    if (mask) apart.changes(*mask, "mask");
+    apart.check();
+  }
+
   void check_schedule() const {
     for (const auto& [name, values] : {std::pair{"learning_rates", learning_rates}, std::pair{"amounts", amounts}}) {
       TORCH_CHECK(values.scalar_type() == at::kDouble && values.device().is_cpu(), op, ": ", name,

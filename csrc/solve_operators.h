@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -14,6 +15,10 @@
 
 namespace fsc {
 inline namespace FSC_BACKEND {
+
+inline void check_scale(const char* op, double scale) {
+  TORCH_CHECK(std::isfinite(scale) && scale >= 0, op, ": scale must be finite and at least 0, got ", scale);
+}
 
 // ---- on moments ----
 
@@ -30,6 +35,7 @@ inline at::Tensor solve_quadratic_(at::Tensor& weight, at::TensorList state, con
   const Loop loop{op,  weight,    state, mask, learning_rates, amounts, optimizer, penalty_of(op, penalty),
                   dim, first_step};
   loop.check();
+  check_scale(op, scale);
   const int64_t rows = weight.size(0), columns = c10::multiply_integers(weight.sizes().slice(1));
   check_same_dtype(op, "hessian", hessian, "weight", weight);
   check_same_dtype(op, "target", target, "weight", weight);
@@ -95,6 +101,7 @@ inline at::Tensor solve_relu_(at::Tensor& weight, at::TensorList state, const st
   const Loop loop{op,  weight,    state, mask, learning_rates, amounts, optimizer, penalty_of(op, penalty),
                   dim, first_step};
   loop.check();
+  check_scale(op, scale);
   const auto by_pixels = [](const at::Tensor& tensor) {
     return tensor.dim() == 4 ? tensor.contiguous(at::MemoryFormat::ChannelsLast) : tensor;
   };

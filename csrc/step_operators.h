@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "apart.h"
 #include "changed.h"
 #include "step.h"
 
@@ -49,16 +50,31 @@ struct StepRule {
     TORCH_CHECK(number >= 1, op, ": step must be at least 1, got ", number);
   }
 
-  // The groups along `dim` are `weight.size(dim)` many.
   void check(const Step& s) const {
     const Argument weight = s.named("weight", "weights");
     check_floating(op, weight, s.weight);
     TORCH_CHECK(s.weight.dim() >= 1, op, ": ", weight, " must have rank at least 1, got ", s.weight.sizes());
     check_state(op, s.named("grad", "grads"), s.grad, s.weight, s.index);
     for (size_t i = 0; i < s.states.size(); ++i) check_state(op, state_name(s, i), s.states[i], s.weight, s.index);
-    const int64_t groups = s.weight.size(check_dim(op, dim, s.weight, s.index < 0 ? "a tensor" : weight));
-    check_amount(op, penalty, s.amount, penalty.groups ? groups : s.weight.numel(), s.named("amount", "amounts"));
+    const int64_t most = penalty.groups ? s.weight.size(group_dim(s)) : s.weight.numel();
+    check_amount(op, penalty, s.amount, most, s.named("amount", "amounts"));
     check_mask(op, penalty, s.mask, s.weight, s.index);
+  }
+
+  // Where there are no groups no dimension numbers them.
+  int64_t group_dim(const Step& s) const {
+    return penalty.groups ? check_dim(op, dim, s.weight, s.named("a tensor", "weights")) : 0;
+  }
+
+  void check_apart(at::ArrayRef<Step> steps) const {
+    Apart apart(op);
+    for (const Step& s : steps) {
+      apart.changes(s.weight, s.named("weight", "weights"));
+      for (size_t i = 0; i < s.states.size(); ++i) apart.changes(s.states[i], state_name(s, i));
+      if (s.mask) apart.changes(*s.mask, s.named("mask", "masks"));
+      apart.reads(s.grad, s.named("grad", "grads"));
+    }
+    apart.check();
   }
 };
 
@@ -100,6 +116,7 @@ void run_steps(const StepRule& rule, at::ArrayRef<Step> steps);
 inline void check_and_run(const StepRule& rule, const Step& step) {
   rule.check();
   rule.check(step);
+  rule.check_apart(step);
   run_steps(rule, step);
 }
 
@@ -162,37 +179,6 @@ struct StepLists {
   }
 };
 
-// Where a tensor lies; of one with gaps only the first element counts, because others may lie in them.
-struct Range {
-  const char* begin;
-  const char* end;
-  Argument name;
-};
-
-inline Range range_of(const at::Tensor& tensor, const Argument& name) {
-  const auto* begin = static_cast<const char*>(tensor.const_data_ptr());
-  const bool dense = tensor.is_non_overlapping_and_dense();
-  return {begin, begin + (dense ? tensor.numel() : 1) * tensor.element_size(), name};
-}
-
-// What is changed twice in one launch would have no defined value.
-inline void check_apart(const StepRule& rule, const std::vector<Step>& steps) {
-  std::vector<Range> changed;
-  const auto add = [&](const at::Tensor& tensor, const Argument& name) {
-    if (tensor.numel() > 0) changed.push_back(range_of(tensor, name));
-  };
-  for (const Step& s : steps) {
-    add(s.weight, s.named("weight", "weights"));
-    for (size_t i = 0; i < s.states.size(); ++i) add(s.states[i], rule.state_name(s, i));
-    if (s.mask) add(*s.mask, s.named("mask", "masks"));
-  }
-  std::stable_sort(changed.begin(), changed.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
-  for (size_t i = 1; i < changed.size(); ++i) {
-    TORCH_CHECK(changed[i].begin >= changed[i - 1].end, rule.op, ": ", changed[i].name,
-                " must have memory of its own, got that of ", changed[i - 1].name);
-  }
-}
-
 inline void check_and_run(const StepRule& rule, const StepLists& lists) {
   rule.check();
   lists.check_lengths(rule);
@@ -201,7 +187,7 @@ inline void check_and_run(const StepRule& rule, const StepLists& lists) {
     rule.check(step);
     check_same_dtype(rule.op, step.named("weight", "weights"), step.weight, {"weight", "weights", 0}, steps[0].weight);
   }
-  check_apart(rule, steps);
+  rule.check_apart(steps);
   run_steps(rule, steps);
 }
 

@@ -1,23 +1,34 @@
 """The steps of `fsc_ext.step` for all layers of a network at once: lists of tensors in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from fsc_ext._arguments import require_one_device_of_lists
-from fsc_ext.step import refuse_gradient
+from fsc_ext.step import pair, refuse_gradient
 
 _ops = torch.ops.fsc_ext
 
 
-def _check(op: str, weights: Sequence[Tensor], **lists: Sequence[Tensor]) -> bool:
-    """What the dispatcher would not see; whether there is anything to do."""
-    for index, weight in enumerate(weights):
+def _listed(op: str, **lists: Iterable[Tensor] | None) -> dict[str, list[Tensor]]:
+    """The lists as lists, those not given empty, and what the dispatcher would not see of them."""
+    found: dict[str, list[Tensor]] = {}
+    for name, tensors in lists.items():
+        if tensors is None and name in ("masks", "momentum_buffers"):
+            tensors = []
+        if not isinstance(tensors, Iterable):
+            given = type(tensors).__name__
+            raise TypeError(f"{op}: {name} must be a list of tensors, got {given}")
+        found[name] = list(tensors)
+        for index, tensor in enumerate(found[name]):
+            if not isinstance(tensor, Tensor):
+                given = type(tensor).__name__
+                raise TypeError(f"{op}: {name}[{index}] must be a tensor, got {given}")
+    for index, weight in enumerate(found["weights"]):
         refuse_gradient(op, weight, f"weights[{index}]")
-    require_one_device_of_lists(op, weights=weights, **lists)
-    # Without any tensor the dispatcher finds no device.
-    return len(weights) > 0 or any(len(tensors) > 0 for tensors in lists.values())
+    require_one_device_of_lists(op, **found)
+    return found
 
 
 def foreach_adam_prox_(
@@ -76,10 +87,14 @@ def foreach_adam_prox_(
         >>> weights
         [tensor([ 0.0000, -1.5000]), tensor([[2.2500]])]
     """
-    lists = {"grads": grads, "exp_avgs": exp_avgs, "exp_avg_sqs": exp_avg_sqs, "masks": masks or []}
-    if not _check("foreach_adam_prox_", weights, **lists):
-        return
-    _ops.foreach_adam_prox_(weights, *lists.values(), step, lr, *betas, eps, penalty, amounts, dim)
+    op = "foreach_adam_prox_"
+    lists = _listed(
+        op, weights=weights, grads=grads, exp_avgs=exp_avgs, exp_avg_sqs=exp_avg_sqs, masks=masks
+    )
+    if any(lists.values()):  # without any tensor the dispatcher finds no device
+        _ops.foreach_adam_prox_(
+            *lists.values(), step, lr, *pair(op, betas), eps, penalty, amounts, dim
+        )
 
 
 def foreach_sgd_prox_(
@@ -126,10 +141,15 @@ def foreach_sgd_prox_(
         >>> weights
         [tensor([[ 0., -1.,  0.]]), tensor([[4., 1.]])]
     """
-    lists = {"grads": grads, "momentum_buffers": momentum_buffers or [], "masks": masks or []}
-    if not _check("foreach_sgd_prox_", weights, **lists):
-        return
-    _ops.foreach_sgd_prox_(weights, *lists.values(), lr, momentum, penalty, amounts, dim)
+    lists = _listed(
+        "foreach_sgd_prox_",
+        weights=weights,
+        grads=grads,
+        momentum_buffers=momentum_buffers,
+        masks=masks,
+    )
+    if any(lists.values()):  # without any tensor the dispatcher finds no device
+        _ops.foreach_sgd_prox_(*lists.values(), lr, momentum, penalty, amounts, dim)
 
 
 @torch.library.register_fake("fsc_ext::foreach_adam_prox_")

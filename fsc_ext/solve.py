@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fsc_ext._arguments import require_one_device
-from fsc_ext.step import refuse_gradient
+from fsc_ext.step import pair, refuse_gradient
 
 _ops = torch.ops.fsc_ext
 
@@ -77,6 +77,7 @@ def solve_quadratic_(
     """
     refuse_gradient("solve_quadratic_", weight)
     adam = _is_adam("solve_quadratic_", optimizer)
+    _require_cpu("solve_quadratic_", learning_rates=learning_rates, amounts=amounts)
     require_one_device(
         "solve_quadratic_",
         weight=weight,
@@ -95,7 +96,7 @@ def solve_quadratic_(
         amounts,
         scale,
         adam,
-        (*betas, eps, momentum),
+        (*pair("solve_quadratic_", betas), eps, momentum),
         penalty,
         dim,
         first_step,
@@ -181,6 +182,7 @@ def solve_relu_(
     """
     refuse_gradient("solve_relu_", weight)
     adam = _is_adam("solve_relu_", optimizer)
+    _require_cpu("solve_relu_", learning_rates=learning_rates, amounts=amounts)
     require_one_device(
         "solve_relu_",
         weight=weight,
@@ -210,7 +212,7 @@ def solve_relu_(
         dilation,
         batch_size,
         adam,
-        (*betas, eps, momentum),
+        (*pair("solve_relu_", betas), eps, momentum),
         penalty,
         dim,
         first_step,
@@ -225,6 +227,15 @@ def _is_adam(op: str, optimizer: str) -> bool:
 
 def _state(weight: Tensor, adam: bool, momentum: float) -> list[Tensor]:
     return [torch.zeros_like(weight) for _ in range(2 if adam else int(momentum != 0))]
+
+
+def _require_cpu(op: str, **schedules: Tensor) -> None:
+    """The dispatcher would follow a schedule to another device, meta for instance."""
+    for name, values in schedules.items():
+        if values.device.type != "cpu":
+            raise RuntimeError(
+                f"{op}: {name} must be float64 on the CPU, got {values.dtype} on {values.device}"
+            )
 
 
 def _named(state: list[Tensor] | None) -> dict[str, Tensor]:

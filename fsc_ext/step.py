@@ -20,6 +20,13 @@ def refuse_gradient(op: str, weight: Tensor, name: str = "weight") -> None:
         )
 
 
+def pair(op: str, betas: tuple[float, float]) -> tuple[float, float]:
+    """Both decays of Adam, which the dispatcher would take apart wherever they end."""
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise ValueError(f"{op}: betas must be two numbers, got {betas!r}")
+    return betas[0], betas[1]
+
+
 def adam_prox_(
     weight: Tensor,
     grad: Tensor,
@@ -92,7 +99,18 @@ def adam_prox_(
         mask=mask,
     )
     _ops.adam_prox_(
-        weight, grad, exp_avg, exp_avg_sq, mask, step, lr, *betas, eps, penalty, amount, dim
+        weight,
+        grad,
+        exp_avg,
+        exp_avg_sq,
+        mask,
+        step,
+        lr,
+        *pair("adam_prox_", betas),
+        eps,
+        penalty,
+        amount,
+        dim,
     )
 
 

@@ -14,7 +14,7 @@ void fsc::run_steps(const StepRule& rule, at::ArrayRef<Step> steps) {
       const Parameter<scalar_t> parameter{work.weight.data<scalar_t>(),
                                           {work.states[0].data<scalar_t>(), work.states[1].data<scalar_t>()},
                                           reinterpret_cast<uint8_t*>(work.mask.data<bool>()),
-                                          groups_of(s.weight, check_dim(rule.op, rule.dim, s.weight))};
+                                          groups_of(s.weight, rule.group_dim(s))};
       step(parameter, work.grad.const_data_ptr<scalar_t>(), update, rule.penalty, s.amount);
     });
     work.finish();

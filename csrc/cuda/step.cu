@@ -24,8 +24,7 @@ void run_on_device(const fsc::StepRule& rule, at::ArrayRef<fsc::Step> steps, con
   std::vector<fsc::device::StepRow<scalar_t>> rows;
   for (size_t i = 0; i < steps.size(); ++i) {
     const at::Tensor& weight = steps[i].weight;
-    memories.push_back(
-        memory_of<scalar_t>(works[i], fsc::groups_of(weight, fsc::check_dim(rule.op, rule.dim, weight))));
+    memories.push_back(memory_of<scalar_t>(works[i], fsc::groups_of(weight, rule.group_dim(steps[i]))));
     memories[i].allocate(weight, rule.penalty);
     rows.push_back(fsc::row_of(memories[i], steps[i].amount));
   }

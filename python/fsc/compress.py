@@ -240,6 +240,10 @@ def _check_weights(teacher: nn.Module) -> None:
                 "teacher must hold its weights as plain parameters, got a parametrization in "
                 f"{name}; make it plain with torch.nn.utils.parametrize.remove_parametrizations"
             )
+    devices = {tensor.device: name for name, tensor in tensors.items()}
+    if len(devices) > 1 or torch.device("meta") in devices:
+        found = ", ".join(f"{name} on {device}" for device, name in devices.items())
+        raise ValueError(f"teacher must lie on one device and hold values, got {found}")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"teacher must have finite weights, got NaN or Inf in {name}")

@@ -131,6 +131,10 @@ def test_unfit_arguments_are_refused() -> None:
         attempt(scheme=Scheme("odd", {"conv9": 2}))
     with pytest.raises(ValueError, match="conv1"):
         attempt(scheme=Scheme("odd", {"conv1": 9}))
+    scattered = chain()
+    scattered.conv2.to("meta")
+    with pytest.raises(ValueError, match=r"one device and hold values, got .* conv2\.\w+ on meta"):
+        attempt(scattered)
     broken = chain()
     with torch.no_grad():
         broken.conv2.weight[0, 0, 0, 0] = float("nan")

@@ -54,7 +54,8 @@ SHARED_ERRORS = [
      r"masks\[0\] must be bool, got Float"),
     ({"penalty": "topk", "amounts": [1, 1, 1], "masks": [*BOOLS[:2], BOOLS[0]]},
      r"masks\[2\] must have the shape of weights\[2\] \[4, 5\], got \[2, 3\]"),
-    ({"dim": 2}, r"dim must be in \[-2, 1\] for weights\[0\] of rank 2, got 2"),
+    ({"dim": 2, "penalty": "group_l2", "amounts": [1, 1, 1]},
+     r"dim must be in \[-2, 1\] for weights\[0\] of rank 2, got 2"),
 ]  # fmt: skip
 ADAM_ERRORS = [
     ({"exp_avgs": like((1, torch.ones(16, 8, 3)))},
@@ -144,3 +145,37 @@ def test_parts_of_one_tensor(device):
         [rows[:4, ::2], rows[:4, 1::2]], [grad[:, :2] for grad in grads], lr=1.0
     )
     assert not rows[:4].any() and rows[4:].all()
+
+
+def test_what_overlaps_itself_or_is_read_elsewhere(device):
+    one, row = torch.ones(2, 2, device=device), torch.ones(1, 2, device=device)
+    refused(
+        fsc_ext.foreach_sgd_prox_,
+        {"weights": [one, row.expand(2, 2)], "grads": [one.clone(), one.clone()], "lr": 1.0},
+        r"weights\[1\] must have memory for each of its elements, got strides \[0, 1\]",
+    )
+    weights = [one.clone(), one.clone()]
+    refused(
+        fsc_ext.foreach_sgd_prox_,
+        {"weights": weights, "grads": [one, weights[0]], "lr": 1.0},
+        r"grads\[1\] must have memory of its own, got that of weights\[0\]",
+    )
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"grads": [torch.ones(2), None]}, r"grads\[1\] must be a tensor, got NoneType"),
+    ({"grads": None}, "grads must be a list of tensors, got NoneType"),
+    ({"weights": 3}, "weights must be a list of tensors, got int"),
+])  # fmt: skip
+def test_what_is_no_list_of_tensors(device, changes, message):
+    with pytest.raises(TypeError, match="foreach_sgd_prox_: " + message):
+        fsc_ext.foreach_sgd_prox_(
+            **{"weights": [torch.ones(2)] * 2, "grads": [torch.ones(2)] * 2, "lr": 1.0, **changes}
+        )
+
+
+def test_any_iterable_and_vectors_with_matrices(device):
+    weights = {"weight": torch.ones(3, 2, device=device), "bias": torch.ones(3, device=device)}
+    grads = (torch.ones_like(weight) for weight in weights.values())
+    fsc_ext.foreach_sgd_prox_(weights.values(), grads, lr=0.25, penalty="l1", amounts=(0.25, 0.5))
+    assert (weights["weight"] == 0.5).all() and (weights["bias"] == 0.25).all()

@@ -187,6 +187,30 @@ def test_nothing_to_do(device):
     assert torch.equal(weight, before) and not losses.any()
 
 
+def test_schedule_on_another_device(device):
+    weight, hessian, target = moments(device)
+    rates, amounts = schedule("none", 3)
+    message = r"solve_quadratic_: amounts must be float64 on the CPU, got torch.float64 on meta"
+    with pytest.raises(RuntimeError, match=message):
+        fsc_ext.solve_quadratic_(weight, hessian, target, rates, amounts.to("meta"))
+
+
+def test_betas_that_are_no_pair(device):
+    weight, hessian, target = moments(device)
+    with pytest.raises(
+        ValueError, match=r"solve_quadratic_: betas must be two numbers, got \(0.9,\)"
+    ):
+        fsc_ext.solve_quadratic_(weight, hessian, target, *schedule("none", 3), betas=(0.9,))
+
+
+def test_state_that_is_there_twice(device):
+    weight, hessian, target = moments(device)
+    state = [torch.zeros_like(weight)] * 2
+    message = r"solve_quadratic_: state\[1\] must have memory of its own, got that of state\[0\]"
+    with pytest.raises(RuntimeError, match=message):
+        fsc_ext.solve_quadratic_(weight, hessian, target, *schedule("none", 3), state=state)
+
+
 def test_state_on_another_device(device):
     weight, hessian, target = moments(device)
     rates, amounts = schedule("none", 3)
@@ -240,6 +264,7 @@ SHARED_ERRORS = [
     ({"state": [torch.ones(2)] * 2}, "state must have the shape of weight"),
     ({"mask": torch.ones(2, 3, 1, 1).bool()}, "mask must be given with penalty topk"),
     ({"first_step": 0}, "first_step must be at least 1, got 0"),
+    ({"scale": float("nan")}, "scale must be finite and at least 0, got nan"),
     ({"dim": 4}, r"dim must be in \[-4, 3\]"),
     ({"target": torch.ones(2, 3).double()}, "target must have the dtype of weight"),
 ]  # fmt: skip

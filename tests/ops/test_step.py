@@ -181,7 +181,7 @@ SHARED_ERRORS = [
     ({"mask": torch.ones(2, 3).bool()}, "mask must be given with penalty topk or topk_groups"),
     ({"penalty": "topk", "mask": torch.ones(2, 3)}, "mask must be bool, got Float"),
     ({"penalty": "topk", "mask": torch.ones(2).bool()}, "mask must have the shape of weight"),
-    ({"dim": 2}, r"dim must be in \[-2, 1\] for a tensor of rank 2, got 2"),
+    ({"dim": 2, "penalty": "group_l2"}, r"dim must be in \[-2, 1\] for a tensor of rank 2, got 2"),
 ]  # fmt: skip
 
 

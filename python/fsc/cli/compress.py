@@ -87,6 +87,8 @@ def command(
     settings = Settings(scheme, mir_steps, batch_size, budget, augment, journal)
     with Reporter() as reporter:
         reporter.say(_intention(method, inputs, scheme.name, sample))
+        if resume and not journal.is_dir():
+            reporter.say(f"Nothing is unfinished in {output}: starting anew.")
         if solved:
             how = "Going on after" if resume else "Starting anew, without --resume, in spite of"
             reporter.say(f"{how} {solved} solved layers in {journal}.")

@@ -84,7 +84,7 @@ batch_size = click.option(
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Images that go through the networks at once; does not change the result.",
+    help="Images that go through the networks at once; changes the result by rounding only.",
 )
 memory_budget = click.option(
     "--memory-budget",
