@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from baselines import compiled
 from torch import Tensor
 
 import fsc_ext
 from fsc_ext import reference
-from fsc_ext.testing import compiled
 
 # Layers of ResNet-56 and VGG-16 on CIFAR-10, with 5 images of each class: C_in, C_out, H = W.
 LAYERS = {

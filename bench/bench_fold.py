@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
+from baselines import compiled
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 import fsc_ext
 from fsc_ext import reference
-from fsc_ext.testing import compiled
 
 SHAPES = [(16, 16, 3, 3), (64, 64, 3, 3), (256, 256, 3, 3), (512, 512, 3, 3)]
 SHAPE_IDS = ["x".join(map(str, shape)) for shape in SHAPES]

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from baselines import compiled
 from torch import Tensor
 from torch.nn.functional import unfold
 
 from fsc_ext import gram_accumulate_, reference
-from fsc_ext.testing import compiled
 
 # N, C_S, C_T, H = W: block outputs of ResNet-56 and VGG-16, aligned by a 1x1 convolution.
 POINTWISE = [(100, 32, 64, 32), (100, 128, 128, 16), (100, 256, 256, 8), (100, 512, 512, 2)]

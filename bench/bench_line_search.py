@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from baselines import compiled
 from torch import Tensor
 
 import fsc_ext
-from fsc_ext.testing import compiled
 
 # Outputs of layers of ResNet-56 and VGG-16 on CIFAR-10, with 5 images of each class: C_out, R.
 OUTPUTS = {"resnet56-16x32": (16, 51200), "resnet56-64x8": (64, 3200), "vgg16-512x2": (512, 200)}

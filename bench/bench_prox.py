@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from baselines import compiled
 from torch import Tensor
 
 import fsc_ext
 from fsc_ext import reference
-from fsc_ext.testing import compiled
 
 # Weights of ResNet-56 and VGG-16: [C_out, C_in, kH, kW].
 WEIGHTS = {

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from baselines import compiled
 from torch import Tensor
 
 import fsc_ext
-from fsc_ext.testing import compiled
 
 # Weights of ResNet-56 and VGG-16: [C_out, C_in, kH, kW].
 WEIGHTS = {"resnet56-64": (64, 64, 3, 3), "vgg16-512": (512, 512, 3, 3)}

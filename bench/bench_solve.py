@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from baselines import compiled
 from torch import Tensor
 from torch.nn import functional
 
 import fsc_ext
-from fsc_ext.testing import compiled
 
 STEPS = 20
 # Layers of ResNet-56 and VGG-16 on CIFAR-10 with 5 images of each class: channels and size.

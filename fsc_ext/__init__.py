@@ -22,7 +22,6 @@ from fsc_ext.cross_distill import (  # noqa: E402
 )
 from fsc_ext.elimination import elimination_order  # noqa: E402
 from fsc_ext.fold import absorb_conv1x1, foreach_fuse_conv_bn, fuse_conv_bn  # noqa: E402
-from fsc_ext.foreach_step import foreach_adam_prox_, foreach_sgd_prox_  # noqa: E402
 from fsc_ext.gram import gram_accumulate_  # noqa: E402
 from fsc_ext.line_search import line_search_relu_  # noqa: E402
 from fsc_ext.prox import (  # noqa: E402
@@ -36,6 +35,7 @@ from fsc_ext.prox import (  # noqa: E402
 from fsc_ext.quantize import prox_quantize, quantize_weight  # noqa: E402
 from fsc_ext.solve import solve_quadratic_, solve_relu_  # noqa: E402
 from fsc_ext.step import adam_prox_, sgd_prox_  # noqa: E402
+from fsc_ext.step_foreach import foreach_adam_prox_, foreach_sgd_prox_  # noqa: E402
 
 
 def build_info() -> dict[str, str | bool]:

@@ -38,3 +38,14 @@ def require_one_device_of_lists(op: str, **lists: Sequence[Tensor | None]) -> No
                     f"{op}: all tensors must be on one device, got {at} on {first} and "
                     f"{name}[{index}] on {tensor.device}"
                 )
+
+
+def require_pair(op: str, name: str, values: tuple[float, float]) -> tuple[float, float]:
+    """Both numbers; the dispatcher would count them among the arguments that follow.
+
+    Raises:
+        ValueError: there are not two.
+    """
+    if not isinstance(values, tuple | list) or len(values) != 2:
+        raise ValueError(f"{op}: {name} must be two numbers, got {values!r}")
+    return values[0], values[1]

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device
-from fsc_ext.step import pair, refuse_gradient
+from fsc_ext._arguments import require_one_device, require_pair
+from fsc_ext.step import refuse_gradient
 
 _ops = torch.ops.fsc_ext
 
@@ -96,7 +96,7 @@ def solve_quadratic_(
         amounts,
         scale,
         adam,
-        (*pair("solve_quadratic_", betas), eps, momentum),
+        (*require_pair("solve_quadratic_", "betas", betas), eps, momentum),
         penalty,
         dim,
         first_step,
@@ -212,7 +212,7 @@ def solve_relu_(
         dilation,
         batch_size,
         adam,
-        (*pair("solve_relu_", betas), eps, momentum),
+        (*require_pair("solve_relu_", "betas", betas), eps, momentum),
         penalty,
         dim,
         first_step,

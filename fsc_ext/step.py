@@ -1,12 +1,12 @@
 """One step of an optimiser with the proximal operator behind it, in one call.
 
-`fsc_ext.foreach_step` has the same for lists of tensors.
+`fsc_ext.step_foreach` has the same for lists of tensors.
 """
 
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device
+from fsc_ext._arguments import require_one_device, require_pair
 
 _ops = torch.ops.fsc_ext
 
@@ -18,13 +18,6 @@ def refuse_gradient(op: str, weight: Tensor, name: str = "weight") -> None:
             f"{op}: {name} must not require a gradient, because a step in place has none; "
             "call it under torch.no_grad()"
         )
-
-
-def pair(op: str, betas: tuple[float, float]) -> tuple[float, float]:
-    """Both decays of Adam, which the dispatcher would take apart wherever they end."""
-    if not isinstance(betas, tuple | list) or len(betas) != 2:
-        raise ValueError(f"{op}: betas must be two numbers, got {betas!r}")
-    return betas[0], betas[1]
 
 
 def adam_prox_(
@@ -106,7 +99,7 @@ def adam_prox_(
         mask,
         step,
         lr,
-        *pair("adam_prox_", betas),
+        *require_pair("adam_prox_", "betas", betas),
         eps,
         penalty,
         amount,

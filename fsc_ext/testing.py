@@ -52,6 +52,5 @@ def layouts(tensor: Tensor) -> dict[str, Tensor]:
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What torch.compile makes of a plain-PyTorch variant, one program a shape; graphs on a GPU."""
-    mode = "reduce-overhead" if torch.cuda.is_available() else None
-    return torch.compile(function, dynamic=False, mode=mode)
+    """A function under torch.compile, one program a shape."""
+    return torch.compile(function, dynamic=False)

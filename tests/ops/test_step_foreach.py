@@ -42,7 +42,7 @@ def masks_of(weights, penalty):
     return [torch.ones_like(w, dtype=torch.bool) for w in weights] if penalty in HARD else None
 
 
-def same(found, expected):
+def assert_same(found, expected):
     """Whether all tensors of two lists of lists have the same bits."""
     pairs = zip(sum(found, []), sum(expected, []), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
@@ -71,7 +71,7 @@ def moved(penalty, dtype, device, shapes=SHAPES, amounts=None):
 @every_penalty
 def test_adam(device, dtype, penalty):
     found, expected = moved(penalty, dtype, device)
-    assert same(found, expected)
+    assert assert_same(found, expected)
 
 
 @every_dtype
@@ -85,7 +85,7 @@ def test_sgd(device, dtype, penalty, momentum):
     settings = {"lr": 0.1, "penalty": penalty, "momentum": momentum}
     fsc_ext.foreach_sgd_prox_(*together, amounts=amounts, masks=masks, **settings)
     one_by_one(fsc_ext.sgd_prox_, alone, alone_masks, amounts, **settings)
-    assert same([*together, masks or []], [*alone, alone_masks or []])
+    assert assert_same([*together, masks or []], [*alone, alone_masks or []])
 
 
 @pytest.mark.parametrize("count", [47, 48, 49, 100])
@@ -93,7 +93,7 @@ def test_more_tensors_than_a_table_holds(device, count):
     shapes = [(1 + i % 5, 3 + i) for i in range(count)]
     amounts = [i / 100 for i in range(count)]
     found, expected = moved("l1", torch.float32, device, shapes, amounts)
-    assert same(found, expected)
+    assert assert_same(found, expected)
     # Neither kernel stands still.
     assert all(first.any() for first in found[2])
 
@@ -132,7 +132,7 @@ def test_unaligned_tensors(device, dtype, penalty):
     settings = {"lr": 0.1, "penalty": penalty}
     fsc_ext.foreach_adam_prox_(*together, 1, amounts=amounts, masks=masks, **settings)
     one_by_one(fsc_ext.adam_prox_, alone, alone_masks, amounts, 1, **settings)
-    assert same(together, alone)
+    assert assert_same(together, alone)
 
 
 @pytest.mark.parametrize("grads_in", [None, "contiguous"])
@@ -153,7 +153,7 @@ def test_layouts(device, penalty, grads_in):
     settings, amounts = {"lr": 0.1, "penalty": penalty}, [2, 3, 1]
     fsc_ext.foreach_adam_prox_(*together, 1, amounts=amounts, masks=masks, **settings)
     one_by_one(fsc_ext.adam_prox_, alone, alone_masks, amounts, 1, **settings)
-    assert same([*together, masks or []], [*alone, alone_masks or []])
+    assert assert_same([*together, masks or []], [*alone, alone_masks or []])
     assert [weight.stride() for weight in together[0]] == strides
 
 
@@ -163,7 +163,7 @@ def test_groups_along_another_dimension(device):
     settings = {"lr": 0.1, "penalty": "group_l2", "dim": -2}
     fsc_ext.foreach_sgd_prox_(weights, grads, amounts=amounts, **settings)
     one_by_one(fsc_ext.sgd_prox_, alone, None, amounts, **settings)
-    assert same([weights, grads], alone)
+    assert assert_same([weights, grads], alone)
 
 
 def test_empty(device):
@@ -211,5 +211,5 @@ def test_compiles(device):
         return [weight * 2 for weight in weights]
 
     doubled = compiled(step)(weights, grads, moments)
-    assert same([weights, *moments], [expected[0], *expected[2:]])
-    assert same([doubled], [[2 * weight for weight in expected[0]]])
+    assert assert_same([weights, *moments], [expected[0], *expected[2:]])
+    assert assert_same([doubled], [[2 * weight for weight in expected[0]]])

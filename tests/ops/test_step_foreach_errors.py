@@ -96,7 +96,7 @@ def on_device(arguments, device):
     return {name: move(value) for name, value in arguments.items()}
 
 
-def refused(op, arguments, message):
+def assert_refused(op, arguments, message):
     """That an operator refuses its arguments and leaves them as they were."""
     tensors = [
         x for v in arguments.values() if isinstance(v, list) for x in v if torch.is_tensor(x)
@@ -115,13 +115,13 @@ def test_errors_of_adam(device, changes, message):
         # So that only the rule in question is broken.
         for name in ("exp_avgs", "exp_avg_sqs"):
             arguments[name] = [torch.zeros_like(w) for w in arguments["weights"]]
-    refused(fsc_ext.foreach_adam_prox_, on_device(arguments, device), message)
+    assert_refused(fsc_ext.foreach_adam_prox_, on_device(arguments, device), message)
 
 
 @pytest.mark.parametrize(("changes", "message"), [*SHARED_ERRORS, *SGD_ERRORS])
 def test_errors_of_sgd(device, changes, message):
     arguments = {"weights": like(), "grads": like(), "lr": 0.1, **changes}
-    refused(fsc_ext.foreach_sgd_prox_, on_device(arguments, device), message)
+    assert_refused(fsc_ext.foreach_sgd_prox_, on_device(arguments, device), message)
 
 
 def test_two_devices(device):
@@ -135,7 +135,7 @@ def test_two_devices(device):
 def test_parts_of_one_tensor(device):
     rows = torch.ones(6, 4, device=device)
     grads = [torch.ones(4, 4, device=device)] * 2
-    refused(
+    assert_refused(
         fsc_ext.foreach_sgd_prox_,
         {"weights": [rows[2:], rows[:4]], "grads": grads, "lr": 1.0},
         r"weights\[0\] must have memory of its own, got that of weights\[1\]",
@@ -149,13 +149,13 @@ def test_parts_of_one_tensor(device):
 
 def test_what_overlaps_itself_or_is_read_elsewhere(device):
     one, row = torch.ones(2, 2, device=device), torch.ones(1, 2, device=device)
-    refused(
+    assert_refused(
         fsc_ext.foreach_sgd_prox_,
         {"weights": [one, row.expand(2, 2)], "grads": [one.clone(), one.clone()], "lr": 1.0},
         r"weights\[1\] must have memory for each of its elements, got strides \[0, 1\]",
     )
     weights = [one.clone(), one.clone()]
-    refused(
+    assert_refused(
         fsc_ext.foreach_sgd_prox_,
         {"weights": weights, "grads": [one, weights[0]], "lr": 1.0},
         r"grads\[1\] must have memory of its own, got that of weights\[0\]",

@@ -32,7 +32,7 @@ def one_by_one(lists, eps):
     return [weight for weight, _ in folded], [bias for _, bias in folded]
 
 
-def same(found, expected):
+def assert_same(found, expected):
     for tensors, others in zip(found, expected, strict=True):
         for tensor, other in zip(tensors, others, strict=True):
             assert tensor.dtype == other.dtype and tensor.stride() == other.stride()
@@ -42,23 +42,23 @@ def same(found, expected):
 @every_dtype
 def test_lists(device, dtype):
     lists = drawn(device, dtype)
-    same(foreach_fuse_conv_bn(*lists, 1e-5), one_by_one(lists, [1e-5] * len(SHAPES)))
+    assert_same(foreach_fuse_conv_bn(*lists, 1e-5), one_by_one(lists, [1e-5] * len(SHAPES)))
     eps = [0.1 * i for i in range(len(SHAPES))]
-    same(foreach_fuse_conv_bn(*lists, eps), one_by_one(lists, eps))
+    assert_same(foreach_fuse_conv_bn(*lists, eps), one_by_one(lists, eps))
 
 
 def test_without_optional_vectors(device):
     lists = drawn(device)
     for shift, i in enumerate((1, 4, 5)):
         lists[i] = [None if (k + shift) % 3 == 0 else v for k, v in enumerate(lists[i])]
-    same(foreach_fuse_conv_bn(*lists, 1e-5), one_by_one(lists, [1e-5] * len(SHAPES)))
+    assert_same(foreach_fuse_conv_bn(*lists, 1e-5), one_by_one(lists, [1e-5] * len(SHAPES)))
 
 
 @pytest.mark.parametrize("count", [39, 40, 41, 90])
 def test_more_layers_than_a_table_holds(device, count):
     lists = drawn(device, shapes=[(1 + i % 4, 2 + i % 7) for i in range(count)])
     eps = [i / 100 for i in range(count)]
-    same(foreach_fuse_conv_bn(*lists, eps), one_by_one(lists, eps))
+    assert_same(foreach_fuse_conv_bn(*lists, eps), one_by_one(lists, eps))
 
 
 def test_layouts_and_alignment(device):
@@ -67,7 +67,7 @@ def test_layouts_and_alignment(device):
     weights[0], weights[1] = layouts(weights[0])["channels_last"], strided(weights[1])
     weights[2] = torch.randn(33, device=device)[1:].view(4, 8)
     lists[2][3] = strided(lists[2][3])
-    same(foreach_fuse_conv_bn(*lists, 1e-5), one_by_one(lists, [1e-5] * 4))
+    assert_same(foreach_fuse_conv_bn(*lists, 1e-5), one_by_one(lists, [1e-5] * 4))
     folded = foreach_fuse_conv_bn(*lists, 1e-5)[0]
     assert folded[0].is_contiguous(memory_format=torch.channels_last)
 
@@ -93,7 +93,7 @@ def test_compiles(device):
         weights, biases = foreach_fuse_conv_bn(*lists, 1e-5)
         return [2 * weight for weight in weights], [2 * bias for bias in biases]
 
-    same(compiled(doubled)(*lists), doubled(*lists))
+    assert_same(compiled(doubled)(*lists), doubled(*lists))
 
 
 def ones(*changes):

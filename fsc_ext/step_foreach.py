@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device_of_lists
-from fsc_ext.step import pair, refuse_gradient
+from fsc_ext._arguments import require_one_device_of_lists, require_pair
+from fsc_ext.step import refuse_gradient
 
 _ops = torch.ops.fsc_ext
 
@@ -93,7 +93,7 @@ def foreach_adam_prox_(
     )
     if any(lists.values()):  # without any tensor the dispatcher finds no device
         _ops.foreach_adam_prox_(
-            *lists.values(), step, lr, *pair(op, betas), eps, penalty, amounts, dim
+            *lists.values(), step, lr, *require_pair(op, "betas", betas), eps, penalty, amounts, dim
         )
 
 
