@@ -14,7 +14,7 @@ def plain_elimination_order(
     weight: Tensor, inverse: Tensor, removable: int
 ) -> tuple[Tensor, Tensor]:
     """All rows at once, on a stack of inverses that is updated in place."""
-    count = torch.arange(len(weight))
+    count = torch.arange(len(weight), device=weight.device)
     weight, inverse = weight.clone(), inverse.repeat(len(weight), 1, 1)
     diagonal = inverse.diagonal(dim1=1, dim2=2)
     gone = torch.zeros_like(weight, dtype=torch.bool)

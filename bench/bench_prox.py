@@ -38,7 +38,7 @@ def plain_keep_topk(weight: Tensor, count: int) -> Tensor:
 def plain_keep_topk_groups(weight: Tensor, count: int, dim: int) -> Tensor:
     others = [d for d in range(weight.dim()) if d != dim]
     kept = torch.linalg.vector_norm(weight, dim=others).topk(count).indices
-    mask = torch.zeros(weight.shape[dim], dtype=torch.bool)
+    mask = weight.new_zeros(weight.shape[dim], dtype=torch.bool)
     mask[kept] = True
     weight.mul_(mask.view([-1 if d == dim else 1 for d in range(weight.dim())]))
     return mask
