@@ -20,14 +20,16 @@ from torch import Tensor, nn
 
 import fsc
 import fsc_ext
-from fsc import checkpoint, data, models, sampling, schemes, surgery
-from fsc.methods.layer_problem import to_matrix
+from fsc import models, schemes
+from fsc.images import data, sampling
+from fsc.layers.layer_problem import to_matrix
+from fsc.layers.moments import Moments
 from fsc.methods.layer_solver import LayerSolver, Settings
-from fsc.moments import Moments
-from fsc.patch import Patch
+from fsc.networks import checkpoint, surgery
 from fsc.solvers.accelerated import ReluProblem, conjugate_gradient_relu
 from fsc.solvers.closed_form import ClosedForm, rows_of, solve_on_rows
-from fsc.walk import Layer, walk
+from fsc.solvers.patch import Patch
+from fsc.walking.walk import Layer, walk
 
 LAYERS = {
     "resnet56": (

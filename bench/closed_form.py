@@ -19,13 +19,15 @@ import torch
 from torch import Tensor
 
 import fsc
-from fsc import checkpoint, data, models, sampling, schemes, surgery
-from fsc.methods.layer_problem import Pose, Solution
+from fsc import models, schemes
+from fsc.images import data, sampling
+from fsc.layers.layer_problem import Pose, Solution
+from fsc.layers.proximal_problem import ProximalProblem
 from fsc.methods.layer_solver import LayerSolver, Settings
-from fsc.methods.proximal_problem import ProximalProblem
+from fsc.networks import checkpoint, surgery
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
-from fsc.walk import Layer, walk
+from fsc.walking.walk import Layer, walk
 
 LOOP = Proximal(3000, learning_rate=5e-4)
 

@@ -11,8 +11,11 @@ from pathlib import Path
 import torch
 
 import fsc
-from fsc import checkpoint, data, evaluate, models, sampling, schemes
+from fsc import models, schemes
+from fsc.images import data, sampling
+from fsc.networks import checkpoint
 from fsc.solvers import ClosedForm
+from fsc.training import evaluate
 
 VARIANTS: dict[str, fsc.methods.Method] = {
     "soft": fsc.CrossDistillation(),

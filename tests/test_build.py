@@ -100,3 +100,22 @@ def test_pinned_versions_satisfy_what_the_package_asks_for() -> None:
     for text in [*project["build-system"]["requires"], *runtime, *extras["test"], *extras["lint"]]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name]), text
+
+
+# From top to bottom: a room imports from those behind it only.
+ROOMS = (
+    "__init__ __main__ cli compression methods report schemes walking training networks layers "
+    "images solvers models files progress"
+).split()
+
+
+def test_rooms_import_downwards_only() -> None:
+    root = ROOT / "python" / "fsc"
+    rank = {name: index for index, name in enumerate(ROOMS)}
+    for path in root.rglob("*.py"):
+        room = path.relative_to(root).parts[0].removesuffix(".py")
+        for name in _imports(path):
+            parts = name.split(".")
+            target = parts[1] if parts[0] == "fsc" and len(parts) > 1 else room
+            if target in rank:  # not a name that `fsc` itself offers
+                assert rank[target] >= rank[room], f"{path} imports {name}"

@@ -1,11 +1,11 @@
 """Few-shot compression of convolutional networks: Cross Distillation, FSKD and MiR."""
 
-from fsc.checkpoint import load, save
-from fsc.compress import Report, Result, compress
+from fsc.compression import Report, Result, compress
+from fsc.layers.moments import Moments
+from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
 from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
-from fsc.moments import Moments
-from fsc.objectives import Convex, Correction, Estimation, Imitation, Soft
-from fsc.walk import walk
+from fsc.networks.checkpoint import load, save
+from fsc.walking.walk import walk
 
 __all__ = [
     "FSKD",

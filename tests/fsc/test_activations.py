@@ -8,16 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fsc
-from fsc import models, surgery
-from fsc.activations import following_activation, run_shortcuts_first, shortcut_of
-from fsc.methods.accelerated_problem import AcceleratedProblem
-from fsc.methods.layer_problem import Plan, Pose
-from fsc.methods.proximal_problem import ProximalProblem
-from fsc.objectives import Convex, Estimation, Soft
+from fsc import models
+from fsc.layers.accelerated_problem import AcceleratedProblem
+from fsc.layers.layer_problem import Plan, Pose
+from fsc.layers.objectives import Convex, Estimation, Soft
+from fsc.layers.proximal_problem import ProximalProblem
+from fsc.networks import surgery
+from fsc.networks.tracing import layer_names, trace
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.proximal import Proximal
-from fsc.tracing import layer_names, trace
-from fsc.walk import Layer, Visitor, walk
+from fsc.walking.activations import following_activation, run_shortcuts_first, shortcut_of
+from fsc.walking.walk import Layer, Visitor, walk
 
 
 class Block(nn.Module):

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import fsc
 from fsc import models, schemes
-from fsc.analysis import estimation_bound, layer_errors
+from fsc.report.analysis import estimation_bound, layer_errors
 
 IMAGES = torch.randn(30, 3, 12, 12)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fsc.augmentation import KINDS, augmented
+from fsc.images.augmentation import KINDS, augmented
 
 IMAGES = torch.randn(5, 3, 16, 16)
 

@@ -6,8 +6,9 @@ from networks import small
 from safetensors.torch import save_file
 from torch import nn
 
-from fsc import checkpoint, models
-from fsc.structure import match_structure
+from fsc import models
+from fsc.networks import checkpoint
+from fsc.networks.structure import match_structure
 
 IMAGES = torch.randn(2, 3, 32, 32)
 

@@ -7,7 +7,8 @@ from networks import chain
 from torch import Tensor, nn
 
 import fsc
-from fsc import checkpoint, models, schemes
+from fsc import models, schemes
+from fsc.networks import checkpoint
 from fsc.schemes import Scheme
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from fsc import cost, models
+from fsc import models
+from fsc.networks import cost
 
 
 def test_parameters_count_shared_ones_once():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fsc import data
+from fsc.images import data
 
 CLASSES = tuple(f"class{index}" for index in range(10))
 

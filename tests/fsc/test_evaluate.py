@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from fsc import checkpoint, data, models
-from fsc.evaluate import accuracy
-from fsc.modes import evaluation_mode
+from fsc import models
+from fsc.images import data
+from fsc.networks import checkpoint
+from fsc.networks.modes import evaluation_mode
+from fsc.training.evaluate import accuracy
 
 
 def scores_of(labels: list[int], num_classes: int = 4) -> torch.Tensor:

@@ -1,7 +1,7 @@
 import pytest
 
-from fsc import figure
-from fsc.figure import Point
+from fsc.report import figure
+from fsc.report.figure import Point
 
 POINTS = [
     Point("l1", 31.8, 0.0, 0.05, 80.43),

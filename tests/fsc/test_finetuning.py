@@ -7,7 +7,7 @@ from torch import nn
 
 import fsc
 from fsc import schemes
-from fsc.finetuning import FineTuning, recalibrate_batch_norm
+from fsc.training.finetuning import FineTuning, recalibrate_batch_norm
 
 IMAGES = torch.randn(20, 3, 12, 12)
 LABELS = torch.randint(4, (20,))

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fsc.frontier import Frontier
+from fsc.walking.frontier import Frontier
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from networks import chain
 from torch import Tensor, nn
 
 import fsc
-from fsc import surgery
 from fsc.methods import fskd
 from fsc.methods.l1_norm import largest_filters
+from fsc.networks import surgery
 from fsc.schemes import Scheme
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fsc.images import check_images
-from fsc.tracing import trace
+from fsc.images.checks import check_images
+from fsc.networks.tracing import trace
 
 
 class LateStem(nn.Module):

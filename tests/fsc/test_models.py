@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from fsc import checkpoint, models
+from fsc import models
 from fsc.models.resnet import resnet
 from fsc.models.vgg import vgg
+from fsc.networks import checkpoint
 
 CHECKPOINTS = {
     "resnet20": ("cifar10_resnet20_akamaster.pt", 269_722),

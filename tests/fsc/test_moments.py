@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fsc.moments import Columns, Moments, layer_statistics
-from fsc.objectives import Convex, Correction, Estimation, Imitation, Objective, Soft
-from fsc.patch import Patch
+from fsc.layers.moments import Columns, Moments, layer_statistics
+from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Objective, Soft
+from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import GramQuadratic
 
 OBJECTIVES = [Estimation(), Correction(), Imitation(), Convex(0.6), Soft(0.9, 0.3)]

@@ -1,6 +1,6 @@
 import pytest
 
-from fsc.objectives import Convex, Correction, Estimation, Imitation, Soft
+from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
 
 
 def test_terms_are_those_of_the_papers_equations() -> None:

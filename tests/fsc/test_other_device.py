@@ -17,12 +17,17 @@ from stand_in import run_alone, stand_in
 from torch import Tensor, nn
 
 import fsc
-from fsc import analysis, augmentation, checkpoint, evaluate, models, schemes, training
-from fsc.finetuning import FineTuning, recalibrate_batch_norm
+from fsc import models, schemes
+from fsc.images import augmentation
 from fsc.methods import Method
 from fsc.methods.journal import Journal
+from fsc.networks import checkpoint
+from fsc.report import analysis
 from fsc.schemes import AnyScheme, QuantizedScheme, Scheme, SparseScheme
 from fsc.solvers import Accelerated, ClosedForm, Proximal
+from fsc.training import evaluate
+from fsc.training import supervised as training
+from fsc.training.finetuning import FineTuning, recalibrate_batch_norm
 
 # What a case makes on a device: tensors that must be there, and be those that the CPU makes.
 Found = dict[str, Tensor]

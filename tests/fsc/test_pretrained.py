@@ -6,7 +6,8 @@ from networks import small
 from safetensors.torch import save_file
 from torch import nn
 
-from fsc import checkpoint, models
+from fsc import models
+from fsc.networks import checkpoint
 
 IMAGES = torch.randn(2, 3, 32, 32)
 

@@ -7,11 +7,11 @@ from networks import chain
 import fsc
 import fsc_ext
 from fsc import models, schemes
-from fsc.moments import Columns, Moments
-from fsc.objectives import Estimation
-from fsc.patch import Patch
+from fsc.layers.moments import Columns, Moments
+from fsc.layers.objectives import Estimation
 from fsc.schemes import QuantizedScheme
 from fsc.solvers import Accelerated, ClosedForm, Proximal
+from fsc.solvers.patch import Patch
 from fsc.solvers.quantization import quantize_by_steps, quantize_closed_form
 
 PATCH = Patch(6, (3, 3), padding=(1, 1), bias=True)

@@ -8,13 +8,14 @@ from networks import chain
 from torch import nn
 
 import fsc
-from fsc import checkpoint, schemes
-from fsc.input_limits import input_limits
-from fsc.quantized_inputs import QuantizedInputConv2d, quantize_inputs
+from fsc import schemes
+from fsc.networks import checkpoint
+from fsc.networks.quantized_inputs import QuantizedInputConv2d, quantize_inputs
+from fsc.networks.tracing import layer_names, trace
 from fsc.schemes import QuantizedScheme
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
-from fsc.tracing import layer_names, trace
+from fsc.walking.input_limits import input_limits
 
 SCHEME = QuantizedScheme("mine", {f"conv{n}": 4 for n in (1, 2, 3)}, activation_bits=3)
 

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import fsc
-from fsc import checkpoint, data, evaluate, models, sampling, schemes
+from fsc import models, schemes
+from fsc.images import data, sampling
+from fsc.networks import checkpoint
+from fsc.training import evaluate
 
 Real = tuple[nn.Module, Tensor, Tensor, Tensor]
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from fsc.sampling import FewShotSample, sample_per_class, sample_random
+from fsc.images.sampling import FewShotSample, sample_per_class, sample_random
 
 LABELS = np.array([2, 0, 1, 1, 0, 2, 2, 0, 1, 2] * 5)
 

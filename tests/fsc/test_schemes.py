@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 import fsc
-from fsc import cost, models, schemes
+from fsc import models, schemes
+from fsc.networks import cost
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
-from fsc import checkpoint, data, models, tracing
-from fsc.methods.layer_problem import Plan, Pose
-from fsc.methods.proximal_problem import ProximalProblem
-from fsc.moments import Columns, Moments
-from fsc.objectives import Convex, Estimation, Objective, Soft
-from fsc.patch import Patch
+from fsc import models
+from fsc.images import data
+from fsc.layers.layer_problem import Plan, Pose
+from fsc.layers.moments import Columns, Moments
+from fsc.layers.objectives import Convex, Estimation, Objective, Soft
+from fsc.layers.proximal_problem import ProximalProblem
+from fsc.networks import checkpoint, tracing
 from fsc.solvers.closed_form import choose_channels, rows_of, solve_on_rows
+from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal, iterate
 from fsc.solvers.quadratic import FactoredQuadratic, GramQuadratic
 

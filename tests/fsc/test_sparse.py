@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 import fsc
 from fsc import schemes
-from fsc.moments import Columns, Moments
-from fsc.objectives import Soft
-from fsc.patch import Patch
+from fsc.layers.moments import Columns, Moments
+from fsc.layers.objectives import Soft
 from fsc.schemes import SparseScheme
 from fsc.solvers import Accelerated, ClosedForm, Proximal, sparse
 from fsc.solvers.closed_form import damping_strength
+from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import Quadratic
 
 PATCH = Patch(3, (2, 2), bias=True)

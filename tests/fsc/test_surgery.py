@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
-from fsc import checkpoint, models
-from fsc.activations import following_activation
-from fsc.surgery import fold_batch_norm, insert_pointwise, mask_channels, remove_channels
-from fsc.tracing import consumers, layer_names, trace
+from fsc import models
+from fsc.networks import checkpoint
+from fsc.networks.surgery import fold_batch_norm, insert_pointwise, mask_channels, remove_channels
+from fsc.networks.tracing import consumers, layer_names, trace
+from fsc.walking.activations import following_activation
 
 
 def randomize_batch_norms(model: nn.Module) -> nn.Module:

@@ -4,9 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fsc import models
-from fsc.activations import following_activation
-from fsc.out_of_place import out_of_place
-from fsc.tracing import (
+from fsc.networks.out_of_place import out_of_place
+from fsc.networks.tracing import (
     batch_norm_after,
     consumers,
     feature_nodes,
@@ -14,6 +13,7 @@ from fsc.tracing import (
     trace,
     truncate,
 )
+from fsc.walking.activations import following_activation
 
 
 class Functional(nn.Module):

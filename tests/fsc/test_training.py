@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from fsc import training
+from fsc.training import supervised as training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

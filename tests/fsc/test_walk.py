@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fsc import models
-from fsc.frontier import Frontier
-from fsc.walk import Layer, Visitor, walk
+from fsc.walking.frontier import Frontier
+from fsc.walking.walk import Layer, Visitor, walk
 
 
 class Network(nn.Module):
@@ -197,7 +197,7 @@ def test_only_the_frontier_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
             assert self.bytes_held == 0
             super().close()
 
-    monkeypatch.setattr(importlib.import_module("fsc.walk"), "Frontier", Watched)
+    monkeypatch.setattr(importlib.import_module("fsc.walking.walk"), "Frontier", Watched)
     teacher = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(20)))
     images = torch.randn(4, 3, 8, 8)
     activation = images.numel() * images.element_size()

@@ -11,14 +11,16 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from fsc import figure, sampling, schemes
-from fsc.analysis import LayerErrors, layer_errors
+from fsc import schemes
 from fsc.cli import inputs as cli_inputs
 from fsc.cli import options, tables
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST, Settings, make_student
 from fsc.files import write_json
-from fsc.images import device_of
+from fsc.images import sampling
+from fsc.images.checks import device_of
+from fsc.report import figure
+from fsc.report.analysis import LayerErrors, layer_errors
 
 _DEFAULT_METHODS = ("cd-nc", "cd-convex", "cd-soft")
 _CROSS_ENTROPY = "cross entropy"

@@ -11,17 +11,20 @@ from typing import Any
 import click
 import torch
 
-from fsc import cost, figure, sampling, schemes
+from fsc import schemes
 from fsc.cli import inputs as cli_inputs
 from fsc.cli import method_names, options, published, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Settings, accuracy_on_test, execute
-from fsc.compress import versions
-from fsc.images import device_of
+from fsc.compression import versions
+from fsc.images import sampling
+from fsc.images.checks import device_of
+from fsc.images.sampling import FewShotSample
 from fsc.methods.journal import fingerprint
-from fsc.sampling import FewShotSample
+from fsc.networks import cost
+from fsc.report import figure
 
 _DEFAULT_METHODS = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import torch
 
-from fsc import cost, sampling, schemes
+from fsc import schemes
 from fsc.cli import inputs as cli_inputs
 from fsc.cli import options, tables
 from fsc.cli.inputs import Inputs
@@ -21,9 +21,11 @@ from fsc.cli.run import (
     make_student,
     save_model,
 )
-from fsc.compress import Result
+from fsc.compression import Result
 from fsc.files import check_writable, write_json, write_together
-from fsc.sampling import FewShotSample
+from fsc.images import sampling
+from fsc.images.sampling import FewShotSample
+from fsc.networks import cost
 
 _NUM_WORST_LAYERS = 5
 

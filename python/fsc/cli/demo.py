@@ -13,14 +13,17 @@ import click
 import torch
 from torch import nn
 
-from fsc import cost, data, figure, sampling, training
 from fsc.cli import inputs as cli_inputs
 from fsc.cli import method_names, options, tables
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
-from fsc.compress import versions
+from fsc.compression import versions
 from fsc.files import check_writable, write_json
+from fsc.images import data, sampling
+from fsc.networks import cost
+from fsc.report import figure
+from fsc.training import supervised as training
 
 _MODEL, _DATA, _SCHEME = "resnet20", "digits", "res-50"
 

@@ -9,12 +9,13 @@ import click
 import torch
 from torch import nn
 
-from fsc import checkpoint, cost, models
+from fsc import models
 from fsc.cli import inputs, options, tables
 from fsc.cli.inputs import Normalization
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST
-from fsc.evaluate import accuracy
+from fsc.networks import checkpoint, cost
+from fsc.training.evaluate import accuracy
 
 
 @click.command("evaluate")

@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fsc import checkpoint, data, models, schemes
-from fsc.images import device_of
-from fsc.sampling import FewShotSample
+from fsc import models, schemes
+from fsc.images import data
+from fsc.images.checks import device_of
+from fsc.images.sampling import FewShotSample
+from fsc.networks import checkpoint
 from fsc.schemes import AnyScheme
 
 _IN_CHANNELS = {"cifar10": 3, "digits": 1}
@@ -34,7 +36,7 @@ class Inputs:
 
     Attributes:
         model_name: name of the network in `fsc.models`.
-        data_name: name of the data set in `fsc.data`.
+        data_name: name of the data set in `fsc.images.data`.
         teacher: the pretrained network in evaluation mode.
         normalization: what the teacher expects of images.
         train: the split that the few images are drawn from.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fsc import models
+from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Objective, Soft
 from fsc.methods import FSKD, CrossDistillation, L1Norm, Method, MiR
-from fsc.objectives import Convex, Correction, Estimation, Imitation, Objective, Soft
 
 NAMES = (
     "l1",

@@ -10,9 +10,11 @@ import click
 import torch
 
 import fsc_ext
-from fsc import augmentation, data, figure, models, schemes
+from fsc import models, schemes
 from fsc.cli import method_names
 from fsc.files import check_writable
+from fsc.images import augmentation, data
+from fsc.report import figure
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -8,15 +8,16 @@ from typing import Any
 
 from torch import nn
 
-from fsc import checkpoint, compress
-from fsc.augmentation import augmented
+from fsc import compress
 from fsc.cli import method_names
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
-from fsc.compress import Report, Result
-from fsc.evaluate import accuracy
-from fsc.sampling import FewShotSample
+from fsc.compression import Report, Result
+from fsc.images.augmentation import augmented
+from fsc.images.sampling import FewShotSample
+from fsc.networks import checkpoint
 from fsc.schemes import AnyScheme
+from fsc.training.evaluate import accuracy
 
 # The activations of so many small images stay in the caches of a CPU: a third faster than 500.
 BATCH_SIZE_TEST = 100
@@ -31,7 +32,7 @@ class Settings:
         mir_steps: minibatches of MiR.
         batch_size: images that go through the networks at once.
         memory_budget: bytes of activations held in memory; None: all.
-        augment: kind of the images added to the given ones, see `fsc.augmentation`.
+        augment: kind of the images added to the given ones, see `fsc.images.augmentation`.
         journal: folder that solved layers are kept in while one student is made.
     """
 

@@ -12,10 +12,11 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from fsc import cost, models, schemes, surgery
+from fsc import models, schemes
 from fsc.cli import options, tables
 from fsc.files import check_writable, write_json
 from fsc.methods.l1_norm import keep_largest_weights, largest_filters
+from fsc.networks import cost, surgery
 from fsc.schemes import QuantizedScheme, Scheme, SparseScheme
 
 _MODELS = ("vgg16", "resnet56", "resnet34")

@@ -7,15 +7,17 @@ from pathlib import Path
 import click
 import torch
 
-from fsc import compress, figure, sampling, schemes
+from fsc import compress, schemes
 from fsc.cli import inputs as cli_inputs
 from fsc.cli import options, tables
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST
-from fsc.evaluate import accuracy
 from fsc.files import write_json
+from fsc.images import sampling
+from fsc.layers.objectives import Convex, Objective, Soft
 from fsc.methods import CrossDistillation
-from fsc.objectives import Convex, Objective, Soft
+from fsc.report import figure
+from fsc.training.evaluate import accuracy
 
 
 @click.command("sweep")

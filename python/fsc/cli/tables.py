@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fsc.cost import Size
 from fsc.methods import LayerReport
+from fsc.networks.cost import Size
 
 FLOPS_NOTE = "FLOPs: multiply-accumulates for one image"
 

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from fsc import surgery
-from fsc.input_limits import input_limits
+from fsc.layers.layer_problem import Activation, Axis, Solver
+from fsc.layers.objectives import Objective, Soft
 from fsc.methods.base import Outcome, Task
-from fsc.methods.layer_problem import Activation, Axis, Solver
 from fsc.methods.layer_solver import LayerSolver, Settings
 from fsc.methods.plans import Support
-from fsc.objectives import Objective, Soft
-from fsc.quantized_inputs import quantize_inputs
+from fsc.networks import surgery
+from fsc.networks.quantized_inputs import quantize_inputs
 from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
 from fsc.schemes.quantized import FULL_PRECISION
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
-from fsc.walk import walk
+from fsc.walking.input_limits import input_limits
+from fsc.walking.walk import walk
 
 # In images; measured on ResNet-56 with nine weights of ten removed.
 SPARSE_DAMPING = 0.5
@@ -90,7 +90,7 @@ class CrossDistillation:
         _check_choice("axis", self.axis, ("input_channels", "output_filters"))
         if not isinstance(self.objective, Objective):
             raise TypeError(
-                f"objective must be one of fsc.objectives, e.g. Soft(), got {self.objective!r}"
+                f"objective must be an objective such as fsc.Soft(), got {self.objective!r}"
             )
         _check_solver(self.solver, self.activation)
         if not 0 <= self.noise < math.inf:

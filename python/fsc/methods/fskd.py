@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
-from fsc import surgery
+from fsc.layers.moments import ACCUMULATOR
 from fsc.methods.base import LayerReport, Outcome, Task
 from fsc.methods.l1_norm import largest_filters
-from fsc.moments import ACCUMULATOR
-from fsc.walk import Layer, Visitor, walk
+from fsc.networks import surgery
+from fsc.walking.walk import Layer, Visitor, walk
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fsc.files import read_json, write_atomically, write_json
-from fsc.methods.layer_problem import Solution
+from fsc.layers.layer_problem import Solution
 
 _TENSORS = ("weight", "bias", "channels", "filters")
 _NUMBERS = ("error_before", "error", "error_of_zero")

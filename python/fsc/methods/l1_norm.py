@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
-from fsc import surgery
 from fsc.methods.base import Outcome, Task
+from fsc.networks import surgery
 from fsc.schemes import Scheme, SparseScheme
 
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fsc.methods.accelerated_problem import AcceleratedProblem
-from fsc.methods.base import LayerReport, Progress
-from fsc.methods.closed_form_problem import ClosedFormProblem
-from fsc.methods.journal import Journal
-from fsc.methods.layer_problem import (
+from fsc.layers.accelerated_problem import AcceleratedProblem
+from fsc.layers.closed_form_problem import ClosedFormProblem
+from fsc.layers.layer_problem import (
     Activation,
     Axis,
     LayerProblem,
@@ -20,18 +18,20 @@ from fsc.methods.layer_problem import (
     Solution,
     Solver,
 )
+from fsc.layers.objectives import Estimation, Objective
+from fsc.layers.proximal_problem import ProximalProblem
+from fsc.layers.quantized_problem import QuantizedProblem
+from fsc.methods.base import LayerReport, Progress
+from fsc.methods.journal import Journal
 from fsc.methods.plans import Support, plans_of
-from fsc.methods.proximal_problem import ProximalProblem
-from fsc.methods.quantized_problem import QuantizedProblem
 from fsc.methods.recalibration import OutputStatistics, recalibrate
-from fsc.objectives import Estimation, Objective
-from fsc.patch import Patch
-from fsc.quantized_inputs import QuantizedInputConv2d
+from fsc.networks.quantized_inputs import QuantizedInputConv2d
 from fsc.schemes import AnyScheme
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
+from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal
-from fsc.walk import Layer, Visitor
+from fsc.walking.walk import Layer, Visitor
 
 
 @dataclass(frozen=True)

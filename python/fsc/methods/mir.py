@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fsc import surgery, tracing
 from fsc.methods.base import Outcome, Task
 from fsc.methods.l1_norm import largest_filters
+from fsc.networks import surgery, tracing
 
 
 @dataclass(frozen=True)

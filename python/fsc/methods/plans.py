@@ -5,8 +5,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from fsc import tracing
-from fsc.methods.layer_problem import Axis, Plan, Solution, all_channels
+from fsc.layers.layer_problem import Axis, Plan, Solution, all_channels
+from fsc.networks import tracing
 from fsc.schemes import AnyScheme, QuantizedScheme, Scheme, SparseScheme
 
 # Name of each layer of a scheme -> the output channels, or single weights, that stay.

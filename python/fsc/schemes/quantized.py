@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fsc.quantized_inputs import MAX_BITS
+from fsc.networks.quantized_inputs import MAX_BITS
 from fsc.schemes.convolutions import check_ignored, convolution_of
 
 FULL_PRECISION = 32

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from fsc import tracing
-from fsc.prunable import readers_if_prunable
+from fsc.networks import tracing
+from fsc.networks.prunable import readers_if_prunable
 from fsc.schemes.convolutions import check_ignored, convolution_of, counts_left
 
 

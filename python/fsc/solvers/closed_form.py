@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fsc.patch import Patch
 from fsc.solvers.elimination import eliminate_channels
+from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import Quadratic
 
 Selection = Literal["obs", "norm"]

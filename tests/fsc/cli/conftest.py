@@ -7,8 +7,11 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from fsc import checkpoint, data, models, training
+from fsc import models
 from fsc.cli import inputs, main
+from fsc.images import data
+from fsc.networks import checkpoint
+from fsc.training import supervised as training
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fsc.cli.sweep import grid_of
-from fsc.objectives import Convex, Soft
+from fsc.layers.objectives import Convex, Soft
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fsc import checkpoint, data, sampling
 from fsc.cli import compress as cli_compress
+from fsc.images import data, sampling
 from fsc.methods.journal import Journal
+from fsc.networks import checkpoint
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import json
 import pytest
 import torch
 
-from fsc import checkpoint
 from fsc.cli import demo
 from fsc.cli.run import execute
+from fsc.networks import checkpoint
 
 TINY = demo.Plan(epochs=1, num_shots=2, mir_steps=2, methods=("l1", "cd-soft", "fskd"))
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fsc import checkpoint, models
+from fsc import models
+from fsc.networks import checkpoint
 
 
 def sentence(result):

@@ -9,8 +9,8 @@ from rich.console import Console
 from fsc import schemes
 from fsc.cli import inputs, method_names, progress, published, tables
 from fsc.cli.progress import Reporter
-from fsc.cost import Size
-from fsc.objectives import Convex, Soft
+from fsc.layers.objectives import Convex, Soft
+from fsc.networks.cost import Size
 
 
 def test_published_accuracies_of_single_weights():

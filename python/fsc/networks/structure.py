@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from fsc.quantized_inputs import MAX_BITS, QuantizedInputConv2d
+from fsc.networks.quantized_inputs import MAX_BITS, QuantizedInputConv2d
 
 
 def match_structure(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:

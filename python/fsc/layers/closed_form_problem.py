@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fsc.methods.layer_problem import (
+from fsc.layers.layer_problem import (
     Plan,
     Pose,
     Shortcuts,
@@ -12,9 +12,9 @@ from fsc.methods.layer_problem import (
     from_matrix,
     to_matrix,
 )
-from fsc.moments import layer_statistics
-from fsc.patch import Patch
+from fsc.layers.moments import layer_statistics
 from fsc.solvers.closed_form import ClosedForm, choose_channels, rows_of, solve_on_rows
+from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import Quadratic
 from fsc.solvers.sparse import choose_weights, solve_on_mask
 

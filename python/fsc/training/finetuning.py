@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fsc.images import check_images, device_of
-from fsc.modes import evaluation_mode
+from fsc.images.checks import check_images, device_of
+from fsc.networks.modes import evaluation_mode
 from fsc.progress import Progress
 
 

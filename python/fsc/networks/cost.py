@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fsc.images import device_of
-from fsc.modes import evaluation_mode
+from fsc.images.checks import device_of
+from fsc.networks.modes import evaluation_mode
 
 
 @dataclass(frozen=True)

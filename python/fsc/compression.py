@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
-from fsc import cost, schemes
-from fsc.images import check_images
+from fsc import schemes
+from fsc.images.checks import check_images
 from fsc.methods.base import LayerReport, Method, Outcome, Task
 from fsc.methods.journal import Journal, fingerprint
-from fsc.modes import evaluation_mode
+from fsc.networks import cost
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.tracing import trace
 from fsc.progress import Progress
 from fsc.schemes import AnyScheme
-from fsc.tracing import trace
 
 
 @dataclass(frozen=True)

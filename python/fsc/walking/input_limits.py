@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from fsc import tracing
-from fsc.images import device_of
-from fsc.modes import evaluation_mode
+from fsc.images.checks import device_of
+from fsc.networks import tracing
+from fsc.networks.modes import evaluation_mode
 
 # Shares of the largest input that are tried as the limit.
 _SHARES = torch.logspace(-1, 0, 16).tolist()

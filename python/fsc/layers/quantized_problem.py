@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import fsc_ext
-from fsc.methods.layer_problem import (
+from fsc.layers.layer_problem import (
     Plan,
     Pose,
     Shortcuts,
@@ -15,9 +15,9 @@ from fsc.methods.layer_problem import (
     from_matrix,
     to_matrix,
 )
-from fsc.moments import layer_statistics
-from fsc.patch import Patch
+from fsc.layers.moments import layer_statistics
 from fsc.solvers.closed_form import ClosedForm
+from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal
 from fsc.solvers.quantization import quantize_by_steps, quantize_closed_form
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from fsc.tracing import consumers, layer_names
+from fsc.networks.tracing import consumers, layer_names
 
 
 def readers_if_prunable(model: nn.Module, graph: fx.Graph, name: str) -> list[str]:

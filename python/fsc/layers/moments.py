@@ -5,7 +5,7 @@ is solved):
 
     G_SS = U_S U_S^T        G_TS = U_T U_S^T        G_TT = U_T U_T^T
 
-Without an activation every objective of `fsc.objectives` is a quadratic in the weight whose
+Without an activation every objective of `fsc.layers.objectives` is a quadratic in the weight whose
 coefficients are linear in these three, so that ratios, mixing weights and supports are re-solved
 without touching an image again.
 """
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import fsc_ext
-from fsc.objectives import Objective
-from fsc.patch import Patch
+from fsc.layers.objectives import Objective
+from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import FactoredQuadratic, GramQuadratic
 
 # Sums over images and pixels are kept in float64 whatever the precision of the network.
@@ -98,7 +98,7 @@ class Moments:
         """The objective as a quadratic in the student's weight.
 
         Args:
-            objective: one of `fsc.objectives`.
+            objective: one of `fsc.layers.objectives`.
             weight_teacher: the teacher's weight, bias as last column, [C_out, dim] float64.
         """
         hessian, mixed, own = self.matrices(objective)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import fsc_ext
-from fsc.methods.layer_problem import (
+from fsc.layers.layer_problem import (
     Plan,
     Pose,
     Shortcuts,
@@ -16,8 +16,8 @@ from fsc.methods.layer_problem import (
     joined,
     to_matrix,
 )
-from fsc.moments import Moments
-from fsc.patch import Patch
+from fsc.layers.moments import Moments
+from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal, iterate
 
 

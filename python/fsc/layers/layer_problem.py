@@ -6,8 +6,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from fsc.moments import ACCUMULATOR
-from fsc.objectives import Objective
+from fsc.layers.moments import ACCUMULATOR
+from fsc.layers.objectives import Objective
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fsc.images import check_images, device_of
+from fsc.images.checks import check_images, device_of
 from fsc.progress import Progress
 
 

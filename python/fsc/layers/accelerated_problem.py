@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 import fsc_ext
-from fsc.methods.closed_form_problem import minimise
-from fsc.methods.layer_problem import Plan, Pose, Shortcuts, Solution, from_matrix, to_matrix
-from fsc.moments import Moments
-from fsc.patch import Patch
+from fsc.layers.closed_form_problem import minimise
+from fsc.layers.layer_problem import Plan, Pose, Shortcuts, Solution, from_matrix, to_matrix
+from fsc.layers.moments import Moments
 from fsc.solvers.accelerated import Accelerated, ReluProblem, conjugate_gradient_relu
 from fsc.solvers.closed_form import ClosedForm, rows_of
+from fsc.solvers.patch import Patch
 
 
 class AcceleratedProblem:

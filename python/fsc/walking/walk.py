@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.activations import following_activation, run_shortcuts_first, shortcut_of
-from fsc.frontier import Frontier
-from fsc.images import check_images, device_of
-from fsc.modes import evaluation_mode
-from fsc.out_of_place import out_of_place
+from fsc.images.checks import check_images, device_of
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.out_of_place import out_of_place
+from fsc.networks.tracing import layer_names, trace
 from fsc.progress import Progress
-from fsc.tracing import layer_names, trace
+from fsc.walking.activations import following_activation, run_shortcuts_first, shortcut_of
+from fsc.walking.frontier import Frontier
 
 
 @dataclass(frozen=True)

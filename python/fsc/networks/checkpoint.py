@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fsc import models
 from fsc.files import write_atomically
-from fsc.structure import match_structure
+from fsc.networks.structure import match_structure
 
 FORMAT = "fsc-1"
 

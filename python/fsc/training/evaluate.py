@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.images import check_images, device_of
-from fsc.modes import evaluation_mode
+from fsc.images.checks import check_images, device_of
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.tracing import trace
 from fsc.progress import Progress
-from fsc.tracing import trace
 
 
 def accuracy(

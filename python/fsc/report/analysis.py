@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fsc import surgery
-from fsc.operations import reads_shape
-from fsc.tracing import trace
-from fsc.walk import Layer, Visitor, walk
+from fsc.networks import surgery
+from fsc.networks.operations import reads_shape
+from fsc.networks.tracing import trace
+from fsc.walking.walk import Layer, Visitor, walk
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import fx, nn
 
-from fsc.modes import evaluation_mode
-from fsc.operations import (
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.operations import (
     LAYER,
     is_linear,
     is_pooling,
@@ -16,8 +16,8 @@ from fsc.operations import (
     only_user,
     reads_shape,
 )
-from fsc.out_of_place import remove_in_place
-from fsc.quantized_inputs import QuantizedInputConv2d
+from fsc.networks.out_of_place import remove_in_place
+from fsc.networks.quantized_inputs import QuantizedInputConv2d
 
 
 class _Tracer(fx.Tracer):

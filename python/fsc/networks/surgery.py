@@ -11,9 +11,9 @@ import torch_pruning
 from torch import Tensor, fx, nn
 
 import fsc_ext
-from fsc.modes import evaluation_mode
-from fsc.prunable import readers_if_prunable
-from fsc.tracing import batch_norm_after, layer_names, trace
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.prunable import readers_if_prunable
+from fsc.networks.tracing import batch_norm_after, layer_names, trace
 
 
 def fold_batch_norm(model: nn.Module) -> None:

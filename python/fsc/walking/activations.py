@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import fx, nn
 
-from fsc.operations import ADDITION, IDENTITY, LAYER, RELU, only_user
-from fsc.tracing import ancestors, layer_names, layer_node
+from fsc.networks.operations import ADDITION, IDENTITY, LAYER, RELU, only_user
+from fsc.networks.tracing import ancestors, layer_names, layer_node
 
 
 def following_activation(model: nn.Module, graph: fx.Graph, name: str) -> Literal["relu", "none"]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fsc.images import check_images
+from fsc.images.checks import check_images
 
 _MAX_SHIFT = 0.125  # of the image's side: 4 pixels of 32
 _MAX_DEGREES = 15.0

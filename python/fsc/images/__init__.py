@@ -1,0 +1,1 @@
+"""Few images: tensors, data sets, samples, augmentation."""

@@ -1,0 +1,1 @@
+"""One layer as a problem: moments, objectives, and what is solved for."""
