@@ -72,7 +72,6 @@ def trace(model: nn.Module) -> fx.Graph:
             "or move that part into a function marked with torch.fx.wrap"
         ) from error
     remove_in_place(model, graph)
-    _check_each_layer_once(model, graph)
     return graph
 
 
@@ -165,21 +164,25 @@ def truncate(model: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.GraphModule
     return fx.GraphModule(model, shortened)
 
 
-def _check_each_layer_once(model: nn.Module, graph: fx.Graph) -> None:
-    called: set[str] = set()
+def shared_layers(model: nn.Module, graph: fx.Graph) -> dict[str, str]:
+    """Modules with parameters that are called twice or share one: name -> what is the matter."""
+    calls: dict[str, int] = {}
     owners: dict[nn.Parameter, str] = {}
-    for name in layer_names(model, graph):
-        if name in called:
-            raise ValueError(
-                f"trace: model must call each Conv2d and Linear once, got layer {name!r} again"
-            )
-        called.add(name)
-        owner = owners.setdefault(model.get_submodule(name).get_parameter("weight"), name)
-        if owner != name:
-            raise ValueError(
-                "trace: every Conv2d and Linear of model must have a weight of its own, got one "
-                f"shared by layers {owner!r} and {name!r}"
-            )
+    shared = {}
+    for node in graph.nodes:
+        if node.op != "call_module":
+            continue
+        name = str(node.target)
+        calls[name] = calls.get(name, 0) + 1
+        if calls[name] > 1:
+            shared[name] = f"layer {name!r} is called more than once"
+            continue
+        for parameter in model.get_submodule(name).parameters(recurse=False):
+            owner = owners.setdefault(parameter, name)
+            if owner != name:
+                shared[name] = f"layer {name!r} shares a parameter with {owner!r}"
+                shared[owner] = f"layer {owner!r} shares a parameter with {name!r}"
+    return shared
 
 
 def layer_node(model: nn.Module, graph: fx.Graph, name: str) -> fx.Node:
