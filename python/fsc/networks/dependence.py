@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fsc.networks.labels import NONE
+from fsc.networks.labels import NONE, present
 
 # What stands where no NaN does: finite under roots, logarithms and divisions.
 _FILL = 0.5
@@ -55,9 +55,10 @@ def origins(
     results = operation(bases)
     if not all(result.is_floating_point() and bool(result.isfinite().all()) for result in results):
         return None
-    known = torch.cat([label.flatten() for label in labels]).unique()
-    known = known[known != NONE]  # sorted, so that a code is the place of a label
-    codes = [torch.searchsorted(known, label) for label in labels]
+    known = present(torch.cat([label.flatten() for label in labels]))
+    places = torch.zeros(int(known[-1]) + 2, dtype=torch.int64)
+    places[known] = torch.arange(len(known))  # the code of a label is its place among the known
+    codes = [places[label] for label in labels]
     found = [torch.zeros_like(result, dtype=torch.int64) for result in results]
     touched = [torch.zeros_like(result, dtype=torch.bool) for result in results]
     mixed = [torch.zeros_like(result, dtype=torch.bool) for result in results]

@@ -13,6 +13,15 @@ from torch import Tensor
 NONE = -1
 
 
+def present(labels: Tensor) -> Tensor:
+    """The different labels of a tensor of any shape, in order, without NONE."""
+    if labels.numel() == 0:
+        return labels.flatten()
+    found = torch.zeros(int(labels.max()) + 2, dtype=torch.bool)
+    found[labels.flatten() + 1] = True  # NONE at 0
+    return found[1:].nonzero().flatten()
+
+
 class Labels:
     """Labels made so far, joined in classes (union-find), with the reasons why some must stay."""
 
@@ -20,11 +29,13 @@ class Labels:
         """Starts without labels."""
         self._parents: list[int] = []
         self._reasons: dict[int, str] = {}
+        self._roots: Tensor | None = None  # of all labels, NONE last, until classes change
 
     def make(self, count: int) -> Tensor:
         """New labels, [count] int64."""
         start = len(self._parents)
         self._parents.extend(range(start, start + count))
+        self._roots = None
         return torch.arange(start, start + count)
 
     def root(self, label: int) -> int:
@@ -36,27 +47,33 @@ class Labels:
 
     def roots(self, labels: Tensor) -> Tensor:
         """The label that stands for each one's class; NONE stays NONE. Any shape."""
-        unique, places = labels.unique(return_inverse=True)
-        found = [NONE if label == NONE else self.root(label) for label in unique.tolist()]
-        return torch.tensor(found, dtype=torch.int64)[places]
+        if self._roots is None:
+            self._roots = torch.tensor([*map(self.root, range(len(self._parents))), NONE])
+        return self._roots[labels]
 
     def join(self, first: Tensor, second: Tensor) -> None:
         """Make classes of pairs one, [P] each; who is joined with NONE must stay."""
-        for one, other in torch.stack([first, second], 1).unique(dim=0).tolist():
-            if NONE in (one, other):
-                self.freeze(torch.tensor([one, other]), "it meets channels that no layer makes")
-                continue
-            one, other = sorted((self.root(one), self.root(other)))
-            if one != other:
-                self._parents[other] = one
-                if other in self._reasons:
-                    self._reasons.setdefault(one, self._reasons.pop(other))
+        span = len(self._parents) + 1  # a pair as one number, since those are sorted faster
+        pairs = (self.roots(first) + 1) * span + self.roots(second) + 1
+        for pair in pairs.unique().tolist():
+            one, other = sorted((pair // span - 1, pair % span - 1))
+            if one == NONE:
+                self.freeze(torch.tensor([other]), "they meet channels that no layer makes")
+            else:
+                self._unite(self.root(one), self.root(other))
+
+    def _unite(self, one: int, other: int) -> None:
+        if one == other:
+            return
+        self._parents[other] = one
+        self._roots = None
+        if other in self._reasons:
+            self._reasons.setdefault(one, self._reasons.pop(other))
 
     def freeze(self, labels: Tensor, reason: str) -> None:
         """Classes that must stay, any shape; the first reason is kept."""
-        for label in labels.unique().tolist():
-            if label != NONE:
-                self._reasons.setdefault(self.root(label), reason)
+        for label in present(self.roots(labels)).tolist():
+            self._reasons.setdefault(label, reason)
 
     def reason(self, label: int) -> str | None:
         """Why the class of a label must stay, None where it may go."""

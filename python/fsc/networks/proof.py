@@ -42,12 +42,23 @@ def channel_groups(
     model = copy.deepcopy(model).cpu().double()
     groups = labelled_groups(model, inputs)
     halves = {group.name: _half(group) for group in groups if group.frozen is None}
-    if difference(model, groups, halves, inputs) is None:
-        return groups
-    reasons = {
-        name: difference(model, groups, {name: half}, inputs) for name, half in halves.items()
-    }
+    reasons = _unsound(model, groups, halves, inputs)
     return [_frozen(group, reasons.get(group.name)) for group in groups]
+
+
+def _unsound(
+    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, inputs: tuple[Tensor, ...]
+) -> dict[str, str]:
+    """The groups whose cut is wrong, with what is wrong: halves of the list are tried apart."""
+    reason = difference(model, groups, kept, inputs) if kept else None
+    if reason is None:
+        return {}
+    names = list(kept)
+    if len(names) == 1:
+        return {names[0]: reason}
+    parts = names[: len(names) // 2], names[len(names) // 2 :]
+    found = [_unsound(model, groups, {n: kept[n] for n in part}, inputs) for part in parts]
+    return found[0] | found[1]
 
 
 def difference(

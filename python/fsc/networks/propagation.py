@@ -13,7 +13,8 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from fsc.networks.dependence import origins
-from fsc.networks.labels import NONE, Labels
+from fsc.networks.labels import NONE, Labels, present
+from fsc.networks.operations import ACTIVATION, DROPOUT, IDENTITY
 
 Role = Literal["writer", "reader", "carrier"]
 
@@ -87,6 +88,8 @@ class Propagation(fx.Interpreter):
             return tree_map(_unlabelled, value)
         if node.target is operator.getitem and isinstance(args[0], tuple | list | dict):
             return args[0][node.args[1]]
+        if any(kind.matches(self.module, node) for kind in (ACTIVATION, DROPOUT, IDENTITY)):
+            return args[0]  # most of a network's operations; the others are run to be understood
         if node.op == "call_module":
             source = args[0] if args else next(iter(kwargs.values()))
             known = self._module(str(node.target), source, value)
@@ -236,6 +239,11 @@ class Propagation(fx.Interpreter):
                 self.known.freeze(labels[both], "one channel meets many")
         if not repeated and not other_repeated:
             self.known.join(one[both], other[both])
+            if _broadcasts(one.shape, shape, other_shape) and shape:
+                # Such as channels of zeros, with which a shortcut was widened.
+                alone = (one == NONE) != (other == NONE)
+                for labels in (one[alone], other[alone]):
+                    self.known.freeze(labels, "they meet channels that no layer makes")
         kept, filled = (other, one) if repeated else (one, other)
         larger = max(shape, other_shape, key=math.prod) if shape else other_shape
         return torch.where(kept == NONE, filled, kept), larger
@@ -255,7 +263,7 @@ class Propagation(fx.Interpreter):
         axes = _varying(labels)
         if len(axes) < 2:
             return
-        lines = {axis: _lines(labels, axis)[:, 0].unique() for axis in axes}
+        lines = {axis: present(_lines(labels, axis)[:, 0]) for axis in axes}
         is_image = labels.ndim == 4 and 1 in axes
         self.known.along(labels, 1 if is_image else max(axes, key=lambda a: len(lines[a])))
 
