@@ -17,7 +17,9 @@ from fsc.images.checks import check_images
 from fsc.methods.base import LayerReport, Method, Outcome, Task
 from fsc.methods.journal import Journal, fingerprint
 from fsc.networks import cost
+from fsc.networks.channels import ChannelGroup, rows_left
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.proof import channel_groups
 from fsc.networks.tracing import trace
 from fsc.progress import Progress
 from fsc.schemes import AnyScheme
@@ -39,7 +41,7 @@ class Report:
         nonzero: number of parameters of the student that are not zero.
         flops: multiply-accumulates for one image, of the student and of the teacher.
         layers: errors of the solved layers, for layer-wise methods.
-        kept: the kept output channels of every pruned convolution.
+        kept: the kept output channels of every layer that lost some.
         versions: of Python, this package, its build, and the packages it computes with.
     """
 
@@ -132,9 +134,9 @@ def compress(
     _check_numbers(batch_size, memory_budget, seed)
     _check_weights(teacher)
     check_images("compress", images, teacher, trace(teacher), moved=False)
-    schemes.check(scheme, teacher)
+    groups = _check_scheme(scheme, teacher, images)
     kept = None if journal is None else _journal(journal, teacher, images, method, scheme, seed)
-    task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress, kept)
+    task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress, kept, groups)
     with evaluation_mode(teacher), torch.no_grad():
         start = time.perf_counter()
         outcome = method.compress(task)
@@ -190,7 +192,7 @@ def _report(method: Method, task: Task, outcome: Outcome, seconds: float) -> Rep
         flops=cost.flops(outcome.student, example),
         flops_teacher=cost.flops(task.teacher, example),
         layers=outcome.layers,
-        kept={name: channels.tolist() for name, channels in outcome.kept.items()},
+        kept={n: rows.tolist() for n, rows in rows_left(task.groups, outcome.kept).items()},
         versions=versions(),
     )
 
@@ -202,6 +204,16 @@ def _fields(method: Method) -> dict[str, Any]:
         nested = hasattr(value, "__dataclass_fields__")
         found[name] = {"type": type(value).__name__, **vars(value)} if nested else value
     return found
+
+
+def _check_scheme(scheme: AnyScheme, teacher: nn.Module, images: Tensor) -> list[ChannelGroup]:
+    """The channels that a scheme is about, once it is known to fit them."""
+    if not isinstance(scheme, schemes.Scheme):
+        schemes.check(scheme, teacher, images[:1])
+        return []
+    groups = channel_groups(teacher, images[:1])
+    schemes.channels_left(scheme, teacher, groups)
+    return groups
 
 
 def _check_types(teacher: object, method: object, scheme: object) -> None:

@@ -104,7 +104,7 @@ def command(
     plan = _Plan(list(dict.fromkeys(methods or _DEFAULT_METHODS)), num_shots, num_seeds)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
-    schemes.check(scheme, inputs.teacher)
+    schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     _draw(inputs, num_shots, seed=0)
     settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget), augment)

@@ -79,7 +79,7 @@ def command(
     check_writable(output)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
-    schemes.check(scheme, inputs.teacher)
+    schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
     sample = _draw(inputs, num_shots, num_images, seed)
     journal = output / "unfinished"
     solved = len(list(journal.glob("*.safetensors")))

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from fsc import models, schemes
 from fsc.cli import options, tables
 from fsc.files import check_writable, write_json
-from fsc.methods.l1_norm import keep_largest_weights, largest_filters
-from fsc.networks import cost, surgery
+from fsc.methods.l1_norm import keep_largest_weights, largest_channels
+from fsc.networks import cost
+from fsc.networks.cutting import cut_channels
+from fsc.networks.proof import channel_groups
 from fsc.schemes import QuantizedScheme, Scheme, SparseScheme
 
 _MODELS = ("vgg16", "resnet56", "resnet34")
@@ -104,7 +106,9 @@ def _pruned(model: nn.Module, scheme: Scheme | SparseScheme, image: Tensor) -> n
     if isinstance(scheme, SparseScheme):
         keep_largest_weights(pruned, scheme)
     else:
-        surgery.remove_channels(pruned, largest_filters(model, scheme), image)
+        groups = channel_groups(model, image)
+        counts = schemes.channels_left(scheme, model, groups)
+        cut_channels(pruned, groups, largest_channels(model, groups, counts))
     return pruned
 
 

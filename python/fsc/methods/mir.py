@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fsc.methods.base import Outcome, Task
-from fsc.methods.l1_norm import largest_filters
-from fsc.networks import surgery, tracing
+from fsc.methods.l1_norm import largest_channels
+from fsc.networks import tracing
+from fsc.networks.cutting import cut_channels
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ class MiR:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
-        kept = largest_filters(task.teacher, task.structured())
+        kept = largest_channels(task.teacher, task.groups, task.channels_left())
         student = copy.deepcopy(task.teacher)
-        surgery.remove_channels(student, kept, task.images[:1])
+        cut_channels(student, task.groups, kept)
         both = torch.stack([task.images, task.images.flip(3)])  # [2, N, C, H, W]
         targets = self._targets(task.teacher, both, task.batch_size)
         body = self._body(student).eval()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fsc.models.imagenet_resnet import imagenet_resnet
 from fsc.models.resnet import resnet
@@ -70,6 +71,16 @@ def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         ValueError: the name is unknown.
     """
     return _NORMALIZATION[_parse(name)[0]]
+
+
+def example_inputs(name: str, in_channels: int = 3) -> Tensor:
+    """Return one black image of the size that a network is made for, [1, in_channels, side, side].
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    side = 224 if _parse(name)[0] == "imagenet-resnet" else 32
+    return torch.zeros(1, in_channels, side, side)
 
 
 def _name(family_name: str, depth: int) -> str:

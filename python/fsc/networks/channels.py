@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,6 +43,8 @@ class ChannelGroup:
         slots: what is indexed by them, writers first, in execution order.
         free: which of them may go, bool [size].
         frozen: why none may go, None where some may.
+        is_gate: whether they are the squeeze of a gate: one value an image each, of which factors
+            for larger maps are made.
     """
 
     name: str
@@ -50,10 +52,44 @@ class ChannelGroup:
     slots: tuple[Slot, ...]
     free: Tensor
     frozen: str | None
+    is_gate: bool = False
 
     def named(self, role: Role) -> list[str]:
         """The modules of a role, in execution order."""
         return [slot.name for slot in self.slots if slot.role == role]
+
+    def rows_of(self, layer: str) -> tuple[Tensor, int]:
+        """The channels that a layer writes, in order, and how many of its rows each of them is."""
+        rows = next(s for s in self.slots if s.role == "writer" and s.name == layer).channels
+        channels = rows.unique()
+        return channels, len(rows) // len(channels)
+
+
+def group_written_by(layer: str, groups: Sequence[ChannelGroup]) -> ChannelGroup | None:
+    """The group of the channels that a layer writes, None where there is none."""
+    return next((group for group in groups if layer in group.named("writer")), None)
+
+
+def rows_left(groups: Sequence[ChannelGroup], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The output channels that stay of every layer that loses some.
+
+    Args:
+        groups: of the network.
+        kept: name of each group that loses channels -> those that stay.
+
+    Returns:
+        name of the layer -> int64 [count].
+    """
+    left = {}
+    for group in groups:
+        if group.name not in kept:
+            continue
+        stays = torch.zeros(group.size, dtype=torch.bool)
+        stays[kept[group.name].cpu()] = True
+        for slot in group.slots:
+            if slot.role == "writer" and not bool(stays[slot.channels].all()):
+                left[slot.name] = stays[slot.channels].nonzero().flatten()
+    return left
 
 
 def labelled_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> list[ChannelGroup]:
@@ -74,10 +110,12 @@ def labelled_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> lis
     with evaluation_mode(model), out_of_place(model), torch.no_grad():
         pass_ = Propagation(model, graph, labels, shared_layers(model, graph))
         pass_.run(*example_inputs)
-    return _grouped(pass_.all_sides(), labels)
+    return _grouped(pass_.all_sides(), labels, pass_.pixels)
 
 
-def _grouped(sides: Sequence[Side], labels: Labels) -> list[ChannelGroup]:
+def _grouped(
+    sides: Sequence[Side], labels: Labels, pixels: Mapping[str, int]
+) -> list[ChannelGroup]:
     """Classes of labels that share a writer, one group each."""
     sides = [replace(side, labels=labels.roots(side.labels)) for side in sides]
     writers = [side for side in sides if side.role == "writer"]
@@ -93,7 +131,24 @@ def _grouped(sides: Sequence[Side], labels: Labels) -> list[ChannelGroup]:
     members: dict[int, list[int]] = {}
     for label, number in numbers.items():
         members.setdefault(together.root(number), []).append(label)
-    return [_group(classes, sides, labels) for classes in members.values()]
+    return _with_gates([_group(classes, sides, labels) for classes in members.values()], pixels)
+
+
+def _with_gates(groups: list[ChannelGroup], pixels: Mapping[str, int]) -> list[ChannelGroup]:
+    """Marks what is made of one value an image, and is read only to make factors of larger maps."""
+
+    def largest(group: ChannelGroup | None) -> int:
+        return 1 if group is None else max(pixels[name] for name in group.named("writer"))
+
+    return [
+        replace(
+            group,
+            is_gate=largest(group) == 1
+            and bool(group.named("reader"))
+            and all(largest(group_written_by(r, groups)) > 1 for r in group.named("reader")),
+        )
+        for group in groups
+    ]
 
 
 def _group(classes: list[int], sides: Sequence[Side], labels: Labels) -> ChannelGroup:

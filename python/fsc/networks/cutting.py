@@ -55,6 +55,15 @@ def mask_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) 
                 _mask_module(model.get_submodule(name), side)
 
 
+def filters(layer: Any) -> Tensor:
+    """The weight of a convolution, transposed or not, or of a Linear, one row an output channel."""
+    weight: Tensor = layer.weight
+    if not getattr(layer, "transposed", False):
+        return weight
+    blocks = weight.unflatten(0, (layer.groups, -1))  # [groups, C_in / groups, C_out / groups, ...]
+    return blocks.transpose(1, 2).flatten(0, 1)
+
+
 @dataclass
 class _Sides:
     """What stays of one module or parameter, bool masks; None: everything."""
@@ -119,7 +128,9 @@ def _cut_module(module: Any, side: _Sides) -> None:
         module.out_features, module.in_features = module.weight.shape
     else:
         # Groups keep the same channels each, so that those of the first say it for all.
-        rows, columns = (side.read, side.written) if module.transposed else (side.written, side.read)
+        rows, columns = (
+            (side.read, side.written) if module.transposed else (side.written, side.read)
+        )
         within = None if columns is None else columns.view(module.groups, -1)[0]
         module.weight = _sliced(_sliced(module.weight, 0, rows), 1, within)
         outer, inner = module.weight.shape[0], module.weight.shape[1] * module.groups
@@ -131,6 +142,8 @@ def _cut_module(module: Any, side: _Sides) -> None:
 
 
 def _cut_carrier(module: Any, stays: Tensor) -> None:
+    if isinstance(module, nn.Identity):
+        return  # a BatchNorm was folded since the groups were found
     count = int(stays.sum())
     if isinstance(module, CONVOLUTION):
         multiplier = module.out_channels // module.groups

@@ -58,6 +58,7 @@ class Propagation(fx.Interpreter):
         self.known = labels
         self.shared = shared
         self.sides: list[Side] = []
+        self.pixels: dict[str, int] = {}  # of every layer's output
         self._labels: dict[fx.Node, Any] = {}
         self._parameters: dict[str, Tensor] = {}
 
@@ -87,7 +88,8 @@ class Propagation(fx.Interpreter):
         if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(value)[0]):
             return tree_map(_unlabelled, value)
         if node.target is operator.getitem and isinstance(args[0], tuple | list | dict):
-            return args[0][node.args[1]]
+            index: Any = node.args[1]
+            return args[0][index]
         if any(kind.matches(self.module, node) for kind in (ACTIVATION, DROPOUT, IDENTITY)):
             return args[0]  # most of a network's operations; the others are run to be understood
         if node.op == "call_module":
@@ -136,7 +138,9 @@ class Propagation(fx.Interpreter):
             return source
         if not [*module.parameters(), *module.buffers()] or isinstance(module, nn.PReLU):
             return None
-        self._freeze(source, f"{type(module).__name__} {name!r} is none of the layers that can be cut")
+        self._freeze(
+            source, f"{type(module).__name__} {name!r} is none of the layers that can be cut"
+        )
         return tree_map(_unlabelled, value)
 
     def _layer(self, name: str, layer: Any, source: Tensor, value: Tensor) -> Tensor:
@@ -156,6 +160,7 @@ class Propagation(fx.Interpreter):
             for channels in (columns, rows):
                 self._tie_blocks(channels, groups)
             self.sides += [Side(name, "reader", columns), Side(name, "writer", rows)]
+        self.pixels[name] = value[:1].numel() // size
         shape = [1] * value.ndim
         shape[axis] = size
         return rows.view(shape).expand(value.shape)
@@ -172,8 +177,9 @@ class Propagation(fx.Interpreter):
     def _operation(self, node: fx.Node, given: Any, value: Any) -> Any:
         """Labels of what an operation gives that is understood by running it."""
         leaves, form = tree_flatten(self.fetch_args_kwargs_from_env(node))
-        marks = [self.known.roots(m) if isinstance(m, Tensor) else None
-                 for m in tree_flatten(given)[0]]
+        marks = [
+            self.known.roots(m) if isinstance(m, Tensor) else None for m in tree_flatten(given)[0]
+        ]
         places = [i for i, m in enumerate(marks) if m is not None and bool((m != NONE).any())]
         if not places:
             return tree_map(_unlabelled, value)
@@ -188,7 +194,12 @@ class Propagation(fx.Interpreter):
 
         kinds = [leaf.dtype for leaf in leaves if isinstance(leaf, Tensor)]
         dtype = next((kind for kind in kinds if kind.is_floating_point), torch.float32)
-        found = self._combined(node, run, [marks[place] for place in places], dtype)
+        found = self._combined(
+            node,
+            run,
+            [mark for mark in (marks[place] for place in places) if mark is not None],
+            dtype,
+        )
         others = [
             leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and i not in places
         ]
@@ -286,9 +297,7 @@ def _unlabelled(value: Any) -> Tensor | None:
 def _varying(labels: Tensor) -> list[int]:
     """The axes along which labels change."""
     return [
-        axis
-        for axis in range(labels.ndim)
-        if bool((labels != labels.narrow(axis, 0, 1)).any())
+        axis for axis in range(labels.ndim) if bool((labels != labels.narrow(axis, 0, 1)).any())
     ]
 
 

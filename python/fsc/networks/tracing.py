@@ -12,9 +12,7 @@ from fsc.networks.operations import (
     LAYER,
     is_linear,
     is_pooling,
-    keeps_channels,
     only_user,
-    reads_shape,
 )
 from fsc.networks.out_of_place import remove_in_place
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
@@ -56,8 +54,8 @@ def trace(model: nn.Module) -> fx.Graph:
         model: any module that torch.fx can trace; its training flags are restored.
 
     Raises:
-        ValueError: the forward of some module depends on data, writes into a view or part of a
-            tensor, or calls one Conv2d or Linear, or one weight of them, more than once.
+        ValueError: the forward of some module depends on data, or writes into a view or part of a
+            tensor.
     """
     tracer = _Tracer()
     try:
@@ -76,8 +74,13 @@ def trace(model: nn.Module) -> fx.Graph:
 
 
 def layer_names(model: nn.Module, graph: fx.Graph) -> list[str]:
-    """Return the names of the Conv2d and Linear modules of a graph in execution order."""
-    return [str(node.target) for node in graph.nodes if LAYER.matches(model, node)]
+    """Return the names of the Conv2d and Linear modules of a graph in execution order.
+
+    Those that are called more than once, or share their weight, are operations like any other.
+    """
+    shared = shared_layers(model, graph)
+    layers = [str(node.target) for node in graph.nodes if LAYER.matches(model, node)]
+    return [name for name in layers if name not in shared]
 
 
 def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None:
@@ -91,33 +94,6 @@ def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None
         return None
     target = str(user.target)
     return target if isinstance(model.get_submodule(target), nn.BatchNorm2d) else None
-
-
-def consumers(model: nn.Module, graph: fx.Graph, name: str) -> list[str]:
-    """Return the layers that read a layer's output channels, in execution order.
-
-    Between the two stand only operations that keep channels apart: batch normalization, unary
-    activations, pooling, dropout, Identity and flattening.
-
-    Raises:
-        ValueError: the graph calls no such layer, or its output reaches anything else, such as an
-            addition, a concatenation or the output of the network.
-    """
-    found: set[fx.Node] = set()
-    pending = [layer_node(model, graph, name)]
-    while pending:
-        for user in pending.pop().users:
-            if LAYER.matches(model, user):
-                found.add(user)
-            elif keeps_channels(model, user):
-                pending.append(user)
-            elif not reads_shape(user):
-                raise ValueError(
-                    f"the output of layer {name!r} must reach other layers through BatchNorm, "
-                    "activations, pooling, dropout or flatten only, "
-                    f"got node {user.name!r} ({_describe(user)})"
-                )
-    return [str(node.target) for node in graph.nodes if node in found]
 
 
 def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
