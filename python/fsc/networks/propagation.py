@@ -83,7 +83,7 @@ class Propagation(fx.Interpreter):
             return self._attribute(str(node.target), value)
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._labels.__getitem__)
         if node.op == "output":
-            self._freeze((args, kwargs), "it reaches the output of the network")
+            self._freeze((args, kwargs), "they reach the output of the network")
             return None
         if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(value)[0]):
             return tree_map(_unlabelled, value)
