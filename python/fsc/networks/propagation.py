@@ -216,7 +216,7 @@ class Propagation(fx.Interpreter):
         """Labels of every result; what meets in one value is joined, what is mixed is frozen."""
         together = origins(run, marks, dtype)
         if together is None:
-            self._freeze(marks, f"{_name(node)} decides by their values")
+            self._freeze(marks, f"{self._name(node)} decides by their values")
             shapes = [result.shape for result in run([torch.zeros(m.shape) for m in marks])]
             return [torch.full(shape, NONE) for shape in shapes]
         if not any(bool(origin.mixed.any()) for origin in together):
@@ -227,7 +227,7 @@ class Propagation(fx.Interpreter):
             parts = origins(run, alone, dtype)
             assert parts is not None
             if any(bool(part.mixed.any()) for part in parts):
-                self._freeze(mark, f"{_name(node)} mixes them")
+                self._freeze(mark, f"{self._name(node)} mixes them")
                 continue
             results = [
                 self._met(result, (part.labels, mark.shape))
@@ -266,7 +266,7 @@ class Propagation(fx.Interpreter):
                 continue
             sizes = [1] * (labels.ndim - other.ndim) + list(other.shape)
             if any(sizes[axis] > 1 for axis in _varying(labels)):
-                self.known.freeze(labels, f"{_name(node)} brings a tensor that no layer makes")
+                self.known.freeze(labels, f"{self._name(node)} brings a tensor that no layer makes")
 
     def _keep_rectangular(self, labels: Tensor) -> None:
         """Where channels stand along several axes, only whole slices along one of them can go."""
@@ -283,6 +283,11 @@ class Propagation(fx.Interpreter):
         last = set(range(labels.ndim - count, labels.ndim))
         if last & set(_varying(self.known.roots(labels))):
             self.known.freeze(labels, "a LayerNorm takes all of them together")
+
+    def _name(self, node: fx.Node) -> str:
+        if node.op == "call_module":
+            return f"{type(self.submodules[str(node.target)]).__name__} {str(node.target)!r}"
+        return str(getattr(node.target, "__name__", node.target))
 
     def _freeze(self, marks: Any, reason: str) -> None:
         for mark in tree_flatten(marks)[0]:
@@ -319,8 +324,3 @@ def _repeats(shape: torch.Size, other: Tensor) -> bool:
     """Whether an input of `shape` is repeated over an axis along which other labels change."""
     sizes = [1] * (other.ndim - len(shape)) + list(shape)
     return any(sizes[axis] == 1 for axis in _varying(other))
-
-
-def _name(node: fx.Node) -> str:
-    target = node.target
-    return str(target) if isinstance(target, str) else getattr(target, "__name__", str(target))

@@ -50,6 +50,7 @@ def structured(
             nothing to prune; then with the reasons.
 
     Example:
+        >>> import torch
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
         >>> structured(network, 0.5, torch.zeros(1, 3, 8, 8)).kept
         {'0': 2}
