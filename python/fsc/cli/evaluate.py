@@ -15,6 +15,7 @@ from fsc.cli.inputs import Normalization
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST
 from fsc.networks import checkpoint, cost
+from fsc.networks.pretrained import load_pretrained
 from fsc.training.evaluate import accuracy
 
 
@@ -67,7 +68,7 @@ def command(
 def _read(path: Path, data_name: str, model_name: str | None) -> tuple[nn.Module, Normalization]:
     """The network and what it expects of images."""
     if model_name is not None:
-        model = checkpoint.load_pretrained(inputs.build(model_name, data_name), path)
+        model = load_pretrained(inputs.build(model_name, data_name), path)
         return model, inputs.normalization_of(model_name, data_name)
     if path.is_file() and path.suffix != ".safetensors":
         raise ValueError(f"{path} does not say which network it is: name it with --model")

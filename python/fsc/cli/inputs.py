@@ -14,7 +14,7 @@ from fsc import models, schemes
 from fsc.images import data
 from fsc.images.checks import device_of
 from fsc.images.sampling import FewShotSample
-from fsc.networks import checkpoint
+from fsc.networks.pretrained import load_pretrained
 from fsc.schemes import AnyScheme
 
 _IN_CHANNELS = {"cifar10": 3, "digits": 1}
@@ -74,7 +74,7 @@ def load(
     """
     if checkpoint_path is None:
         checkpoint_path = find_checkpoint(model_name, data_name, data_root)
-    teacher = checkpoint.load_pretrained(build(model_name, data_name), checkpoint_path)
+    teacher = load_pretrained(build(model_name, data_name), checkpoint_path)
     return with_teacher(model_name, data_name, data_root, teacher.to(device))
 
 
@@ -148,13 +148,5 @@ def find_scheme(name: str, model_name: str) -> AnyScheme:
     Raises:
         ValueError: the name is neither, or the scheme does not fit the network.
     """
-    if name in schemes.names():
-        return schemes.named(name, model_name)
-    if Path(name).suffix == ".json" or Path(name).is_file():
-        with torch.device("meta"):
-            model = models.build(model_name)
-        return schemes.from_json(name, model)
-    raise ValueError(
-        f"scheme must be one of {', '.join(schemes.names())} or the path of a JSON file, "
-        f"got {name!r}"
-    )
+    with torch.device("meta"):
+        return schemes.find(name, models.build(model_name))

@@ -10,8 +10,7 @@ import click
 import torch
 
 import fsc_ext
-from fsc import models, schemes
-from fsc.cli import method_names
+from fsc import method_names, models, schemes
 from fsc.files import check_writable
 from fsc.images import augmentation, data
 from fsc.report import figure

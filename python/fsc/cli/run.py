@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from fsc import compress
-from fsc.cli import method_names
+from fsc import compress, method_names
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.compression import Report, Result

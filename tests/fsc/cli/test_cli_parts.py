@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fsc import schemes
-from fsc.cli import inputs, method_names, progress, published, tables
+from fsc import method_names, schemes
+from fsc.cli import inputs, progress, published, tables
 from fsc.cli.progress import Reporter
 from fsc.layers.objectives import Convex, Soft
 from fsc.networks.cost import Size
