@@ -48,10 +48,9 @@ def _computes_as_torch(module: nn.Module) -> bool:
     """Whether a module, of a class of torch or a subclass of one, has the forward of torch."""
     if isinstance(module, nn.Sequential):
         return False
-    kind = type(module)
-    if isinstance(module, nn.Conv2d) and kind._conv_forward is not nn.Conv2d._conv_forward:
+    if isinstance(module, nn.Conv2d) and type(module)._conv_forward is not nn.Conv2d._conv_forward:
         return False
-    home = kind.forward.__module__
+    home = type(module).forward.__module__
     # What has no forward at all has the one of nn.Module, which only says so.
     return home.startswith(("torch.nn.", "torch.ao.nn.")) and home != nn.Module.__module__
 
@@ -173,7 +172,7 @@ def truncate(model: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.GraphModule
 
 
 def _layer_of(model: nn.Module, node: fx.Node) -> str | None:
-    """The name, with the class, of the Conv2d or Linear, or subclass of one, that a node is part of."""
+    """Name and class of the Conv2d or Linear, or subclass of one, that a node is part of."""
     if node.op == "call_module":
         stack = [(str(node.target), type(model.get_submodule(str(node.target))))]
     else:

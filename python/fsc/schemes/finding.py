@@ -52,7 +52,7 @@ def _published(name: str, model: nn.Module) -> Scheme | SparseScheme | Quantized
     if known is None or not fits(name, known):
         fitting = [each for each in names() if fits(each, known)]
         raise ValueError(
-            f"scheme must be one of {', '.join(fitting)}, which fit {known or type(model).__name__}, "
-            f"or the path of a JSON file, got {name!r}"
+            f"scheme must be one of {', '.join(fitting)}, which fit "
+            f"{known or type(model).__name__}, or the path of a JSON file, got {name!r}"
         )
     return named(name, known)
