@@ -135,7 +135,8 @@ def compress(
 
     Example:
         >>> import fsc, torch
-        >>> teacher = fsc.models.build("resnet20").eval()
+        >>> from fsc import models
+        >>> teacher = models.build("resnet20").eval()
         >>> images = torch.randn(4, 3, 32, 32)
         >>> result = fsc.compress(teacher, images, method="l1", scheme="res-50")
         >>> result.report.parameters < result.report.parameters_teacher

@@ -56,8 +56,11 @@ def test_every_name_is_a_method_and_mir_takes_its_steps():
 def test_checkpoints_are_found_by_name(tmp_path: Path):
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    for name, model in (("cifar10_resnet56_akamaster.pt", "resnet56"), ("cifar10_vgg16.pt", "vgg16"),
-                        ("cifar10_resnet110-mine.safetensors", "resnet110")):  # fmt: skip
+    for name, model in (
+        ("cifar10_resnet56_akamaster.pt", "resnet56"),
+        ("cifar10_vgg16.pt", "vgg16"),
+        ("cifar10_resnet110-mine.safetensors", "resnet110"),
+    ):
         (folder / name).touch()
         (folder / f"cifar10_{model}.json").touch()
         (folder / f"cifar10_{model}0_other.pt").touch()
