@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import fsc_ext
 from fsc import models
-from fsc.networks import checkpoint
+from fsc.networks.pretrained import load_pretrained
 from fsc.networks.surgery import fold_batch_norm, insert_pointwise, mask_channels, remove_channels
 from fsc.networks.tracing import consumers, layer_names, trace
 from fsc.walking.activations import following_activation
@@ -109,7 +109,7 @@ def test_masked_equals_sliced(name: str, folded: bool) -> None:
 def test_masked_equals_sliced_on_trained_weights(name: str, data_root: Path) -> None:
     suffix = "" if name == "vgg16" else "_akamaster"
     model = models.build(name)
-    checkpoint.load_pretrained(model, data_root / "checkpoints" / f"cifar10_{name}{suffix}.pt")
+    load_pretrained(model, data_root / "checkpoints" / f"cifar10_{name}{suffix}.pt")
     check_masked_equals_sliced(model.eval(), torch.randn(2, 3, 32, 32))
 
 

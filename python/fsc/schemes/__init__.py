@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from fsc.networks.wrappers import unwrap
 from fsc.schemes.files import from_json
+from fsc.schemes.finding import find
 from fsc.schemes.published import fits, named, names
 from fsc.schemes.quantized import QuantizedScheme, check_quantized, quantized
 from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
@@ -19,6 +21,7 @@ def check(scheme: AnyScheme, model: nn.Module) -> None:
     Raises:
         ValueError: it does not; see `check_structured`, `check_sparse` and `check_quantized`.
     """
+    model = unwrap(model)
     if isinstance(scheme, SparseScheme):
         check_sparse(scheme, model)
     elif isinstance(scheme, QuantizedScheme):
@@ -36,6 +39,7 @@ __all__ = [
     "check_quantized",
     "check_sparse",
     "check_structured",
+    "find",
     "fits",
     "from_json",
     "named",

@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from fsc.networks import tracing
 from fsc.networks.prunable import readers_if_prunable
+from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_ignored, convolution_of, counts_left
 
 
@@ -47,6 +48,7 @@ def structured(
         >>> structured(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), 0.5).kept
         {'0': 2}
     """
+    model = unwrap(model)
     check_ignored("structured", ignored, model)
     sizes = {n: m.out_channels for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     if isinstance(pruning_ratio, Mapping):
