@@ -25,7 +25,8 @@ from fsc.images import data, sampling
 from fsc.layers.layer_problem import to_matrix
 from fsc.layers.moments import Moments
 from fsc.methods.layer_solver import LayerSolver, Settings
-from fsc.networks import checkpoint, surgery
+from fsc.networks import surgery
+from fsc.networks.pretrained import load_pretrained
 from fsc.solvers.accelerated import ReluProblem, conjugate_gradient_relu
 from fsc.solvers.closed_form import ClosedForm, rows_of, solve_on_rows
 from fsc.solvers.patch import Patch
@@ -71,7 +72,7 @@ def record(model_name: str) -> dict[str, tuple[Layer, Tensor, Tensor]]:
     """The layers and their inputs in teacher and student."""
     scheme_name, objective, names, file = LAYERS[model_name]
     root = Path(os.environ["FSC_DATA"])
-    teacher = checkpoint.load_pretrained(models.build(model_name), root / "checkpoints" / file)
+    teacher = load_pretrained(models.build(model_name), root / "checkpoints" / file)
     train = data.load("cifar10", "train", root)
     chosen = sampling.sample_per_class(train.labels, 5, 0).indices
     images = data.to_tensor(train.images[chosen], *models.normalization(model_name))

@@ -24,7 +24,8 @@ from fsc.images import data, sampling
 from fsc.layers.layer_problem import Pose, Solution
 from fsc.layers.proximal_problem import ProximalProblem
 from fsc.methods.layer_solver import LayerSolver, Settings
-from fsc.networks import checkpoint, surgery
+from fsc.networks import surgery
+from fsc.networks.pretrained import load_pretrained
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
 from fsc.walking.walk import Layer, walk
@@ -71,7 +72,7 @@ def main(damping: float) -> None:
     torch.set_num_threads(1)
     root = Path(os.environ["FSC_DATA"])
     file = root / "checkpoints" / "cifar10_vgg16.pt"
-    teacher = checkpoint.load_pretrained(models.build("vgg16"), file)
+    teacher = load_pretrained(models.build("vgg16"), file)
     train = data.load("cifar10", "train", root)
     chosen = sampling.sample_per_class(train.labels, 5, 0).indices
     images = data.to_tensor(train.images[chosen], *models.normalization("vgg16"))

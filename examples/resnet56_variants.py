@@ -13,7 +13,7 @@ import torch
 import fsc
 from fsc import models, schemes
 from fsc.images import data, sampling
-from fsc.networks import checkpoint
+from fsc.networks.pretrained import load_pretrained
 from fsc.solvers import ClosedForm
 from fsc.training import evaluate
 
@@ -37,7 +37,7 @@ def main(num_seeds: int = 3, num_shots: int = 5) -> None:
     """Prints mean and standard deviation of top-1 over the draws of seeds 0, 1, 2."""
     root = Path(os.environ["FSC_DATA"])
     path = root / "checkpoints" / "cifar10_resnet56_akamaster.pt"
-    teacher = checkpoint.load_pretrained(models.build("resnet56"), path)
+    teacher = load_pretrained(models.build("resnet56"), path)
     statistics_of_inputs = models.normalization("resnet56")
     train, test = data.load("cifar10", "train", root), data.load("cifar10", "test", root)
     test_images = data.to_tensor(test.images, *statistics_of_inputs)

@@ -12,15 +12,23 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
-from fsc import schemes
+from fsc import method_names, schemes
 from fsc.images.checks import check_images
 from fsc.methods.base import LayerReport, Method, Outcome, Task
 from fsc.methods.journal import Journal, fingerprint
+from fsc.models.recognition import recognise
 from fsc.networks import cost
 from fsc.networks.channels import ChannelGroup, rows_left
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.proof import channel_groups
 from fsc.networks.tracing import trace
+from fsc.networks.wrappers import (
+    check_teacher,
+    dtype_of,
+    in_dtype_of,
+    in_single_precision,
+    unwrap,
+)
 from fsc.progress import Progress
 from fsc.schemes import AnyScheme
 
@@ -36,6 +44,7 @@ class Report:
         num_images: images used.
         seed: seed of whatever was drawn.
         device: where it was computed.
+        dtype: of teacher and student; half precision is solved in float32.
         seconds: wall time of the compression.
         parameters: number of parameters of the student, and of the teacher.
         nonzero: number of parameters of the student that are not zero.
@@ -51,6 +60,7 @@ class Report:
     num_images: int
     seed: int
     device: str
+    dtype: str
     seconds: float
     parameters: int
     parameters_teacher: int
@@ -83,8 +93,8 @@ def compress(
     teacher: nn.Module,
     images: Tensor,
     *,
-    method: Method,
-    scheme: AnyScheme,
+    method: Method | str,
+    scheme: AnyScheme | str | os.PathLike[str],
     batch_size: int = 64,
     memory_budget: int | None = None,
     seed: int = 0,
@@ -95,12 +105,17 @@ def compress(
 
     Args:
         teacher: a torch.fx-traceable network, on any device that fsc_ext computes on; it is not
-            changed, and the student is made where it is.
-        images: [N, C, H, W] of the teacher's dtype and on its device, normalised as the teacher
-            expects.
-        method: `CrossDistillation(...)`, `FSKD(...)`, `MiR(...)` or `L1Norm()`.
-        scheme: which convolutions keep how many output channels, or how many single weights; see
-            `fsc.schemes`.
+            changed, and the student is made where it is. What torch.compile, DataParallel and the
+            like wrap is taken out of them. A network in half precision is solved in float32, and
+            its student comes back in half precision.
+        images: [N, C, H, W] of the teacher's dtype (float32 for half precision, too) and on its
+            device, normalised as the teacher expects.
+        method: `CrossDistillation(...)`, `FSKD(...)`, `MiR(...)` or `L1Norm()`, or the name of one,
+            such as "cd-soft", see `fsc.method_names.NAMES`; by name it takes what its paper states
+            for the teacher's family, if that is one of `fsc.models`.
+        scheme: which convolutions keep how many output channels, or how many single weights, see
+            `fsc.schemes`; or the name of a published scheme that fits the teacher, such as
+            "res-50"; or the path of a JSON file, see `fsc.schemes.from_json`.
         batch_size: images that go through the networks at once; the result does not depend on it.
         memory_budget: bytes of activations held in memory before they go to disk; None: all. What
             cross distillation solves a single layer from comes on top: both inputs of a layer
@@ -122,26 +137,51 @@ def compress(
 
     Example:
         >>> import fsc, torch
-        >>> from fsc import models, schemes
+        >>> from fsc import models
         >>> teacher = models.build("resnet20").eval()
-        >>> scheme = schemes.named("res-50", "resnet20")
         >>> images = torch.randn(4, 3, 32, 32)
-        >>> result = fsc.compress(teacher, images, method=fsc.L1Norm(), scheme=scheme)
+        >>> result = fsc.compress(teacher, images, method="l1", scheme="res-50")
         >>> result.report.parameters < result.report.parameters_teacher
         True
     """
     _check_types(teacher, method, scheme)
     _check_numbers(batch_size, memory_budget, seed)
-    _check_weights(teacher)
+    given = unwrap(teacher)
+    check_teacher(given)
+    teacher, images = in_single_precision(given, images)
     check_images("compress", images, teacher, trace(teacher), moved=False)
-    groups = _check_scheme(scheme, teacher, images)
+    method, scheme = _method(method, teacher), _scheme(scheme, teacher, images)
+    groups = _groups(scheme, teacher, images)
     kept = None if journal is None else _journal(journal, teacher, images, method, scheme, seed)
     task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress, kept, groups)
     with evaluation_mode(teacher), torch.no_grad():
         start = time.perf_counter()
         outcome = method.compress(task)
         seconds = time.perf_counter() - start
+    in_dtype_of(given, outcome.student)
     return Result(outcome.student, _report(method, task, outcome, seconds))
+
+
+def _method(given: Method | str, teacher: nn.Module) -> Method:
+    return method_names.named(given, recognise(teacher)) if isinstance(given, str) else given
+
+
+def _scheme(
+    given: AnyScheme | str | os.PathLike[str], teacher: nn.Module, images: Tensor
+) -> AnyScheme:
+    if isinstance(given, str | os.PathLike):
+        return schemes.find(given, teacher, images[:1])
+    return given
+
+
+def _groups(scheme: AnyScheme, teacher: nn.Module, images: Tensor) -> list[ChannelGroup]:
+    """The channels that a scheme is about, once it is known to fit them."""
+    if not isinstance(scheme, schemes.Scheme):
+        schemes.check(scheme, teacher, images[:1])
+        return []
+    groups = channel_groups(teacher, images[:1])
+    schemes.channels_left(scheme, teacher, groups)
+    return groups
 
 
 def _journal(
@@ -177,6 +217,7 @@ def versions() -> dict[str, str]:
 
 
 def _report(method: Method, task: Task, outcome: Outcome, seconds: float) -> Report:
+    dtype = dtype_of(outcome.student)
     example = task.images[:1]  # [1, C, H, W]
     return Report(
         method=type(method).__name__,
@@ -185,11 +226,12 @@ def _report(method: Method, task: Task, outcome: Outcome, seconds: float) -> Rep
         num_images=len(task.images),
         seed=task.seed,
         device=str(task.images.device),
+        dtype=str(dtype).removeprefix("torch."),
         seconds=seconds,
         parameters=cost.parameters(outcome.student),
         parameters_teacher=cost.parameters(task.teacher),
         nonzero=cost.nonzero(outcome.student),
-        flops=cost.flops(outcome.student, example),
+        flops=cost.flops(outcome.student, example.to(dtype)),
         flops_teacher=cost.flops(task.teacher, example),
         layers=outcome.layers,
         kept={n: rows.tolist() for n, rows in rows_left(task.groups, outcome.kept).items()},
@@ -206,27 +248,19 @@ def _fields(method: Method) -> dict[str, Any]:
     return found
 
 
-def _check_scheme(scheme: AnyScheme, teacher: nn.Module, images: Tensor) -> list[ChannelGroup]:
-    """The channels that a scheme is about, once it is known to fit them."""
-    if not isinstance(scheme, schemes.Scheme):
-        schemes.check(scheme, teacher, images[:1])
-        return []
-    groups = channel_groups(teacher, images[:1])
-    schemes.channels_left(scheme, teacher, groups)
-    return groups
-
-
 def _check_types(teacher: object, method: object, scheme: object) -> None:
     if not isinstance(teacher, nn.Module):
         raise TypeError(f"teacher must be a torch.nn.Module, got {type(teacher).__name__}")
-    if isinstance(method, type) or not callable(getattr(method, "compress", None)):
+    is_method = not isinstance(method, type) and callable(getattr(method, "compress", None))
+    if not is_method and not isinstance(method, str):
         raise TypeError(
-            f"method must be one of fsc.methods, e.g. fsc.CrossDistillation(), got {method!r}"
+            "method must be one of fsc.methods, e.g. fsc.CrossDistillation(), or its name, e.g. "
+            f"'cd-soft', got {method!r}"
         )
-    if not isinstance(scheme, AnyScheme):
+    if not isinstance(scheme, AnyScheme | str | os.PathLike):
         raise TypeError(
-            "scheme must be a fsc.schemes.Scheme, e.g. fsc.schemes.named('res-50', 'resnet56'), "
-            f"got {scheme!r}"
+            "scheme must be one of fsc.schemes, e.g. structured(model, 0.5, images), the name "
+            f"of a published one, e.g. 'res-50', or the path of a JSON file, got {scheme!r}"
         )
 
 
@@ -241,22 +275,3 @@ def _check_numbers(batch_size: int, memory_budget: int | None, seed: int) -> Non
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if memory_budget is not None and memory_budget < 0:
         raise ValueError(f"memory_budget must be at least 0 bytes or None, got {memory_budget}")
-
-
-def _check_weights(teacher: nn.Module) -> None:
-    tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
-    if not any(isinstance(module, nn.Conv2d) for module in teacher.modules()):
-        raise ValueError("teacher must contain a Conv2d, got none")
-    for name, module in teacher.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and "weight" not in module._parameters:
-            raise ValueError(
-                "teacher must hold its weights as plain parameters, got a parametrization in "
-                f"{name}; make it plain with torch.nn.utils.parametrize.remove_parametrizations"
-            )
-    devices = {tensor.device: name for name, tensor in tensors.items()}
-    if len(devices) > 1 or torch.device("meta") in devices:
-        found = ", ".join(f"{name} on {device}" for device, name in devices.items())
-        raise ValueError(f"teacher must lie on one device and hold values, got {found}")
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ValueError(f"teacher must have finite weights, got NaN or Inf in {name}")

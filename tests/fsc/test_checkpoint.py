@@ -70,7 +70,7 @@ def test_thinned_network_is_rebuilt_from_its_name(tmp_path, folded):
 def test_network_of_the_users_own(tmp_path):
     model, dense = thinned_small().eval(), small()
     path = tmp_path / "mine.safetensors"
-    checkpoint.save(model, path, name="")
+    checkpoint.save(model, path)
     loaded = checkpoint.load(path, dense)
     assert torch.equal(loaded(IMAGES), model(IMAGES))
     assert loaded[3].groups == loaded[3].in_channels == loaded[3].out_channels == 4
@@ -82,7 +82,7 @@ def test_network_of_the_users_own(tmp_path):
 
 def test_double_precision_and_gradients_survive(tmp_path):
     model = small().double().eval()
-    checkpoint.save(model, tmp_path / "double.safetensors", name="")
+    checkpoint.save(model, tmp_path / "double.safetensors")
     loaded = checkpoint.load(tmp_path / "double.safetensors", small())
     assert torch.equal(loaded(IMAGES.double()), model(IMAGES.double()))
     assert all(p.requires_grad for p in loaded.parameters())
@@ -98,7 +98,7 @@ def test_views_and_tied_weights_are_saved(tmp_path):
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight
     model[0].bias = nn.Parameter(torch.randn(8)[::2])
-    checkpoint.save(model, tmp_path / "tied.safetensors", name="")
+    checkpoint.save(model, tmp_path / "tied.safetensors")
     loaded = checkpoint.load(
         tmp_path / "tied.safetensors", nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     )
@@ -108,7 +108,7 @@ def test_views_and_tied_weights_are_saved(tmp_path):
 
 def test_load_refuses_what_does_not_match(tmp_path):
     path = tmp_path / "mine.safetensors"
-    checkpoint.save(small(), path, name="")
+    checkpoint.save(small(), path)
     other = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Linear(8, 5))
     with pytest.raises(ValueError, match=r"mine.safetensors does not match Sequential; missing: "):
         checkpoint.load(path, other)
@@ -116,24 +116,33 @@ def test_load_refuses_what_does_not_match(tmp_path):
         checkpoint.load(path, other)
 
 
+def test_a_network_of_ones_own_needs_no_name_and_no_wrapper(tmp_path):
+    model = small().eval()
+    checkpoint.save(nn.DataParallel(model), tmp_path / "mine.safetensors")
+    for plan in (small(), nn.DataParallel(small())):
+        loaded = checkpoint.load(tmp_path / "mine.safetensors", plan)
+        assert torch.equal(loaded(IMAGES), model(IMAGES))
+
+
 def test_save_refuses(tmp_path):
     path = tmp_path / "student.safetensors"
-    with pytest.raises(ValueError, match="name must be one of resnet14, .*got 'resnet15'"):
-        checkpoint.save(small(), path, name="resnet15")
+    message = "name must be one of resnet14, .* or left out for a network of your own, got 'mine'"
+    with pytest.raises(ValueError, match=message):
+        checkpoint.save(small(), path, name="mine")
     with pytest.raises(ValueError, match="metadata must not use the key 'format'"):
-        checkpoint.save(small(), path, name="", metadata={"format": 1})
+        checkpoint.save(small(), path, metadata={"format": 1})
     with pytest.raises(TypeError):
-        checkpoint.save(small(), path, name="", metadata={"images": IMAGES})
-    with pytest.raises(ValueError, match="name must be '' for ReLU, which fsc cannot build"):
+        checkpoint.save(small(), path, metadata={"images": IMAGES})
+    with pytest.raises(ValueError, match="left out .*, got 'vgg16' for ReLU"):
         checkpoint.save(nn.ReLU(), path, name="vgg16")
     model = small()
     with torch.no_grad():
         model[4].bias[1] = float("inf")
     with pytest.raises(ValueError, match="weights must be finite, got NaN or Inf in 4.bias"):
-        checkpoint.save(model, path, name="")
+        checkpoint.save(model, path)
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file .*student.safetensors cannot be written"):
-        checkpoint.save(small(), tmp_path / "file" / "student.safetensors", name="")
+        checkpoint.save(small(), tmp_path / "file" / "student.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 

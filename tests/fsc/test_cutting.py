@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from fsc import models
 from fsc.networks.channels import ChannelGroup
-from fsc.networks.checkpoint import load_pretrained
 from fsc.networks.cutting import cut_channels, filters, mask_channels
+from fsc.networks.pretrained import load_pretrained
 from fsc.networks.proof import channel_groups, difference
 from fsc.networks.surgery import fold_batch_norm
 

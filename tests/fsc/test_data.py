@@ -127,10 +127,15 @@ def test_bad_names_and_no_folder(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="split must be one of train, test, got 'valid'"):
         data.load("digits", "valid")
     monkeypatch.delenv("FSC_DATA", raising=False)
-    with pytest.raises(ValueError, match="root must name the folder of cifar10, or set FSC_DATA"):
+    message = "data_root must name the folder of cifar10, or FSC_DATA be set"
+    with pytest.raises(ValueError, match=message):
         data.load("cifar10", "test")
-    with pytest.raises(FileNotFoundError, match="expected cifar10/cifar10_test.npz or the folder"):
+    message = "must name a folder with cifar-10-batches-py, .* or cifar10_test.npz, got"
+    with pytest.raises(FileNotFoundError, match=f"load: data_root {message} .*holds neither"):
         data.load("cifar10", "test", tmp_path)
+    monkeypatch.setenv("FSC_DATA", str(tmp_path / "absent"))
+    with pytest.raises(FileNotFoundError, match=f"^FSC_DATA {message} .*does not exist"):
+        data.load("cifar10", "test")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from torch import nn
 
 from fsc import models
 from fsc.images import data
-from fsc.networks import checkpoint
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.pretrained import load_pretrained
 from fsc.training.evaluate import accuracy
 
 
@@ -109,5 +109,5 @@ def test_published_resnet20_recognises_cifar10():
     split = data.load("cifar10", "test")
     images = data.to_tensor(split.images[:1000], *models.normalization("resnet20"))
     path = os.path.join(os.environ["FSC_DATA"], "checkpoints", "cifar10_resnet20_akamaster.pt")
-    model = checkpoint.load_pretrained(models.build("resnet20"), path)
+    model = load_pretrained(models.build("resnet20"), path)
     assert 89.0 <= accuracy(model, images, torch.tensor(split.labels[:1000])) <= 94.0

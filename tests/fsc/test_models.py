@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from fsc import models
+from fsc.models.recognition import recognise
 from fsc.models.resnet import resnet
 from fsc.models.vgg import vgg
-from fsc.networks import checkpoint
+from fsc.networks.pretrained import load_pretrained
 
 CHECKPOINTS = {
     "resnet20": ("cifar10_resnet20_akamaster.pt", 269_722),
@@ -34,7 +35,7 @@ def test_published_checkpoint_loads_strictly(name):
     assert sum(p.numel() for p in model.parameters()) == num_parameters
     assert all(p.dtype == torch.float32 for p in model.parameters())
     stored = torch.load(path, weights_only=True)
-    loaded = checkpoint.load_pretrained(models.build(name), path)
+    loaded = load_pretrained(models.build(name), path)
     for key, value in loaded.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             assert torch.equal(value, stored[key].float()), key
@@ -107,3 +108,16 @@ def test_unknown_name_lists_the_known_ones(function):
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_networks_are_recognised_by_their_weights(name):
+    with torch.device("meta"):
+        assert recognise(models.build(name, num_classes=7, in_channels=1)) == name
+
+
+def test_other_networks_are_not_recognised():
+    pruned = models.build("resnet20")
+    pruned.layer1[0].conv1 = nn.Conv2d(16, 9, 3, padding=1, bias=False)
+    for model in (pruned, nn.Linear(3, 3), nn.Sequential(nn.Conv2d(3, 3, 1)), nn.ReLU()):
+        assert recognise(model) is None

@@ -21,7 +21,7 @@ from fsc import models, schemes
 from fsc.images import augmentation
 from fsc.methods import Method
 from fsc.methods.journal import Journal
-from fsc.networks import checkpoint
+from fsc.networks.pretrained import load_pretrained
 from fsc.report import analysis
 from fsc.schemes import AnyScheme, QuantizedScheme, Scheme, SparseScheme
 from fsc.solvers import Accelerated, ClosedForm, Proximal
@@ -148,12 +148,12 @@ def stored(device: torch.device) -> Found:
     student = fsc.compress(teacher, images, method=CD(), scheme=W2A4).student
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "student.safetensors"
-        fsc.save(student, path, name="")
+        fsc.save(student, path)
         loaded = fsc.load(path, model=teacher)
         assert all(value.is_cpu for value in loaded.state_dict().values())
         torch.save(teacher.state_dict(), Path(folder) / "teacher.pt")
-        checkpoint.load_pretrained(loaded_teacher := chain(), Path(folder) / "teacher.pt")
-        checkpoint.load_pretrained(on_device := chain().to(device), Path(folder) / "teacher.pt")
+        load_pretrained(loaded_teacher := chain(), Path(folder) / "teacher.pt")
+        load_pretrained(on_device := chain().to(device), Path(folder) / "teacher.pt")
     assert loaded_teacher.conv1.weight.is_cpu
     return loaded.to(device).state_dict() | {
         f"teacher {name}": value for name, value in on_device.state_dict().items()

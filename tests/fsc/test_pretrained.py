@@ -1,5 +1,7 @@
 import pickle
+from argparse import Namespace
 
+import numpy as np
 import pytest
 import torch
 from networks import small
@@ -7,30 +9,54 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fsc import models
-from fsc.networks import checkpoint
+from fsc.networks.pretrained import load_pretrained
 
 IMAGES = torch.randn(2, 3, 32, 32)
 
 
-@pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_pretrained_weights_of_others(tmp_path, nested, prefix):
+class Other(nn.Module):
+    """A class that only the program that saved it knows."""
+
+
+@pytest.mark.parametrize("key", [None, "model", "net", "model_state_dict", "state_dict_ema", 0])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model."]
+)
+def test_pretrained_weights_of_others(tmp_path, key, prefix):
     source = small().half()
-    state = {prefix + key: value for key, value in source.state_dict().items()}
+    state = {prefix + name: value for name, value in source.state_dict().items()}
     state.pop(f"{prefix}1.num_batches_tracked")
     path = tmp_path / "teacher.pth"
-    torch.save({"state_dict": state, "epoch": 3} if nested else state, path)
+    optimizer = torch.optim.SGD(source.parameters(), lr=0.1, momentum=0.9)
+    around = {"epoch": 3, "optimizer": optimizer.state_dict(), "best": 93.1, "arch": "small"}
+    torch.save(state if key is None else {key: state} | around, path)
     model = small()
-    assert checkpoint.load_pretrained(model, path) is model and not model.training
-    for key, value in source.state_dict().items():
-        assert torch.equal(model.state_dict()[key], value.to(model.state_dict()[key].dtype)), key
+    assert load_pretrained(model, path) is model and not model.training
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value.to(model.state_dict()[name].dtype)), name
     assert model[0].weight.dtype == torch.float32
+
+
+def test_weights_of_a_network_that_was_compiled_in_part(tmp_path):
+    source = nn.Sequential(nn.Linear(2, 2), torch.compile(nn.Linear(2, 2), backend="eager"))
+    torch.save(source.state_dict(), tmp_path / "teacher.pt")
+    model = load_pretrained(
+        nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), tmp_path / "teacher.pt"
+    )
+    assert torch.equal(model[1].weight, source[1].weight)
+
+
+def test_weights_go_into_what_is_wrapped(tmp_path):
+    source = small()
+    torch.save(source.state_dict(), tmp_path / "teacher.pt")
+    model = load_pretrained(nn.DataParallel(small()), tmp_path / "teacher.pt")
+    assert torch.equal(model.module[0].weight, source[0].weight)
 
 
 def test_pretrained_safetensors(tmp_path):
     source = small()
     save_file(source.state_dict(), tmp_path / "teacher.safetensors")
-    model = checkpoint.load_pretrained(small(), tmp_path / "teacher.safetensors")
+    model = load_pretrained(small(), tmp_path / "teacher.safetensors")
     assert torch.equal(model(IMAGES), source.eval()(IMAGES))
 
 
@@ -47,10 +73,10 @@ def test_pretrained_weights_must_match_exactly(tmp_path):
         r"of another shape: 0.weight \[4, 3, 3, 3\] instead of \[8, 3, 3, 3\]$"
     )
     with pytest.raises(ValueError, match=message):
-        checkpoint.load_pretrained(model, path)
+        load_pretrained(model, path)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     with pytest.raises(ValueError, match=r"missing: conv1.weight, .* and \d+ more; unexpected"):
-        checkpoint.load_pretrained(models.build("resnet20"), path)
+        load_pretrained(models.build("resnet20"), path)
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
@@ -60,7 +86,7 @@ def test_weights_that_are_not_finite(tmp_path, suffix):
     path = tmp_path / f"teacher.{suffix}"
     save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
     with pytest.raises(ValueError, match="weights must be finite, got NaN or Inf in 1.running_var"):
-        checkpoint.load_pretrained(small(), path)
+        load_pretrained(small(), path)
 
 
 def test_prefix_stays_where_the_network_has_it(tmp_path):
@@ -69,7 +95,7 @@ def test_prefix_stays_where_the_network_has_it(tmp_path):
     torch.save(source.state_dict(), tmp_path / "teacher.pt")
     model = nn.Sequential()
     model.add_module("module", nn.Linear(2, 2))
-    checkpoint.load_pretrained(model, tmp_path / "teacher.pt")
+    load_pretrained(model, tmp_path / "teacher.pt")
     assert torch.equal(model.module.weight, source.module.weight)
 
 
@@ -77,31 +103,63 @@ def test_prefix_stays_where_the_network_has_it(tmp_path):
     ("content", "message"),
     [
         ([1, 2], "must hold a state dict, got list"),
-        ({}, "must hold a state dict, got dict"),
-        ({"0.weight": 3.0}, "must hold tensors only, got float at '0.weight'"),
+        ({}, "must hold a state dict, got an empty dict"),
+        ({"0.weight": 3.0}, "must hold a state dict, .* got float at '0.weight'"),
+        ({"epoch": 3, "model": {}}, "must hold a state dict, .* got int at 'epoch', dict at 'mod"),
+        (
+            {"model": {"a": torch.zeros(1)}, "ema": {"a": torch.ones(1)}, "epoch": 3},
+            r"must hold one state dict, got model and ema; .*weights_only=True\)\['model'\]",
+        ),
+        ({"model": {"a": torch.zeros(1)}, "args": Namespace(lr=1)}, "got argparse.Namespace, whic"),
+        ({"model": {"a": torch.zeros(1)}, "best": np.float64(93.1)}, r"got numpy\..*scalar, which"),
+        (Other(), r"got [\w.]*test_pretrained\.Other, which is .* torch\.save\(model\.sta"),
     ],
 )
-def test_files_without_weights(tmp_path, content, message):
-    torch.save(content, tmp_path / "teacher.pt")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_without_weights_alone(tmp_path, content, message, zipped):
+    path = tmp_path / "teacher.pt"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=message) as error:
+        load_pretrained(small(), path)
+    assert "\n" not in str(error.value) and "weights_only=False" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_programs_are_no_weights(tmp_path):
+    for write in (
+        lambda path: torch.jit.save(torch.jit.script(small()), path),
+        lambda path: torch.export.save(torch.export.export(small().eval(), (IMAGES,)), path),
+    ):
+        write(tmp_path / "teacher.pt2")
+        with pytest.raises(ValueError, match="must hold weights, got a program of TorchScript or"):
+            load_pretrained(small(), tmp_path / "teacher.pt2")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS to it; .*git lfs pull"),
+        ("\n<!DOCTYPE html>\n<html></html>", "got an HTML page; take the link that downloads"),
+    ],
+)
+def test_stand_ins_for_a_file(tmp_path, suffix, content, message):
+    path = tmp_path / f"teacher.{suffix}"
+    path.write_text(content)
     with pytest.raises(ValueError, match=message):
-        checkpoint.load_pretrained(small(), tmp_path / "teacher.pt")
+        load_pretrained(small(), path)
 
 
 def test_damaged_pretrained_file(tmp_path):
     path = tmp_path / "teacher.pt"
     torch.save(small().state_dict(), path)
     whole = path.read_bytes()
-    for content in (
-        b"",
-        b"not a checkpoint",
-        whole[: len(whole) // 2],
-        pickle.dumps(object(), protocol=2),
-    ):
+    for content in (b"", b"not a checkpoint", whole[: len(whole) // 2], whole[:-100]):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="teacher.pt is damaged or holds more than weights"):
-            checkpoint.load_pretrained(small(), path)
-    torch.save(small(), path)
-    with pytest.raises(ValueError, match="teacher.pt is damaged or holds more than weights"):
-        checkpoint.load_pretrained(small(), path)
+        with pytest.raises(ValueError, match="teacher.pt is damaged or no checkpoint of torch"):
+            load_pretrained(small(), path)
+    path.write_bytes(pickle.dumps(object(), protocol=2))
+    with pytest.raises(ValueError, match="got object, which is not unpickled"):
+        load_pretrained(small(), path)
     with pytest.raises(FileNotFoundError, match="checkpoint .*none.pt does not exist"):
-        checkpoint.load_pretrained(small(), tmp_path / "none.pt")
+        load_pretrained(small(), tmp_path / "none.pt")

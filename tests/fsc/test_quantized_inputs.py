@@ -107,7 +107,7 @@ def test_solving_for_quantized_inputs_lowers_the_error():
 def test_a_saved_student_reads_the_same_values_again(tmp_path):
     teacher, images = chain().eval(), torch.randn(6, 3, 12, 12)
     student = fsc.compress(teacher, images, method=fsc.CrossDistillation(), scheme=SCHEME).student
-    checkpoint.save(student, tmp_path / "student.safetensors", name="")
+    checkpoint.save(student, tmp_path / "student.safetensors")
     loaded = checkpoint.load(tmp_path / "student.safetensors", teacher)
     assert torch.equal(loaded(images), student(images))
 
@@ -119,7 +119,7 @@ def test_a_damaged_file_is_refused(tmp_path, change):
     quantize_inputs(student, {"conv2": 1.0}, 4)
     for key, value in change.items():
         getattr(student.conv2, f"input_{key}").fill_(value)
-    checkpoint.save(student, tmp_path / "student.safetensors", name="")
+    checkpoint.save(student, tmp_path / "student.safetensors")
     with pytest.raises(ValueError, match="unexpected: conv2.input_"):
         checkpoint.load(tmp_path / "student.safetensors", teacher)
 

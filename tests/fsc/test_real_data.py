@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import fsc
 from fsc import models, schemes
 from fsc.images import data, sampling
-from fsc.networks import checkpoint
+from fsc.networks.pretrained import load_pretrained
 from fsc.training import evaluate
 
 Real = tuple[nn.Module, Tensor, Tensor, Tensor]
@@ -23,7 +23,7 @@ Real = tuple[nn.Module, Tensor, Tensor, Tensor]
 def real(data_root: Path) -> Real:
     """Teacher, five images a class, test images and labels."""
     path = data_root / "checkpoints" / "cifar10_resnet56_akamaster.pt"
-    teacher = checkpoint.load_pretrained(models.build("resnet56"), path)
+    teacher = load_pretrained(models.build("resnet56"), path)
     statistics = models.normalization("resnet56")
     train, test = data.load("cifar10", "train", data_root), data.load("cifar10", "test", data_root)
     chosen = sampling.sample_per_class(train.labels, 5, seed=0).indices

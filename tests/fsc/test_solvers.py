@@ -13,7 +13,8 @@ from fsc.layers.layer_problem import Plan, Pose
 from fsc.layers.moments import Columns, Moments
 from fsc.layers.objectives import Convex, Estimation, Objective, Soft
 from fsc.layers.proximal_problem import ProximalProblem
-from fsc.networks import checkpoint, tracing
+from fsc.networks import tracing
+from fsc.networks.pretrained import load_pretrained
 from fsc.solvers.closed_form import choose_channels, rows_of, solve_on_rows
 from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal, iterate
@@ -174,7 +175,7 @@ def _loss(difference: Tensor, hessian: Tensor) -> float:
 def _layer_inputs(root: Path, name: str) -> tuple[nn.Conv2d, Tensor, Tensor]:
     """A layer of the real ResNet-20 with the inputs that ten images and noisy ones give it."""
     model = models.build("resnet20")
-    checkpoint.load_pretrained(model, root / "checkpoints" / "cifar10_resnet20_akamaster.pt")
+    load_pretrained(model, root / "checkpoints" / "cifar10_resnet20_akamaster.pt")
     split = data.load("cifar10", "train", root)
     images = data.to_tensor(split.images[::500], *models.normalization("resnet20"))
     graph = tracing.trace(model)

@@ -1,3 +1,5 @@
+import importlib
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -95,6 +97,71 @@ def test_untraceable_outermost_forward_is_named() -> None:
         trace(DependsOnData())
 
 
+def test_the_failing_module_is_named_by_its_own_class_with_its_line() -> None:
+    model = nn.Sequential(nn.Identity(), nn.Sequential(DependsOnData()))
+    place = r"module '1\.0' \(DependsOnData\) failed at .*test_tracing\.py:\d+, `return x if x\.sum"
+    with pytest.raises(ValueError, match=place):
+        trace(model)
+
+
+def test_a_module_of_a_library_can_only_be_replaced(tmp_path, monkeypatch) -> None:
+    library = tmp_path / "site-packages"
+    library.mkdir()
+    (library / "paddings.py").write_text(
+        "import torch\n\n\nclass Same(torch.nn.Module):\n    def forward(self, x):\n"
+        "        return x[1:] if x.shape[0] % 2 else x\n"
+    )
+    monkeypatch.syspath_prepend(library)
+    same = importlib.import_module("paddings").Same()
+    with pytest.raises(
+        ValueError, match=r"\(Same\) .*model\.set_submodule\('1', \.\.\.\)$"
+    ) as error:
+        trace(nn.Sequential(nn.Identity(), same))
+    assert "paddings.py:6, `return x[1:] if" in str(error.value)
+    with pytest.raises(ValueError, match="take another implementation of the network$"):
+        trace(same)
+
+
+def test_subclasses_with_the_forward_of_torch_are_layers() -> None:
+    class Convolution(nn.Conv2d):
+        pass
+
+    class Padded(nn.Conv2d):
+        def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return super()._conv_forward(F.pad(x, (1, 1, 1, 1)), weight, bias)
+
+    class Norm(nn.BatchNorm2d):
+        pass
+
+    class Head(nn.Linear):
+        pass
+
+    class Stage(nn.Sequential):
+        pass
+
+    model = nn.Sequential(
+        Stage(Convolution(3, 4, 1), Norm(4), nn.ReLU()),
+        Padded(4, 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        Head(4, 2),
+    ).eval()
+    graph = trace(model)
+    assert layer_names(model, graph) == ["0.0", "4"]
+    assert batch_norm_after(model, graph, "0.0") == "0.1"
+    assert feature_nodes(model, graph)[1].name == "_3"
+    x = torch.randn(2, 3, 5, 5)
+    assert torch.equal(torch.fx.GraphModule(model, graph)(x), model(x))
+
+
+def test_a_module_without_a_forward_is_named() -> None:
+    class Empty(nn.Module):
+        pass
+
+    with pytest.raises(ValueError, match=r"module '0' \(Empty\) failed"):
+        trace(nn.Sequential(Empty()))
+
+
 def test_overwriting_without_another_form_is_refused() -> None:
     class Zeroing(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -187,8 +254,21 @@ def test_features_need_a_pooling_and_a_linear() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(1), nn.Linear(16, 2))
     with pytest.raises(ValueError, match="before the final Linear '2', got no pooling"):
         feature_nodes(model, trace(model))
-    with pytest.raises(ValueError, match="must end in a Linear layer"):
-        feature_nodes(model[:1], trace(model[:1]))
+    with pytest.raises(ValueError, match="must end in a Linear layer, .* got none"):
+        feature_nodes(model[1:2], trace(model[1:2]))
+
+
+def test_features_need_the_last_layer_to_be_a_linear() -> None:
+    class Cosine(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(x, F.normalize(self.weight, dim=1))
+
+    squeeze = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ValueError, match=r"the forward of nn\.Linear, got '0' \(Conv2d\)"):
+        feature_nodes(squeeze, trace(squeeze))
+    cosine = nn.Sequential(*squeeze, nn.Linear(4, 4), nn.Sequential(Cosine(4, 2)))
+    with pytest.raises(ValueError, match=r"the forward of nn\.Linear, got '5\.0' \(Cosine\)"):
+        feature_nodes(cosine, trace(cosine))
 
 
 @pytest.mark.parametrize("name", ["resnet20", "vgg16"])

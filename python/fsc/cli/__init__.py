@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from fsc.cli import sentences
 from fsc.cli.analyse import command as _analyse
 from fsc.cli.compare import command as _compare
 from fsc.cli.compress import command as _compress
@@ -35,12 +36,9 @@ class _Commands(click.Group):
         except (ValueError, TypeError, OSError, RuntimeError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            click.echo(f"error: {_sentence(error)}", err=True)
+            verb = self.get_command(context, context.invoked_subcommand or "")
+            click.echo(f"error: {sentences.of_error(error, verb)}", err=True)
             context.exit(EXIT_ERROR)
-
-
-def _sentence(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,9 +11,9 @@ from typing import Any
 import click
 import torch
 
-from fsc import schemes
+from fsc import method_names, schemes
 from fsc.cli import inputs as cli_inputs
-from fsc.cli import method_names, options, published, tables
+from fsc.cli import options, published, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter

@@ -14,6 +14,7 @@ from fsc.cli import options, tables
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import (
+    MODEL_FILE,
     Run,
     Settings,
     accuracy_on_test,
@@ -112,7 +113,7 @@ def command(
     run = Run(method, result.student, result.report, sample, top1)
     write_json(output / "report.json", run.to_dict(inputs) | {"top1_teacher": top1_teacher})
     _show(run, inputs, top1_teacher, all_layers)
-    tables.show(f"Written to {output}: model.safetensors, report.json, samples.json")
+    tables.show(f"Written to {output}: {MODEL_FILE}, report.json, samples.json")
 
 
 def _unfinished(journal: Path) -> str:
@@ -152,9 +153,7 @@ def _write(
         {
             output / "report.json": lambda path: write_json(path, report),
             output / "samples.json": sample.save,
-            output / "model.safetensors": lambda path: save_model(
-                path, result.student, inputs, **header
-            ),
+            output / MODEL_FILE: lambda path: save_model(path, result.student, inputs, **header),
         }
     )
 

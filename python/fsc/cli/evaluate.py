@@ -13,13 +13,14 @@ from fsc import models
 from fsc.cli import inputs, options, tables
 from fsc.cli.inputs import Normalization
 from fsc.cli.progress import Reporter
-from fsc.cli.run import BATCH_SIZE_TEST
+from fsc.cli.run import BATCH_SIZE_TEST, MODEL_FILE
 from fsc.networks import checkpoint, cost
+from fsc.networks.pretrained import load_pretrained
 from fsc.training.evaluate import accuracy
 
 
 @click.command("evaluate")
-@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path))
 @options.data_name
 @click.option(
     "--model",
@@ -39,9 +40,10 @@ def command(
 ) -> None:
     """Print top-1 accuracy, parameters and FLOPs of the network in PATH.
 
-    PATH is a .safetensors file that fsc wrote, or a checkpoint of a dense network, which --model
-    names.
+    PATH is a .safetensors file that fsc wrote, the folder that fsc compress wrote it to, or a
+    checkpoint of a dense network, which --model names.
     """
+    path = _file_of(path)
     model, normalization = _read(path, data_name, model_name)
     images, labels = inputs.test_split(data_name, data_root, normalization)
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
@@ -64,10 +66,24 @@ def command(
     )
 
 
+def _file_of(path: Path) -> Path:
+    """The file itself, or the student in a folder of `fsc compress`."""
+    if not path.is_dir():
+        return path
+    student = path / MODEL_FILE
+    if not student.is_file():
+        others = sorted(other.name for other in path.glob("*.safetensors"))
+        raise FileNotFoundError(
+            f"folder {path} must hold {MODEL_FILE}, which fsc compress writes, got "
+            f"{', '.join(others) or 'no network'}; name a file"
+        )
+    return student
+
+
 def _read(path: Path, data_name: str, model_name: str | None) -> tuple[nn.Module, Normalization]:
     """The network and what it expects of images."""
     if model_name is not None:
-        model = checkpoint.load_pretrained(inputs.build(model_name, data_name), path)
+        model = load_pretrained(inputs.build(model_name, data_name), path)
         return model, inputs.normalization_of(model_name, data_name)
     if path.is_file() and path.suffix != ".safetensors":
         raise ValueError(f"{path} does not say which network it is: name it with --model")

@@ -14,9 +14,10 @@ from fsc import models, schemes
 from fsc.images import data
 from fsc.images.checks import device_of
 from fsc.images.sampling import FewShotSample
-from fsc.networks import checkpoint
+from fsc.networks.pretrained import load_pretrained
 from fsc.schemes import AnyScheme
 
+_CHECKPOINTS = (".safetensors", ".pt", ".pth")
 _IN_CHANNELS = {"cifar10": 3, "digits": 1}
 # Mean and deviation of the 1297 training images of the digits, for values between 0 and 1.
 _DIGITS_NORMALIZATION = ((0.305,), (0.376,))
@@ -74,7 +75,7 @@ def load(
     """
     if checkpoint_path is None:
         checkpoint_path = find_checkpoint(model_name, data_name, data_root)
-    teacher = checkpoint.load_pretrained(build(model_name, data_name), checkpoint_path)
+    teacher = load_pretrained(build(model_name, data_name), checkpoint_path)
     return with_teacher(model_name, data_name, data_root, teacher.to(device))
 
 
@@ -120,26 +121,43 @@ def test_split(
 
 
 def find_checkpoint(model_name: str, data_name: str, data_root: Path | None) -> Path:
-    """Return the checkpoint of a network by its name in the folder of the data.
+    """Return the checkpoint of a network by its name, DATA_MODEL or DATA_MODEL_WHATEVER.
+
+    It lies in the folder of the data, there or in its folder checkpoints. A name without an ending
+    goes before one with.
 
     Raises:
         FileNotFoundError: the folder has none for this network and data.
+        ValueError: it has several.
     """
-    family = models.family(model_name)
     given = os.environ.get("FSC_DATA") if data_root is None else data_root
     if not given:
         raise FileNotFoundError(
-            f"the checkpoint of {model_name} must be named with --checkpoint, or FSC_DATA must "
-            "name the folder that holds checkpoints/; got neither"
+            f"--checkpoint must name the weights of {model_name}, or --data-root or FSC_DATA the "
+            "folder that has them; got none of these"
         )
-    ending = "_akamaster" if family == "resnet" else ""
-    path = Path(given) / "checkpoints" / f"{data_name}_{model_name}{ending}.pt"
-    if not path.is_file():
+    name, root = f"{data_name}_{model_name}", Path(given)
+    paths = [
+        path
+        for folder in (root / "checkpoints", root)
+        for path in sorted(folder.glob(f"{name}*"))
+        if path.suffix in _CHECKPOINTS
+    ]
+    exact = [path for path in paths if path.stem == name]
+    found = exact or [path for path in paths if path.stem.startswith((f"{name}_", f"{name}-"))]
+    if len(found) > 1:
+        raise ValueError(
+            f"--checkpoint must say which weights of {model_name} to take, got "
+            f"{' and '.join(str(path) for path in found)}"
+        )
+    if not found:
+        absent = "" if root.is_dir() else ", which does not exist"
         raise FileNotFoundError(
-            f"no checkpoint of {model_name} for {data_name}: {path} does not exist; "
-            "name one with --checkpoint"
+            f"no checkpoint of {model_name} for {data_name}: looked for {name}*.safetensors, .pt "
+            f"and .pth in {root}{absent} and its folder checkpoints; name a file with "
+            "--checkpoint, or another folder with --data-root or FSC_DATA"
         )
-    return path
+    return found[0]
 
 
 def find_scheme(name: str, model_name: str) -> AnyScheme:
@@ -148,12 +166,5 @@ def find_scheme(name: str, model_name: str) -> AnyScheme:
     Raises:
         ValueError: the name is neither, or the scheme does not fit the network.
     """
-    if name in schemes.names():
-        return schemes.named(name, model_name)
-    if Path(name).suffix == ".json" or Path(name).is_file():
-        model = models.build(model_name)
-        return schemes.from_json(name, model, models.example_inputs(model_name))
-    raise ValueError(
-        f"scheme must be one of {', '.join(schemes.names())} or the path of a JSON file, "
-        f"got {name!r}"
-    )
+    model = models.build(model_name)
+    return schemes.find(name, model, models.example_inputs(model_name))

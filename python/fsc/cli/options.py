@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,8 +11,7 @@ import click
 import torch
 
 import fsc_ext
-from fsc import models, schemes
-from fsc.cli import method_names
+from fsc import method_names, models, schemes
 from fsc.files import check_writable
 from fsc.images import augmentation, data
 from fsc.report import figure
@@ -39,6 +39,14 @@ def _usable(context: click.Context, parameter: click.Parameter, value: str) -> t
             f"{reason}"
         ) from error
     return probe.device
+
+
+def _finite(
+    context: click.Context, parameter: click.Parameter, value: float | None
+) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"{parameter.opts[0]} must be a finite number, got {value}")
+    return value
 
 
 data_name = click.option(
@@ -83,7 +91,8 @@ augment = click.option(
 )
 batch_size = click.option(
     "--batch-size",
-    type=click.IntRange(min=1),
+    # More than torch can count.
+    type=click.IntRange(1, 2**31 - 1),
     default=64,
     show_default=True,
     help="Images that go through the networks at once; changes the result by rounding only.",
@@ -92,6 +101,7 @@ memory_budget = click.option(
     "--memory-budget",
     type=click.FloatRange(min=0),
     metavar="MB",
+    callback=_finite,
     help="Megabytes of activations kept in memory before they go to disk; the inputs or "
     "columns that a single layer is solved from come on top.  [default: all]",
 )

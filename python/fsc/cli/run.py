@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from fsc import compress
-from fsc.cli import method_names
+from fsc import compress, method_names
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.compression import Report, Result
@@ -21,6 +20,8 @@ from fsc.training.evaluate import accuracy
 
 # The activations of so many small images stay in the caches of a CPU: a third faster than 500.
 BATCH_SIZE_TEST = 100
+# What `fsc compress` calls the student in its folder, and `fsc evaluate` finds there.
+MODEL_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)

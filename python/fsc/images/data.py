@@ -51,7 +51,7 @@ class Split:
     classes: tuple[str, ...]
 
 
-def load(name: str, split: str, root: str | os.PathLike[str] | None = None) -> Split:
+def load(name: str, split: str, data_root: str | os.PathLike[str] | None = None) -> Split:
     """Read one split of a data set.
 
     Args:
@@ -59,7 +59,7 @@ def load(name: str, split: str, root: str | os.PathLike[str] | None = None) -> S
             scikit-learn, needs no file; 1297 training and 500 test images, split once and for all
             with the classes in proportion).
         split: "train" or "test".
-        root: for "cifar10", the folder that holds `cifar10/cifar10_train5k.npz` and
+        data_root: for "cifar10", the folder that holds `cifar10/cifar10_train5k.npz` and
             `cifar10/cifar10_test.npz`, or the standard python version `cifar-10-batches-py`, alone
             or in `cifar10`; the environment variable FSC_DATA when absent.
 
@@ -75,7 +75,7 @@ def load(name: str, split: str, root: str | os.PathLike[str] | None = None) -> S
         raise ValueError(f"load: name must be one of {', '.join(NAMES)}, got {name!r}")
     if split not in SPLITS:
         raise ValueError(f"load: split must be one of {', '.join(SPLITS)}, got {split!r}")
-    return _digits(split) if name == "digits" else _cifar10(split, root)
+    return _digits(split) if name == "digits" else _cifar10(split, data_root)
 
 
 def to_tensor(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -127,19 +127,23 @@ def _digits(split: str) -> Split:
     return Split(images[chosen], labels[chosen], tuple(str(name) for name in digits.target_names))
 
 
-def _cifar10(split: str, root: str | os.PathLike[str] | None) -> Split:
-    given = os.environ.get("FSC_DATA") if root is None else root
+def _cifar10(split: str, data_root: str | os.PathLike[str] | None) -> Split:
+    given = os.environ.get("FSC_DATA") if data_root is None else data_root
     if not given:
-        raise ValueError("load: root must name the folder of cifar10, or set FSC_DATA; got neither")
+        raise ValueError(
+            "load: data_root must name the folder of cifar10, or FSC_DATA be set to it, got neither"
+        )
     folders = (Path(given) / "cifar10", Path(given))
     for folder in folders:
         if (folder / _CIFAR10_ARRAYS[split]).is_file():
             return _read(folder / _CIFAR10_ARRAYS[split], _cifar10_arrays)
         if (folder / _CIFAR10_FOLDER).is_dir():
             return _cifar10_folder(folder / _CIFAR10_FOLDER, split)
+    source = "FSC_DATA" if data_root is None else "load: data_root"
+    fault = "holds neither, alone or in cifar10" if Path(given).is_dir() else "does not exist"
     raise FileNotFoundError(
-        f"cifar10 is not in {Path(given)}: expected cifar10/{_CIFAR10_ARRAYS[split]} or the folder "
-        f"{_CIFAR10_FOLDER}"
+        f"{source} must name a folder with {_CIFAR10_FOLDER}, the python version of CIFAR-10 "
+        f"unpacked, or {_CIFAR10_ARRAYS[split]}, got {given}, which {fault}"
     )
 
 

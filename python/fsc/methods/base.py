@@ -48,7 +48,7 @@ class Task:
         if not isinstance(self.scheme, Scheme):
             raise ValueError(
                 f"scheme must be structured for this method, got {self.scheme.name!r}, which "
-                "removes no channels; CrossDistillation takes it"
+                "removes no channels; cross distillation takes it"
             )
         return channels_left(self.scheme, self.teacher, self.groups)
 

@@ -1,12 +1,10 @@
-"""Networks on disk: compressed ones with their structure, and pretrained ones of others."""
+"""Networks on disk with their structure, of whatever widths."""
 
 from __future__ import annotations
 
 import copy
 import json
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,31 +18,29 @@ from torch import Tensor, nn
 from fsc import models
 from fsc.files import write_atomically
 from fsc.networks.structure import match_structure
+from fsc.networks.wrappers import unwrap
 
 FORMAT = "fsc-1"
 
 _NUM_NAMED_FAULTS = 3
 _MAX_COUNT = 2**31 - 1
-_TORCH_ERRORS = (
-    OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, AttributeError, IndexError,
-    UnicodeError, pickle.UnpicklingError, zipfile.BadZipFile,
-)  # fmt: skip
 
 
 def save(
     model: nn.Module,
     path: str | os.PathLike[str],
     *,
-    name: str,
+    name: str = "",
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a network, of whatever widths, as one safetensors file that `load` rebuilds.
 
     Args:
-        model: a network made by `fsc.models.build(name)` or one of the user's own; its channels may
-            have been removed and its batch normalization folded.
+        model: a network, wrapped or not; its channels may have been removed and its batch
+            normalization folded.
         path: the file; it appears complete or not at all.
-        name: the builder's name, or "" for a network of the user's own.
+        name: the builder's name, for a network made by `fsc.models.build(name)`, which `load` then
+            builds by itself; left out for a network of the user's own.
         metadata: anything that JSON can express, to be read again with `read_metadata`; the keys
             format, model, num_classes and in_channels are taken.
 
@@ -53,10 +49,10 @@ def save(
         TypeError: JSON cannot express the metadata.
         OSError: the file cannot be written.
     """
+    model = unwrap(model)
     header: dict[str, Any] = {"format": FORMAT, "model": name}
     if name:
-        models.family(name)
-        header |= _ends(model)
+        header |= _ends(model, name)
     extra = dict(metadata or {})
     taken = sorted({"format", "model", "num_classes", "in_channels"} & set(extra))
     if taken:
@@ -67,7 +63,7 @@ def save(
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in model.state_dict().items()
     }
-    _check_finite(tensors, "save: model")
+    check_finite(tensors, "save: model")
     content = serialise(tensors, metadata={"fsc": text})
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
@@ -80,7 +76,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: the file is damaged or was not written by `save`, or its model, num_classes or
             in_channels is missing or none that fsc can build.
     """
-    path = _existing(path)
+    path = existing(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("fsc", "null"))
@@ -110,58 +106,31 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
         ValueError: the file is damaged, holds NaN or Inf, or does not match the network, or `model`
             is missing.
     """
-    path = _existing(path)
+    path = existing(path)
     header = read_metadata(path)
     if model is not None:
-        model = copy.deepcopy(model).cpu()
+        model = copy.deepcopy(unwrap(model)).cpu()
     elif header["model"]:
         # On the meta device nothing is allocated for sizes that only the header claims.
         with torch.device("meta"):
             model = models.build(header["model"], header["num_classes"], header["in_channels"])
     else:
         raise ValueError(f"load: model must be given, because {path} names no network of fsc")
-    state = _read_safetensors(path)
-    _check_finite(state, str(path))
+    state = read_safetensors(path)
+    check_finite(state, str(path))
     match_structure(model, state)
-    _check_match(model, state, path)
+    check_match(model, state, path)
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval()
 
 
-def load_pretrained(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
-    """Load the weights of a dense network in place, strictly.
-
-    Args:
-        model: the network, with the shapes of the file.
-        path: `.safetensors`, or `.pt` / `.pth` read with weights_only=True: a state dict, or one
-            under the key "state_dict"; the prefix "module." of parallel training is dropped, and
-            half precision is widened to float32.
-
-    Returns:
-        The same network, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds no weights, holds NaN or Inf, or does not match;
-            the network is then unchanged.
-    """
-    path = _existing(path)
-    reader = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-    state = {key: _widened(value) for key, value in reader(path).items()}
-    if all(key.startswith("module.") for key in state) and not hasattr(model, "module"):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    _check_finite(state, str(path))
-    _check_match(model, state, path)
-    model.load_state_dict(state, strict=True)
-    return model.eval()
-
-
-def _ends(model: nn.Module) -> dict[str, int]:
+def _ends(model: nn.Module, name: str) -> dict[str, int]:
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not convolutions or not linears:
+    if name not in models.names() or not convolutions or not linears:
         raise ValueError(
-            f"save: name must be '' for {type(model).__name__}, which fsc cannot build"
+            f"save: name must be one of {', '.join(models.names())} and the network such a one, or "
+            f"left out for a network of your own, got {name!r} for {type(model).__name__}"
         )
     return {
         "num_classes": linears[-1].out_features,
@@ -187,49 +156,47 @@ def _check_header(header: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def _existing(path: str | os.PathLike[str]) -> Path:
+def existing(path: str | os.PathLike[str]) -> Path:
+    """The path of a checkpoint that is there.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     return path
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file.
+
+    Raises:
+        ValueError: it is damaged or of another format.
+    """
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {_line(error)}") from error
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except _TORCH_ERRORS as error:
-        # What torch says here advises loading it unsafely.
-        raise ValueError(f"{path} is damaged or holds more than weights") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} must hold a state dict, got {type(content).__name__}")
-    for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ValueError(
-                f"{path} must hold tensors only, got {type(value).__name__} at {key!r}"
-            )
-    return content
+def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Make sure that no weight is NaN or Inf; `where` begins the sentence.
 
-
-def _widened(value: Tensor) -> Tensor:
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
-
-
-def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    Raises:
+        ValueError: one is.
+    """
     for key, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise ValueError(f"{where}: weights must be finite, got NaN or Inf in {key}")
 
 
-def _check_match(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def check_match(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Make sure that a state can be loaded strictly; a BatchNorm may lack its count of batches.
+
+    Raises:
+        ValueError: names, shapes or dtypes differ; the first of each kind are named.
+    """
     expected = model.state_dict()
     missing = [key for key in expected if key not in state]
     unexpected = [key for key in state if key not in expected]

@@ -16,17 +16,16 @@ from fsc.networks.operations import (
 )
 from fsc.networks.out_of_place import remove_in_place
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
+from fsc.networks.trace_failures import sentence
 
 
 class _Tracer(fx.Tracer):
-    """Remembers the innermost module in which tracing failed."""
+    """Calls what computes as a layer of torch does, and remembers where tracing failed."""
 
-    failed_in: str | None = None
+    failed_in: nn.Module | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, QuantizedInputConv2d) or super().is_leaf_module(
-            m, module_qualified_name
-        )
+        return isinstance(m, QuantizedInputConv2d) or _computes_as_torch(m)
 
     def call_module(
         self,
@@ -39,9 +38,19 @@ class _Tracer(fx.Tracer):
             return super().call_module(m, forward, args, kwargs)
         except Exception:
             if self.failed_in is None:
-                names = {module: name for name, module in self.root.named_modules()}
-                self.failed_in = names.get(m, type(m).__name__)
+                self.failed_in = m
             raise
+
+
+def _computes_as_torch(module: nn.Module) -> bool:
+    """Whether a module, of a class of torch or a subclass of one, has the forward of torch."""
+    if isinstance(module, nn.Sequential):
+        return False
+    if isinstance(module, nn.Conv2d) and type(module)._conv_forward is not nn.Conv2d._conv_forward:
+        return False
+    home = type(module).forward.__module__
+    # What has no forward at all has the one of nn.Module, which only says so.
+    return home.startswith(("torch.nn.", "torch.ao.nn.")) and home != nn.Module.__module__
 
 
 def trace(model: nn.Module) -> fx.Graph:
@@ -62,13 +71,7 @@ def trace(model: nn.Module) -> fx.Graph:
         with evaluation_mode(model):
             graph = tracer.trace(model)
     except Exception as error:
-        place = f"module {tracer.failed_in!r}" if tracer.failed_in else "the outermost forward"
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"trace: model cannot be traced, {place} ({type(model).__name__}) failed with: "
-            f"{reason.rstrip('.')}; make that forward free of control flow that depends on data, "
-            "or move that part into a function marked with torch.fx.wrap"
-        ) from error
+        raise ValueError(sentence(error, model, tracer.failed_in)) from error
     remove_in_place(model, graph)
     return graph
 
@@ -103,12 +106,15 @@ def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
         (the input of the last pooling before the final Linear, the input of that Linear).
 
     Raises:
-        ValueError: there is no Linear, or no pooling before the last one.
+        ValueError: the last layer is no Linear, or there is no pooling before it.
     """
-    linears = [node for node in graph.nodes if is_linear(model, node)]
-    if not linears:
-        raise ValueError("feature_nodes: model must end in a Linear layer, got none")
-    head = linears[-1]
+    head = next((node for node in reversed(graph.nodes) if _layer_of(model, node)), None)
+    if head is None or not is_linear(model, head):
+        found = "none" if head is None else _layer_of(model, head)
+        raise ValueError(
+            "feature_nodes: model must end in a Linear layer, with the forward of nn.Linear, "
+            f"got {found}"
+        )
     poolings = [node for node in ancestors(head) if is_pooling(model, node)]
     if not poolings:
         raise ValueError(
@@ -138,6 +144,17 @@ def truncate(model: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.GraphModule
             copies[old] = shortened.node_copy(old, copies.__getitem__)
     shortened.output(copies[node])
     return fx.GraphModule(model, shortened)
+
+
+def _layer_of(model: nn.Module, node: fx.Node) -> str | None:
+    """Name and class of the Conv2d or Linear, or subclass of one, that a node is part of."""
+    if node.op == "call_module":
+        stack = [(str(node.target), type(model.get_submodule(str(node.target))))]
+    else:
+        stack = list(node.meta.get("nn_module_stack", {}).values())
+    if not stack or not issubclass(stack[-1][1], nn.Conv2d | nn.Linear):
+        return None
+    return f"{stack[-1][0]!r} ({stack[-1][1].__name__})"
 
 
 def shared_layers(model: nn.Module, graph: fx.Graph) -> dict[str, str]:

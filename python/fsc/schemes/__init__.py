@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fsc.networks.proof import channel_groups
+from fsc.networks.wrappers import unwrap
 from fsc.schemes.files import from_json
+from fsc.schemes.finding import find
 from fsc.schemes.published import fits, named, names
 from fsc.schemes.quantized import QuantizedScheme, check_quantized, quantized
 from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
@@ -25,6 +27,7 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Tensor) -> None:
     Raises:
         ValueError: it does not; see `channels_left`, `check_sparse` and `check_quantized`.
     """
+    model = unwrap(model)
     if isinstance(scheme, SparseScheme):
         check_sparse(scheme, model)
     elif isinstance(scheme, QuantizedScheme):
@@ -42,6 +45,7 @@ __all__ = [
     "check_quantized",
     "channels_left",
     "check_sparse",
+    "find",
     "fits",
     "from_json",
     "named",

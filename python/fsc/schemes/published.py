@@ -47,10 +47,19 @@ def names() -> list[str]:
     ]
 
 
-def fits(name: str, model_name: str) -> bool:
-    """Whether a scheme of `names()` is for a network of `fsc.models`."""
-    of_any = name in _SPARSE_REMOVED or name in _QUANTIZED_BITS
-    return of_any or name in _OF_FAMILY[models.family(model_name)]
+def fits(name: str, model_name: str | None = None) -> bool:
+    """Whether a scheme of `names()` is for a network of `fsc.models`; None: for any network."""
+    if name in _SPARSE_REMOVED or name in _QUANTIZED_BITS:
+        return True
+    return model_name is not None and name in _OF_FAMILY[models.family(model_name)]
+
+
+def for_any(name: str, model: nn.Module) -> SparseScheme | QuantizedScheme:
+    """Return a published scheme that fits any network, one for which `fits(name)` holds."""
+    if name in _SPARSE_REMOVED:
+        return SparseScheme(name, sparse(model, _SPARSE_REMOVED[name]).kept)
+    bits, activation_bits = _QUANTIZED_BITS[name]
+    return quantized(model, bits, activation_bits=activation_bits)
 
 
 def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme:
@@ -92,11 +101,8 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme
     """
     if name not in names():
         raise ValueError(f"named: name must be one of {', '.join(names())}, got {name!r}")
-    if name in _SPARSE_REMOVED:
-        return SparseScheme(name, sparse(_skeleton(model_name), _SPARSE_REMOVED[name]).kept)
-    if name in _QUANTIZED_BITS:
-        bits, activation_bits = _QUANTIZED_BITS[name]
-        return quantized(_skeleton(model_name), bits, activation_bits=activation_bits)
+    if fits(name):
+        return for_any(name, _skeleton(model_name))
     family = models.family(model_name)
     fitting = [known for known, table in _OF_FAMILY.items() if name in table]
     if family not in fitting:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from fsc.networks.quantized_inputs import MAX_BITS
+from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_ignored, convolution_of
 
 FULL_PRECISION = 32
@@ -56,6 +57,7 @@ def quantized(
             f"quantized: activation_bits must be in [1, {MAX_BITS}] or {FULL_PRECISION}, "
             f"got {activation_bits}"
         )
+    model = unwrap(model)
     check_ignored("quantized", ignored, model)
     if not isinstance(bits, Mapping):
         names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]

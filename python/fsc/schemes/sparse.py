@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_ignored, convolution_of, counts_left
 
 
@@ -45,6 +46,7 @@ def sparse(
         >>> sparse(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), 0.75).kept
         {'0': 27, '2': 2}
     """
+    model = unwrap(model)
     check_ignored("sparse", ignored, model)
     sizes = {n: m.weight.numel() for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     kept = counts_left("sparse", sizes, pruning_ratio, ignored)

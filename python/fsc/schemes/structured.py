@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fsc.networks.channels import ChannelGroup, group_written_by
 from fsc.networks.proof import channel_groups
+from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_ignored, check_shares
 
 
@@ -55,6 +56,7 @@ def structured(
         >>> structured(network, 0.5, torch.zeros(1, 3, 8, 8)).kept
         {'0': 2}
     """
+    model = unwrap(model)
     check_ignored("structured", ignored, model)
     check_shares("structured", pruning_ratio)
     groups = channel_groups(model, example_inputs)

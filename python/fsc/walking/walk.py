@@ -14,6 +14,7 @@ from fsc.images.checks import check_images, device_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.out_of_place import out_of_place
 from fsc.networks.tracing import layer_names, trace
+from fsc.networks.wrappers import unwrap
 from fsc.progress import Progress
 from fsc.walking.activations import following_activation, run_shortcuts_first, shortcut_of
 from fsc.walking.frontier import Frontier
@@ -106,7 +107,7 @@ def walk(
     flags are restored.
 
     Args:
-        teacher: a network that torch.fx can trace, with one argument.
+        teacher: a network that torch.fx can trace, with one argument; wrapped ones are unwrapped.
         student: a network of the same structure: the same forward and names of modules.
         images: normalised images [N, C, H, W] of the dtype of the teacher; batches move to the
             device of each network.
@@ -135,6 +136,7 @@ def walk(
     """
     if batch_size < 1:
         raise ValueError(f"walk: batch_size must be at least 1, got {batch_size}")
+    teacher, student = unwrap(teacher), unwrap(student)
     graph = trace(teacher)
     check_images("walk", images, teacher, graph)
     _check_networks(teacher, student, graph)

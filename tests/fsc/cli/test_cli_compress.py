@@ -49,6 +49,7 @@ def test_evaluate_gives_the_accuracy_that_compress_measured(compressed, fsc):
     assert again.exit_code == 0
     row = next(line for line in again.stdout.splitlines() if line.strip().startswith("model "))
     assert row.split()[1:3] == [f"{report['top1']:.2f}", f"{report['parameters']:,}"]
+    assert fsc("evaluate", folder, "--data", "digits").stdout == again.stdout
 
 
 def test_model_carries_its_name_and_normalization(compressed):

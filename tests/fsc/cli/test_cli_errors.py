@@ -33,8 +33,16 @@ def compress(fsc, tmp_path):
 
 def test_teacher_without_a_checkpoint(compress, monkeypatch, tmp_path):
     monkeypatch.delenv("FSC_DATA", raising=False)
-    assert "--checkpoint, or FSC_DATA must name" in sentence(compress())
-    assert "no checkpoint of resnet14 for digits" in sentence(compress(data_root=tmp_path))
+    assert sentence(compress()).startswith("--checkpoint must name the weights of resnet14, or ")
+    looked = f"looked for digits_resnet14*.safetensors, .pt and .pth in {tmp_path}"
+    found = sentence(compress(data_root=tmp_path))
+    assert f"no checkpoint of resnet14 for digits: {looked} and its folder" in found
+    found = sentence(compress(data_root=tmp_path / "absent"))
+    assert f"{looked}/absent, which does not exist and" in found and "--checkpoint" in found
+    for suffix in (".pt", ".safetensors"):
+        (tmp_path / f"digits_resnet14{suffix}").touch()
+    found = sentence(compress(data_root=tmp_path))
+    assert found.startswith("--checkpoint must say which weights of resnet14 to take, got ")
     missing = tmp_path / "no.pt"
     assert sentence(compress(checkpoint=missing)) == f"checkpoint {missing} does not exist"
 
@@ -57,8 +65,8 @@ def test_checkpoint_with_nan(compress, tmp_path):
 @pytest.mark.parametrize(
     ("scheme", "expected"),
     [
-        ("res-51", "scheme must be one of res-50"),
-        ("vgg-50", "is for vgg networks, got 'resnet14'"),
+        ("res-51", "--scheme must be one of res-50"),
+        ("vgg-50", "--scheme must be one of res-50, res-60, res-70, res-90, sparse-50"),
         ("absent.json", "scheme file absent.json does not exist"),
     ],
 )
@@ -80,15 +88,24 @@ def test_scheme_of_ones_own_that_does_not_fit(compress, teacher_file, tmp_path, 
     assert expected in sentence(compress(scheme=path, checkpoint=teacher_file))
 
 
-def test_fewer_images_than_asked_for(compress, teacher_file):
-    assert "got 1000" in sentence(compress(shots=1000, checkpoint=teacher_file))
+def test_fewer_images_than_asked_for(fsc, compress, on_digits, teacher_file, tmp_path):
+    expected = "--shots must not exceed the 128 images of class 0, got 1000"
+    assert sentence(compress(shots=1000, checkpoint=teacher_file)) == expected
+    for verb in (("compare",), ("analyse",), ("sweep", "--objective", "soft")):
+        arguments = [a for a in on_digits if a not in ("--mir-steps", 2) or verb == ("compare",)]
+        assert sentence(fsc(*verb, *arguments, "--shots", 1000)) == expected
+    given = ("--method", "l1", "--output", tmp_path, "--images-total", 1298)
+    expected = "--images-total must lie between 1 and the 1297 images there are, got 1298"
+    assert sentence(fsc("compress", *on_digits, *given)) == expected
 
 
 def test_missing_and_damaged_data(compress, teacher_file, tmp_path):
     model = models.build("resnet14")
     checkpoint.save(model, tmp_path / "rgb.safetensors", name="resnet14")
     given = {"data": "cifar10", "checkpoint": tmp_path / "rgb.safetensors", "data_root": tmp_path}
-    assert "cifar10 is not in" in sentence(compress(**given))
+    found = sentence(compress(**given))
+    assert found.startswith("--data-root must name a folder with cifar-10-batches-py, ")
+    assert found.endswith(f"got {tmp_path}, which holds neither, alone or in cifar10")
     (tmp_path / "cifar10_train5k.npz").write_bytes(b"no archive")
     assert "is damaged" in sentence(compress(**given))
 
@@ -117,6 +134,15 @@ def test_errors_leave_no_file(compress, teacher_file, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_evaluate_of_a_folder_without_a_student(fsc, tmp_path):
+    found = sentence(fsc("evaluate", tmp_path, "--data", "digits"))
+    assert found.startswith(f"folder {tmp_path} must hold model.safetensors, ")
+    assert found.endswith("got no network; name a file")
+    (tmp_path / "cd-soft.safetensors").touch()
+    found = sentence(fsc("evaluate", tmp_path, "--data", "digits"))
+    assert found.endswith("got cd-soft.safetensors; name a file")
+
+
 def test_evaluate_refuses_what_it_cannot_read(fsc, teacher_file, tmp_path):
     missing = tmp_path / "no.safetensors"
     assert "does not exist" in sentence(fsc("evaluate", missing, "--data", "digits"))
@@ -127,7 +153,7 @@ def test_evaluate_refuses_what_it_cannot_read(fsc, teacher_file, tmp_path):
     colour = models.build("resnet14", in_channels=3)
     checkpoint.save(colour, tmp_path / "rgb.safetensors", name="resnet14")
     result = fsc("evaluate", tmp_path / "rgb.safetensors", "--data", "digits")
-    assert "data must have the 3 channels" in sentence(result)
+    assert sentence(result).startswith("--data must have the 3 channels")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +161,7 @@ def test_evaluate_refuses_what_it_cannot_read(fsc, teacher_file, tmp_path):
     [
         ({"format": "fsc-1"}, "model in the header must be one of"),
         ({"format": "fsc-1", "model": "resnet14"}, "num_classes in the header must be an integer"),
-        ({"format": "fsc-1", "model": ""}, "model must be given"),
+        ({"format": "fsc-1", "model": ""}, "--model must be given"),
     ],
 )
 def test_evaluate_refuses_headers_made_by_hand(fsc, tmp_path, header, expected):

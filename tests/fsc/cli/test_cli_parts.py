@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fsc import schemes
-from fsc.cli import inputs, method_names, progress, published, tables
+from fsc import method_names, schemes
+from fsc.cli import inputs, progress, published, tables
 from fsc.cli.progress import Reporter
 from fsc.layers.objectives import Convex, Soft
 from fsc.networks.cost import Size
@@ -56,10 +56,17 @@ def test_every_name_is_a_method_and_mir_takes_its_steps():
 def test_checkpoints_are_found_by_name(tmp_path: Path):
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    for name, model in (("cifar10_resnet56_akamaster.pt", "resnet56"),
-                        ("cifar10_vgg16.pt", "vgg16")):  # fmt: skip
+    for name, model in (
+        ("cifar10_resnet56_akamaster.pt", "resnet56"),
+        ("cifar10_vgg16.pt", "vgg16"),
+        ("cifar10_resnet110-mine.safetensors", "resnet110"),
+    ):
         (folder / name).touch()
+        (folder / f"cifar10_{model}.json").touch()
+        (folder / f"cifar10_{model}0_other.pt").touch()
         assert inputs.find_checkpoint(model, "cifar10", tmp_path) == folder / name
+    (tmp_path / "cifar10_vgg16_again.pth").touch()
+    assert inputs.find_checkpoint("vgg16", "cifar10", tmp_path) == folder / "cifar10_vgg16.pt"
 
 
 def test_scheme_by_name_or_by_file(tmp_path: Path):

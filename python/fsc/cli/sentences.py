@@ -1,0 +1,37 @@
+"""What went wrong, in the words of the command line instead of Python's."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+# How the sentences of the functions below begin: "sample_per_class: num_shots must not exceed ...".
+_RULE = re.compile(r"(?:\w+: )?(\w+) must ")
+_ENDINGS = ("_name", "_path")
+
+
+def of_error(error: Exception, command: click.Command | None) -> str:
+    """The sentence of an error; the argument that it begins with becomes the flag for it.
+
+    Args:
+        error: what a function below the command line raised.
+        command: the verb that was invoked, whose options are the flags.
+    """
+    text = next(iter(str(error).splitlines()), "") or type(error).__name__
+    rule = _RULE.match(text)
+    if rule is None:
+        return text
+    return f"{_flags(command).get(rule[1], rule[1])}{text[rule.end(1) :]}"
+
+
+def _flags(command: click.Command | None) -> dict[str, str]:
+    """Every name that a function may have for an option -> the flag that is typed for it."""
+    found = {}
+    for option in [] if command is None else command.params:
+        if isinstance(option, click.Option) and option.name is not None:
+            flag = option.opts[0]
+            names = {option.name, flag.lstrip("-").replace("-", "_")}
+            names |= {option.name.removesuffix(ending) for ending in _ENDINGS}
+            found.update(dict.fromkeys(names, flag))
+    return found

@@ -1,0 +1,163 @@
+"""Weights that others saved: found in whatever lies around them, and never unpickled unsafely."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fsc.networks.checkpoint import check_finite, check_match, existing, read_safetensors
+from fsc.networks.wrappers import unwrap
+
+_TORCH_ERRORS = (
+    OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, AttributeError, IndexError,
+    UnicodeError, pickle.UnpicklingError, zipfile.BadZipFile,
+)  # fmt: skip
+_NUM_NAMED = 3
+_POINTER = b"version https://git-lfs"
+_PAGE = (b"<!doctype html", b"<html")
+# The segment that torch.compile puts into the names of what it wraps, wherever that stands.
+_COMPILED = "_orig_mod"
+
+
+def load_pretrained(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+    """Load the weights of a dense network in place, strictly.
+
+    Args:
+        model: the network, with the shapes of the file.
+        path: `.safetensors`, or `.pt` / `.pth` read with weights_only=True: a state dict, or a
+            dict with one among its entries, whatever its key. Names that wrappers put in front
+            ("module.", "_orig_mod.", "model.", ...) are dropped, and half precision is widened to
+            float32.
+
+    Returns:
+        The same network, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, a stand-in for another one, or more than weights, holds
+            none or several state dicts, holds NaN or Inf, or does not match; the network is then
+            unchanged.
+    """
+    path = existing(path)
+    _check_is_no_stand_in(path)
+    inner = unwrap(model)
+    found = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    state = {
+        key: _widened(value) for key, value in _without_wrappers(found, inner.state_dict()).items()
+    }
+    check_finite(state, str(path))
+    check_match(inner, state, path)
+    inner.load_state_dict(state, strict=True)
+    return model.eval()
+
+
+def _check_is_no_stand_in(path: Path) -> None:
+    """Refuses what downloads leave under the name of a checkpoint."""
+    with open(path, "rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith(_POINTER):
+        raise ValueError(
+            f"{path} must be the checkpoint itself, got a pointer of Git LFS to it; fetch it with "
+            "`git lfs pull`"
+        )
+    if start.startswith(_PAGE):
+        raise ValueError(
+            f"{path} must be a checkpoint, got an HTML page; take the link that downloads the file"
+        )
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    if _is_program(path):
+        raise ValueError(
+            f"{path} must hold weights, got a program of TorchScript or torch.export; save the "
+            "weights of the network it was made from: torch.save(model.state_dict(), 'weights.pt')"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except _TORCH_ERRORS as error:
+        # What torch says here advises loading it unsafely.
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if asked is None:
+            raise ValueError(f"{path} is damaged or no checkpoint of torch") from error
+        raise ValueError(
+            f"{path} must hold weights alone, got {asked[1]}, which is not unpickled, because that "
+            "may run any code; where the file was made, save a state dict instead: "
+            "torch.save(model.state_dict(), 'weights.pt')"
+        ) from error
+    return _state_dict(content, path)
+
+
+def _is_program(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        names = zipfile.ZipFile(path).namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+    # The first lies in every archive of TorchScript, the second in those of torch.export.
+    return any(name.endswith(("/constants.pkl", "/archive_format")) for name in names)
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    """The one state dict in what a file holds, be it all of it or one entry among others."""
+    if not isinstance(content, Mapping) or not content:
+        kind = "an empty dict" if content == {} else type(content).__name__
+        raise ValueError(f"{path} must hold a state dict, got {kind}")
+    if _is_state(content):
+        return dict(content)
+    found = {str(key): entry for key, entry in content.items() if _is_state(entry)}
+    if len(found) == 1:
+        return dict(next(iter(found.values())))
+    if found:
+        raise ValueError(
+            f"{path} must hold one state dict, got {' and '.join(found)}; save the one that you "
+            "mean alone: torch.save(torch.load(path, weights_only=True)"
+            f"[{next(iter(found))!r}], 'weights.pt')"
+        )
+    others = [
+        f"{type(entry).__name__} at {key!r}"
+        for key, entry in content.items()
+        if not isinstance(entry, Tensor)
+    ]
+    raise ValueError(
+        f"{path} must hold a state dict, tensors by name, alone or as one entry of a dict, "
+        f"got {', '.join(others[:_NUM_NAMED]) or 'names that are no text'}"
+    )
+
+
+def _is_state(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(key, str) and isinstance(v, Tensor) for key, v in content.items())
+    )
+
+
+def _without_wrappers(
+    state: Mapping[str, Tensor], expected: Collection[str]
+) -> Mapping[str, Tensor]:
+    """Drops what wrappers put before the names of the network, if its names then appear."""
+    found = {_plain_name(key): value for key, value in state.items()}
+    while not any(key in expected for key in found):
+        heads = {key.partition(".")[0] for key in found}
+        found = {key.partition(".")[2]: value for key, value in found.items()}
+        if len(heads) > 1 or "" in found:
+            # Another network: the sentence about it names what the file names.
+            return state
+    return found
+
+
+def _plain_name(key: str) -> str:
+    return ".".join(part for part in key.split(".") if part != _COMPILED)
+
+
+def _widened(value: Tensor) -> Tensor:
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

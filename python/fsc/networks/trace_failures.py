@@ -1,0 +1,53 @@
+"""What the sentence about a network that cannot be traced says: where, why and what to do."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import torch
+from torch import nn
+
+_OWN = (Path(torch.__file__).parent, Path(__file__).parent)
+_LIBRARIES = ("site-packages", "dist-packages")
+
+
+def sentence(error: Exception, model: nn.Module, innermost: nn.Module | None) -> str:
+    """Say which forward failed, at which line, with what, and what helps there.
+
+    Args:
+        error: what tracing ended with.
+        model: the network.
+        innermost: the submodule whose forward failed; None for the network's own.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    name = None if innermost is None else names.get(innermost, "")
+    module = "the outermost forward" if name is None else f"module {name!r}"
+    kind = type(model if innermost is None else innermost).__name__
+    frame = _frame(error)
+    place = "" if frame is None else f" at {frame.filename}:{frame.lineno}, `{frame.line}`,"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    advice = (
+        "make that forward free of control flow that depends on data, or move that part into a "
+        "function marked with torch.fx.wrap"
+    )
+    if frame is not None and set(_LIBRARIES) & set(Path(frame.filename).parts):
+        advice = (
+            "that is a library's: take another implementation of the network"
+            if name is None
+            else f"that is a library's: put a module of your own, free of control flow that "
+            f"depends on data, in its place with model.set_submodule({name!r}, ...)"
+        )
+    return (
+        f"trace: model cannot be traced, {module} ({kind}) failed{place} with: "
+        f"{reason.rstrip('.')}; {advice}"
+    )
+
+
+def _frame(error: Exception) -> traceback.FrameSummary | None:
+    """The innermost line that is neither torch's nor ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame for frame in frames if not any(Path(frame.filename).is_relative_to(p) for p in _OWN)
+    ]
+    return own[-1] if own else None

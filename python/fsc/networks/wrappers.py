@@ -1,0 +1,147 @@
+"""Networks as people hand them over: wrapped, compiled, in half precision."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, fx, nn
+from torch.optim.swa_utils import AveragedModel
+
+_HALF = (torch.float16, torch.bfloat16)
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+# What the parameters that a weight is computed from are called -> what makes the weight plain.
+_COMPUTED = {
+    "weight_g": "torch.nn.utils.remove_weight_norm",
+    "weight_u": "torch.nn.utils.remove_spectral_norm",
+    "weight_mask": "torch.nn.utils.prune.remove",
+}
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the network inside torch.compile, (Distributed)DataParallel and AveragedModel.
+
+    What it computes is the same; the names of its layers are its own, without those of wrappers.
+
+    Args:
+        model: a network, wrapped any number of times or not at all.
+
+    Example:
+        >>> unwrap(nn.DataParallel(nn.Linear(2, 3)))
+        Linear(in_features=2, out_features=3, bias=True)
+    """
+    while (inner := _inner(model)) is not None:
+        model = inner
+    return model
+
+
+def check_teacher(teacher: nn.Module) -> None:
+    """Make sure that a network can be read, changed and computed with, layer by layer.
+
+    Args:
+        teacher: the network, unwrapped.
+
+    Raises:
+        ValueError: it is a program instead of modules, has no Conv2d, holds compiled, quantized or
+            computed weights, lies on several devices or none, is in several dtypes, or holds NaN or
+            Inf; the sentence says what to pass instead.
+    """
+    if isinstance(teacher, torch.jit.ScriptModule):
+        raise ValueError(
+            "teacher must be a network of Python modules, got a program of TorchScript "
+            f"({type(teacher).__name__}); pass the network that it was made from, with the weights "
+            "that teacher.state_dict() gives"
+        )
+    for name, module in teacher.named_modules():
+        _check_module(name, module)
+    if not any(isinstance(module, nn.Conv2d) for module in teacher.modules()):
+        found = "none"
+        if isinstance(teacher, fx.GraphModule):
+            found = "a graph of operators without modules; pass the network that it was made from"
+        raise ValueError(f"teacher must contain a Conv2d, got {found}")
+    tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
+    devices = {tensor.device: name for name, tensor in tensors.items()}
+    if len(devices) > 1 or torch.device("meta") in devices:
+        found = ", ".join(f"{name} on {device}" for device, name in devices.items())
+        raise ValueError(f"teacher must lie on one device and hold values, got {found}")
+    dtypes = {p.dtype: name for name, p in teacher.named_parameters() if p.is_floating_point()}
+    if len(dtypes) > 1:
+        found = ", ".join(f"{name} in {dtype}" for dtype, name in dtypes.items())
+        raise ValueError(
+            f"teacher must hold its parameters in one dtype, got {found}; teacher.float() does"
+        )
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"teacher must have finite weights, got NaN or Inf in {name}")
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The dtype of a network's parameters; float32 without any."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def in_single_precision(teacher: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
+    """A network in half precision as a copy in float32, and images to go with it.
+
+    Half precision is too coarse to solve layers in; networks of other dtypes are returned as they
+    are.
+
+    Args:
+        teacher: the network; it is not changed.
+        images: [N, C, H, W], of its dtype or in float32.
+    """
+    dtype = dtype_of(teacher)
+    if dtype not in _HALF:
+        return teacher, images
+    # Images of any other kind are refused as they are, with a sentence that says so.
+    fit = isinstance(images, Tensor) and images.dtype == dtype
+    return copy.deepcopy(teacher).float(), images.float() if fit else images
+
+
+def in_dtype_of(teacher: nn.Module, student: nn.Module) -> nn.Module:
+    """Give a student the dtype of its teacher, in place.
+
+    Raises:
+        ValueError: a weight is too large for that dtype.
+    """
+    dtype = dtype_of(teacher)
+    if dtype not in _HALF:
+        return student
+    student.to(dtype)
+    for name, tensor in student.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"teacher must leave room for a student in {dtype}, got a weight above "
+                f"{torch.finfo(dtype).max:g} in {name}; pass teacher.float()"
+            )
+    return student
+
+
+def _inner(model: nn.Module) -> nn.Module | None:
+    if isinstance(model, _WRAPPERS):
+        return model.module
+    # Its class stands in a part of torch that takes seconds to import.
+    return model._modules.get("_orig_mod") if type(model).__name__ == "OptimizedModule" else None
+
+
+def _check_module(name: str, module: nn.Module) -> None:
+    kind = type(module)
+    if isinstance(module, torch.jit.ScriptModule) or _inner(module) is not None:
+        raise ValueError(
+            f"teacher must be wrapped, compiled or scripted as a whole or not at all, got {name} "
+            f"({kind.__name__}); put the module that it was made from there"
+        )
+    if kind.__module__.startswith("torch.ao.nn.") and "quantized" in kind.__module__:
+        raise ValueError(
+            f"teacher must compute in floating point, got the quantized layer {name} "
+            f"({kind.__module__}.{kind.__name__}); pass the network before quantization"
+        )
+    if isinstance(module, nn.Conv2d | nn.Linear) and "weight" not in module._parameters:
+        remedy = "torch.nn.utils.parametrize.remove_parametrizations"
+        for part, way in _COMPUTED.items():
+            if hasattr(module, part):
+                remedy = way
+        raise ValueError(
+            "teacher must hold its weights as plain parameters, got a parametrization in "
+            f"{name}; make it plain with {remedy}"
+        )

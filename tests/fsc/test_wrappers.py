@@ -1,0 +1,160 @@
+"""Teachers as people hand them over: wrapped, compiled, scripted, quantized, in half precision."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+import torch
+from networks import chain
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+from torch.optim.swa_utils import AveragedModel
+
+import fsc
+from fsc import schemes
+from fsc.networks.wrappers import unwrap
+from fsc.schemes import Scheme
+from fsc.training.evaluate import accuracy
+from fsc.walking.walk import Layer, Visitor
+
+SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
+IMAGES = torch.randn(4, 3, 8, 8)
+METHODS = [fsc.L1Norm(), fsc.CrossDistillation(), fsc.FSKD(), fsc.MiR(steps=2)]
+WRAPPERS: list[Callable[[nn.Module], nn.Module]] = [
+    nn.DataParallel,
+    AveragedModel,
+    lambda model: torch.compile(model, backend="eager"),
+    lambda model: nn.DataParallel(torch.compile(model, backend="eager")),
+    lambda model: torch.compile(nn.DataParallel(model), backend="eager"),
+]
+WRAPPED = pytest.mark.parametrize("wrap", WRAPPERS, ids=["parallel", "averaged", "compiled",
+                                                         "both", "both_turned"])  # fmt: skip
+
+
+def _compress(teacher, scheme=SCHEME, method=METHODS[1], images=IMAGES):
+    return fsc.compress(teacher, images, method=method, scheme=scheme)
+
+
+@WRAPPED
+def test_a_wrapped_teacher_gives_the_student_of_what_it_wraps(wrap):
+    teacher = chain()
+    found, expected = _compress(wrap(teacher)), _compress(teacher)
+    assert found.report.kept == expected.report.kept
+    for name, value in expected.student.state_dict().items():
+        assert torch.equal(found.student.state_dict()[name], value), name
+
+
+@WRAPPED
+def test_a_wrapped_network_is_evaluated_walked_and_has_schemes(wrap):
+    class Names(Visitor):
+        def before_run(self, layer: Layer) -> None:
+            names.append(layer.name)
+
+    names: list[str] = []
+    teacher = chain()
+    wrapped = wrap(teacher)
+    fsc.walk(wrapped, deepcopy(teacher), IMAGES, Names())
+    assert names == ["conv1", "conv2", "conv3", "conv4", "head"]
+    for scheme in (schemes.structured, schemes.sparse):
+        more = [IMAGES[:1]] if scheme is schemes.structured else []
+        assert scheme(wrapped, 0.5, *more) == scheme(teacher, 0.5, *more)
+    assert schemes.quantized(wrapped, 2) == schemes.quantized(teacher, 2)
+    schemes.check(SCHEME, wrapped, torch.zeros(1, 3, 8, 8))
+    labels = teacher(IMAGES).argmax(1)
+    assert accuracy(wrapped, IMAGES, labels) == 100.0
+    assert unwrap(wrapped) is teacher or isinstance(wrapped, AveragedModel)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_half_precision_is_solved_in_float32_and_given_back(dtype, method):
+    teacher = chain(dtype)
+    before = deepcopy(teacher.state_dict())
+    result = _compress(teacher, method=method, images=IMAGES.to(dtype))
+    assert result.report.dtype == str(dtype).removeprefix("torch.")
+    assert result.student.conv2.weight.shape[0] == 5
+    expected = _compress(deepcopy(teacher).float(), method=method, images=IMAGES.to(dtype).float())
+    assert expected.report.dtype == "float32"
+    for name, value in expected.student.to(dtype).state_dict().items():
+        assert torch.equal(result.student.state_dict()[name], value), name
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_images_for_half_precision_may_be_in_float32():
+    assert _compress(chain(torch.float16)).report.dtype == "float16"
+    with pytest.raises(ValueError, match="images must have the dtype of the network"):
+        _compress(chain(torch.float16), images=IMAGES.double())
+
+
+def test_a_student_too_large_for_half_precision_is_refused(monkeypatch):
+    teacher = chain(torch.float16)
+    compressed = fsc.L1Norm.compress
+
+    def too_large(self, task):
+        outcome = compressed(self, task)
+        nn.init.constant_(outcome.student.conv3.weight, 1e6)
+        return outcome
+
+    monkeypatch.setattr(fsc.L1Norm, "compress", too_large)
+    with pytest.raises(ValueError, match=r"65504 in conv3\.weight; pass teacher\.float\(\)"):
+        _compress(teacher, method=fsc.L1Norm())
+
+
+def test_a_traced_graph_module_is_a_teacher():
+    assert _compress(torch.fx.symbolic_trace(chain())).student.conv1.out_channels == 4
+
+
+def _weight_norm_of_old(model):
+    with pytest.warns(FutureWarning):
+        nn.utils.weight_norm(model.conv3)
+    return model
+
+
+def _changed(change):
+    def changed(model):
+        change(model.conv3)
+        return model
+
+    return changed
+
+
+def _quantized(model):
+    return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+
+
+def _in_two_dtypes(model):
+    model.conv3.half()
+    return model
+
+
+def _partly_compiled(model):
+    model.conv3 = torch.compile(model.conv3, backend="eager")
+    return model
+
+
+PLAIN = r"plain parameters, got a parametrization in conv3; make it plain with torch\.nn\.utils\."
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (torch.jit.script, r"got a program of TorchScript .*; pass the network that it was made"),
+        (lambda model: torch.jit.trace(model, IMAGES), "got a program of TorchScript"),
+        (lambda model: torch.export.export(model, (IMAGES,)).module(), "got a graph of operators"),
+        (_quantized, r"got the quantized layer head \(torch\.ao\..*before quantization"),
+        (_in_two_dtypes, r"one dtype, got .* conv3\.weight in torch\.float16; teacher\.float\(\)"),
+        (_partly_compiled, r"as a whole or not at all, got conv3 \(OptimizedModule\)"),
+        (_changed(parametrizations.weight_norm), PLAIN + "parametrize"),
+        (_weight_norm_of_old, PLAIN + "remove_weight_norm"),
+        (_changed(nn.utils.spectral_norm), PLAIN + "remove_spectral_norm"),
+        (_changed(lambda layer: prune.l1_unstructured(layer, "weight", 0.5)), PLAIN + "prune"),
+    ],
+    ids=["script", "trace", "export", "quantized", "dtypes", "part", "parametrization",
+         "weight_norm", "spectral_norm", "prune"],
+)  # fmt: skip
+def test_what_cannot_be_a_teacher_is_refused_with_what_to_pass_instead(make, message):
+    with pytest.raises(ValueError, match=f"teacher must .*{message}") as error:
+        _compress(make(chain()))
+    assert "\n" not in str(error.value)
