@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+import warnings
+from typing import Any, TextIO
 
 import click
 
@@ -25,7 +26,9 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Run the verb; a traceback would hide the sentence that says what to change."""
         try:
-            return super().invoke(context)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(context)
         except (click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt as interruption:
@@ -37,6 +40,18 @@ class _Commands(click.Group):
                 raise
             click.echo(f"error: {_sentence(error)}", err=True)
             context.exit(EXIT_ERROR)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line in place of Python's two, which name a file that says nothing to the user."""
+    click.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 def _sentence(error: Exception) -> str:

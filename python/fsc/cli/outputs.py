@@ -1,0 +1,175 @@
+"""What a command finds where it is to write, whether there is room, and what to do if not."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from torch import nn
+
+from fsc.cli import method_names
+from fsc.cli.inputs import Inputs
+from fsc.cli.locks import locked_file, locked_folder
+from fsc.cli.run import Settings
+from fsc.files import check_room, check_writable, read_json
+from fsc.networks import checkpoint
+from fsc.walking.spill import largest_frontier
+
+STUDENT = ("model.safetensors", "report.json", "samples.json")
+_DEMO = (
+    *("report.json", "samples.json", "figure.png", "teacher.safetensors"),
+    *(f"{name}.safetensors" for name in method_names.NAMES),
+)
+# Ten networks of at most a megabyte, and a figure.
+_DEMO_BYTES = 15_000_000
+_KEPT_WITH = "give --overwrite or name another"
+# The student, and a journal that may hold every weight with its momentum.
+_NUM_COPIES = 3
+
+
+def hold_folder(folder: Path) -> None:
+    """Lock a folder until the command ends.
+
+    Raises:
+        OSError: it cannot be written, or another process holds it.
+    """
+    check_writable(folder)
+    click.get_current_context().with_resource(locked_folder(folder))
+
+
+def hold_files(json_path: Path | None, figure_path: Path | None, *, replacing: bool) -> None:
+    """Lock the files that a command is to write until it ends.
+
+    Args:
+        json_path: what --json names.
+        figure_path: what --output names.
+        replacing: whether files that are there already may be replaced.
+
+    Raises:
+        OSError: a file is there already, cannot be written, or another process writes it.
+        ValueError: both are the same.
+    """
+    given = {"--json": json_path, "--output": figure_path}
+    paths = {option: path for option, path in given.items() if path is not None}
+    if len(paths) == 2 and json_path == figure_path:
+        raise ValueError(f"--json and --output must name two files, got {json_path} for both")
+    for option, path in paths.items():
+        check_writable(path.parent)
+        if path.exists() and not replacing:
+            raise FileExistsError(
+                f"{option} must name a new file, got {path}, which exists: {_KEPT_WITH}"
+            )
+        click.get_current_context().with_resource(locked_file(path))
+
+
+def check_student(output: Path, journal: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make sure that no student and no solved layers of another run get lost.
+
+    Args:
+        output: the folder of the student.
+        journal: the folder in it with what is unfinished.
+        resume: whether to go on with that.
+        overwrite: whether what is there may be replaced.
+
+    Raises:
+        OSError: something would get lost.
+    """
+    solved, finished = count_solved(journal), _found(output, STUDENT)
+    if overwrite or (resume and journal.is_dir()):
+        return
+    if solved:
+        raise FileExistsError(
+            f"--output must name a folder without an unfinished compression, got {output} with "
+            f"{solved} solved layers in {journal}: go on with --resume, {_KEPT_WITH}"
+        )
+    if finished:
+        nothing = "nothing of it is unfinished, " if resume else ""
+        raise FileExistsError(
+            f"--output must name a folder without a student, got {output} with "
+            f"{', '.join(finished)}: {nothing}{_KEPT_WITH}"
+        )
+
+
+def check_demo(output: Path, *, overwrite: bool) -> None:
+    """Make sure that a demonstration replaces nothing but an earlier one, and has room.
+
+    Raises:
+        OSError: the folder holds files of the same names that are none of a demonstration, or
+            there is too little room.
+    """
+    found = _found(output, _DEMO)
+    if found and not overwrite and not _is_demo(output):
+        raise FileExistsError(
+            f"--output must name a folder without results, got {output} with "
+            f"{', '.join(found)}, which are none of a demonstration: {_KEPT_WITH}"
+        )
+    check_room({output: _DEMO_BYTES})
+
+
+def check_space(inputs: Inputs, num_images: int, settings: Settings, output: Path | None) -> None:
+    """Make sure that the disk has room for a student and whatever is written on the way.
+
+    Args:
+        inputs: the teacher.
+        num_images: images of the sample.
+        settings: resources, and whether images are added to the sample.
+        output: the folder of the student and its journal; None: neither is written.
+
+    Raises:
+        OSError: there is too little room.
+    """
+    needed = {} if output is None else {output: _NUM_COPIES * _num_bytes(inputs.teacher)}
+    if settings.memory_budget is not None:
+        copies = 2 if settings.augment is None else 4
+        largest = copies * num_images * largest_frontier(inputs.teacher, inputs.test_images[:1])
+        folder = Path(tempfile.gettempdir())
+        needed[folder] = needed.get(folder, 0) + max(0, largest - settings.memory_budget)
+    check_room(needed)
+
+
+def rescue(write: Callable[[Path], None]) -> str:
+    """Write into a new temporary folder what could not be written where it belongs.
+
+    Args:
+        write: writes the student into a folder.
+
+    Returns:
+        Where the student is now, in words.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="fsc-student-"))
+    except OSError:
+        return "the student could not be kept in a temporary folder either"
+    try:
+        write(folder)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return f"the student could not be kept in {folder.parent} either"
+    return f"the student is kept in {folder}"
+
+
+def count_solved(journal: Path) -> int:
+    """How many solved layers a journal holds."""
+    return len(list(journal.glob("*.safetensors")))
+
+
+def _found(folder: Path, names: tuple[str, ...]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if (folder / name).exists()]
+
+
+def _is_demo(folder: Path) -> bool:
+    """Whether a demonstration wrote the folder; one that was interrupted left no report."""
+    try:
+        if (folder / "report.json").exists():
+            report = read_json(folder / "report.json", "report")
+            return isinstance(report, dict) and {"teacher", "runs"} <= report.keys()
+        return "top1" in checkpoint.read_metadata(folder / "teacher.safetensors")
+    except (OSError, ValueError):
+        return False
+
+
+def _num_bytes(model: nn.Module) -> int:
+    return sum(value.nbytes for value in model.state_dict().values())
