@@ -142,5 +142,5 @@ def _read_entry(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _drop(path: Path, error: ValueError) -> None:
-    warnings.warn(f"{error}; it is dropped, and what it held is made again", stacklevel=2)
+    warnings.warn(f"{error}; it is dropped, and what it held is made again", stacklevel=1)
     path.unlink()

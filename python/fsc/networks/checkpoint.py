@@ -195,7 +195,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         warnings.warn(
             f"{path} was written without a checksum, so that damage would go unnoticed; fsc.save "
             "writes it with one",
-            stacklevel=3,
+            stacklevel=1,
         )
     return tensors, header
 
