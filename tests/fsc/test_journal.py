@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from networks import chain
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import fsc
@@ -111,8 +112,6 @@ def test_entries_of_another_compression_are_not_taken_for_damaged(compress, tmp_
 
 
 def test_entries_from_before_there_were_checksums(compress, added, tmp_path) -> None:
-    from safetensors.torch import load_file, save_file
-
     whole = compress()
     path = tmp_path / "journal" / "conv3.safetensors"
     save_file(load_file(path), path, {"error": "0x0p+0"})
@@ -123,15 +122,20 @@ def test_entries_from_before_there_were_checksums(compress, added, tmp_path) -> 
 def test_a_full_disk_names_the_file_and_costs_nothing_before(compress, added, tmp_path) -> None:
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    whole = compress(None)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2800, limits[1]))
+    whole = compress(tmp_path / "whole")
+    small, large = (
+        (tmp_path / "whole" / name).stat().st_size
+        for name in ("identity.json", "conv2.safetensors")
+    )
+    assert small < large
+    resource.setrlimit(resource.RLIMIT_FSIZE, (small, limits[1]))
     try:
         with pytest.raises(OSError, match="^file .*conv2.safetensors cannot be written: File too"):
             compress()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in (tmp_path / "journal").iterdir()] == ["identity.json"]
-    assert equal(compress(), whole) and added == ["conv2", *LAYERS]
+    assert equal(compress(), whole) and added == [*LAYERS, "conv2", *LAYERS]
 
 
 def test_a_finished_journal_is_signed_by_every_method(compress, tmp_path) -> None:
