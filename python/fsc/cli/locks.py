@@ -80,10 +80,18 @@ def _acquire(what: str, lock: Path) -> int:
             )
         # Whoever held it may have removed the file just before it was locked here.
         if _is_still(lock, descriptor):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+            _sign(descriptor)
             return descriptor
         os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    except OSError:
+        # On a full disk the lock holds all the same, only without a name.
+        pass
 
 
 def _is_still(lock: Path, descriptor: int) -> bool:

@@ -121,7 +121,9 @@ def check_space(inputs: Inputs, num_images: int, settings: Settings, output: Pat
     Raises:
         OSError: there is too little room.
     """
-    needed = {} if output is None else {output: _NUM_COPIES * _num_bytes(inputs.teacher)}
+    needed = (
+        {} if output is None else {output: _still_missing(inputs.teacher, output, settings.journal)}
+    )
     if settings.memory_budget is not None:
         copies = 2 if settings.augment is None else 4
         largest = copies * num_images * largest_frontier(inputs.teacher, inputs.test_images[:1])
@@ -171,5 +173,9 @@ def _is_demo(folder: Path) -> bool:
         return False
 
 
-def _num_bytes(model: nn.Module) -> int:
-    return sum(value.nbytes for value in model.state_dict().values())
+def _still_missing(teacher: nn.Module, output: Path, journal: Path | None) -> int:
+    """Bytes to come, without those that an interrupted run has written already."""
+    size = sum(value.nbytes for value in teacher.state_dict().values())
+    paths = [output / STUDENT[0], *(journal.iterdir() if journal and journal.is_dir() else ())]
+    there = sum(path.stat().st_size for path in paths if path.is_file())
+    return max(size, _NUM_COPIES * size - there)

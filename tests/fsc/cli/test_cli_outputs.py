@@ -1,12 +1,8 @@
-"""Results that are there already, runs side by side, room on the disk, last writes that fail."""
+"""Results that are there already, room on the disk, last writes that fail."""
 
 import errno
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,18 +10,8 @@ import pytest
 
 from fsc.cli import compress as cli_compress
 from fsc.cli import demo, outputs
-from fsc.cli.locks import locked_folder
 from fsc.methods.journal import Journal
 from fsc.networks import checkpoint
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from fsc.cli.locks import locked_folder
-with locked_folder(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
 
 
 @pytest.fixture
@@ -170,72 +156,14 @@ def test_room_is_looked_for_before_any_work(compress, fsc, on_digits, tmp_path, 
     assert names(tmp_path) == []
 
 
-@pytest.fixture
-def holder(tmp_path):
-    """Another process that holds the folder."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "out")],
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert process.stdout.readline() == b"held\n"
-    yield process
-    process.kill()
-    process.wait()
-
-
-def test_two_runs_never_share_a_folder(compress, fsc, tmp_path, holder):
-    for result in (compress(), fsc("demo", "--output", tmp_path / "out")):
-        assert sentence(result) == (
-            f"folder {tmp_path / 'out'} is being written by process {holder.pid} on "
-            f"{socket.gethostname()}: wait for it, or name another"
-        )
-    holder.kill()
-    holder.wait()
-    assert names(tmp_path / "out") == [".lock"]
-    assert compress().exit_code == 0
-    assert names(tmp_path / "out") == sorted(outputs.STUDENT)
-
-
-def test_a_lock_leaves_nothing_behind(tmp_path):
-    folder = tmp_path / "new" / "out"
-    with locked_folder(folder):
-        assert names(folder) == [".lock"]
-    assert names(tmp_path) == []
-    with locked_folder(folder):
-        (folder / "result").touch()
-    assert names(folder) == ["result"]
-
-
-def test_a_lock_file_that_was_removed_meanwhile_is_made_anew(tmp_path, monkeypatch):
-    """Whoever held it removed it between opening and locking here."""
-    from fsc.cli import locks
-
-    flock, calls = locks.fcntl.flock, []
-
-    def removing(descriptor, operation):
-        calls.append(operation)
-        if len(calls) == 1:
-            (tmp_path / ".lock").unlink()
-        flock(descriptor, operation)
-
-    monkeypatch.setattr(locks.fcntl, "flock", removing)
-    with locked_folder(tmp_path), pytest.raises(OSError, match="being written by process"):
-        with locked_folder(tmp_path):
-            pass
-    assert len(calls) == 3
-
-
-@pytest.mark.parametrize("kind", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_file_systems_without_locks_are_told(tmp_path, monkeypatch, kind):
-    def unable(descriptor, operation):
-        raise OSError(kind, os.strerror(kind))
-
-    monkeypatch.setattr("fcntl.flock", unable)
-    with pytest.warns(UserWarning, match="cannot be locked .*no other run may write to it"):
-        with locked_folder(tmp_path / "out"):
-            pass
-    assert names(tmp_path) == []
+def test_what_an_interrupted_run_wrote_needs_no_room_again(compress, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cli_compress, "accuracy_on_test", interrupted)
+        compress(method="cd-soft")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1_500_000))
+    assert "must have room" in sentence(compress(output=tmp_path / "other"))
+    assert compress("--resume", method="cd-soft").exit_code == 0
 
 
 @pytest.mark.parametrize(
