@@ -10,7 +10,7 @@ import torch
 
 from fsc import schemes
 from fsc.cli import inputs as cli_inputs
-from fsc.cli import options, outputs, tables
+from fsc.cli import locks, options, outputs, tables
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import (
@@ -79,7 +79,7 @@ def command(
     if (num_shots is None) == (num_images is None):
         raise click.UsageError("Give either --shots or --images-total.")
     journal = output / "unfinished"
-    outputs.hold_folder(output)
+    locks.hold_folder(output)
     outputs.check_student(output, journal, resume=resume, overwrite=overwrite)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)

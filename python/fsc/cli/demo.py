@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fsc.cli import inputs as cli_inputs
-from fsc.cli import method_names, options, outputs, tables
+from fsc.cli import locks, method_names, options, outputs, tables
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
@@ -63,7 +63,7 @@ class Teacher:
 @options.device
 def command(output: Path, overwrite: bool, seed: int, device: torch.device) -> None:
     """Train a small network on bundled digits and compress it by every method."""
-    outputs.hold_folder(output)
+    locks.hold_folder(output)
     outputs.check_demo(output, overwrite=overwrite)
     demonstrate(output, seed, Plan(device=device))
 

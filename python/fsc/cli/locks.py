@@ -11,10 +11,48 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fsc.files import reason
+import click
 
+from fsc.files import check_writable, reason
+
+OTHERWISE = "give --overwrite or name another"
 # What file systems answer that cannot lock.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def hold_folder(folder: Path) -> None:
+    """Lock a folder until the command ends.
+
+    Raises:
+        OSError: it cannot be written, or another process holds it.
+    """
+    check_writable(folder)
+    click.get_current_context().with_resource(locked_folder(folder))
+
+
+def hold_files(json_path: Path | None, figure_path: Path | None, *, replacing: bool) -> None:
+    """Lock the files that a command is to write until it ends.
+
+    Args:
+        json_path: what --json names.
+        figure_path: what --output names.
+        replacing: whether files that are there already may be replaced.
+
+    Raises:
+        OSError: a file is there already, cannot be written, or another process writes it.
+        ValueError: both are the same.
+    """
+    given = {"--json": json_path, "--output": figure_path}
+    paths = {option: path for option, path in given.items() if path is not None}
+    if len(paths) == 2 and json_path == figure_path:
+        raise ValueError(f"--json and --output must name two files, got {json_path} for both")
+    for option, path in paths.items():
+        check_writable(path.parent)
+        click.get_current_context().with_resource(locked_file(path))
+        if path.exists() and not replacing:
+            raise FileExistsError(
+                f"{option} must name a new file, got {path}, which exists: {OTHERWISE}"
+            )
 
 
 @contextmanager

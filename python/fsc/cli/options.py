@@ -11,7 +11,7 @@ import torch
 
 import fsc_ext
 from fsc import models, schemes
-from fsc.cli import method_names, outputs
+from fsc.cli import locks, method_names
 from fsc.images import augmentation, data
 from fsc.report import figure
 
@@ -145,7 +145,7 @@ def check_outputs(json_path: Path | None, figure_path: Path | None, *, replacing
     """
     if figure_path is not None:
         figure.check_name(figure_path)
-    outputs.hold_files(json_path, figure_path, replacing=replacing)
+    locks.hold_files(json_path, figure_path, replacing=replacing)
 
 
 def to_bytes(megabytes: float | None) -> int | None:

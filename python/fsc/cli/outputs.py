@@ -7,14 +7,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 from torch import nn
 
 from fsc.cli import method_names
 from fsc.cli.inputs import Inputs
-from fsc.cli.locks import locked_file, locked_folder
+from fsc.cli.locks import OTHERWISE
 from fsc.cli.run import Settings
-from fsc.files import check_room, check_writable, read_json
+from fsc.files import check_room, read_json
 from fsc.networks import checkpoint
 from fsc.walking.spill import largest_frontier
 
@@ -25,44 +24,8 @@ _DEMO = (
 )
 # Ten networks of at most a megabyte, and a figure.
 _DEMO_BYTES = 15_000_000
-_KEPT_WITH = "give --overwrite or name another"
 # The student, and a journal that may hold every weight with its momentum.
 _NUM_COPIES = 3
-
-
-def hold_folder(folder: Path) -> None:
-    """Lock a folder until the command ends.
-
-    Raises:
-        OSError: it cannot be written, or another process holds it.
-    """
-    check_writable(folder)
-    click.get_current_context().with_resource(locked_folder(folder))
-
-
-def hold_files(json_path: Path | None, figure_path: Path | None, *, replacing: bool) -> None:
-    """Lock the files that a command is to write until it ends.
-
-    Args:
-        json_path: what --json names.
-        figure_path: what --output names.
-        replacing: whether files that are there already may be replaced.
-
-    Raises:
-        OSError: a file is there already, cannot be written, or another process writes it.
-        ValueError: both are the same.
-    """
-    given = {"--json": json_path, "--output": figure_path}
-    paths = {option: path for option, path in given.items() if path is not None}
-    if len(paths) == 2 and json_path == figure_path:
-        raise ValueError(f"--json and --output must name two files, got {json_path} for both")
-    for option, path in paths.items():
-        check_writable(path.parent)
-        if path.exists() and not replacing:
-            raise FileExistsError(
-                f"{option} must name a new file, got {path}, which exists: {_KEPT_WITH}"
-            )
-        click.get_current_context().with_resource(locked_file(path))
 
 
 def check_student(output: Path, journal: Path, *, resume: bool, overwrite: bool) -> None:
@@ -83,13 +46,13 @@ def check_student(output: Path, journal: Path, *, resume: bool, overwrite: bool)
     if solved:
         raise FileExistsError(
             f"--output must name a folder without an unfinished compression, got {output} with "
-            f"{solved} solved layers in {journal}: go on with --resume, {_KEPT_WITH}"
+            f"{solved} solved layers in {journal}: go on with --resume, {OTHERWISE}"
         )
     if finished:
         nothing = "nothing of it is unfinished, " if resume else ""
         raise FileExistsError(
             f"--output must name a folder without a student, got {output} with "
-            f"{', '.join(finished)}: {nothing}{_KEPT_WITH}"
+            f"{', '.join(finished)}: {nothing}{OTHERWISE}"
         )
 
 
@@ -104,7 +67,7 @@ def check_demo(output: Path, *, overwrite: bool) -> None:
     if found and not overwrite and not _is_demo(output):
         raise FileExistsError(
             f"--output must name a folder without results, got {output} with "
-            f"{', '.join(found)}, which are none of a demonstration: {_KEPT_WITH}"
+            f"{', '.join(found)}, which are none of a demonstration: {OTHERWISE}"
         )
     check_room({output: _DEMO_BYTES})
 
