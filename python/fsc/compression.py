@@ -124,7 +124,8 @@ def compress(
         progress: called with (what, done, total) while the work goes on.
         journal: a folder where cross distillation keeps every layer that it has solved. A call with
             the same arguments goes on after the last of them, with the bits of an uninterrupted
-            run. Delete it when the student is safe. None: nothing is kept.
+            run; damaged files are dropped with a warning. Delete it when the student is safe.
+            None: nothing is kept.
 
     Returns:
         The student, really smaller, in eval mode, and a report.
@@ -132,6 +133,7 @@ def compress(
     Raises:
         ValueError: images, weights, scheme or model do not fit; the sentence says which.
         TypeError: an argument is of the wrong type.
+        OSError: the journal, or what is past the memory budget, cannot be written.
 
     Example:
         >>> import fsc, torch
@@ -156,6 +158,8 @@ def compress(
         outcome = method.compress(task)
         seconds = time.perf_counter() - start
     in_dtype_of(given, outcome.student)
+    if kept is not None:
+        kept.sign()
     return Result(outcome.student, _report(method, task, outcome, seconds))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+import warnings
+from typing import Any, TextIO
 
 import click
 
@@ -26,7 +27,9 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Run the verb; a traceback would hide the sentence that says what to change."""
         try:
-            return super().invoke(context)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(context)
         except (click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt as interruption:
@@ -39,6 +42,18 @@ class _Commands(click.Group):
             verb = self.get_command(context, context.invoked_subcommand or "")
             click.echo(f"error: {sentences.of_error(error, verb)}", err=True)
             context.exit(EXIT_ERROR)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line in place of Python's two, which name a file that says nothing to the user."""
+    click.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
