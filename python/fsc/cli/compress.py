@@ -25,6 +25,7 @@ from fsc.compression import Result
 from fsc.files import check_writable, write_json, write_together
 from fsc.images import sampling
 from fsc.images.sampling import FewShotSample
+from fsc.methods.training_state import in_words
 from fsc.networks import cost
 
 _NUM_WORST_LAYERS = 5
@@ -82,7 +83,7 @@ def command(
     schemes.check(scheme, inputs.teacher)
     sample = _draw(inputs, num_shots, num_images, seed)
     journal = output / "unfinished"
-    solved = len(list(journal.glob("*.safetensors")))
+    kept = in_words(journal)
     if not resume:
         shutil.rmtree(journal, ignore_errors=True)
     budget = options.to_bytes(memory_budget)
@@ -91,9 +92,9 @@ def command(
         reporter.say(_intention(method, inputs, scheme.name, sample))
         if resume and not journal.is_dir():
             reporter.say(f"Nothing is unfinished in {output}: starting anew.")
-        if solved:
+        if kept:
             how = "Going on after" if resume else "Starting anew, without --resume, in spite of"
-            reporter.say(f"{how} {solved} solved layers in {journal}.")
+            reporter.say(f"{how} {kept} in {journal}.")
         try:
             result = make_student(method, inputs, sample, settings, reporter)
         except KeyboardInterrupt:
@@ -117,11 +118,11 @@ def command(
 
 def _unfinished(journal: Path) -> str:
     """What an interrupted compression leaves behind, in words."""
-    count = len(list(journal.glob("*.safetensors")))
-    if not count:
+    kept = in_words(journal)
+    if not kept:
         shutil.rmtree(journal, ignore_errors=True)
         return "nothing was written"
-    return f"{count} solved layers are in {journal}; go on with --resume"
+    return f"{kept} are in {journal}; go on with --resume"
 
 
 def _intention(method: str, inputs: Inputs, scheme_name: str, sample: FewShotSample) -> str:

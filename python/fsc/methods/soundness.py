@@ -14,7 +14,7 @@ from fsc.networks.modes import evaluation_mode
 
 # A hundredth of the energy is near, whatever the start was: it may have been nothing at all.
 _NEAR = 0.01
-_MOST_IMAGES = 64
+_MOST_IMAGES = 32
 
 
 class Yardstick:
@@ -24,7 +24,7 @@ class Yardstick:
 
     Args:
         teacher: the network that others are compared with.
-        images: [N, C, H, W]; at most 64 of them are used, evenly spaced.
+        images: [N, C, H, W]; at most 32 of them are used, evenly spaced.
         batch_size: images in one pass.
 
     Raises:

@@ -15,7 +15,7 @@ from fsc.schemes.reasons import commonest
 
 @dataclass(frozen=True)
 class Scheme:
-    """How many output channels a network keeps.
+    """How many output channels a network keeps; schemes that keep the same are equal.
 
     Attributes:
         name: what reports call it.
@@ -27,8 +27,8 @@ class Scheme:
 
     name: str
     kept: dict[str, int]
-    pruning_ratio: float | None = None
-    held_back: dict[str, str] = field(default_factory=dict)
+    pruning_ratio: float | None = field(default=None, compare=False)
+    held_back: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 def structured(
