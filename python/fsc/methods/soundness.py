@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from fsc.images.scale import spread
 from fsc.networks.modes import evaluation_mode
 
-# A hundredth of the energy is near, whatever the start was: it may have been nothing at all.
-_NEAR = 0.01
+# Near, whatever the start was: it may have been nothing at all, where next to nothing is pruned.
+_NEAR = 1e-4
 _MOST_IMAGES = 32
 
 

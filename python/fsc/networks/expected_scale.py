@@ -171,10 +171,10 @@ def _doubt_of_configuration(
     mean: list[float], deviation: list[float], found: ImageStatistics, attribute: str
 ) -> str | None:
     # The pixels that the images would have been made from, to be between 0 and 1.
-    darkest = min(v * d + m for v, d, m in zip(found.minimum, deviation, mean, strict=True))
-    brightest = max(v * d + m for v, d, m in zip(found.maximum, deviation, mean, strict=True))
-    inside = -_OVERSHOOT <= darkest and brightest <= 1 + _OVERSHOOT
-    if inside and brightest - darkest >= _LEAST_COVERAGE:
+    channels = zip(found.minimum, found.maximum, mean, deviation, strict=True)
+    pixels = [(low * d + m, high * d + m) for low, high, m, d in channels]
+    inside = all(-_OVERSHOOT <= low and high <= 1 + _OVERSHOOT for low, high in pixels)
+    if inside and max(high - low for low, high in pixels) >= _LEAST_COVERAGE:
         return None
     low = min(-m / d for m, d in zip(mean, deviation, strict=True))
     high = max((1 - m) / d for m, d in zip(mean, deviation, strict=True))
