@@ -6,7 +6,10 @@ from networks import chain
 from torch import Tensor, nn
 
 import fsc
+from fsc import models, schemes
+from fsc.images import data, sampling
 from fsc.methods import mir
+from fsc.networks import checkpoint
 from fsc.schemes import Scheme
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
@@ -131,3 +134,30 @@ def test_tied_buffers_are_kept(tmp_path: Path) -> None:
     teacher, images = Tied(), torch.randn(4, 3, 4, 4)
     fsc.compress(teacher, images, journal=tmp_path, **arguments)
     assert (tmp_path / "training.safetensors").is_file()
+
+
+def test_a_real_network_goes_on_with_the_same_bits(data_root: Path, tmp_path: Path) -> None:
+    path = data_root / "checkpoints" / "cifar10_resnet20_akamaster.pt"
+    teacher = checkpoint.load_pretrained(models.build("resnet20"), path)
+    train = data.load("cifar10", "train", data_root)
+    chosen = sampling.sample_per_class(train.labels, 1, seed=0).indices
+    images = data.to_tensor(train.images[chosen], *models.normalization("resnet20"))
+    scheme = schemes.named("res-50", "resnet20")
+
+    def run(journal: Path | None, stop_after: int) -> tuple[nn.Module, list[int]]:
+        done: list[int] = []
+
+        def progress(what: str, step: int, total: int) -> None:
+            done.append(step)
+            if step == stop_after:
+                raise KeyboardInterrupt
+
+        method = fsc.MiR(steps=20)
+        keywords = {"method": method, "scheme": scheme, "progress": progress}
+        return fsc.compress(teacher, images, journal=journal, **keywords).student, done
+
+    whole, _ = run(None, 0)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, 15)
+    parts, done = run(tmp_path, 0)
+    assert done[0] == 13 and _same(whole, parts)
