@@ -6,9 +6,11 @@ from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Sof
 from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
 from fsc.networks.checkpoint import load, save
 from fsc.walking.walk import walk
+from fsc.warning import CompressionWarning
 
 __all__ = [
     "FSKD",
+    "CompressionWarning",
     "Convex",
     "Correction",
     "CrossDistillation",

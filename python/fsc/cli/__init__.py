@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-import warnings
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -16,6 +15,7 @@ from fsc.cli.demo import command as _demo
 from fsc.cli.evaluate import command as _evaluate
 from fsc.cli.schemes import command as _schemes
 from fsc.cli.sweep import command as _sweep
+from fsc.cli.warning_lines import warnings_as_lines
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -27,8 +27,7 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Run the verb; a traceback would hide the sentence that says what to change."""
         try:
-            with warnings.catch_warnings():
-                warnings.showwarning = _show_warning
+            with warnings_as_lines():
                 return super().invoke(context)
         except (click.exceptions.Exit, click.Abort):
             raise
@@ -42,18 +41,6 @@ class _Commands(click.Group):
             verb = self.get_command(context, context.invoked_subcommand or "")
             click.echo(f"error: {sentences.of_error(error, verb)}", err=True)
             context.exit(EXIT_ERROR)
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """One line in place of Python's two, which name a file that says nothing to the user."""
-    click.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

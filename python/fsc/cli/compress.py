@@ -26,6 +26,7 @@ from fsc.compression import Result
 from fsc.files import write_json, write_together
 from fsc.images import sampling
 from fsc.images.sampling import FewShotSample
+from fsc.methods.training_state import in_words
 from fsc.networks import cost
 
 _NUM_WORST_LAYERS = 5
@@ -89,16 +90,16 @@ def command(
     budget = options.to_bytes(memory_budget)
     settings = Settings(scheme, mir_steps, batch_size, budget, augment, journal)
     outputs.check_space(inputs, sample.num_images, settings, output)
-    solved = outputs.count_solved(journal)
+    kept = in_words(journal)
     if not resume:
         shutil.rmtree(journal, ignore_errors=True)
     with Reporter() as reporter:
         reporter.say(_intention(method, inputs, scheme.name, sample))
         if resume and not journal.is_dir():
             reporter.say(f"Nothing is unfinished in {output}: starting anew.")
-        if solved:
+        if kept:
             how = "Going on after" if resume else "Starting anew, as --overwrite says, in spite of"
-            reporter.say(f"{how} {solved} solved layers in {journal}.")
+            reporter.say(f"{how} {kept} in {journal}.")
         try:
             result = make_student(method, inputs, sample, settings, reporter)
             # An interrupted evaluation must not cost the student.
@@ -123,11 +124,11 @@ def command(
 
 def _unfinished(journal: Path) -> str:
     """What an interrupted compression leaves behind, in words."""
-    count = outputs.count_solved(journal)
-    if not count:
+    kept = in_words(journal)
+    if not kept:
         shutil.rmtree(journal, ignore_errors=True)
         return "nothing was written"
-    return f"{count} solved layers are in {journal}; go on with --resume"
+    return f"{kept} are in {journal}; go on with --resume"
 
 
 def _intention(method: str, inputs: Inputs, scheme_name: str, sample: FewShotSample) -> str:

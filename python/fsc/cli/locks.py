@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from fsc.files import check_writable, reason
+from fsc.warning import CompressionWarning
 
 OTHERWISE = "give --overwrite or name another"
 # What file systems answer that cannot lock.
@@ -114,6 +115,7 @@ def _acquire(what: str, lock: Path) -> int:
                 raise OSError(f"{what} cannot be locked: {reason(error)}") from error
             warnings.warn(
                 f"{what} cannot be locked ({reason(error)}): no other run may write to it",
+                CompressionWarning,
                 stacklevel=2,
             )
         # Whoever held it may have removed the file just before it was locked here.

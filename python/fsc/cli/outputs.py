@@ -14,6 +14,7 @@ from fsc.cli.inputs import Inputs
 from fsc.cli.locks import OTHERWISE
 from fsc.cli.run import Settings
 from fsc.files import check_room, read_json
+from fsc.methods.training_state import in_words
 from fsc.networks import checkpoint
 from fsc.walking.spill import largest_frontier
 
@@ -40,13 +41,13 @@ def check_student(output: Path, journal: Path, *, resume: bool, overwrite: bool)
     Raises:
         OSError: something would get lost.
     """
-    solved, finished = count_solved(journal), _found(output, STUDENT)
+    unfinished, finished = in_words(journal), _found(output, STUDENT)
     if overwrite or (resume and journal.is_dir()):
         return
-    if solved:
+    if unfinished:
         raise FileExistsError(
             f"--output must name a folder without an unfinished compression, got {output} with "
-            f"{solved} solved layers in {journal}: go on with --resume, {OTHERWISE}"
+            f"{unfinished} in {journal}: go on with --resume, {OTHERWISE}"
         )
     if finished:
         nothing = "nothing of it is unfinished, " if resume else ""
@@ -114,11 +115,6 @@ def rescue(write: Callable[[Path], None]) -> str:
         shutil.rmtree(folder, ignore_errors=True)
         return f"the student could not be kept in {folder.parent} either"
     return f"the student is kept in {folder}"
-
-
-def count_solved(journal: Path) -> int:
-    """How many solved layers a journal holds."""
-    return len(list(journal.glob("*.safetensors")))
 
 
 def _found(folder: Path, names: tuple[str, ...]) -> list[str]:

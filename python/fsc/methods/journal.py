@@ -16,6 +16,7 @@ from torch import Tensor
 from fsc.files import read_json, write_json
 from fsc.layers.layer_problem import Solution
 from fsc.networks.tensor_files import CHECKSUM, read_tensors, write_tensors
+from fsc.warning import CompressionWarning
 
 _TENSORS = ("weight", "bias", "channels", "filters")
 _NUMBERS = ("error_before", "error", "error_of_zero")
@@ -142,5 +143,6 @@ def _read_entry(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _drop(path: Path, error: ValueError) -> None:
-    warnings.warn(f"{error}; it is dropped, and what it held is made again", stacklevel=1)
+    sentence = f"{error}; it is dropped, and what it held is made again"
+    warnings.warn(sentence, CompressionWarning, stacklevel=1)
     path.unlink()

@@ -17,6 +17,7 @@ from fsc import models
 from fsc.networks.structure import match_structure
 from fsc.networks.tensor_files import CHECKSUM, read_tensors, write_tensors
 from fsc.networks.wrappers import unwrap
+from fsc.warning import CompressionWarning
 
 FORMAT = "fsc-2"
 # The same without a checksum; its files are still read.
@@ -169,13 +170,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         warnings.warn(
             f"{path} was written without a checksum, so that damage would go unnoticed; fsc.save "
             "writes it with one",
+            CompressionWarning,
             stacklevel=1,
         )
     return tensors, header
 
 
 def versioned(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Return a state with the versions of the model's modules, which its own `state_dict` would hold.
+    """Return a state with the versions of the modules, which the model's own state would hold.
 
     Modules that read older states otherwise take a state without them for the oldest.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import fx, nn
 
@@ -11,19 +11,25 @@ from fsc.networks import tracing
 from fsc.networks.prunable import readers_if_prunable
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_ignored, convolution_of, counts_left
+from fsc.schemes.reasons import commonest
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How many output channels a network keeps.
+    """How many output channels a network keeps; schemes that keep the same are equal.
 
     Attributes:
         name: what reports call it.
         kept: name of each pruned convolution -> number of its output channels that stay.
+        pruning_ratio: the share of all channels that was asked for; None where each layer has a
+            number of its own.
+        held_back: name of each convolution that was to lose that share and cannot -> why.
     """
 
     name: str
     kept: dict[str, int]
+    pruning_ratio: float | None = field(default=None, compare=False)
+    held_back: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 def structured(
@@ -42,7 +48,8 @@ def structured(
         ignored: names of convolutions that stay whole.
 
     Raises:
-        ValueError: a ratio outside [0, 1), a name that is no convolution, or nothing to prune.
+        ValueError: a ratio outside [0, 1), a name that is no convolution, or nothing to prune; the
+            sentence then has the commonest reason.
 
     Example:
         >>> structured(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), 0.5).kept
@@ -54,17 +61,34 @@ def structured(
     if isinstance(pruning_ratio, Mapping):
         return Scheme("structured", counts_left("structured", sizes, pruning_ratio, ignored))
     graph = tracing.trace(model)
-    prunable = {n: size for n, size in sizes.items() if _feeds_one_convolution(model, graph, n)}
+    asked = [name for name in sizes if name not in ignored]
+    reasons = {name: _held_back(model, graph, name) for name in asked}
+    held_back = {name: reason for name, reason in reasons.items() if reason is not None}
+    if asked and len(held_back) == len(asked):
+        raise ValueError(
+            "structured: model must have a convolution that can lose output channels, got none "
+            f"among {len(asked)}; {commonest(held_back)}"
+        )
+    prunable = {name: size for name, size in sizes.items() if name not in held_back}
     kept = counts_left("structured", prunable, pruning_ratio, ignored)
-    return Scheme(f"structured-{round(100 * pruning_ratio, 4):g}", kept)
+    name = f"structured-{round(100 * pruning_ratio, 4):g}"
+    return Scheme(name, kept, pruning_ratio, held_back)
 
 
-def _feeds_one_convolution(model: nn.Module, graph: fx.Graph, name: str) -> bool:
+def _held_back(model: nn.Module, graph: fx.Graph, name: str) -> str | None:
+    """Why a convolution keeps all output channels, or None where it can lose some."""
     try:
         readers = readers_if_prunable(model, graph, name)
-    except ValueError:
-        return False
-    return len(readers) == 1 and isinstance(model.get_submodule(readers[0]), nn.Conv2d)
+    except ValueError as error:
+        return str(error)
+    if len(readers) != 1:
+        return f"layer {name!r} must be read by one convolution, got {len(readers)} readers"
+    reader = model.get_submodule(readers[0])
+    if isinstance(reader, nn.Conv2d):
+        return None
+    return (
+        f"layer {name!r} must be read by a convolution, got {type(reader).__name__} {readers[0]!r}"
+    )
 
 
 def check_structured(scheme: Scheme, model: nn.Module) -> None:
