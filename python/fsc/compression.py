@@ -18,6 +18,7 @@ from fsc.methods.base import LayerReport, Method, Outcome, Task
 from fsc.methods.journal import Journal, fingerprint
 from fsc.networks import cost
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.plain import Rewriting, pass_on, plain, rewritings
 from fsc.networks.tracing import trace
 from fsc.progress import Progress
 from fsc.schemes import AnyScheme
@@ -40,6 +41,7 @@ class Report:
         flops: multiply-accumulates for one image, of the student and of the teacher.
         layers: errors of the solved layers, for layer-wise methods.
         kept: the kept output channels of every pruned convolution.
+        rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
         versions: of Python, this package, its build, and the packages it computes with.
     """
 
@@ -57,6 +59,7 @@ class Report:
     flops_teacher: int
     layers: list[LayerReport] = field(default_factory=list)
     kept: dict[str, list[int]] = field(default_factory=dict)
+    rewritten: list[Rewriting] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,8 +95,9 @@ def compress(
     """Compresses a pretrained convolutional network with a handful of unlabelled images.
 
     Args:
-        teacher: a torch.fx-traceable network, on any device that fsc_ext computes on; it is not
-            changed, and the student is made where it is.
+        teacher: a network that torch.fx can trace, once `fsc.plain` has rewritten what is not of
+            torch.nn, on any device that fsc_ext computes on; it is not changed, and the student is
+            made where it is.
         images: [N, C, H, W] of the teacher's dtype and on its device, normalised as the teacher
             expects.
         method: `CrossDistillation(...)`, `FSKD(...)`, `MiR(...)` or `L1Norm()`.
@@ -131,6 +135,9 @@ def compress(
     _check_types(teacher, method, scheme)
     _check_numbers(batch_size, memory_budget, seed)
     _check_weights(teacher)
+    check_images("compress", images, teacher, moved=False)
+    teacher = plain(teacher, images[:2])
+    _check_layers(teacher)
     check_images("compress", images, teacher, trace(teacher), moved=False)
     schemes.check(scheme, teacher)
     kept = None if journal is None else _journal(journal, teacher, images, method, scheme, seed)
@@ -139,6 +146,7 @@ def compress(
         start = time.perf_counter()
         outcome = method.compress(task)
         seconds = time.perf_counter() - start
+    pass_on(teacher, outcome.student)
     return Result(outcome.student, _report(method, task, outcome, seconds))
 
 
@@ -191,6 +199,7 @@ def _report(method: Method, task: Task, outcome: Outcome, seconds: float) -> Rep
         flops_teacher=cost.flops(task.teacher, example),
         layers=outcome.layers,
         kept={name: channels.tolist() for name, channels in outcome.kept.items()},
+        rewritten=rewritings(task.teacher),
         versions=versions(),
     )
 
@@ -233,6 +242,16 @@ def _check_numbers(batch_size: int, memory_budget: int | None, seed: int) -> Non
 
 def _check_weights(teacher: nn.Module) -> None:
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
+    devices = {tensor.device: name for name, tensor in tensors.items()}
+    if len(devices) > 1 or torch.device("meta") in devices:
+        found = ", ".join(f"{name} on {device}" for device, name in devices.items())
+        raise ValueError(f"teacher must lie on one device and hold values, got {found}")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"teacher must have finite weights, got NaN or Inf in {name}")
+
+
+def _check_layers(teacher: nn.Module) -> None:
     if not any(isinstance(module, nn.Conv2d) for module in teacher.modules()):
         raise ValueError("teacher must contain a Conv2d, got none")
     for name, module in teacher.named_modules():
@@ -241,10 +260,3 @@ def _check_weights(teacher: nn.Module) -> None:
                 "teacher must hold its weights as plain parameters, got a parametrization in "
                 f"{name}; make it plain with torch.nn.utils.parametrize.remove_parametrizations"
             )
-    devices = {tensor.device: name for name, tensor in tensors.items()}
-    if len(devices) > 1 or torch.device("meta") in devices:
-        found = ", ".join(f"{name} on {device}" for device, name in devices.items())
-        raise ValueError(f"teacher must lie on one device and hold values, got {found}")
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ValueError(f"teacher must have finite weights, got NaN or Inf in {name}")

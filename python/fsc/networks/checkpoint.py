@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import pickle
@@ -19,6 +18,8 @@ from torch import Tensor, nn
 
 from fsc import models
 from fsc.files import write_atomically
+from fsc.networks.computed_weights import copy_of
+from fsc.networks.plain import example_shapes, plain_for_shapes
 from fsc.networks.structure import match_structure
 
 FORMAT = "fsc-1"
@@ -46,7 +47,7 @@ def save(
         path: the file; it appears complete or not at all.
         name: the builder's name, or "" for a network of the user's own.
         metadata: anything that JSON can express, to be read again with `read_metadata`; the keys
-            format, model, num_classes and in_channels are taken.
+            format, model, num_classes, in_channels and plain are taken.
 
     Raises:
         ValueError: the name is unknown, a key is taken, or a weight is NaN or Inf.
@@ -57,8 +58,11 @@ def save(
     if name:
         models.family(name)
         header |= _ends(model)
+    shapes = example_shapes(model)
+    if shapes is not None:
+        header["plain"] = shapes
     extra = dict(metadata or {})
-    taken = sorted({"format", "model", "num_classes", "in_channels"} & set(extra))
+    taken = sorted({"format", "model", "num_classes", "in_channels", "plain"} & set(extra))
     if taken:
         raise ValueError(f"save: metadata must not use the key {taken[0]!r}")
     text = json.dumps(header | extra, allow_nan=False)
@@ -100,7 +104,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
 
     Args:
         path: the file.
-        model: for a network of the user's own, the same network before compression; it is copied.
+        model: for a network of the user's own, the same network before compression; it is copied,
+            and rewritten by `fsc.plain` where the saved one was.
 
     Returns:
         The network on the CPU, in evaluation mode.
@@ -113,7 +118,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     path = _existing(path)
     header = read_metadata(path)
     if model is not None:
-        model = copy.deepcopy(model).cpu()
+        model = _as_saved(copy_of(model).cpu(), header, path)
     elif header["model"]:
         # On the meta device nothing is allocated for sizes that only the header claims.
         with torch.device("meta"):
@@ -154,6 +159,16 @@ def load_pretrained(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module
     _check_match(model, state, path)
     model.load_state_dict(state, strict=True)
     return model.eval()
+
+
+def _as_saved(model: nn.Module, header: Mapping[str, Any], path: Path) -> nn.Module:
+    """Rewrites a network where the one that was saved had been rewritten."""
+    if "plain" not in header:
+        return model
+    try:
+        return plain_for_shapes(model, header["plain"])
+    except ValueError as error:
+        raise ValueError(f"{path}: plain in the header: {error}") from error
 
 
 def _ends(model: nn.Module) -> dict[str, int]:

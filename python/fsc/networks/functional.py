@@ -26,7 +26,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hardswish": nn.Hardswish, "hardsigmoid": nn.Hardsigmoid, "hardtanh": nn.Hardtanh,
     "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "softplus": nn.Softplus,
 }
-_DIMENSIONS = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
+_DIMENSIONS: dict[Any, int] = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
 # Builtin functions tell no signature; Python's tell theirs.
 _SIGNATURES: dict[Any, tuple[str, ...]] = {
     F.linear: ("input", "weight", "bias"),
@@ -60,11 +60,12 @@ def layer_of(node: fx.Node, recording: Recording) -> tuple[nn.Module, fx.Node] |
     name = _activation(node)
     if name is not None:
         return _activation_layer(_ACTIVATIONS[name], node)
+    target: Any = node.target
     if node.op != "call_function":
         return None
     build = {F.linear: _linear, F.prelu: _prelu, F.batch_norm: _batch_norm, F.pad: _padding,
-             F.layer_norm: _layer_norm, F.group_norm: _group_norm}.get(node.target)  # fmt: skip
-    if node.target in _CONVOLUTIONS or node.target in _TRANSPOSED:
+             F.layer_norm: _layer_norm, F.group_norm: _group_norm}.get(target)  # fmt: skip
+    if target in _CONVOLUTIONS or target in _TRANSPOSED:
         build = _convolution
     if build is None:
         return None
@@ -117,7 +118,7 @@ def _constants(
         argument = arguments.get(name)
         if argument in recording.varying:
             return None
-        found[name] = recording.values.get(argument)
+        found[name] = None if argument is None else recording.values[argument]
     return found
 
 
@@ -149,9 +150,7 @@ def _convolution(
     return layer
 
 
-def _take_padding_in(
-    node: fx.Node, arguments: dict[str, Any], geometry: dict[str, Any]
-) -> None:
+def _take_padding_in(node: fx.Node, arguments: dict[str, Any], geometry: dict[str, Any]) -> None:
     """Lets a convolution pad what a function pads before it, where it can."""
     source = arguments["input"]
     own = geometry.get("padding", 0)
@@ -191,9 +190,7 @@ def _prelu(node: fx.Node, arguments: dict[str, Any], recording: Recording) -> nn
 
 
 def _batch_norm(node: fx.Node, arguments: dict[str, Any], recording: Recording) -> nn.Module | None:
-    tensors = _constants(
-        arguments, recording, ("running_mean", "running_var", "weight", "bias")
-    )
+    tensors = _constants(arguments, recording, ("running_mean", "running_var", "weight", "bias"))
     if tensors is None or arguments.get("training", False):
         return None
     whole = (tensors["weight"] is None) == (tensors["bias"] is None)
@@ -241,19 +238,17 @@ def _activation(node: fx.Node) -> str | None:
     """The name of the activation function or method that a node calls."""
     if node.op == "call_method":
         return str(node.target) if node.target in ("relu", "sigmoid", "tanh") else None
-    name = getattr(node.target, "__name__", "")
+    name: str = getattr(node.target, "__name__", "")
     known = name in _ACTIVATIONS and node.op == "call_function"
     if known and node.target in (getattr(F, name, None), getattr(torch, name, None)):
-        return str(name)
+        return name
     return None
 
 
-def _activation_layer(
-    kind: type[nn.Module], node: fx.Node
-) -> tuple[nn.Module, fx.Node] | None:
+def _activation_layer(kind: type[nn.Module], node: fx.Node) -> tuple[nn.Module, fx.Node] | None:
     names = ("input", *inspect.signature(kind).parameters)
-    options = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-    source = options.pop("input")
+    options: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    source: fx.Node = options.pop("input")
     if not options.keys() <= set(names) or any(isinstance(v, fx.Node) for v in options.values()):
         return None
     return kind(**options), source

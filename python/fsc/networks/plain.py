@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -13,6 +15,8 @@ from fsc.networks.concrete import is_own_layer
 from fsc.networks.plain_layer import layer_class, may_return_its_input
 from fsc.networks.rewriting import Inputs, Rewriter, Rewriting
 from fsc.networks.tracing import untraceable
+
+_MAX_NUMEL = 2**28  # of an example that a file asks for
 
 
 def plain(model: nn.Module, example_inputs: Inputs) -> nn.Module:
@@ -63,6 +67,54 @@ def rewritings(model: nn.Module) -> list[Rewriting]:
     """What `plain` did to a network that it returned; empty where nothing had to be done."""
     record: Any = getattr(model, "fsc_plain", {"rewritings": []})
     return [Rewriting(**each) for each in record["rewritings"]]
+
+
+def pass_on(source: nn.Module, target: nn.Module) -> None:
+    """Note with a network that was made of a plain one what `plain` did to that."""
+    if hasattr(source, "fsc_plain"):
+        target.fsc_plain = source.fsc_plain
+
+
+def example_shapes(model: nn.Module) -> Any:
+    """The shapes of the example that `plain` rewrote a network for; None where it did not."""
+    record: Any = getattr(model, "fsc_plain", {"shapes": None})
+    return record["shapes"] if any(each.became for each in rewritings(model)) else None
+
+
+def plain_for_shapes(model: nn.Module, shapes: Any) -> nn.Module:
+    """Return a network as `plain` rewrites it for inputs of these shapes.
+
+    Args:
+        model: any network; it is not changed.
+        shapes: what `example_shapes` gave: one shape, a list of shapes or a dict of named ones.
+
+    Raises:
+        ValueError: these are no shapes, or the network does not run on such inputs.
+    """
+    listed = list(shapes.values()) if isinstance(shapes, dict) else shapes
+    one = isinstance(listed, list) and bool(listed) and type(listed[0]) is int
+    for shape in [listed] if one else listed if isinstance(listed, list) else [None]:
+        _check_shape(shape)
+    weight = next((x for x in model.parameters() if x.is_floating_point()), None)
+    # Values do not matter, but for some of either sign.
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(shape: list[int]) -> Tensor:
+        image = torch.randn(shape, generator=generator)
+        return image if weight is None else image.to(weight)
+
+    if isinstance(shapes, dict):
+        return plain(model, {name: drawn(shape) for name, shape in shapes.items()})
+    return plain(model, drawn(shapes) if one else tuple(drawn(shape) for shape in shapes))
+
+
+def _check_shape(shape: Any) -> None:
+    whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    if not whole or not shape or math.prod(shape) > _MAX_NUMEL:
+        raise ValueError(
+            f"shapes must be lists of positive integers, of at most {_MAX_NUMEL} values in all, "
+            f"got {shape!r}"
+        )
 
 
 def _candidates(model: nn.Module, done: list[Rewriting]) -> list[str]:

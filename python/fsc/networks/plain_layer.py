@@ -71,9 +71,12 @@ def from_calls(
     norm = _norm_by_formula(module, args, kwargs)
     copied = copy.deepcopy(module)
     recording = record(copied, is_own_layer, args, kwargs)
-    for node in list(recording.graph.nodes):
-        if node in recording.varying and _is_computed(node):
+    # Backwards, so that a convolution still finds the function that pads its input.
+    for node in reversed(list(recording.graph.nodes)):
+        if node in recording.varying and _is_computed(node) and node.users:
             _rewrite(copied, recording, node, norm)
+            if not node.users:
+                recording.graph.erase_node(node)
     recording.graph.eliminate_dead_code(lambda node: not _is_computed(node))
     for node in recording.graph.nodes:
         if _is_foreign(node):
@@ -142,11 +145,10 @@ def _rewrite(module: nn.Module, recording: Recording, node: fx.Node, norm: str |
     if _is_identity(module, recording, node):
         node.replace_all_uses_with(node.all_input_nodes[0])
         return
+    made = layer_of(node, recording)
     if node.name == norm:
-        source = next(iter(recording.graph.nodes))
-        made = _norm_of(module, recording.values[source].ndim), source
-    else:
-        made = layer_of(node, recording) if node.op != "call_module" else None
+        first = next(iter(recording.graph.nodes))
+        made = _norm_of(module, recording.values[first].ndim), first
     if made is None:
         return
     layer, source = made
@@ -157,8 +159,6 @@ def _rewrite(module: nn.Module, recording: Recording, node: fx.Node, norm: str |
     module.add_module(name, layer.eval())
     with recording.graph.inserting_before(node):
         call = recording.graph.call_module(name, (source,))
-    recording.values[call] = recording.values[node]
-    recording.varying.add(call)
     node.replace_all_uses_with(call)
 
 
