@@ -68,7 +68,7 @@ class Inheriting(nn.Conv2d):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 3, padding=1, padding_mode="reflect")
-        self.owner = chain()
+        self.owner = Scheme("of another class", {})
 
 
 class Overriding(nn.Conv2d):
@@ -197,14 +197,13 @@ def test_a_layer_becomes_what_it_computes(
     images = IMAGES.to(dtype)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     result = plain(model, images)
-    put = [
-        m for name, m in result.named_modules() if name.startswith("1") and not list(m.children())
-    ]
-    assert [type(m) for m in put] == kinds
+    put = [part for part in result[1].modules() if not list(part.children())]
+    assert [type(part) for part in put] == kinds
     assert not result.training
     assert all(parameter.dtype == dtype for parameter in result.parameters())
     with torch.no_grad():
         torch.testing.assert_close(result(images), model(images))
+    assert "owner" not in vars(result[1])
     assert [(r.name, r.was) for r in rewritings(result)] == [("1", type(layer).__name__)]
     assert type(model[1]) is type(layer)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
@@ -215,12 +214,12 @@ def test_parts_are_named_under_their_module_and_keep_what_it_held() -> None:
     model = network(NormDropAct(6), SameConv(6, 4, 3, stride=2))
     model[1].num_batches_tracked.fill_(5)
     result = plain(model, IMAGES)
-    names = ["0", "1", "1.norm", "1.act", "2", "2.padding", "2.convolution"]
+    names = ["0", "1", "1.norm", "1.act", "2", "2.pad", "2.convolution"]
     assert [name for name, _ in result.named_modules()][1:] == names
     norm = result.get_submodule("1.norm")
     assert (norm.eps, norm.momentum, int(norm.num_batches_tracked)) == (1e-3, 0.3, 5)
     assert result.get_submodule("1.act").inplace
-    assert result.get_submodule("2.padding").padding == (0, 1, 1, 1)
+    assert result.get_submodule("2.pad").padding == (0, 1, 1, 1)
     remarks = {r.name: r.remark for r in rewritings(result)}
     assert remarks == {"1": "", "2": "for inputs of the size of the example"}
 
@@ -273,9 +272,7 @@ def test_a_computed_weight_becomes_a_parameter(compute) -> None:
     torch.testing.assert_close(model(IMAGES), expected)  # the caller's still computes
 
 
-def test_a_forward_that_branches_on_sizes_is_fixed_to_them_but_not_to_the_number_of_images() -> (
-    None
-):
+def test_a_branch_on_sizes_is_fixed_but_not_to_the_number_of_images() -> None:
     model = nn.Sequential(network(PoolsIfSmall()), nn.Flatten())
     with pytest.raises(ValueError, match=r"'0\.1'"):
         trace(model)
@@ -387,14 +384,8 @@ def test_a_network_of_another_library_is_compressed_saved_and_loaded(tmp_path) -
     result = fsc.compress(teacher, IMAGES, method=fsc.CrossDistillation(), scheme=scheme)
     assert not any(type(m).__module__ == __name__ for m in result.student.modules())
     was = [rewriting["was"] for rewriting in result.report.to_dict()["rewritten"]]
-    assert was == [
-        "_WeightNorm",
-        "NormInside",
-        "FrozenNorm",
-        "DropPath",
-        "SameConv",
-        "CastingLinear",
-    ]
+    assert was[:3] == ["WeightNorm", "NormInside", "FrozenNorm"]
+    assert was[3:] == ["DropPath", "SameConv", "CastingLinear"]
     assert structured(plain(teacher, IMAGES), 0.5).kept == {"0": 3, "2": 4}
 
     fsc.save(result.student, tmp_path / "student.safetensors", name="")
@@ -405,7 +396,7 @@ def test_a_network_of_another_library_is_compressed_saved_and_loaded(tmp_path) -
 
 
 @pytest.mark.parametrize("shapes", [[], [[2, 0, 3]], ["3"], 7, [2, 3, 10**9, 8], {"x": [1.5]}])
-def test_damaged_shapes_in_a_file_are_refused(shapes: object, tmp_path, monkeypatch) -> None:
+def test_damaged_shapes_in_a_file_are_refused(shapes: object, tmp_path) -> None:
     student = plain(network(NormInside(6)), IMAGES)
     student.fsc_plain["shapes"] = shapes
     fsc.save(student, tmp_path / "student.safetensors", name="")

@@ -93,7 +93,7 @@ def plain_for_shapes(model: nn.Module, shapes: Any) -> nn.Module:
     """
     listed = list(shapes.values()) if isinstance(shapes, dict) else shapes
     one = isinstance(listed, list) and bool(listed) and type(listed[0]) is int
-    for shape in [listed] if one else listed if isinstance(listed, list) else [None]:
+    for shape in [listed] if one else listed or [None] if isinstance(listed, list) else [listed]:
         _check_shape(shape)
     weight = next((x for x in model.parameters() if x.is_floating_point()), None)
     # Values do not matter, but for some of either sign.

@@ -19,7 +19,7 @@ _STATISTICS = ("running_mean", "running_var", "weight", "bias")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _TOLERANCE = 1e-10
 _TORCH = ("torch", "_operator", "operator", "math", "builtins", "None")
-_NAMES = {"Conv": "convolution", "Linear": "linear", "Pad": "padding", "Norm": "norm"}
+_NAMES = {"Conv": "convolution", "Linear": "linear", "Pad": "pad", "Norm": "norm"}
 
 
 def layer_class(module: nn.Module) -> type[nn.Module] | None:
@@ -83,7 +83,7 @@ def from_calls(
             raise ValueError(f"it calls {node.target.__name__}, which is not of PyTorch")
     layers = _chain(copied, recording.graph, args, kwargs)
     if layers is None:
-        return fx.GraphModule(copied, recording.graph), recording.reads_sizes
+        return _graph_module(copied, recording.graph), recording.reads_sizes
     if len(layers) < 2:
         return next(iter(layers.values()), nn.Identity()), recording.reads_sizes
     return nn.Sequential(layers), recording.reads_sizes
@@ -99,7 +99,7 @@ def specialised(
     """
     copied = copy.deepcopy(module)
     recording = record(copied, lambda _: True, args, kwargs)
-    return fx.GraphModule(copied, recording.graph)
+    return _graph_module(copied, recording.graph)
 
 
 def may_return_its_input(module: nn.Module) -> bool:
@@ -179,6 +179,13 @@ def _is_foreign(node: fx.Node) -> bool:
     """Whether a function is of neither Python nor PyTorch."""
     home = str(getattr(node.target, "__module__", None)).split(".")[0]
     return node.op == "call_function" and home not in _TORCH
+
+
+def _graph_module(module: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    # A graph of its own: a pickled one would be traced again by the class that traced this one.
+    own = fx.Graph()
+    own.output(own.graph_copy(graph, {}))
+    return fx.GraphModule(module, own)
 
 
 def _take_counters(norm: _BatchNorm, module: nn.Module) -> None:
