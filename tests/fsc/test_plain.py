@@ -402,3 +402,29 @@ def test_damaged_shapes_in_a_file_are_refused(shapes: object, tmp_path) -> None:
     fsc.save(student, tmp_path / "student.safetensors", name="")
     with pytest.raises(ValueError, match=r"student\.safetensors: plain in the header: shapes must"):
         fsc.load(tmp_path / "student.safetensors", network(NormInside(6)))
+
+
+def test_a_network_that_float64_cannot_run_is_left_and_said() -> None:
+    class Single(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.float()
+
+    model = network(NormInside(6), Single(), nn.Conv2d(6, 6, 1))
+    result = plain(model, IMAGES)
+    assert isinstance(result[1], NormInside)
+    (left,) = rewritings(result)
+    assert left.became == "" and left.remark.startswith("it does not run in float64: ")
+
+
+def test_layers_that_are_never_called_are_left_and_said() -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = NormInside(3), CastingLinear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x)
+
+    result = plain(Part(), IMAGES)
+    assert isinstance(result.unused, CastingLinear)
+    assert rewritings(result)[-1].remark == "the network does not call it"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fsc.networks.computed_weights import copy_of, fix_weights
@@ -129,8 +129,7 @@ class Rewriter:
             if not reason:
                 self._put(name, made, copied)
                 remark = _SIZE_REMARK if reads_sizes else ""
-                became = ", ".join(_classes(made)) or "Identity"
-                self.done.append(Rewriting(name, type(exact).__name__, became, remark))
+                self.done.append(Rewriting(name, type(exact).__name__, _described(made), remark))
                 return True
         if is_layer:
             self._leave(name, exact, reason)
@@ -241,9 +240,10 @@ def _call(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs), {}
 
 
-def _classes(module: nn.Module) -> list[str]:
+def _described(module: nn.Module) -> str:
     layers = [layer for layer in module.modules() if not list(layer.children())]
-    return [type(layer).__name__ for layer in layers]
+    names = ", ".join(type(layer).__name__ for layer in layers)
+    return f"a graph with {names}" if isinstance(module, fx.GraphModule) else names
 
 
 def _copied(value: Any) -> Any:
