@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -90,10 +91,7 @@ class _Proxy(fx.Proxy):
         tracer: Any = self.tracer
         value = tracer.values.get(self.node)
         if isinstance(value, Tensor) and name in _SIZES:
-            sizes = tracer.sizes(self)
-            if name == "shape":
-                return sizes
-            return lambda dim=None: sizes if dim is None else sizes[dim]
+            return tracer.sizes(self) if name == "shape" else partial(tracer.sizes, self)
         if isinstance(value, Tensor) and name in _FACTS:
             return getattr(value, name)
         return super().__getattr__(name)
@@ -163,15 +161,18 @@ class _Tracer(fx.Tracer):
         finally:
             self._computing = False
 
-    def sizes(self, proxy: fx.Proxy) -> tuple[Any, ...]:
-        """The shape of a value: integers, and a proxy for the number of images."""
+    def sizes(self, proxy: fx.Proxy, dim: int | None = None) -> Any:
+        """The shape of a value or one size: integers, and a proxy for the number of images."""
         shape = tuple(self.values[proxy.node].shape)
         if proxy.node not in self.varying or not shape:
-            return shape
-        self.reads_sizes = True
+            return shape if dim is None else shape[dim]
+        # Images and channels are as many at every size of the images.
+        self.reads_sizes |= dim not in (0, 1)
+        if dim is not None and dim % len(shape) > 0:
+            return shape[dim]
         count = self.create_proxy("call_method", "size", (proxy, 0), {})
         self._counts.add(count.node)
-        return (count, *shape[1:])
+        return (count, *shape[1:]) if dim is None else count
 
     def to_bool(self, obj: Any) -> bool:
         # A number of images is decided on as it is here; values never are.
