@@ -22,8 +22,10 @@ from fsc.methods.journal import Journal, fingerprint
 from fsc.models.recognition import recognise
 from fsc.networks import cost
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.plain import Rewriting, pass_on, plain, rewritings
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import (
+    check_layers,
     check_teacher,
     dtype_of,
     in_dtype_of,
@@ -62,6 +64,7 @@ class Report:
         kept: the kept output channels of every pruned convolution.
         held_back: the convolutions that the scheme was to prune and could not -> why.
         warnings: what may not be as it was meant; each was also raised as a `CompressionWarning`.
+        rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
         versions: of Python, this package, its build, and the packages it computes with.
     """
 
@@ -86,6 +89,7 @@ class Report:
     kept: dict[str, list[int]] = field(default_factory=dict)
     held_back: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    rewritten: list[Rewriting] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,8 +125,9 @@ def compress(
     """Compresses a pretrained convolutional network with a handful of unlabelled images.
 
     Args:
-        teacher: a torch.fx-traceable network, on any device that fsc_ext computes on; it is not
-            changed, and the student is made where it is. What torch.compile, DataParallel and the
+        teacher: a network that torch.fx can trace, once `fsc.plain` has rewritten what is not of
+            torch.nn, on any device that fsc_ext computes on; it is not changed, and the student is
+            made where it is. What torch.compile, DataParallel and the
             like wrap is taken out of them. A network in half precision is solved in float32, and
             its student comes back in half precision.
         images: [N, C, H, W] of the teacher's dtype (float32 for half precision, too) and on its
@@ -175,6 +180,9 @@ def compress(
     given = unwrap(teacher)
     check_teacher(given)
     teacher, images = in_single_precision(given, images)
+    check_images("compress", images, teacher, moved=False)
+    teacher = plain(teacher, images[:2])
+    check_layers(teacher)
     check_images("compress", images, teacher, trace(teacher), moved=False)
     method, scheme = _method(method, teacher), _scheme(scheme, teacher)
     kept = None if journal is None else _journal(journal, teacher, images, method, scheme, seed)
@@ -188,6 +196,7 @@ def compress(
         seconds = time.perf_counter() - start
         verdict = examination.after(outcome)
     in_dtype_of(given, outcome.student)
+    pass_on(teacher, outcome.student)
     if kept is not None:
         kept.sign()
     _warn(verdict.warnings)
@@ -269,6 +278,7 @@ def _report(
         kept={name: channels.tolist() for name, channels in outcome.kept.items()},
         held_back=task.scheme.held_back if isinstance(task.scheme, Scheme) else {},
         warnings=verdict.warnings,
+        rewritten=rewritings(task.teacher),
         versions=versions(),
     )
 

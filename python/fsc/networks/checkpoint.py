@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 from collections import OrderedDict
@@ -14,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from fsc import models
+from fsc.networks.computed_weights import copy_of
+from fsc.networks.plain import example_shapes, plain_for_shapes
 from fsc.networks.structure import match_structure
 from fsc.networks.tensor_files import CHECKSUM, read_tensors, write_tensors
 from fsc.networks.wrappers import unwrap
@@ -45,7 +46,7 @@ def save(
         name: the builder's name, for a network made by `fsc.models.build(name)`, which `load` then
             builds by itself; left out for a network of the user's own.
         metadata: anything that JSON can express, to be read again with `read_metadata`; the keys
-            format, model, num_classes, in_channels and sha256 are taken.
+            format, model, num_classes, in_channels, plain and sha256 are taken.
 
     Raises:
         ValueError: the name is unknown, a key is taken, or a weight is NaN or Inf.
@@ -56,8 +57,12 @@ def save(
     header: dict[str, Any] = {"format": FORMAT, "model": name}
     if name:
         header |= _ends(model, name)
+    shapes = example_shapes(model)
+    if shapes is not None:
+        header["plain"] = shapes
     extra = dict(metadata or {})
-    taken = sorted({"format", "model", "num_classes", "in_channels", CHECKSUM} & set(extra))
+    reserved = {"format", "model", "num_classes", "in_channels", "plain", CHECKSUM}
+    taken = sorted(reserved & set(extra))
     if taken:
         raise ValueError(f"save: metadata must not use the key {taken[0]!r}")
     tensors = model.state_dict()
@@ -86,7 +91,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
 
     Args:
         path: the file.
-        model: for a network of the user's own, the same network before compression; it is copied.
+        model: for a network of the user's own, the same network before compression; it is copied,
+            and rewritten by `fsc.plain` where the saved one was.
 
     Returns:
         The network on the CPU, in evaluation mode.
@@ -99,7 +105,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     path = existing(path)
     state, header = _read(path)
     if model is not None:
-        model = copy.deepcopy(unwrap(model)).cpu()
+        model = _as_saved(copy_of(unwrap(model)).cpu(), header, path)
     elif header["model"]:
         # On the meta device nothing is allocated for sizes that only the header claims.
         with torch.device("meta"):
@@ -111,6 +117,16 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     check_match(model, state, path)
     model.load_state_dict(versioned(state, model), strict=True, assign=True)
     return model.eval()
+
+
+def _as_saved(model: nn.Module, header: Mapping[str, Any], path: Path) -> nn.Module:
+    """Rewrites a network where the one that was saved had been rewritten."""
+    if "plain" not in header:
+        return model
+    try:
+        return plain_for_shapes(model, header["plain"])
+    except ValueError as error:
+        raise ValueError(f"{path}: plain in the header: {error}") from error
 
 
 def _ends(model: nn.Module, name: str) -> dict[str, int]:

@@ -45,6 +45,7 @@ DROPOUT = Kind(
     (nn.Dropout, nn.Dropout2d, nn.AlphaDropout),
     frozenset({F.dropout, F.dropout2d, F.alpha_dropout}),
 )
+PADDING = Kind((nn.ZeroPad2d, nn.ConstantPad2d), frozenset())
 # fmt: on
 ADDITION = Kind((), frozenset({operator.add, torch.add, "add"}))
 MEAN = Kind((), frozenset({torch.mean, "mean"}))
@@ -61,7 +62,7 @@ def only_user(node: fx.Node) -> fx.Node | None:
 
 def keeps_channels(model: nn.Module, node: fx.Node) -> bool:
     """Whether every output channel depends on the input channel of its number alone."""
-    kinds = (IDENTITY, BATCH_NORM, ACTIVATION, DROPOUT)
+    kinds = (IDENTITY, BATCH_NORM, ACTIVATION, DROPOUT, PADDING)
     if any(kind.matches(model, node) for kind in kinds):
         return True
     return is_pooling(model, node) or _is_flatten(model, node)

@@ -79,6 +79,22 @@ def trace(model: nn.Module) -> fx.Graph:
     return graph
 
 
+def untraceable(model: nn.Module) -> tuple[str, str] | None:
+    """Return the innermost module of a network in evaluation mode that torch.fx cannot trace.
+
+    Returns:
+        (its name, "" for the network itself; what went wrong), or None.
+    """
+    tracer = _Tracer()
+    try:
+        with evaluation_mode(model):
+            tracer.trace(model)
+    except Exception as error:  # whatever the forward of somebody else raises
+        names = {module: name for name, module in model.named_modules()}
+        return names.get(tracer.failed_in or model, ""), str(error)
+    return None
+
+
 def layer_names(model: nn.Module, graph: fx.Graph) -> list[str]:
     """Return the names of the Conv2d and Linear modules of a graph in execution order."""
     return [str(node.target) for node in graph.nodes if LAYER.matches(model, node)]
