@@ -5,10 +5,13 @@ from fsc.layers.moments import Moments
 from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
 from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
 from fsc.networks.checkpoint import load, save
+from fsc.networks.plain import plain
 from fsc.walking.walk import walk
+from fsc.warning import CompressionWarning
 
 __all__ = [
     "FSKD",
+    "CompressionWarning",
     "Convex",
     "Correction",
     "CrossDistillation",
@@ -22,6 +25,7 @@ __all__ = [
     "Soft",
     "compress",
     "load",
+    "plain",
     "save",
     "walk",
 ]

@@ -4,7 +4,8 @@ import importlib.metadata
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass, field
+import warnings
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral
 from typing import Any
 
@@ -14,15 +15,19 @@ from torch import Tensor, nn
 import fsc_ext
 from fsc import method_names, schemes
 from fsc.images.checks import check_images
+from fsc.images.scale import ImageStatistics, statistics
 from fsc.methods.base import LayerReport, Method, Outcome, Task
+from fsc.methods.examination import Examination, Verdict
 from fsc.methods.journal import Journal, fingerprint
 from fsc.models.recognition import recognise
 from fsc.networks import cost
 from fsc.networks.channels import ChannelGroup, rows_left
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.plain import Rewriting, pass_on, plain, rewritings
 from fsc.networks.proof import channel_groups
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import (
+    check_layers,
     check_teacher,
     dtype_of,
     in_dtype_of,
@@ -30,7 +35,8 @@ from fsc.networks.wrappers import (
     unwrap,
 )
 from fsc.progress import Progress
-from fsc.schemes import AnyScheme
+from fsc.schemes import AnyScheme, Scheme
+from fsc.warning import CompressionWarning
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Report:
         hyper_parameters: its fields.
         scheme: name of the scheme.
         num_images: images used.
+        images: their mean, deviation and range, channel by channel.
         seed: seed of whatever was drawn.
         device: where it was computed.
         dtype: of teacher and student; half precision is solved in float32.
@@ -49,8 +56,17 @@ class Report:
         parameters: number of parameters of the student, and of the teacher.
         nonzero: number of parameters of the student that are not zero.
         flops: multiply-accumulates for one image, of the student and of the teacher.
+        distance: how far the student's outputs are from the teacher's on the images, squared, as a
+            share of the teacher's energy.
+        distance_start: the same of the pruned or rounded teacher, before anything is recovered;
+            None where its outputs are not finite.
         layers: errors of the solved layers, for layer-wise methods.
+        learning_rates: of every run of a method that trains; the student is that of the last, the
+            others diverged.
         kept: the kept output channels of every layer that lost some.
+        held_back: the layers that the scheme was to prune and could not -> why.
+        warnings: what may not be as it was meant; each was also raised as a `CompressionWarning`.
+        rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
         versions: of Python, this package, its build, and the packages it computes with.
     """
 
@@ -58,6 +74,7 @@ class Report:
     hyper_parameters: dict[str, Any]
     scheme: str
     num_images: int
+    images: ImageStatistics
     seed: int
     device: str
     dtype: str
@@ -67,8 +84,14 @@ class Report:
     nonzero: int
     flops: int
     flops_teacher: int
+    distance: float
+    distance_start: float | None
     layers: list[LayerReport] = field(default_factory=list)
+    learning_rates: list[float] = field(default_factory=list)
     kept: dict[str, list[int]] = field(default_factory=dict)
+    held_back: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    rewritten: list[Rewriting] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,8 +127,9 @@ def compress(
     """Compresses a pretrained convolutional network with a handful of unlabelled images.
 
     Args:
-        teacher: a torch.fx-traceable network, on any device that fsc_ext computes on; it is not
-            changed, and the student is made where it is. What torch.compile, DataParallel and the
+        teacher: a network that torch.fx can trace, once `fsc.plain` has rewritten what is not of
+            torch.nn, on any device that fsc_ext computes on; it is not changed, and the student is
+            made where it is. What torch.compile, DataParallel and the
             like wrap is taken out of them. A network in half precision is solved in float32, and
             its student comes back in half precision.
         images: [N, C, H, W] of the teacher's dtype (float32 for half precision, too) and on its
@@ -124,16 +148,25 @@ def compress(
         seed: seeds whatever the method draws; the same seed gives the same bits, on a GPU where
             cuDNN does (`torch.backends.cudnn.deterministic`).
         progress: called with (what, done, total) while the work goes on.
-        journal: a folder where cross distillation keeps every layer that it has solved. A call with
-            the same arguments goes on after the last of them, with the bits of an uninterrupted
-            run. Delete it when the student is safe. None: nothing is kept.
+        journal: a folder where cross distillation keeps every layer that it has solved, and MiR its
+            training every 50 steps. A call with the same arguments goes on after the last of them,
+            with the bits of an uninterrupted run; damaged files are dropped with a warning. Delete
+            it when the student is safe. None: nothing is kept.
 
     Returns:
         The student, really smaller, in eval mode, and a report.
 
+    Warns:
+        CompressionWarning: images are on another scale than the teacher was trained on, constant or
+            all the same; a share of the channels was asked for and few could go; a method that
+            trains diverged and was run again; the student is farther from the teacher than where
+            it started.
+
     Raises:
-        ValueError: images, weights, scheme or model do not fit; the sentence says which.
+        ValueError: images, weights, scheme or model do not fit, or the student is not finite; the
+            sentence says which.
         TypeError: an argument is of the wrong type.
+        OSError: the journal, or what is past the memory budget, cannot be written.
 
     Example:
         >>> import fsc, torch
@@ -149,17 +182,34 @@ def compress(
     given = unwrap(teacher)
     check_teacher(given)
     teacher, images = in_single_precision(given, images)
+    check_images("compress", images, teacher, moved=False)
+    teacher = plain(teacher, images[:2])
+    check_layers(teacher)
     check_images("compress", images, teacher, trace(teacher), moved=False)
     method, scheme = _method(method, teacher), _scheme(scheme, teacher, images)
     groups = _groups(scheme, teacher, images)
     kept = None if journal is None else _journal(journal, teacher, images, method, scheme, seed)
     task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress, kept, groups)
     with evaluation_mode(teacher), torch.no_grad():
+        examination = Examination(task)
+        doubts = examination.before()
+        _warn(doubts)  # now: the user may not want to wait for the end
         start = time.perf_counter()
         outcome = method.compress(task)
         seconds = time.perf_counter() - start
+        verdict = examination.after(outcome)
     in_dtype_of(given, outcome.student)
-    return Result(outcome.student, _report(method, task, outcome, seconds))
+    pass_on(teacher, outcome.student)
+    if kept is not None:
+        kept.sign()
+    _warn(verdict.warnings)
+    verdict = replace(verdict, warnings=doubts + verdict.warnings)
+    return Result(outcome.student, _report(method, task, outcome, verdict, seconds))
+
+
+def _warn(sentences: list[str]) -> None:
+    for sentence in sentences:
+        warnings.warn(sentence, CompressionWarning, stacklevel=3)
 
 
 def _method(given: Method | str, teacher: nn.Module) -> Method:
@@ -216,7 +266,9 @@ def versions() -> dict[str, str]:
     }
 
 
-def _report(method: Method, task: Task, outcome: Outcome, seconds: float) -> Report:
+def _report(
+    method: Method, task: Task, outcome: Outcome, verdict: Verdict, seconds: float
+) -> Report:
     dtype = dtype_of(outcome.student)
     example = task.images[:1]  # [1, C, H, W]
     return Report(
@@ -224,6 +276,7 @@ def _report(method: Method, task: Task, outcome: Outcome, seconds: float) -> Rep
         hyper_parameters=_fields(method),
         scheme=task.scheme.name,
         num_images=len(task.images),
+        images=statistics(task.images),
         seed=task.seed,
         device=str(task.images.device),
         dtype=str(dtype).removeprefix("torch."),
@@ -233,8 +286,14 @@ def _report(method: Method, task: Task, outcome: Outcome, seconds: float) -> Rep
         nonzero=cost.nonzero(outcome.student),
         flops=cost.flops(outcome.student, example.to(dtype)),
         flops_teacher=cost.flops(task.teacher, example),
+        distance=verdict.distance,
+        distance_start=verdict.distance_start,
         layers=outcome.layers,
+        learning_rates=outcome.learning_rates,
         kept={n: rows.tolist() for n, rows in rows_left(task.groups, outcome.kept).items()},
+        held_back=task.scheme.held_back if isinstance(task.scheme, Scheme) else {},
+        warnings=verdict.warnings,
+        rewritten=rewritings(task.teacher),
         versions=versions(),
     )
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+
+# safetensors and torch report a full disk as errors of their own.
+WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
@@ -19,13 +25,35 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         OSError: the folder cannot be made or written.
     """
     folder = Path(folder)
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    probe = _temporary_name(existing / "probe")
+    probe = _temporary_name(_existing(folder) / "probe")
     try:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OSError(f"folder {folder} cannot be written: {_reason(error)}") from error
+        raise OSError(f"folder {folder} cannot be written: {reason(error)}") from error
+
+
+def check_room(needed: Mapping[Path, int]) -> None:
+    """Prove that the disk has room for what long work is going to write.
+
+    Args:
+        needed: folder, which need not exist yet -> bytes of its files; folders on one file system
+            share its room.
+
+    Raises:
+        OSError: a file system has fewer bytes free.
+    """
+    sharing: dict[int, list[Path]] = {}
+    for folder in needed:
+        sharing.setdefault(_existing(folder).stat().st_dev, []).append(folder)
+    for folders in sharing.values():
+        total = sum(needed[folder] for folder in folders)
+        free = shutil.disk_usage(_existing(folders[0])).free
+        if total > free:
+            raise OSError(
+                f"folder {' and '.join(map(str, folders))} must have room for about "
+                f"{total / 1e6:,.1f} MB, got {free / 1e6:,.1f} MB free"
+            )
 
 
 def write_atomically(path: str | os.PathLike[str], writer: Callable[[Path], object]) -> None:
@@ -63,8 +91,8 @@ def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
             _flush_to_disk(temporary)
         for path, temporary in temporaries.items():
             os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(f"file {path} cannot be written: {_reason(error)}") from error
+    except WRITE_ERRORS as error:
+        raise OSError(f"file {path} cannot be written: {reason(error)}") from error
     finally:
         for temporary in temporaries.values():
             _remove(temporary)
@@ -102,6 +130,22 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
         raise ValueError(f"{what} {path} is no JSON: {error}") from error
 
 
+def reason(error: BaseException) -> str:
+    """Why a file could not be written, in the words of the system where it has any."""
+    link: BaseException | None = error
+    # A writer that writes atomically itself names its temporary file, which nobody knows; torch
+    # names the line of its source, and keeps the system's error beside.
+    while link is not None:
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+        link = link.__cause__ or link.__context__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _existing(folder: Path) -> Path:
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+
+
 def _temporary_name(path: Path) -> Path:
     # The suffix stays last: writers such as matplotlib choose the format by it.
     return path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
@@ -118,9 +162,3 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:
         pass
-
-
-def _reason(error: OSError) -> str:
-    # A writer that writes atomically itself names its temporary file, which nobody knows.
-    cause = error.__cause__
-    return _reason(cause) if isinstance(cause, OSError) else error.strerror or str(error)

@@ -9,6 +9,7 @@ from torch import nn
 from fsc import models
 from fsc.networks import checkpoint
 from fsc.networks.structure import match_structure
+from fsc.networks.tensor_files import write_tensors
 
 IMAGES = torch.randn(2, 3, 32, 32)
 
@@ -56,8 +57,10 @@ def test_thinned_network_is_rebuilt_from_its_name(tmp_path, folded):
     assert torch.equal(loaded(IMAGES), model.eval()(IMAGES))
     assert loaded.layer1[0].conv1.out_channels == 5 and loaded.layer1[0].conv2.in_channels == 5
     assert isinstance(loaded.layer1[0].bn1, nn.Identity) == folded
-    assert checkpoint.read_metadata(path) == {
-        "format": "fsc-1",
+    header = checkpoint.read_metadata(path)
+    assert len(header.pop("sha256")) == 64
+    assert header == {
+        "format": "fsc-2",
         "model": "resnet14",
         "num_classes": 7,
         "in_channels": 3,
@@ -129,8 +132,9 @@ def test_save_refuses(tmp_path):
     message = "name must be one of resnet14, .* or left out for a network of your own, got 'mine'"
     with pytest.raises(ValueError, match=message):
         checkpoint.save(small(), path, name="mine")
-    with pytest.raises(ValueError, match="metadata must not use the key 'format'"):
-        checkpoint.save(small(), path, metadata={"format": 1})
+    for key in ("format", "sha256"):
+        with pytest.raises(ValueError, match=f"metadata must not use the key '{key}'"):
+            checkpoint.save(small(), path, metadata={key: 1})
     with pytest.raises(TypeError):
         checkpoint.save(small(), path, metadata={"images": IMAGES})
     with pytest.raises(ValueError, match="left out .*, got 'vgg16' for ReLU"):
@@ -161,11 +165,11 @@ def test_load_refuses_other_files(tmp_path):
             checkpoint.load(path)
 
 
-HEADER = {"format": "fsc-1", "model": "resnet14", "num_classes": 7, "in_channels": 3}
+HEADER = {"format": "fsc-2", "model": "resnet14", "num_classes": 7, "in_channels": 3}
 
 
 def with_header(path, header, state):
-    save_file(state, path, metadata={"fsc": json.dumps(header)})
+    write_tensors(path, state, header)
     return path
 
 
@@ -224,4 +228,74 @@ def test_tensors_made_by_hand(tmp_path, key, value):
     state = thinned_resnet().state_dict() | {key: value}
     path = with_header(tmp_path / "hand.safetensors", HEADER, state)
     with pytest.raises(ValueError, match=f"hand.safetensors does not match ResNet; .*{key}"):
+        checkpoint.load(path)
+
+
+class Versioned(nn.Module):
+    """Reads states of its first version otherwise, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.head(self.conv(x).mean((2, 3)))
+
+    def _load_from_state_dict(self, state, prefix, metadata, *others):
+        if metadata.get("version", 1) < 2:
+            raise ValueError("of the first version")
+        super()._load_from_state_dict(state, prefix, metadata, *others)
+
+
+def test_modules_with_versions_are_loaded(tmp_path):
+    model = nn.Sequential(Versioned(), nn.BatchNorm1d(5)).eval()
+    path = tmp_path / "versioned.safetensors"
+    checkpoint.save(model, path, name="")
+    loaded = checkpoint.load(path, nn.Sequential(Versioned(), nn.BatchNorm1d(5)))
+    assert torch.equal(loaded(IMAGES), model(IMAGES))
+
+
+def test_batches_that_nobody_counted_do_not_matter(tmp_path):
+    model = thinned_resnet().eval()
+    state = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    path = with_header(tmp_path / "uncounted.safetensors", HEADER, state)
+    assert torch.equal(checkpoint.load(path)(IMAGES), model(IMAGES))
+
+
+@pytest.mark.parametrize("flipped", [1, 0x20, 0xFF])
+def test_a_flipped_byte_is_noticed(tmp_path, flipped):
+    """Anywhere in the header, and in every hundredth place of the tensors."""
+    model, path = small().eval(), tmp_path / "mine.safetensors"
+    checkpoint.save(model, path, name="", metadata={"normalization": {"mean": [0.3]}})
+    whole = path.read_bytes()
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    expected = checkpoint.read_metadata(path)
+    for place in [*range(8, begin), *range(begin, len(whole), 101), len(whole) - 1]:
+        damaged = bytearray(whole)
+        damaged[place] ^= flipped
+        path.write_bytes(damaged)
+        try:
+            loaded = checkpoint.load(path, small())
+        except ValueError as error:
+            assert str(path) in str(error), error
+        else:  # a space that means nothing
+            assert place < begin and checkpoint.read_metadata(path) == expected
+            assert torch.equal(loaded(IMAGES), model(IMAGES))
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="mine.safetensors is damaged: its content has not the ch"):
+        checkpoint.load_pretrained(small(), path)
+
+
+def test_files_from_before_there_were_checksums(tmp_path):
+    model = thinned_resnet().eval()
+    path = tmp_path / "old.safetensors"
+    header = HEADER | {"format": "fsc-1"}
+    save_file(model.state_dict(), path, metadata={"fsc": json.dumps(header)})
+    with pytest.warns(UserWarning, match="old.safetensors was written without a checksum"):
+        assert torch.equal(checkpoint.load(path)(IMAGES), model(IMAGES))
+    save_file(model.state_dict(), path, metadata={"fsc": json.dumps(HEADER)})
+    with pytest.raises(ValueError, match="old.safetensors is damaged: its header holds no checksu"):
         checkpoint.load(path)

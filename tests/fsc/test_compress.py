@@ -191,3 +191,13 @@ def test_an_untraceable_model_is_named() -> None:
             method=fsc.CrossDistillation(),
             scheme=Scheme("s", {"0": 2}),
         )
+
+
+def test_a_parametrized_layer_is_compressed_as_what_it_computes() -> None:
+    teacher, images = chain(), torch.randn(2, 3, 8, 8)
+    nn.utils.parametrizations.weight_norm(teacher.conv3)
+    result = fsc.compress(teacher, images, method=fsc.L1Norm(), scheme=SCHEME)
+    assert "weight" in result.student.conv3._parameters
+    assert result.student.conv3.weight.shape == (6, 5, 1, 1)
+    assert [(r.name, r.was) for r in result.report.rewritten] == [("conv3", "WeightNorm")]
+    assert nn.utils.parametrize.is_parametrized(teacher.conv3)

@@ -1,4 +1,10 @@
+import errno
+import shutil
+
 import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from fsc import files
 
@@ -34,3 +40,69 @@ def test_check_writable(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="folder .*file cannot be written"):
         files.check_writable(tmp_path / "file")
+
+
+@pytest.fixture
+def full_disk():
+    """Files end at 64 kB, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def by_safetensors(path):
+    save_file({"a": torch.zeros(100_000)}, path)
+
+
+def by_torch(path):
+    torch.save(torch.zeros(100_000), path)
+
+
+def by_torch_into_a_file(path):
+    with open(path, "wb") as file:
+        torch.save(torch.zeros(100_000), file)
+
+
+def by_bytes(path):
+    path.write_bytes(bytes(100_000))
+
+
+@pytest.mark.parametrize(
+    ("writer", "reason"),
+    [
+        (by_safetensors, "Error while serializing: I/O error: File too large .os error 27."),
+        (by_torch, ".*"),
+        (by_torch_into_a_file, "File too large"),
+        (by_bytes, "File too large"),
+    ],
+)
+def test_a_full_disk_is_one_sentence_whoever_writes(tmp_path, full_disk, writer, reason):
+    path = tmp_path / "student.file"
+    path.write_text("earlier")
+    expected = f"^file .*student.file cannot be written: {reason}$"
+    with pytest.raises(OSError, match=expected) as error:
+        files.write_atomically(path, writer)
+    assert "\n" not in str(error.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["student.file"]
+    assert path.read_text() == "earlier"
+
+
+def test_reasons():
+    assert files.reason(OSError(errno.ENOSPC, "No space left on device")) == (
+        "No space left on device"
+    )
+    assert files.reason(SafetensorError("a\nb")) == "a b"
+    assert files.reason(RuntimeError()) == "RuntimeError"
+
+
+def test_room_on_the_disk(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=3_000_000))
+    first, second = tmp_path / "a", tmp_path / "b" / "c"
+    files.check_room({first: 2_000_000})
+    files.check_room({first: 2_000_000, second: 1_000_000})
+    with pytest.raises(OSError, match="a and .*c must have room for about 3.1 MB, got 3.0 MB free"):
+        files.check_room({first: 2_000_000, second: 1_100_000})
+    assert list(tmp_path.iterdir()) == []

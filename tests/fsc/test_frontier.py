@@ -119,6 +119,32 @@ def test_a_missing_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         frontier.put("layer", 0, torch.zeros(100))
 
 
+def test_without_any_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk, where nothing can be written into any of them."""
+
+    def nowhere(*arguments: object, **keywords: object) -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    monkeypatch.setattr(tempfile, "mkdtemp", nowhere)
+    with Frontier(0) as frontier, pytest.raises(OSError, match="400 bytes.*No usable .*TMPDIR"):
+        frontier.put("layer", 0, torch.zeros(100))
+
+
+def test_a_file_that_was_damaged_or_removed_is_one_sentence(spill_folder: Path) -> None:
+    with Frontier(0) as frontier:
+        frontier.put("layer", 0, torch.zeros(100))
+        frontier.put("other", 0, torch.zeros(100))
+        first, second = sorted(files(spill_folder))
+        first.write_bytes(first.read_bytes()[:100])
+        second.unlink()
+        for key in ("layer", "other"):
+            with pytest.raises(OSError, match="file .*pt was removed or damaged before") as error:
+                frontier.get(key, 0)
+            assert "\n" not in str(error.value)
+
+
 def test_a_full_disk_is_one_sentence(spill_folder: Path) -> None:
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -126,7 +152,7 @@ def test_a_full_disk_is_one_sentence(spill_folder: Path) -> None:
         # A limit on the size of files makes writing fail half-way, as a full disk does.
         resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limits[1]))
         try:
-            with pytest.raises(OSError, match="cannot be written to .*memory budget") as error:
+            with pytest.raises(OSError, match="to .* .File too large.; free space") as error:
                 frontier.put("layer", 0, torch.zeros(1_000_000))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)

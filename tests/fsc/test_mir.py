@@ -61,7 +61,7 @@ def test_progress_counts_every_step() -> None:
     fsc.compress(
         chain(),
         torch.randn(5, 3, 8, 8),
-        method=fsc.MiR(steps=7, batch_size=2),
+        method=fsc.MiR(steps=7, batch_size=2, max_retries=0),
         scheme=SCHEME,
         progress=lambda *event: done.append(event),
     )
@@ -76,6 +76,7 @@ def test_progress_counts_every_step() -> None:
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be finite and above 0, got 0.0"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
+        ({"max_retries": -1}, "max_retries must be at least 0, got -1"),
         ({"weight_decay": -1.0}, "weight_decay must be finite and at least 0, got -1.0"),
     ],
 )

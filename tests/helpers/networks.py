@@ -31,7 +31,7 @@ def chain(dtype: torch.dtype = torch.float32) -> Chain:
     model = Chain().to(dtype).eval()
     with torch.no_grad():
         model.bn1.running_mean.uniform_(-0.3, 0.3)
-        model.bn1.running_var.uniform_(0.5, 2.0)
+        model.bn1.running_var.uniform_(0.15, 0.7)
         model.bn1.weight.uniform_(0.5, 1.5)
         model.bn1.bias.uniform_(-0.3, 0.3)
     return model

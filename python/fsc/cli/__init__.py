@@ -15,6 +15,7 @@ from fsc.cli.demo import command as _demo
 from fsc.cli.evaluate import command as _evaluate
 from fsc.cli.schemes import command as _schemes
 from fsc.cli.sweep import command as _sweep
+from fsc.cli.warning_lines import warnings_as_lines
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -26,7 +27,8 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Run the verb; a traceback would hide the sentence that says what to change."""
         try:
-            return super().invoke(context)
+            with warnings_as_lines():
+                return super().invoke(context)
         except (click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt as interruption:

@@ -59,6 +59,7 @@ class Analysis:
 @options.seed
 @click.option("--json", "json_path", type=options.FILE, help="Write every distance to this file.")
 @options.figure_path
+@options.overwrite
 @options.checkpoint_path
 @options.data_root
 @options.augment
@@ -74,13 +75,14 @@ def command(
     seed: int,
     json_path: Path | None,
     figure_path: Path | None,
+    overwrite: bool,
     checkpoint_path: Path | None,
     data_root: Path | None,
     augment: str | None,
     device: torch.device,
 ) -> None:
     """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
-    options.check_outputs(json_path, figure_path)
+    options.check_outputs(json_path, figure_path, replacing=overwrite)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     schemes.check(scheme, inputs.teacher, inputs.test_images[:1])

@@ -13,7 +13,7 @@ import torch
 
 from fsc import method_names, schemes
 from fsc.cli import inputs as cli_inputs
-from fsc.cli import options, published, tables
+from fsc.cli import options, outputs, published, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
@@ -71,6 +71,7 @@ class _Plan:
 @click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
 @click.option("--resume", is_flag=True, help="Keep the runs that the JSON file holds already.")
 @options.figure_path
+@options.overwrite
 @options.checkpoint_path
 @options.data_root
 @options.mir_steps
@@ -89,6 +90,7 @@ def command(
     json_path: Path | None,
     resume: bool,
     figure_path: Path | None,
+    overwrite: bool,
     checkpoint_path: Path | None,
     data_root: Path | None,
     mir_steps: int,
@@ -100,14 +102,15 @@ def command(
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     if resume and json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
-    options.check_outputs(json_path, figure_path)
+    options.check_outputs(json_path, figure_path, replacing=overwrite or resume)
     plan = _Plan(list(dict.fromkeys(methods or _DEFAULT_METHODS)), num_shots, num_seeds)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
     # The first draw fails as every draw would; the other seeds change which images, not how many.
-    _draw(inputs, num_shots, seed=0)
+    sample = _draw(inputs, num_shots, seed=0)
     settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget), augment)
+    outputs.check_space(inputs, sample.num_images, settings, output=None)
     comparison = Comparison(_identity(inputs, settings, num_shots), json_path)
     if resume:
         comparison.resume()

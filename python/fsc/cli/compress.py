@@ -10,7 +10,7 @@ import torch
 
 from fsc import schemes
 from fsc.cli import inputs as cli_inputs
-from fsc.cli import options, tables
+from fsc.cli import locks, options, outputs, tables
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import (
@@ -23,9 +23,10 @@ from fsc.cli.run import (
     save_model,
 )
 from fsc.compression import Result
-from fsc.files import check_writable, write_json, write_together
+from fsc.files import write_json, write_together
 from fsc.images import sampling
 from fsc.images.sampling import FewShotSample
+from fsc.methods.training_state import in_words
 from fsc.networks import cost
 
 _NUM_WORST_LAYERS = 5
@@ -54,6 +55,7 @@ _NUM_WORST_LAYERS = 5
 @options.device
 @options.threads
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run in the same folder.")
+@options.overwrite
 @click.option("--layers", "all_layers", is_flag=True, help="Show the error of every layer.")
 def command(
     model_name: str,
@@ -72,57 +74,61 @@ def command(
     memory_budget: float | None,
     device: torch.device,
     resume: bool,
+    overwrite: bool,
     all_layers: bool,
 ) -> None:
     """Compress a pretrained network and write the student, a report and the sample."""
     if (num_shots is None) == (num_images is None):
         raise click.UsageError("Give either --shots or --images-total.")
-    check_writable(output)
+    journal = output / "unfinished"
+    locks.hold_folder(output)
+    outputs.check_student(output, journal, resume=resume, overwrite=overwrite)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
     sample = _draw(inputs, num_shots, num_images, seed)
-    journal = output / "unfinished"
-    solved = len(list(journal.glob("*.safetensors")))
-    if not resume:
-        shutil.rmtree(journal, ignore_errors=True)
     budget = options.to_bytes(memory_budget)
     settings = Settings(scheme, mir_steps, batch_size, budget, augment, journal)
+    outputs.check_space(inputs, sample.num_images, settings, output)
+    kept = in_words(journal)
+    if not resume:
+        shutil.rmtree(journal, ignore_errors=True)
     with Reporter() as reporter:
         reporter.say(_intention(method, inputs, scheme.name, sample))
         if resume and not journal.is_dir():
             reporter.say(f"Nothing is unfinished in {output}: starting anew.")
-        if solved:
-            how = "Going on after" if resume else "Starting anew, without --resume, in spite of"
-            reporter.say(f"{how} {solved} solved layers in {journal}.")
+        if kept:
+            how = "Going on after" if resume else "Starting anew, as --overwrite says, in spite of"
+            reporter.say(f"{how} {kept} in {journal}.")
         try:
             result = make_student(method, inputs, sample, settings, reporter)
+            # An interrupted evaluation must not cost the student.
+            _write_or_rescue(output, method, result, sample, inputs)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_unfinished(journal)) from None
-        # An interrupted evaluation must not cost the student.
-        _write(output, method, result, sample, inputs)
-        shutil.rmtree(journal, ignore_errors=True)
         try:
             top1, top1_teacher = (
                 accuracy_on_test(network, inputs, reporter, title)
                 for network, title in ((result.student, "student"), (inputs.teacher, "teacher"))
             )
         except KeyboardInterrupt:
-            kept = f"the student is in {output}; only its accuracy is missing"
+            kept = f"the student is in {output}; only its accuracy is missing, go on with --resume"
             raise KeyboardInterrupt(kept) from None
     run = Run(method, result.student, result.report, sample, top1)
-    write_json(output / "report.json", run.to_dict(inputs) | {"top1_teacher": top1_teacher})
     _show(run, inputs, top1_teacher, all_layers)
+    write_json(output / "report.json", run.to_dict(inputs) | {"top1_teacher": top1_teacher})
+    # With it an interrupted evaluation was taken up without solving again.
+    shutil.rmtree(journal, ignore_errors=True)
     tables.show(f"Written to {output}: {MODEL_FILE}, report.json, samples.json")
 
 
 def _unfinished(journal: Path) -> str:
     """What an interrupted compression leaves behind, in words."""
-    count = len(list(journal.glob("*.safetensors")))
-    if not count:
+    kept = in_words(journal)
+    if not kept:
         shutil.rmtree(journal, ignore_errors=True)
         return "nothing was written"
-    return f"{count} solved layers are in {journal}; go on with --resume"
+    return f"{kept} are in {journal}; go on with --resume"
 
 
 def _intention(method: str, inputs: Inputs, scheme_name: str, sample: FewShotSample) -> str:
@@ -141,6 +147,16 @@ def _draw(
         return sampling.sample_per_class(labels, num_shots, seed, name)
     assert num_images is not None
     return sampling.sample_random(labels, num_images, seed, name)
+
+
+def _write_or_rescue(
+    output: Path, method: str, result: Result, sample: FewShotSample, inputs: Inputs
+) -> None:
+    try:
+        _write(output, method, result, sample, inputs)
+    except OSError as error:
+        kept = outputs.rescue(lambda folder: _write(folder, method, result, sample, inputs))
+        raise OSError(f"{error}; {kept}") from error
 
 
 def _write(

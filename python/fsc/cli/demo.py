@@ -15,7 +15,7 @@ from torch import nn
 
 from fsc import method_names
 from fsc.cli import inputs as cli_inputs
-from fsc.cli import options, tables
+from fsc.cli import locks, options, outputs, tables
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
@@ -59,10 +59,13 @@ class Teacher:
 
 @click.command("demo")
 @options.output_folder("fsc-demo")
+@options.overwrite
 @options.seed
 @options.device
-def command(output: Path, seed: int, device: torch.device) -> None:
+def command(output: Path, overwrite: bool, seed: int, device: torch.device) -> None:
     """Train a small network on bundled digits and compress it by every method."""
+    locks.hold_folder(output)
+    outputs.check_demo(output, overwrite=overwrite)
     demonstrate(output, seed, Plan(device=device))
 
 

@@ -12,7 +12,7 @@ import torch
 
 import fsc_ext
 from fsc import method_names, models, schemes
-from fsc.files import check_writable
+from fsc.cli import locks
 from fsc.images import augmentation, data
 from fsc.report import figure
 
@@ -121,6 +121,9 @@ threads = click.option(
     expose_value=False,
     help="Threads to compute with.  [default: as torch chooses]",
 )
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace results that are there already."
+)
 seed = click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of every draw."
 )
@@ -139,18 +142,21 @@ def output_folder(default: str | None = None) -> Callable[[Command], Command]:
     )
 
 
-def check_outputs(json_path: Path | None, figure_path: Path | None) -> None:
+def check_outputs(json_path: Path | None, figure_path: Path | None, *, replacing: bool) -> None:
     """Make sure, before any work, that both files can be written where they are given.
 
+    Args:
+        json_path: what --json names.
+        figure_path: what --output names.
+        replacing: whether files that are there already may be replaced.
+
     Raises:
-        OSError: a folder cannot be written.
-        ValueError: the figure's name ends in no kind that can be drawn.
+        OSError: a file is there already or cannot be written, or another process writes it.
+        ValueError: both are the same, or the figure's name ends in no kind that can be drawn.
     """
-    for path in (json_path, figure_path):
-        if path is not None:
-            check_writable(path.parent)
     if figure_path is not None:
         figure.check_name(figure_path)
+    locks.hold_files(json_path, figure_path, replacing=replacing)
 
 
 def to_bytes(megabytes: float | None) -> int | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fsc import models, schemes
 from fsc.cli import options, tables
-from fsc.files import check_writable, write_json
+from fsc.files import write_json
 from fsc.methods.l1_norm import keep_largest_weights, largest_channels
 from fsc.networks import cost
 from fsc.networks.cutting import cut_channels
@@ -66,10 +66,10 @@ class Line:
     help="May be given several times.  [default: vgg16, resnet56, resnet34]",
 )
 @click.option("--json", "json_path", type=options.FILE, help="Write the figures to this file.")
-def command(model_names: tuple[str, ...], json_path: Path | None) -> None:
+@options.overwrite
+def command(model_names: tuple[str, ...], json_path: Path | None, overwrite: bool) -> None:
     """List the published schemes, with what they leave of a network."""
-    if json_path is not None:
-        check_writable(json_path)
+    options.check_outputs(json_path, None, replacing=overwrite)
     lines: list[Line] = []
     for name in model_names or _MODELS:
         found = describe(name)

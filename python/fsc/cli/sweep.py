@@ -50,6 +50,7 @@ from fsc.training.evaluate import accuracy
 @options.seed
 @click.option("--json", "json_path", type=options.FILE, help="Write every accuracy to this file.")
 @options.figure_path
+@options.overwrite
 @options.checkpoint_path
 @options.data_root
 @options.device
@@ -65,12 +66,13 @@ def command(
     seed: int,
     json_path: Path | None,
     figure_path: Path | None,
+    overwrite: bool,
     checkpoint_path: Path | None,
     data_root: Path | None,
     device: torch.device,
 ) -> None:
     """Compress with every weight of a loss on a grid and evaluate each student."""
-    options.check_outputs(json_path, figure_path)
+    options.check_outputs(json_path, figure_path, replacing=overwrite)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     schemes.check(scheme, inputs.teacher, inputs.test_images[:1])

@@ -25,7 +25,7 @@ class Task:
             all. The columns or inputs that a single layer is solved from come on top.
         seed: seeds whatever a method draws.
         progress: told what is being done.
-        journal: where solved layers are kept, for methods that solve layer by layer; None: nowhere.
+        journal: where solved layers, or the state of a training, are kept; None: nowhere.
         groups: the teacher's channels as they go together, where the scheme removes some.
     """
 
@@ -82,11 +82,15 @@ class Outcome:
         student: the compressed network in eval mode, really smaller.
         kept: the channels that stay of every group that lost some.
         layers: one report per solved layer.
+        learning_rates: of every run of a method that trains; the student is that of the last.
+        warnings: sentences about what did not go as it should.
     """
 
     student: nn.Module
     kept: dict[str, Tensor]
     layers: list[LayerReport] = field(default_factory=list)
+    learning_rates: list[float] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 class Method(Protocol):

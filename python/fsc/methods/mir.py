@@ -10,8 +10,15 @@ from torch import Tensor, nn
 
 from fsc.methods.base import Outcome, Task
 from fsc.methods.l1_norm import largest_channels
+from fsc.methods.mimicking import Lesson, Mimicry, own_draws
+from fsc.methods.soundness import Yardstick, is_sound
+from fsc.methods.training_state import TrainingState
 from fsc.networks import tracing
+from fsc.networks.channels import columns_left
 from fsc.networks.cutting import cut_channels
+
+# At each the loss is looked at, and the state kept where there is a journal.
+_STEPS_BETWEEN_LOOKS = 50
 
 
 @dataclass(frozen=True)
@@ -22,8 +29,10 @@ class MiR:
         1. cut the filters of smallest L1 norm out of a copy of the teacher;
         2. compute the teacher's features of the images and of their mirror images, once;
         3. minimise the mean squared error between the student's and the teacher's features (Eq. 5)
-           by SGD on randomly mirrored minibatches, BatchNorm in train mode;
-        4. put the student's layers in front of the teacher's head, which was never touched.
+           by SGD on randomly mirrored minibatches, BatchNorm in train mode; where that diverges,
+           start again at half the learning rate;
+        4. put the student's layers in front of the teacher's head, which was never touched; where
+           features themselves went, those that stayed are compared, and the head lost the others.
 
     Args:
         features: "before" or "after" the last pooling; the paper recommends before.
@@ -32,6 +41,9 @@ class MiR:
         learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps.
         momentum: of SGD.
         weight_decay: of SGD.
+        max_retries: how often the training starts again at half the rate, where it diverged: the
+            loss or the student was not finite, or its outputs farther from the teacher's than
+            before the first step.
 
     Raises:
         ValueError: a value is out of its range.
@@ -43,6 +55,7 @@ class MiR:
     learning_rate: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    max_retries: int = 3
 
     def __post_init__(self) -> None:
         """Refuses values that no training can use."""
@@ -57,6 +70,8 @@ class MiR:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
+        if self.max_retries < 0:
+            raise ValueError(f"max_retries must be at least 0, got {self.max_retries}")
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
@@ -66,20 +81,33 @@ class MiR:
         both = torch.stack([task.images, task.images.flip(3)])  # [2, N, C, H, W]
         targets = self._targets(task.teacher, both, task.batch_size)
         body = self._body(student).eval()
-        features = body(task.images[:1])
-        if features.shape[1:] != targets.shape[2:]:
-            raise ValueError(
-                "scheme must leave the features that MiR mimics as wide as the teacher's, "
-                f"{list(targets.shape[2:])}, got {list(features.shape[1:])}"
-            )
-        self._mimic(body, both, targets, task)
-        return Outcome(student.eval(), kept)
+        targets = targets[:, :, self._stays(task, kept, targets.shape[2])]
+        lesson = Lesson(
+            both,
+            targets,
+            self.steps,
+            self.batch_size,
+            self.momentum,
+            self.weight_decay,
+            task.seed,
+        )
+        rates = self._train(student, body, lesson, task)
+        return Outcome(student.eval(), kept, learning_rates=rates, warnings=_in_words(rates))
 
     def _body(self, model: nn.Module) -> nn.Module:
         """The layers before the head, sharing the model's parameters."""
         graph = tracing.trace(model)
         before, after = tracing.feature_nodes(model, graph)
         return tracing.truncate(model, graph, before if self.features == "before" else after)
+
+    def _stays(self, task: Task, kept: dict[str, Tensor], size: int) -> Tensor:
+        """Which of the teacher's features the student still has, bool [size]."""
+        graph = tracing.trace(task.teacher)
+        head = str(tracing.feature_head(task.teacher, graph).target)
+        stays = columns_left(task.groups, kept).get(head)
+        if stays is None:
+            return torch.ones(size, dtype=torch.bool)
+        return stays.view(size, -1)[:, 0]  # a Linear may read several pixels of a feature
 
     def _targets(self, teacher: nn.Module, both: Tensor, batch_size: int) -> Tensor:
         """The teacher's features of the images and of their mirror images, [2, N, ...]."""
@@ -88,30 +116,58 @@ class MiR:
             features = [body(batch) for batch in both.flatten(0, 1).split(batch_size)]
         return torch.cat(features).unflatten(0, both.shape[:2])
 
-    def _mimic(self, body: nn.Module, both: Tensor, targets: Tensor, task: Task) -> None:
-        """Trains the body to give the targets."""
-        body.train()
-        optimizer = torch.optim.SGD(
-            body.parameters(),
-            lr=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-        )
-        milestones = [math.ceil(0.4 * self.steps), math.ceil(0.8 * self.steps)]
-        scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
-        generator = torch.Generator().manual_seed(task.seed)
-        step = 0
-        with torch.enable_grad():
-            while step < self.steps:
-                order = torch.randperm(both.shape[1], generator=generator, device="cpu")
-                for chosen in order.split(self.batch_size)[: self.steps - step]:
-                    mirrored = torch.randint(2, (len(chosen),), generator=generator, device="cpu")
-                    drawn = mirrored.to(both.device), chosen.to(both.device)
-                    loss = nn.functional.mse_loss(body(both[drawn]), targets[drawn])
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    scheduler.step()
-                    step += 1
-                    if task.progress is not None:
-                        task.progress("mimicking features", step, self.steps)
+    def _train(
+        self, student: nn.Module, body: nn.Module, lesson: Lesson, task: Task
+    ) -> list[float]:
+        """Trains the body, again at half the rate where it diverged; returns the rates."""
+        start = {key: value.clone() for key, value in student.state_dict().items()}
+        yardstick = Yardstick(task.teacher, task.images, task.batch_size)
+        distance_start = yardstick.distance(student)
+        kept = TrainingState(task.journal)
+        found = kept.find()
+        rates = [self.learning_rate / 2**retry for retry in range(self.max_retries + 1)]
+        first = 0 if found is None else found[1]["retry"]
+        for retry in range(first, len(rates)):
+            student.load_state_dict(start)
+            with own_draws(task.seed, task.images.device):
+                mimicry = Mimicry(body, lesson, rates[retry])
+                if found is not None:
+                    mimicry.restore(found)
+                    found = None
+                finite = _run(mimicry, kept, retry, task)
+            distance = yardstick.distance(student)
+            if finite and is_sound(distance, distance_start):
+                return rates[: retry + 1]
+        if not (finite and math.isfinite(distance)):
+            tried = ", ".join(f"{rate:g}" for rate in rates)
+            raise ValueError(
+                "learning_rate must be small enough for the student of MiR to stay finite, "
+                f"got {self.learning_rate:g}; tried {tried}"
+            )
+        return rates
+
+
+def _run(mimicry: Mimicry, kept: TrainingState, retry: int, task: Task) -> bool:
+    """Takes all steps; False, and earlier, where the loss is not finite."""
+    steps = mimicry.lesson.steps
+    while mimicry.step < steps:
+        loss = mimicry.advance()
+        if task.progress is not None:
+            what = f", rate {mimicry.learning_rate:g}" if retry else ""
+            task.progress(f"mimicking features{what}", mimicry.step, steps)
+        # Asked now and then only: a GPU would have to wait for the answer.
+        if mimicry.step % _STEPS_BETWEEN_LOOKS == 0 or mimicry.step == steps:
+            if not loss.isfinite():
+                return False
+            if mimicry.step < steps:
+                tensors, counts = mimicry.state()
+                kept.keep(tensors, counts | {"retry": retry})
+    return True
+
+
+def _in_words(rates: list[float]) -> list[str]:
+    """What is to be said where more than one run was needed."""
+    if len(rates) == 1:
+        return []
+    diverged = ", ".join(f"{rate:g}" for rate in rates[:-1])
+    return [f"MiR diverged at a learning rate of {diverged} and was run again at {rates[-1]:g}"]

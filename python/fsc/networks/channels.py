@@ -92,6 +92,28 @@ def rows_left(groups: Sequence[ChannelGroup], kept: Mapping[str, Tensor]) -> dic
     return left
 
 
+def columns_left(groups: Sequence[ChannelGroup], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Which inputs stay of every layer that reads channels of a group.
+
+    Args:
+        groups: of the network.
+        kept: name of each group that loses channels -> those that stay.
+
+    Returns:
+        name of the layer -> bool [C_in].
+    """
+    left: dict[str, Tensor] = {}
+    for group in groups:
+        stays = torch.ones(group.size, dtype=torch.bool)
+        if group.name in kept:
+            stays.zero_()[kept[group.name].cpu()] = True
+        for slot in group.slots:
+            if slot.role == "reader":
+                columns = stays[slot.channels.clamp(min=0)] | (slot.channels == NONE)
+                left[slot.name] = left.get(slot.name, torch.ones_like(columns)) & columns
+    return left
+
+
 def labelled_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> list[ChannelGroup]:
     """Find the channels of a network that go or stay together, as its graph has them.
 

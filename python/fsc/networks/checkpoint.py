@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import os
+import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from fsc import models
-from fsc.files import write_atomically
+from fsc.networks.computed_weights import copy_of
+from fsc.networks.plain import example_shapes, plain_for_shapes
 from fsc.networks.structure import match_structure
+from fsc.networks.tensor_files import CHECKSUM, read_tensors, write_tensors
 from fsc.networks.wrappers import unwrap
+from fsc.warning import CompressionWarning
 
-FORMAT = "fsc-1"
+FORMAT = "fsc-2"
+# The same without a checksum; its files are still read.
+_FORMAT_UNCHECKED = "fsc-1"
 
 _NUM_NAMED_FAULTS = 3
 _MAX_COUNT = 2**31 - 1
@@ -35,6 +37,8 @@ def save(
 ) -> None:
     """Write a network, of whatever widths, as one safetensors file that `load` rebuilds.
 
+    The header holds a SHA-256 of itself and of all tensors, which `load` checks.
+
     Args:
         model: a network, wrapped or not; its channels may have been removed and its batch
             normalization folded.
@@ -42,7 +46,7 @@ def save(
         name: the builder's name, for a network made by `fsc.models.build(name)`, which `load` then
             builds by itself; left out for a network of the user's own.
         metadata: anything that JSON can express, to be read again with `read_metadata`; the keys
-            format, model, num_classes and in_channels are taken.
+            format, model, num_classes, in_channels, plain and sha256 are taken.
 
     Raises:
         ValueError: the name is unknown, a key is taken, or a weight is NaN or Inf.
@@ -53,39 +57,30 @@ def save(
     header: dict[str, Any] = {"format": FORMAT, "model": name}
     if name:
         header |= _ends(model, name)
+    shapes = example_shapes(model)
+    if shapes is not None:
+        header["plain"] = shapes
     extra = dict(metadata or {})
-    taken = sorted({"format", "model", "num_classes", "in_channels"} & set(extra))
+    reserved = {"format", "model", "num_classes", "in_channels", "plain", CHECKSUM}
+    taken = sorted(reserved & set(extra))
     if taken:
         raise ValueError(f"save: metadata must not use the key {taken[0]!r}")
-    text = json.dumps(header | extra, allow_nan=False)
-    # A clone each: safetensors refuses tensors that share memory, as slices and tied weights do.
-    tensors = {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in model.state_dict().items()
-    }
+    tensors = model.state_dict()
     check_finite(tensors, "save: model")
-    content = serialise(tensors, metadata={"fsc": text})
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    write_tensors(path, tensors, header | extra)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the metadata of a file that `save` wrote: model, num_classes, in_channels, ....
+
+    The whole file is read and checked, as by `load`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or was not written by `save`, or its model, num_classes or
             in_channels is missing or none that fsc can build.
     """
-    path = existing(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("fsc", "null"))
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {_line(error)}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ValueError(f"{path} was not written by fsc.save: it lacks the format mark {FORMAT!r}")
-    _check_header(header, path)
-    return header
+    return _read(existing(path))[1]
 
 
 def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
@@ -96,7 +91,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
 
     Args:
         path: the file.
-        model: for a network of the user's own, the same network before compression; it is copied.
+        model: for a network of the user's own, the same network before compression; it is copied,
+            and rewritten by `fsc.plain` where the saved one was.
 
     Returns:
         The network on the CPU, in evaluation mode.
@@ -107,21 +103,30 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
             is missing.
     """
     path = existing(path)
-    header = read_metadata(path)
+    state, header = _read(path)
     if model is not None:
-        model = copy.deepcopy(unwrap(model)).cpu()
+        model = _as_saved(copy_of(unwrap(model)).cpu(), header, path)
     elif header["model"]:
         # On the meta device nothing is allocated for sizes that only the header claims.
         with torch.device("meta"):
             model = models.build(header["model"], header["num_classes"], header["in_channels"])
     else:
         raise ValueError(f"load: model must be given, because {path} names no network of fsc")
-    state = read_safetensors(path)
     check_finite(state, str(path))
     match_structure(model, state)
     check_match(model, state, path)
-    model.load_state_dict(state, strict=True, assign=True)
+    model.load_state_dict(versioned(state, model), strict=True, assign=True)
     return model.eval()
+
+
+def _as_saved(model: nn.Module, header: Mapping[str, Any], path: Path) -> nn.Module:
+    """Rewrites a network where the one that was saved had been rewritten."""
+    if "plain" not in header:
+        return model
+    try:
+        return plain_for_shapes(model, header["plain"])
+    except ValueError as error:
+        raise ValueError(f"{path}: plain in the header: {error}") from error
 
 
 def _ends(model: nn.Module, name: str) -> dict[str, int]:
@@ -168,16 +173,37 @@ def existing(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file.
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the header of a file that `save` wrote, whole and checked."""
+    tensors, header = read_tensors(path)
+    mark = header.get("format") if isinstance(header, dict) else None
+    if mark not in (FORMAT, _FORMAT_UNCHECKED):
+        raise ValueError(f"{path} was not written by fsc.save: it lacks the format mark {FORMAT!r}")
+    _check_header(header, path)
+    if CHECKSUM not in header:
+        if mark == FORMAT:
+            raise ValueError(f"{path} is damaged: its header holds no checksum")
+        warnings.warn(
+            f"{path} was written without a checksum, so that damage would go unnoticed; fsc.save "
+            "writes it with one",
+            CompressionWarning,
+            stacklevel=1,
+        )
+    return tensors, header
 
-    Raises:
-        ValueError: it is damaged or of another format.
+
+def versioned(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return a state with the versions of the modules, which the model's own state would hold.
+
+    Modules that read older states otherwise take a state without them for the oldest.
     """
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {_line(error)}") from error
+    own = model.state_dict()
+    found = OrderedDict(state)
+    # The one entry that files may lack: only modules without a version may add it themselves.
+    for key in own.keys() - found.keys():
+        found[key] = torch.zeros((), dtype=torch.int64)
+    found._metadata = own._metadata  # type: ignore[attr-defined]
+    return found
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
@@ -224,7 +250,3 @@ def check_match(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> No
 def _first(keys: list[str]) -> str:
     more = len(keys) - _NUM_NAMED_FAULTS
     return ", ".join(keys[:_NUM_NAMED_FAULTS]) + (f" and {more} more" if more > 0 else "")
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

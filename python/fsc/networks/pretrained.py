@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fsc.networks.checkpoint import check_finite, check_match, existing, read_safetensors
+from fsc.networks.checkpoint import check_finite, check_match, existing, versioned
+from fsc.networks.tensor_files import read_tensors
 from fsc.networks.wrappers import unwrap
 
 _TORCH_ERRORS = (
@@ -49,13 +50,13 @@ def load_pretrained(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module
     path = existing(path)
     _check_is_no_stand_in(path)
     inner = unwrap(model)
-    found = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    found = read_tensors(path)[0] if path.suffix == ".safetensors" else _read_torch(path)
     state = {
         key: _widened(value) for key, value in _without_wrappers(found, inner.state_dict()).items()
     }
     check_finite(state, str(path))
     check_match(inner, state, path)
-    inner.load_state_dict(state, strict=True)
+    inner.load_state_dict(versioned(state, inner), strict=True)
     return model.eval()
 
 

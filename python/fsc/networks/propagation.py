@@ -17,6 +17,8 @@ from fsc.networks.labels import NONE, Labels, present
 from fsc.networks.operations import ACTIVATION, DROPOUT, IDENTITY
 
 Role = Literal["writer", "reader", "carrier"]
+# The one reason that is nobody's loss.
+AT_OUTPUT = "they reach the output of the network"
 
 CONVOLUTION = nn.modules.conv._ConvNd
 CHANNEL_NORM = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
@@ -83,7 +85,7 @@ class Propagation(fx.Interpreter):
             return self._attribute(str(node.target), value)
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._labels.__getitem__)
         if node.op == "output":
-            self._freeze((args, kwargs), "they reach the output of the network")
+            self._freeze((args, kwargs), AT_OUTPUT)
             return None
         if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(value)[0]):
             return tree_map(_unlabelled, value)

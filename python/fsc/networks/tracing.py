@@ -76,6 +76,22 @@ def trace(model: nn.Module) -> fx.Graph:
     return graph
 
 
+def untraceable(model: nn.Module) -> tuple[str, str] | None:
+    """Return the innermost module of a network in evaluation mode that torch.fx cannot trace.
+
+    Returns:
+        (its name, "" for the network itself; what went wrong), or None.
+    """
+    tracer = _Tracer()
+    try:
+        with evaluation_mode(model):
+            tracer.trace(model)
+    except Exception as error:  # whatever the forward of somebody else raises
+        names = {module: name for name, module in model.named_modules()}
+        return names.get(tracer.failed_in or model, ""), str(error)
+    return None
+
+
 def layer_names(model: nn.Module, graph: fx.Graph) -> list[str]:
     """Return the names of the Conv2d and Linear modules of a graph in execution order.
 
@@ -99,6 +115,22 @@ def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None
     return target if isinstance(model.get_submodule(target), nn.BatchNorm2d) else None
 
 
+def feature_head(model: nn.Module, graph: fx.Graph) -> fx.Node:
+    """Return the node of the Linear that a network ends in.
+
+    Raises:
+        ValueError: the last layer is no Linear.
+    """
+    head = next((node for node in reversed(graph.nodes) if _layer_of(model, node)), None)
+    if head is None or not is_linear(model, head):
+        found = "none" if head is None else _layer_of(model, head)
+        raise ValueError(
+            "feature_nodes: model must end in a Linear layer, with the forward of nn.Linear, "
+            f"got {found}"
+        )
+    return head
+
+
 def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
     """Return the nodes of the features before and after the last pooling.
 
@@ -108,13 +140,7 @@ def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
     Raises:
         ValueError: the last layer is no Linear, or there is no pooling before it.
     """
-    head = next((node for node in reversed(graph.nodes) if _layer_of(model, node)), None)
-    if head is None or not is_linear(model, head):
-        found = "none" if head is None else _layer_of(model, head)
-        raise ValueError(
-            "feature_nodes: model must end in a Linear layer, with the forward of nn.Linear, "
-            f"got {found}"
-        )
+    head = feature_head(model, graph)
     poolings = [node for node in ancestors(head) if is_pooling(model, node)]
     if not poolings:
         raise ValueError(

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, fx, nn
 from torch.optim.swa_utils import AveragedModel
 
+from fsc.networks.computed_weights import copy_of
+
 _HALF = (torch.float16, torch.bfloat16)
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
-# What the parameters that a weight is computed from are called -> what makes the weight plain.
-_COMPUTED = {
-    "weight_g": "torch.nn.utils.remove_weight_norm",
-    "weight_u": "torch.nn.utils.remove_spectral_norm",
-    "weight_mask": "torch.nn.utils.prune.remove",
-}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -42,9 +36,9 @@ def check_teacher(teacher: nn.Module) -> None:
         teacher: the network, unwrapped.
 
     Raises:
-        ValueError: it is a program instead of modules, has no Conv2d, holds compiled, quantized or
-            computed weights, lies on several devices or none, is in several dtypes, or holds NaN or
-            Inf; the sentence says what to pass instead.
+        ValueError: it is a program instead of modules, holds compiled or quantized modules, lies on
+            several devices or none, is in several dtypes, or holds NaN or Inf; the sentence says
+            what to pass instead.
     """
     if isinstance(teacher, torch.jit.ScriptModule):
         raise ValueError(
@@ -54,11 +48,6 @@ def check_teacher(teacher: nn.Module) -> None:
         )
     for name, module in teacher.named_modules():
         _check_module(name, module)
-    if not any(isinstance(module, nn.Conv2d) for module in teacher.modules()):
-        found = "none"
-        if isinstance(teacher, fx.GraphModule):
-            found = "a graph of operators without modules; pass the network that it was made from"
-        raise ValueError(f"teacher must contain a Conv2d, got {found}")
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     devices = {tensor.device: name for name, tensor in tensors.items()}
     if len(devices) > 1 or torch.device("meta") in devices:
@@ -73,6 +62,28 @@ def check_teacher(teacher: nn.Module) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"teacher must have finite weights, got NaN or Inf in {name}")
+
+
+def check_layers(teacher: nn.Module) -> None:
+    """Make sure that a network holds convolutions, and the weights of its layers as parameters.
+
+    Args:
+        teacher: the network, as `fsc.plain` has rewritten it.
+
+    Raises:
+        ValueError: it holds no Conv2d, or computes a weight from other parameters.
+    """
+    if not any(isinstance(module, nn.Conv2d) for module in teacher.modules()):
+        found = "none"
+        if isinstance(teacher, fx.GraphModule):
+            found = "a graph of operators without modules; pass the network that it was made from"
+        raise ValueError(f"teacher must contain a Conv2d, got {found}")
+    for name, module in teacher.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and "weight" not in module._parameters:
+            raise ValueError(
+                "teacher must hold its weights as plain parameters, got computed ones in "
+                f"{name} ({type(module).__name__})"
+            )
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -95,7 +106,7 @@ def in_single_precision(teacher: nn.Module, images: Tensor) -> tuple[nn.Module, 
         return teacher, images
     # Images of any other kind are refused as they are, with a sentence that says so.
     fit = isinstance(images, Tensor) and images.dtype == dtype
-    return copy.deepcopy(teacher).float(), images.float() if fit else images
+    return copy_of(teacher).float(), images.float() if fit else images
 
 
 def in_dtype_of(teacher: nn.Module, student: nn.Module) -> nn.Module:
@@ -135,13 +146,4 @@ def _check_module(name: str, module: nn.Module) -> None:
         raise ValueError(
             f"teacher must compute in floating point, got the quantized layer {name} "
             f"({kind.__module__}.{kind.__name__}); pass the network before quantization"
-        )
-    if isinstance(module, nn.Conv2d | nn.Linear) and "weight" not in module._parameters:
-        remedy = "torch.nn.utils.parametrize.remove_parametrizations"
-        for part, way in _COMPUTED.items():
-            if hasattr(module, part):
-                remedy = way
-        raise ValueError(
-            "teacher must hold its weights as plain parameters, got a parametrization in "
-            f"{name}; make it plain with {remedy}"
         )

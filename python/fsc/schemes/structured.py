@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from fsc.networks.channels import ChannelGroup, group_written_by
+from fsc.networks.plain import plain
 from fsc.networks.proof import channel_groups
+from fsc.networks.propagation import AT_OUTPUT
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_ignored, check_shares
+from fsc.schemes.reasons import commonest
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How many output channels a network keeps.
+    """How many output channels a network keeps; schemes that keep the same are equal.
 
     Attributes:
         name: what reports call it.
         kept: name of each pruned layer -> number of its output channels that stay. What goes with
             them, such as the layers that are added to it, is not named.
+        pruning_ratio: the share of all channels that was asked for; None where each layer has a
+            number of its own.
+        held_back: name of each layer that was to lose that share and cannot -> why.
     """
 
     name: str
     kept: dict[str, int]
+    pruning_ratio: float | None = field(default=None, compare=False)
+    held_back: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 def structured(
@@ -48,7 +56,7 @@ def structured(
 
     Raises:
         ValueError: a ratio outside [0, 1), a name that is no layer that can lose channels, or
-            nothing to prune; then with the reasons.
+            nothing to prune; the sentence then has the commonest reason.
 
     Example:
         >>> import torch
@@ -56,27 +64,36 @@ def structured(
         >>> structured(network, 0.5, torch.zeros(1, 3, 8, 8)).kept
         {'0': 2}
     """
-    model = unwrap(model)
-    check_ignored("structured", ignored, model)
     check_shares("structured", pruning_ratio)
+    model = plain(unwrap(model), example_inputs)
+    check_ignored("structured", ignored, model)
     groups = channel_groups(model, example_inputs)
+    ratio = None if isinstance(pruning_ratio, Mapping) else pruning_ratio
+    held_back = {} if ratio is None else _held_back(groups, ignored)
     if isinstance(pruning_ratio, Mapping):
         shares = dict(pruning_ratio)
-        for name in shares:
-            _group_of(name, model, groups)
-        name = "structured"
     else:
         shares = {g.name: pruning_ratio for g in groups if g.frozen is None and not g.is_gate}
-        name = f"structured-{round(100 * pruning_ratio, 4):g}"
-    whole = [set(group.named("writer")) & set(ignored) for group in groups]
     kept = {}
     for layer, share in shares.items():
         group = _group_of(layer, model, groups)
-        if not whole[groups.index(group)]:
+        if not set(group.named("writer")) & set(ignored):
             kept[layer] = _rows_left(group, layer, share)
     if not kept:
-        raise ValueError(f"structured: {_nothing(groups, ignored)}")
-    return Scheme(name, kept)
+        raise ValueError(f"structured: {_nothing(groups, ignored, held_back)}")
+    name = "structured" if ratio is None else f"structured-{round(100 * ratio, 4):g}"
+    return Scheme(name, kept, ratio, held_back)
+
+
+def _held_back(groups: Sequence[ChannelGroup], ignored: Collection[str]) -> dict[str, str]:
+    """Why layers keep all of their channels, but for those that make the output."""
+    reasons = {}
+    for group in groups:
+        reason = "they are the squeeze of a gate" if group.is_gate else group.frozen
+        if reason is not None and reason != AT_OUTPUT:
+            for layer in set(group.named("writer")) - set(ignored):
+                reasons[layer] = f"channels of {layer!r} stay, because {reason}"
+    return dict(sorted(reasons.items()))
 
 
 def _rows_left(group: ChannelGroup, layer: str, share: float) -> int:
@@ -159,16 +176,13 @@ def _group_of(layer: str, model: nn.Module, groups: Sequence[ChannelGroup]) -> C
     raise ValueError(f"layer {layer!r} must be called by the network, and once, for that")
 
 
-def _nothing(groups: Sequence[ChannelGroup], ignored: Collection[str]) -> str:
-    """Why there is nothing to prune, the commonest reason first."""
-    frozen = [group for group in groups if group.frozen is not None]
-    counted: dict[str, list[str]] = {}
-    for group in frozen:
-        counted.setdefault(str(group.frozen), []).append(group.name)
-    reasons = sorted(counted.items(), key=lambda item: -len(item[1]))
-    told = "; ".join(f"{names[0]!r} ({len(names)} in all): {text}" for text, names in reasons)
+def _nothing(
+    groups: Sequence[ChannelGroup], ignored: Collection[str], held_back: Mapping[str, str]
+) -> str:
+    """Why there is nothing to prune."""
+    frozen = sum(group.frozen is not None for group in groups)
     return (
-        f"model must have channels that can go, but of {len(groups)} groups {len(frozen)} cannot"
-        + (f", {told}" if told else "")
+        f"model must have channels that can go, got none: {frozen} of {len(groups)} groups cannot"
+        + (f"; {commonest(held_back)}" if held_back else "")
         + (f"; ignored holds {', '.join(sorted(ignored))}" if ignored else "")
     )

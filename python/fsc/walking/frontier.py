@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import tempfile
 from collections.abc import Hashable
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+
+from fsc.files import WRITE_ERRORS, reason
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,12 @@ class Frontier:
         value = self._values[key, batch]
         if not isinstance(value, _Spilled):
             return value
-        tensors = torch.load(value.path, weights_only=True)
+        try:
+            tensors = torch.load(value.path, weights_only=True)
+        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise OSError(
+                f"Frontier: file {value.path} was removed or damaged before it was read back"
+            ) from error
         return _map(
             value.skeleton, _Slot, lambda slot: tensors[slot.index].to(value.devices[slot.index])
         )
@@ -170,14 +178,16 @@ class Frontier:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="fsc-frontier-"))
             path = self._folder / f"{self._num_files}.pt"
-            torch.save(saved, path)
-        except (OSError, RuntimeError) as error:
-            # torch reports a full disk as a RuntimeError of its archive writer.
-            reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
+            # Into an open file, so that the system's own error is known, and without renaming or
+            # flushing: nobody reads what a killed process leaves here.
+            with open(path, "wb") as file:
+                torch.save(saved, file)
+        except WRITE_ERRORS as error:
+            where = self._folder or tempfile.tempdir or "a folder for temporary files"
             raise OSError(
                 f"Frontier: {needed} bytes past the memory budget of {self.memory_budget} bytes "
-                f"cannot be written to {self._folder or tempfile.gettempdir()} ({reason}); free "
-                "space there, let TMPDIR name another folder or raise the memory budget"
+                f"cannot be written to {where} ({reason(error)}); free space there, let TMPDIR "
+                "name another folder or raise the memory budget"
             ) from error
         return _Spilled(skeleton, path, devices)
 

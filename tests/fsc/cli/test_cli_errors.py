@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from fsc import models
 from fsc.networks import checkpoint
+from fsc.networks.tensor_files import checksum, write_tensors
 
 
 def sentence(result):
@@ -159,14 +160,14 @@ def test_evaluate_refuses_what_it_cannot_read(fsc, teacher_file, tmp_path):
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        ({"format": "fsc-1"}, "model in the header must be one of"),
-        ({"format": "fsc-1", "model": "resnet14"}, "num_classes in the header must be an integer"),
-        ({"format": "fsc-1", "model": ""}, "--model must be given"),
+        ({"format": "fsc-2"}, "model in the header must be one of"),
+        ({"format": "fsc-2", "model": "resnet14"}, "num_classes in the header must be an integer"),
+        ({"format": "fsc-2", "model": ""}, "--model must be given"),
     ],
 )
 def test_evaluate_refuses_headers_made_by_hand(fsc, tmp_path, header, expected):
     path = tmp_path / "hand.safetensors"
-    save_file({"a": torch.zeros(1)}, path, metadata={"fsc": json.dumps(header)})
+    write_tensors(path, {"a": torch.zeros(1)}, header)
     assert expected in sentence(fsc("evaluate", path, "--data", "digits"))
 
 
@@ -176,9 +177,11 @@ def test_evaluate_refuses_headers_made_by_hand(fsc, tmp_path, header, expected):
 )  # fmt: skip
 def test_evaluate_refuses_a_normalization_made_by_hand(fsc, tmp_path, stored):
     state = models.build("resnet14", in_channels=1).state_dict()
-    header = {"format": "fsc-1", "model": "resnet14", "num_classes": 10, "in_channels": 1}
+    header = {"format": "fsc-2", "model": "resnet14", "num_classes": 10, "in_channels": 1}
     path = tmp_path / "hand.safetensors"
-    save_file(state, path, metadata={"fsc": json.dumps(header | {"normalization": stored})})
+    header["normalization"] = stored
+    header["sha256"] = checksum(state, header)
+    save_file(state, path, metadata={"fsc": json.dumps(header)})
     found = sentence(fsc("evaluate", path, "--data", "digits"))
     assert "normalization in the header must hold mean and std" in found
 

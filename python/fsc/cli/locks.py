@@ -1,0 +1,150 @@
+"""A lock on what a command writes, so that two runs never mix their files."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from fsc.files import check_writable, reason
+from fsc.warning import CompressionWarning
+
+OTHERWISE = "give --overwrite or name another"
+# What file systems answer that cannot lock.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def hold_folder(folder: Path) -> None:
+    """Lock a folder until the command ends.
+
+    Raises:
+        OSError: it cannot be written, or another process holds it.
+    """
+    check_writable(folder)
+    click.get_current_context().with_resource(locked_folder(folder))
+
+
+def hold_files(json_path: Path | None, figure_path: Path | None, *, replacing: bool) -> None:
+    """Lock the files that a command is to write until it ends.
+
+    Args:
+        json_path: what --json names.
+        figure_path: what --output names.
+        replacing: whether files that are there already may be replaced.
+
+    Raises:
+        OSError: a file is there already, cannot be written, or another process writes it.
+        ValueError: both are the same.
+    """
+    given = {"--json": json_path, "--output": figure_path}
+    paths = {option: path for option, path in given.items() if path is not None}
+    if len(paths) == 2 and json_path == figure_path:
+        raise ValueError(f"--json and --output must name two files, got {json_path} for both")
+    for option, path in paths.items():
+        check_writable(path.parent)
+        click.get_current_context().with_resource(locked_file(path))
+        if path.exists() and not replacing:
+            raise FileExistsError(
+                f"{option} must name a new file, got {path}, which exists: {OTHERWISE}"
+            )
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; it is made, and goes again if it stays empty.
+
+    The system takes the lock off a process that ends, however it ends: what a killed run leaves
+    behind blocks nobody.
+
+    Raises:
+        OSError: another process holds it, or it cannot be made.
+    """
+    with _locked(f"folder {folder}", folder / ".lock"):
+        yield
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Hold the name of a file for this process, as `locked_folder` does a folder.
+
+    Raises:
+        OSError: another process holds it, or its folder cannot be made.
+    """
+    with _locked(f"file {path}", path.with_name(f".{path.name}.lock")):
+        yield
+
+
+@contextmanager
+def _locked(what: str, lock: Path) -> Iterator[None]:
+    missing = [folder for folder in (lock.parent, *lock.parent.parents) if not folder.exists()]
+    descriptor = _acquire(what, lock)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+        _remove_empty(missing)
+
+
+def _acquire(what: str, lock: Path) -> int:
+    """The descriptor of a lock file that nobody else holds, with this process's name in it."""
+    while True:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise OSError(f"{what} cannot be locked: {reason(error)}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+            os.close(descriptor)
+            raise OSError(
+                f"{what} is being written by {holder}: wait for it, or name another"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise OSError(f"{what} cannot be locked: {reason(error)}") from error
+            warnings.warn(
+                f"{what} cannot be locked ({reason(error)}): no other run may write to it",
+                CompressionWarning,
+                stacklevel=2,
+            )
+        # Whoever held it may have removed the file just before it was locked here.
+        if _is_still(lock, descriptor):
+            _sign(descriptor)
+            return descriptor
+        os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    except OSError:
+        # On a full disk the lock holds all the same, only without a name.
+        pass
+
+
+def _is_still(lock: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(lock), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    # From the innermost outwards; the first that holds something ends it.
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return

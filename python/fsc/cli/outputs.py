@@ -1,0 +1,140 @@
+"""What a command finds where it is to write, whether there is room, and what to do if not."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from fsc import method_names
+from fsc.cli.inputs import Inputs
+from fsc.cli.locks import OTHERWISE
+from fsc.cli.run import Settings
+from fsc.files import check_room, read_json
+from fsc.methods.training_state import in_words
+from fsc.networks import checkpoint
+from fsc.walking.spill import largest_frontier
+
+STUDENT = ("model.safetensors", "report.json", "samples.json")
+_DEMO = (
+    *("report.json", "samples.json", "figure.png", "teacher.safetensors"),
+    *(f"{name}.safetensors" for name in method_names.NAMES),
+)
+# Ten networks of at most a megabyte, and a figure.
+_DEMO_BYTES = 15_000_000
+# The student, and a journal that may hold every weight with its momentum.
+_NUM_COPIES = 3
+
+
+def check_student(output: Path, journal: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make sure that no student and no solved layers of another run get lost.
+
+    Args:
+        output: the folder of the student.
+        journal: the folder in it with what is unfinished.
+        resume: whether to go on with that.
+        overwrite: whether what is there may be replaced.
+
+    Raises:
+        OSError: something would get lost.
+    """
+    unfinished, finished = in_words(journal), _found(output, STUDENT)
+    if overwrite or (resume and journal.is_dir()):
+        return
+    if unfinished:
+        raise FileExistsError(
+            f"--output must name a folder without an unfinished compression, got {output} with "
+            f"{unfinished} in {journal}: go on with --resume, {OTHERWISE}"
+        )
+    if finished:
+        nothing = "nothing of it is unfinished, " if resume else ""
+        raise FileExistsError(
+            f"--output must name a folder without a student, got {output} with "
+            f"{', '.join(finished)}: {nothing}{OTHERWISE}"
+        )
+
+
+def check_demo(output: Path, *, overwrite: bool) -> None:
+    """Make sure that a demonstration replaces nothing but an earlier one, and has room.
+
+    Raises:
+        OSError: the folder holds files of the same names that are none of a demonstration, or
+            there is too little room.
+    """
+    found = _found(output, _DEMO)
+    if found and not overwrite and not _is_demo(output):
+        raise FileExistsError(
+            f"--output must name a folder without results, got {output} with "
+            f"{', '.join(found)}, which are none of a demonstration: {OTHERWISE}"
+        )
+    check_room({output: _DEMO_BYTES})
+
+
+def check_space(inputs: Inputs, num_images: int, settings: Settings, output: Path | None) -> None:
+    """Make sure that the disk has room for a student and whatever is written on the way.
+
+    Args:
+        inputs: the teacher.
+        num_images: images of the sample.
+        settings: resources, and whether images are added to the sample.
+        output: the folder of the student and its journal; None: neither is written.
+
+    Raises:
+        OSError: there is too little room.
+    """
+    needed = (
+        {} if output is None else {output: _still_missing(inputs.teacher, output, settings.journal)}
+    )
+    if settings.memory_budget is not None:
+        copies = 2 if settings.augment is None else 4
+        largest = copies * num_images * largest_frontier(inputs.teacher, inputs.test_images[:1])
+        folder = Path(tempfile.gettempdir())
+        needed[folder] = needed.get(folder, 0) + max(0, largest - settings.memory_budget)
+    check_room(needed)
+
+
+def rescue(write: Callable[[Path], None]) -> str:
+    """Write into a new temporary folder what could not be written where it belongs.
+
+    Args:
+        write: writes the student into a folder.
+
+    Returns:
+        Where the student is now, in words.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="fsc-student-"))
+    except OSError:
+        return "the student could not be kept in a temporary folder either"
+    try:
+        write(folder)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return f"the student could not be kept in {folder.parent} either"
+    return f"the student is kept in {folder}"
+
+
+def _found(folder: Path, names: tuple[str, ...]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if (folder / name).exists()]
+
+
+def _is_demo(folder: Path) -> bool:
+    """Whether a demonstration wrote the folder; one that was interrupted left no report."""
+    try:
+        if (folder / "report.json").exists():
+            report = read_json(folder / "report.json", "report")
+            return isinstance(report, dict) and {"teacher", "runs"} <= report.keys()
+        return "top1" in checkpoint.read_metadata(folder / "teacher.safetensors")
+    except (OSError, ValueError):
+        return False
+
+
+def _still_missing(teacher: nn.Module, output: Path, journal: Path | None) -> int:
+    """Bytes to come, without those that an interrupted run has written already."""
+    size = sum(value.nbytes for value in teacher.state_dict().values())
+    paths = [output / STUDENT[0], *(journal.iterdir() if journal and journal.is_dir() else ())]
+    there = sum(path.stat().st_size for path in paths if path.is_file())
+    return max(size, _NUM_COPIES * size - there)

@@ -1,0 +1,57 @@
+"""What images are like: their scale, channel by channel, and whether there is anything in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageStatistics:
+    """Mean, deviation and range of every channel over all images and pixels, C numbers each."""
+
+    mean: list[float]
+    deviation: list[float]
+    minimum: list[float]
+    maximum: list[float]
+
+
+def statistics(images: Tensor) -> ImageStatistics:
+    """The statistics of images [N, C, H, W].
+
+    Example:
+        >>> statistics(torch.tensor([1.0, 3.0]).reshape(1, 1, 1, 2)).mean
+        [2.0]
+    """
+    channels = images.detach().transpose(0, 1).flatten(1).double()  # [C, N * H * W]
+    variance, mean = torch.var_mean(channels, 1, correction=0)
+    return ImageStatistics(
+        mean.tolist(),
+        variance.sqrt().tolist(),
+        channels.amin(1).tolist(),
+        channels.amax(1).tolist(),
+    )
+
+
+def emptiness(images: Tensor) -> str | None:
+    """A sentence where images [N, C, H, W] hold nothing or all the same, else None."""
+    pixels = images.flatten(2)  # [N, C, H * W]
+    constant = (pixels.amin(2) == pixels.amax(2)).all(1)  # [N]
+    count = int(constant.sum())
+    if count and pixels.shape[2] > 1:
+        first = int(constant.nonzero()[0])
+        return (
+            f"{count} of {len(images)} images are constant, the first of them image {first}: "
+            "every channel has one value over all pixels, from which no layer can learn"
+        )
+    if len(images) > 1 and bool((images == images[:1]).all()):
+        return f"all {len(images)} images are the same picture, so that they count as one"
+    return None
+
+
+def spread(images: Tensor, count: int) -> Tensor:
+    """At most `count` images, evenly spaced: samples are often sorted by class."""
+    step = -(-len(images) // count)
+    return images[::step]

@@ -1,0 +1,79 @@
+"""Whether a student is finite, and no farther from its teacher than where it started."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fsc.images.scale import spread
+from fsc.networks.modes import evaluation_mode
+
+# Near, whatever the start was: it may have been nothing at all, where next to nothing is pruned.
+_NEAR = 1e-4
+_MOST_IMAGES = 32
+
+
+class Yardstick:
+    r"""Measures how far a network is from a teacher, on what both put out.
+
+    .. math:: d = \frac{\sum_n \| f_S(x_n) - f_T(x_n) \|^2}{\sum_n \| f_T(x_n) \|^2}
+
+    Args:
+        teacher: the network that others are compared with.
+        images: [N, C, H, W]; at most 32 of them are used, evenly spaced.
+        batch_size: images in one pass.
+
+    Raises:
+        ValueError: the teacher's own outputs are not finite.
+    """
+
+    def __init__(self, teacher: nn.Module, images: Tensor, batch_size: int) -> None:
+        """Runs the teacher."""
+        self._batches = spread(images, _MOST_IMAGES).split(batch_size)
+        self._expected = self._outputs(teacher)
+        self._energy = sum(float(output.square().sum()) for output in self._expected)
+        if not math.isfinite(self._energy):
+            raise ValueError(
+                "images and teacher must give finite outputs, got NaN or Inf from the teacher"
+            )
+
+    def distance(self, network: nn.Module) -> float:
+        """d, or infinity where the outputs are not finite."""
+        pairs = zip(self._outputs(network), self._expected, strict=True)
+        error = sum(float((output - expected).square().sum()) for output, expected in pairs)
+        return error / (self._energy or 1.0) if math.isfinite(error) else math.inf
+
+    def _outputs(self, network: nn.Module) -> list[Tensor]:
+        with evaluation_mode(network), torch.no_grad():
+            return [
+                output.double()
+                for batch in self._batches
+                for output in _tensors(network(batch))
+                if output.is_floating_point()
+            ]
+
+
+def is_sound(distance: float, start: float) -> bool:
+    """Whether a student at a distance has not gone away from where it started."""
+    return distance <= max(start, _NEAR)
+
+
+def not_finite(network: nn.Module) -> str | None:
+    """The name of a parameter or buffer that holds NaN or Inf."""
+    for name, value in network.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            return name
+    return None
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """All tensors that a network returned, however nested."""
+    if isinstance(output, Tensor):
+        return [output]
+    parts = output.values() if isinstance(output, Mapping) else output
+    nested = isinstance(output, Mapping | tuple | list)
+    return [tensor for part in parts for tensor in _tensors(part)] if nested else []

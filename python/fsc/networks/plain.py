@@ -1,0 +1,156 @@
+"""Networks of other libraries, rewritten in the layers of torch.nn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from fsc.networks.computed_weights import copy_of, fix_weights
+from fsc.networks.concrete import is_own_layer
+from fsc.networks.plain_layer import layer_class, may_return_its_input
+from fsc.networks.rewriting import Inputs, Rewriter, Rewriting
+from fsc.networks.tracing import untraceable
+
+_MAX_NUMEL = 2**28  # of an example that a file asks for
+
+
+def plain(model: nn.Module, example_inputs: Inputs) -> nn.Module:
+    """Return a network of torch.nn's own layers that computes what a network computes.
+
+    The result is a copy in evaluation mode, and made for it. Subclasses of layers (a BatchNorm
+    with its activation inside, convolutions that pad by size or standardise their weight) and
+    layers by hand (a frozen BatchNorm) become what they compute; computed weights (weight norm,
+    spectral norm, any parametrization, pruning masks) become parameters; what returns its input in
+    evaluation mode (dropout, stochastic depth) becomes an Identity. Layers of torch.nn stay, and
+    so do names: what takes the place of `a.b` is called `a.b`, its parts `a.b.norm`, `a.b.act`.
+    A forward that branches on the size of its input is fixed to that of the example.
+
+    Every module is compared with what takes its place, in float64 and in its own dtype, and the
+    whole network in float64; what computes something else is left. `rewritings` tells all.
+
+    Args:
+        model: any network; it is not changed.
+        example_inputs: what it is called with, on its device: a tensor, a tuple of arguments, or a
+            dict of named ones; two images are enough.
+
+    Raises:
+        ValueError: something has to be rewritten, and the network does not run on the example.
+
+    Example:
+        >>> class Doubled(nn.Linear):
+        ...     def forward(self, input):
+        ...         return nn.functional.linear(input, 2 * self.weight, self.bias)
+        >>> plain(nn.Sequential(Doubled(3, 2)), torch.zeros(2, 3))
+        Sequential(
+          (0): Linear(in_features=3, out_features=2, bias=True)
+        )
+    """
+    result = copy_of(model).eval()
+    done = [Rewriting(*fixed) for fixed in fix_weights(result)]
+    fixed = bool(done)
+    done += _without_statistics(result)
+    names = _candidates(result, done)
+    if fixed or names or untraceable(result) is not None:
+        result = Rewriter(model, result, example_inputs, done).run(names)
+    if done:
+        record = {"shapes": _shapes(example_inputs), "rewritings": [asdict(each) for each in done]}
+        result.fsc_plain = record  # type: ignore[assignment]
+    return result
+
+
+def rewritings(model: nn.Module) -> list[Rewriting]:
+    """What `plain` did to a network that it returned; empty where nothing had to be done."""
+    record: Any = getattr(model, "fsc_plain", {"rewritings": []})
+    return [Rewriting(**each) for each in record["rewritings"]]
+
+
+def pass_on(source: nn.Module, target: nn.Module) -> None:
+    """Note with a network that was made of a plain one what `plain` did to that."""
+    if hasattr(source, "fsc_plain"):
+        target.fsc_plain = source.fsc_plain
+
+
+def example_shapes(model: nn.Module) -> Any:
+    """The shapes of the example that `plain` rewrote a network for; None where it did not."""
+    record: Any = getattr(model, "fsc_plain", {"shapes": None})
+    return record["shapes"] if any(each.became for each in rewritings(model)) else None
+
+
+def plain_for_shapes(model: nn.Module, shapes: Any) -> nn.Module:
+    """Return a network as `plain` rewrites it for inputs of these shapes.
+
+    Args:
+        model: any network; it is not changed.
+        shapes: what `example_shapes` gave: one shape, a list of shapes or a dict of named ones.
+
+    Raises:
+        ValueError: these are no shapes, or the network does not run on such inputs.
+    """
+    listed = list(shapes.values()) if isinstance(shapes, dict) else shapes
+    one = isinstance(listed, list) and bool(listed) and type(listed[0]) is int
+    for shape in [listed] if one else listed or [None] if isinstance(listed, list) else [listed]:
+        _check_shape(shape)
+    weight = next((x for x in model.parameters() if x.is_floating_point()), None)
+    # Values do not matter, but for some of either sign.
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(shape: list[int]) -> Tensor:
+        image = torch.randn(shape, generator=generator)
+        return image if weight is None else image.to(weight)
+
+    if isinstance(shapes, dict):
+        return plain(model, {name: drawn(shape) for name, shape in shapes.items()})
+    return plain(model, drawn(shapes) if one else tuple(drawn(shape) for shape in shapes))
+
+
+def _check_shape(shape: Any) -> None:
+    whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    if not whole or not shape or math.prod(shape) > _MAX_NUMEL:
+        raise ValueError(
+            f"shapes must be lists of positive integers, of at most {_MAX_NUMEL} values in all, "
+            f"got {shape!r}"
+        )
+
+
+def _candidates(model: nn.Module, done: list[Rewriting]) -> list[str]:
+    """Names of modules that may have to be rewritten, parents first."""
+    found = []
+    for name, module in model.named_modules():
+        if is_own_layer(module) or not _may_be_a_layer(module):
+            continue
+        if module._forward_hooks or module._forward_pre_hooks:
+            done.append(Rewriting(name, type(module).__name__, "", "it has hooks"))
+        elif not any(left.name == name for left in done if not left.became):
+            found.append(name)
+    return found
+
+
+def _may_be_a_layer(module: nn.Module) -> bool:
+    if layer_class(module) is not None or isinstance(getattr(module, "running_mean", None), Tensor):
+        return True
+    if next(module.children(), None) is not None or isinstance(module, fx.GraphModule):
+        return False
+    if type(module).__module__.startswith("torch.nn"):  # an empty container
+        return False
+    has_tensors = any(True for _ in (*module.parameters(), *module.buffers()))
+    return has_tensors or may_return_its_input(module)
+
+
+def _without_statistics(model: nn.Module) -> list[Rewriting]:
+    remark = "it keeps no running statistics and normalises by those of its input"
+    return [
+        Rewriting(name, type(module).__name__, "", remark)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
+    ]
+
+
+def _shapes(example_inputs: Inputs) -> Any:
+    """The shapes of the example, by which it can be made again; None where that is not enough."""
+    made = all(isinstance(x, Tensor) and x.is_floating_point() for x in tree_leaves(example_inputs))
+    return tree_map(lambda x: list(x.shape), example_inputs) if made else None

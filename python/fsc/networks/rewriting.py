@@ -1,0 +1,265 @@
+"""Putting other modules into a network and making sure that it computes what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from fsc.networks.computed_weights import copy_of, fix_weights
+from fsc.networks.plain_layer import (
+    difference,
+    from_calls,
+    is_known,
+    layer_class,
+    specialised,
+    with_own_class,
+)
+from fsc.networks.tracing import untraceable
+
+Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
+_Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+_LAYER_TOLERANCE = 1e-10  # of one module in float64
+_NETWORK_TOLERANCE = 1e-6  # in float64 too: rounding in one layer grows on its way to the output
+_ROUNDINGS = 1000  # of one module in its own dtype
+_SIZE_REMARK = "for inputs of the size of the example"
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """What was done with one module.
+
+    Attributes:
+        name: of the module, "" for the network itself.
+        was: its class, or what computed a weight of it.
+        became: the layers in its place; "" where it was left as it is.
+        remark: why it was left, or for which inputs alone the new layers hold; else "".
+    """
+
+    name: str
+    was: str
+    became: str
+    remark: str = ""
+
+
+class Rewriter:
+    """Rewrites a network beside a float64 copy of it, in which everything is compared.
+
+    Args:
+        original: the network as it was given.
+        model: its copy in evaluation mode, with computed weights made parameters.
+        example_inputs: what it is called with.
+        done: the list that grows by what is done.
+
+    Raises:
+        ValueError: the network does not run on the example.
+    """
+
+    def __init__(
+        self, original: nn.Module, model: nn.Module, example_inputs: Inputs, done: list[Rewriting]
+    ) -> None:
+        """Changes nothing yet."""
+        self.original, self.model, self.done = original, model, done
+        self.call = _call(example_inputs)
+        self._doubles = tree_map(_doubled, self.call)
+        self.exact = copy_of(original).eval().double()
+
+    def run(self, names: Iterable[str]) -> nn.Module:
+        """Rewrite modules of these names and those that torch.fx cannot trace.
+
+        Returns:
+            The rewritten network; where the whole of it computes something else, a copy of the
+            original one.
+        """
+        try:
+            expected = _output(self.exact, self._doubles)
+        except Exception as error:
+            return self._refused(error)
+        fix_weights(self.exact)
+        self._rewrite_layers(names)
+        self._specialise()
+        found = difference(expected, _output(self.exact, self._doubles))
+        if found <= _NETWORK_TOLERANCE:
+            return self.model
+        self.done.clear()
+        self._leave("", self.original, f"rewritten it would compute something else, by {found:.1g}")
+        return copy_of(self.original).eval()
+
+    def _refused(self, error: Exception) -> nn.Module:
+        """Tells a network that cannot run in float64 from inputs that it cannot take."""
+        try:
+            _output(self.model, self.call)
+        except Exception as cause:
+            shapes = [list(x.shape) for x in tree_leaves(self.call) if isinstance(x, Tensor)]
+            raise ValueError(
+                f"plain: model and example_inputs of {', '.join(map(str, shapes))} must run "
+                f"together, failed with: {_line(cause)}"
+            ) from cause
+        self._leave("", self.model, f"it does not run in float64: {_line(error)}")
+        return self.model
+
+    def _rewrite_layers(self, names: Iterable[str]) -> None:
+        calls = _record(self.exact, names, self._doubles)
+        replaced: list[str] = []
+        for name in calls:
+            if any(name.startswith(f"{parent}.") for parent in replaced):
+                continue
+            if self._rewrite_layer(name, calls[name]):
+                replaced.append(name)
+
+    def _rewrite_layer(self, name: str, calls: _Calls) -> bool:
+        exact = self.exact.get_submodule(name)
+        is_layer = layer_class(exact) is not None
+        reason = "" if calls else "the network does not call it"
+        for make in (_of_own_class, from_calls) if calls else ():
+            try:
+                made, reads_sizes = make(exact, *calls[0])
+                copied = copy_of(made).to(self._dtype(name))
+                reason = self._fault(name, made, copied, calls)
+            except Exception as error:  # whatever a forward of somebody else raises
+                reason = _line(error)
+                continue
+            if not is_layer and not is_known(made):
+                return False
+            if not reason:
+                self._put(name, made, copied)
+                remark = _SIZE_REMARK if reads_sizes else ""
+                self.done.append(Rewriting(name, type(exact).__name__, _described(made), remark))
+                return True
+        if is_layer:
+            self._leave(name, exact, reason)
+        return False
+
+    def _specialise(self) -> None:
+        """Fixes forwards that branch on sizes to the sizes that they see here."""
+        tried: set[str] = set()
+        while (found := untraceable(self.exact)) is not None and found[0] not in tried:
+            name, reason = found
+            tried.add(name)
+            exact = self.exact
+            try:
+                exact, model = self.exact.get_submodule(name), self.model.get_submodule(name)
+                calls = _record(self.exact, [name], self._doubles)[name]
+                own = tree_map(lambda x: _cast(x, self._dtype(name)), calls[0])  # noqa: B023
+                made, copied = specialised(exact, *calls[0]), specialised(model, *own)
+                reason = self._fault(name, made, copied, calls)
+            except Exception as error:
+                reason = _line(error)
+            if reason:
+                self._leave(name, exact, reason)
+                return
+            self._put(name, made, copied)
+            became = "the graph of its calls"
+            self.done.append(Rewriting(name, type(exact).__name__, became, _SIZE_REMARK))
+
+    def _fault(self, name: str, made: nn.Module, copied: nn.Module, calls: _Calls) -> str:
+        """What is wrong with modules that are to take a module's place; "" for nothing."""
+        dtype = self._dtype(name)
+        pairs = (
+            (self.exact.get_submodule(name), made, torch.float64, _LAYER_TOLERANCE),
+            (self.model.get_submodule(name), copied, dtype, _ROUNDINGS * torch.finfo(dtype).eps),
+        )
+        for old, new, kind, tolerance in pairs:
+            for call in calls:
+                inputs = [tree_map(lambda x: _cast(x, kind), call) for _ in range(2)]  # noqa: B023
+                outputs = [_output(m, i) for m, i in zip((old, new), inputs, strict=True)]
+                # What it does to its inputs counts as well.
+                apart = difference((outputs[0], inputs[0]), (outputs[1], inputs[1]))
+                if apart > tolerance:
+                    return f"what it calls gives something else in {kind}, by {apart:.1g}"
+        return ""
+
+    def _dtype(self, name: str) -> torch.dtype:
+        """The dtype of a module, or else of the network."""
+        for module in (self.model.get_submodule(name), self.model):
+            for tensor in (*module.parameters(), *module.buffers()):
+                if tensor.is_floating_point():
+                    return tensor.dtype
+        return torch.float32
+
+    def _put(self, name: str, made: nn.Module, copied: nn.Module) -> None:
+        self.exact, self.model = _put(self.exact, name, made), _put(self.model, name, copied)
+
+    def _leave(self, name: str, module: nn.Module, reason: str) -> None:
+        self.done.append(Rewriting(name, type(module).__name__, "", reason))
+
+
+def _of_own_class(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[nn.Module, bool]:
+    made = with_own_class(module)
+    if made is None:
+        raise ValueError("it has a forward of its own")
+    return made, False
+
+
+def _put(network: nn.Module, name: str, made: nn.Module) -> nn.Module:
+    """Puts a module wherever the one of that name is used."""
+    old = network.get_submodule(name)
+    if old is network:
+        return made
+    for place, module in list(network.named_modules(remove_duplicate=False)):
+        if module is old:
+            network.set_submodule(place, made)
+    return network
+
+
+def _record(network: nn.Module, names: Iterable[str], call: Any) -> dict[str, _Calls]:
+    """What modules are called with in one run of a network."""
+    calls: dict[str, _Calls] = {name: [] for name in names}
+    handles = [
+        network.get_submodule(name).register_forward_pre_hook(
+            # Copies, because a later layer may overwrite what this one reads.
+            lambda _, args, kwargs, seen=seen: seen.append(tree_map(_copied, (args, kwargs))),
+            with_kwargs=True,
+        )
+        for name, seen in calls.items()
+    ]
+    try:
+        _output(network, call)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _output(network: nn.Module, call: Any) -> Any:
+    args, kwargs = call
+    with torch.no_grad():
+        return network(*args, **kwargs)
+
+
+def _call(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(example_inputs, dict):
+        return (), example_inputs
+    return (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs), {}
+
+
+def _described(module: nn.Module) -> str:
+    layers = [layer for layer in module.modules() if not list(layer.children())]
+    names = ", ".join(type(layer).__name__ for layer in layers)
+    return f"a graph with {names}" if isinstance(module, fx.GraphModule) else names
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """A copy of a tensor, in this dtype if it is floating point."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return _copied(value)
+    return value.detach().clone().to(dtype)
+
+
+def _doubled(value: Any) -> Any:
+    return _cast(value, torch.float64)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

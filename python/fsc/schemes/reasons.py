@@ -1,0 +1,28 @@
+"""Why layers are held back, in one sentence."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+
+def commonest(reasons: Mapping[str, str]) -> str:
+    """How often the commonest kind of reason stands, and one example in full.
+
+    Args:
+        reasons: name of each layer that is held back -> a sentence that says why.
+
+    Example:
+        >>> commonest({"a": "layer 'a' has 2 groups", "b": "layer 'b' has 3 groups", "c": "no"})
+        "commonest reason, 2 times: layer 'a' has 2 groups"
+    """
+    kinds = {name: _kind(reason) for name, reason in reasons.items()}
+    kind, count = Counter(kinds.values()).most_common(1)[0]
+    example = next(reason for name, reason in reasons.items() if kinds[name] == kind)
+    return f"commonest reason, {count} times: {example}"
+
+
+def _kind(reason: str) -> str:
+    """A reason without what differs from layer to layer: names, numbers, and what has them."""
+    return re.sub(r"'[^']*'|\d+", "", reason)

@@ -1,0 +1,114 @@
+"""Two runs never write into one folder or one file."""
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from fsc.cli import locks, outputs
+from fsc.cli.locks import locked_file, locked_folder
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from fsc.cli.locks import locked_folder
+with locked_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_two_runs_never_share_a_folder(fsc, on_digits, tmp_path, holder):
+    output = ("--output", tmp_path / "out")
+    compress = ("compress", *on_digits, "--method", "l1", "--shots", 1, *output)
+    for arguments in (compress, ("demo", *output)):
+        result = fsc(*arguments)
+        assert result.exit_code == 2
+        assert result.stderr == (
+            f"error: folder {tmp_path / 'out'} is being written by process {holder.pid} on "
+            f"{socket.gethostname()}: wait for it, or name another\n"
+        )
+    holder.kill()
+    holder.wait()
+    assert names(tmp_path / "out") == [".lock"]
+    assert fsc(*compress).exit_code == 0
+    assert names(tmp_path / "out") == sorted(outputs.STUDENT)
+
+
+def test_a_lock_leaves_nothing_behind(tmp_path):
+    folder = tmp_path / "new" / "out"
+    with locked_folder(folder):
+        assert names(folder) == [".lock"]
+    assert names(tmp_path) == []
+    with locked_folder(folder):
+        (folder / "result").touch()
+    assert names(folder) == ["result"]
+
+
+def test_a_lock_file_that_was_removed_meanwhile_is_made_anew(tmp_path, monkeypatch):
+    """Whoever held it removed it between opening and locking here."""
+    flock, calls = locks.fcntl.flock, []
+
+    def removing(descriptor, operation):
+        calls.append(operation)
+        if len(calls) == 1:
+            (tmp_path / ".lock").unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(locks.fcntl, "flock", removing)
+    with locked_folder(tmp_path), pytest.raises(OSError, match="being written by process"):
+        with locked_folder(tmp_path):
+            pass
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("kind", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_file_systems_without_locks_are_told(tmp_path, monkeypatch, kind):
+    def unable(descriptor, operation):
+        raise OSError(kind, os.strerror(kind))
+
+    monkeypatch.setattr("fcntl.flock", unable)
+    with pytest.warns(UserWarning, match="cannot be locked .*no other run may write to it"):
+        with locked_folder(tmp_path / "out"):
+            pass
+    assert names(tmp_path) == []
+
+
+def test_two_runs_never_write_one_file(fsc, on_digits, tmp_path):
+    path = tmp_path / "runs.json"
+    with locked_file(path):
+        result = fsc("compare", *on_digits, "--shots", 1, "--json", path)
+        assert result.exit_code == 2
+        assert f"error: file {path} is being written by process {os.getpid()} on" in result.stderr
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_does_not_cost_the_lock(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with locked_folder(tmp_path), pytest.raises(OSError, match="written by another process: wait"):
+        with locked_folder(tmp_path):
+            pass

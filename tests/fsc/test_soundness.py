@@ -1,0 +1,136 @@
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+from networks import chain
+from torch import Tensor, nn
+
+import fsc
+from fsc.methods import Outcome, Task
+from fsc.methods.examination import starting_point
+from fsc.methods.soundness import Yardstick, is_sound
+from fsc.networks.quantized_inputs import QuantizedInputConv2d
+from fsc.schemes import Scheme, quantized, sparse
+
+SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
+
+
+def _wide() -> tuple[nn.Module, Tensor]:
+    """A teacher whose features are so large that MiR's learning rate diverges."""
+    torch.manual_seed(3)
+    teacher, images = chain(), torch.randn(12, 3, 8, 8)
+    with torch.no_grad():
+        teacher.conv4.weight *= 1000
+        teacher.conv4.bias *= 1000
+        teacher.head.weight /= 1000
+    return teacher, images
+
+
+def test_mir_halves_its_rate_until_it_converges() -> None:
+    teacher, images = _wide()
+    method = fsc.MiR(steps=20, batch_size=4, max_retries=12)
+    with pytest.warns(fsc.CompressionWarning, match="MiR diverged at a learning rate of 0.02, 0"):
+        report = fsc.compress(teacher, images, method=method, scheme=SCHEME).report
+    rates = report.learning_rates
+    assert len(rates) > 1 and rates == [0.02 / 2**retry for retry in range(len(rates))]
+    assert report.distance_start is not None
+    assert is_sound(report.distance, report.distance_start)
+    assert json.loads(json.dumps(report.to_dict()))["learning_rates"] == rates
+    assert any("diverged" in sentence for sentence in report.warnings)
+    last = fsc.MiR(steps=20, batch_size=4, learning_rate=rates[-1])
+    again = fsc.compress(teacher, images, method=last, scheme=SCHEME).report
+    assert again.distance == report.distance  # a retry starts from where the first run started
+
+
+def test_mir_that_stays_far_away_says_so() -> None:
+    teacher, images = _wide()
+    method = fsc.MiR(steps=20, batch_size=4, max_retries=0)
+    with pytest.warns(fsc.CompressionWarning, match="farther from the teacher than the pruned"):
+        report = fsc.compress(teacher, images, method=method, scheme=SCHEME).report
+    assert report.learning_rates == [0.02] and report.distance > report.distance_start
+
+
+def test_mir_that_is_never_finite_is_an_error() -> None:
+    steps: list[int] = []
+    with pytest.raises(ValueError, match=r"learning_rate must be small .* got 1e\+10; tried .*5e"):
+        fsc.compress(
+            chain(),
+            torch.randn(12, 3, 8, 8),
+            method=fsc.MiR(steps=400, learning_rate=1e10, max_retries=1),
+            scheme=SCHEME,
+            progress=lambda what, done, total: steps.append(done),
+        )
+    assert max(steps) < 400  # it gives up early
+
+
+def test_a_run_that_converges_has_one_rate_and_no_warning(recwarn) -> None:
+    torch.manual_seed(3)
+    teacher, images = chain(), torch.randn(12, 3, 8, 8)
+    report = fsc.compress(teacher, images, method=fsc.MiR(steps=20), scheme=SCHEME).report
+    assert report.learning_rates == [0.02]
+    assert not [w for w in recwarn if "diverged" in str(w.message) or "farther" in str(w.message)]
+    assert 0 < report.distance < report.distance_start
+
+
+@dataclass(frozen=True)
+class Spoilt:
+    """A method of the user's own that multiplies the last layers."""
+
+    factor: float
+
+    def compress(self, task: Task) -> Outcome:
+        student = starting_point(task)
+        student.conv4.weight.mul_(self.factor)
+        student.head.weight.mul_(self.factor)
+        return Outcome(student, {})
+
+
+def test_every_method_is_asked() -> None:
+    teacher, images = chain(), torch.randn(6, 3, 8, 8)
+    with pytest.warns(fsc.CompressionWarning, match="farther .* start by"):
+        fsc.compress(teacher, images, method=Spoilt(50.0), scheme=SCHEME)
+    with pytest.raises(ValueError, match="finite weights and outputs, got NaN or Inf in conv4.w"):
+        fsc.compress(teacher, images, method=Spoilt(float("nan")), scheme=SCHEME)
+    with pytest.raises(ValueError, match="got NaN or Inf in its outputs"):
+        fsc.compress(teacher, images, method=Spoilt(1e30), scheme=SCHEME)
+
+
+def test_a_teacher_without_finite_outputs_is_refused() -> None:
+    teacher = chain()
+    with torch.no_grad():
+        for layer in (teacher.conv3, teacher.conv4, teacher.head):
+            layer.weight *= 1e20
+    with pytest.raises(ValueError, match="must give finite outputs, got NaN or Inf from the tea"):
+        fsc.compress(teacher, torch.randn(2, 3, 8, 8), method=fsc.FSKD(), scheme=SCHEME)
+
+
+def test_the_starting_point_is_the_teacher_pruned_or_rounded() -> None:
+    teacher, images = chain(), torch.randn(4, 3, 8, 8)
+
+    def start(scheme: fsc.schemes.AnyScheme) -> nn.Module:
+        with torch.no_grad():
+            return starting_point(Task(teacher, images, scheme))
+
+    pruned = start(SCHEME)
+    assert isinstance(pruned, nn.Module) and pruned.conv1.out_channels == 4
+    assert start(sparse(teacher, 0.5)).conv2.weight.count_nonzero() == 360
+    rounded = start(quantized(teacher, 2, activation_bits=4))
+    assert len(rounded.conv2.weight[0].unique()) <= 4
+    assert isinstance(rounded.conv3, QuantizedInputConv2d)
+    yardstick = Yardstick(teacher, images, batch_size=3)
+    assert yardstick.distance(teacher) == 0 < yardstick.distance(pruned)
+
+
+def test_outputs_of_any_nesting_are_compared() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, object]:
+            return {"a": x.mean(1), "rest": (2 * x, None)}
+
+    class Zero(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, object]:
+            return {"a": 0 * x.mean(1), "rest": (0 * x, None)}
+
+    yardstick = Yardstick(Two(), torch.randn(5, 3, 4, 4), batch_size=2)
+    assert yardstick.distance(Two()) == 0
+    assert yardstick.distance(Zero()) == pytest.approx(1)
