@@ -105,7 +105,7 @@ def test_pinned_versions_satisfy_what_the_package_asks_for() -> None:
 # From top to bottom: a room imports from those behind it only.
 ROOMS = (
     "__init__ __main__ cli compression methods report schemes walking training networks layers "
-    "images solvers models files progress"
+    "images solvers scheme_tables models files progress lazy"
 ).split()
 
 

@@ -1,11 +1,30 @@
 """Few-shot compression of convolutional networks: Cross Distillation, FSKD and MiR."""
 
-from fsc.compression import Report, Result, compress
-from fsc.layers.moments import Moments
-from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
-from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
-from fsc.networks.checkpoint import load, save
-from fsc.walking.walk import walk
+from typing import TYPE_CHECKING
+
+from fsc import lazy
+
+if TYPE_CHECKING:
+    from fsc import images, methods, models, networks, report, schemes, solvers, training, walking
+    from fsc.compression import Report, Result, compress
+    from fsc.layers.moments import Moments
+    from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
+    from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
+    from fsc.networks.checkpoint import load, save
+    from fsc.walking.walk import walk
+else:
+    # torch takes seconds to import, which `fsc --help` and its like should not cost.
+    __getattr__, __dir__ = lazy.exports(
+        __name__,
+        dict.fromkeys(("Report", "Result", "compress"), "fsc.compression")
+        | {"Moments": "fsc.layers.moments"}
+        | dict.fromkeys(
+            ("Convex", "Correction", "Estimation", "Imitation", "Soft"), "fsc.layers.objectives"
+        )
+        | dict.fromkeys(("FSKD", "CrossDistillation", "L1Norm", "MiR"), "fsc.methods")
+        | dict.fromkeys(("load", "save"), "fsc.networks.checkpoint")
+        | {"walk": "fsc.walking.walk"},
+    )
 
 __all__ = [
     "FSKD",

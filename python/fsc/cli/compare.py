@@ -26,8 +26,6 @@ from fsc.methods.journal import fingerprint
 from fsc.networks import cost
 from fsc.report import figure
 
-_DEFAULT_METHODS = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")
-
 
 @dataclass(frozen=True)
 class _Plan:
@@ -48,37 +46,6 @@ class _Plan:
         return [(method, seed) for seed in range(self.num_seeds) for method in self.methods]
 
 
-@click.command("compare")
-@options.model_name
-@options.data_name
-@options.scheme_name
-@options.num_shots
-@click.option(
-    "--seeds",
-    "num_seeds",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Number of draws; their seeds are 0, 1, ....",
-)
-@click.option(
-    "--method",
-    "methods",
-    type=options.METHOD,
-    multiple=True,
-    help="May be given several times.  [default: l1, cd-nc, cd-soft, fskd, mir-before]",
-)
-@click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
-@click.option("--resume", is_flag=True, help="Keep the runs that the JSON file holds already.")
-@options.figure_path
-@options.checkpoint_path
-@options.data_root
-@options.mir_steps
-@options.augment
-@options.batch_size
-@options.memory_budget
-@options.device
-@options.threads
 def command(
     model_name: str,
     data_name: str,
@@ -101,7 +68,7 @@ def command(
     if resume and json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
     options.check_outputs(json_path, figure_path)
-    plan = _Plan(list(dict.fromkeys(methods or _DEFAULT_METHODS)), num_shots, num_seeds)
+    plan = _Plan(list(dict.fromkeys(methods)), num_shots, num_seeds)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     schemes.check(scheme, inputs.teacher)

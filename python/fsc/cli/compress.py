@@ -30,30 +30,6 @@ from fsc.networks import cost
 _NUM_WORST_LAYERS = 5
 
 
-@click.command("compress")
-@options.model_name
-@options.data_name
-@click.option("--method", type=options.METHOD, required=True, help="How to compress.")
-@options.scheme_name
-@click.option("--shots", "num_shots", type=click.IntRange(min=1), help="Images a class.")
-@click.option(
-    "--images-total",
-    "num_images",
-    type=click.IntRange(min=1),
-    help="Images in all, drawn without regard to classes; instead of --shots.",
-)
-@options.seed
-@options.output_folder()
-@options.checkpoint_path
-@options.data_root
-@options.mir_steps
-@options.augment
-@options.batch_size
-@options.memory_budget
-@options.device
-@options.threads
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run in the same folder.")
-@click.option("--layers", "all_layers", is_flag=True, help="Show the error of every layer.")
 def command(
     model_name: str,
     data_name: str,

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 from torch import nn
 
@@ -56,10 +55,6 @@ class Teacher:
     size: cost.Size
 
 
-@click.command("demo")
-@options.output_folder("fsc-demo")
-@options.seed
-@options.device
 def command(output: Path, seed: int, device: torch.device) -> None:
     """Train a small network on bundled digits and compress it by every method."""
     demonstrate(output, seed, Plan(device=device))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 from torch import nn
 
@@ -18,18 +17,6 @@ from fsc.networks import checkpoint, cost
 from fsc.training.evaluate import accuracy
 
 
-@click.command("evaluate")
-@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-@options.data_name
-@click.option(
-    "--model",
-    "model_name",
-    type=click.Choice(models.names()),
-    help="The network of a plain checkpoint; files of fsc name it themselves.",
-)
-@options.data_root
-@options.device
-@options.threads
 def command(
     path: Path,
     data_name: str,

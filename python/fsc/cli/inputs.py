@@ -151,9 +151,7 @@ def find_scheme(name: str, model_name: str) -> AnyScheme:
     if name in schemes.names():
         return schemes.named(name, model_name)
     if Path(name).suffix == ".json" or Path(name).is_file():
-        with torch.device("meta"):
-            model = models.build(model_name)
-        return schemes.from_json(name, model)
+        return schemes.from_json(name, models.skeleton(model_name))
     raise ValueError(
         f"scheme must be one of {', '.join(schemes.names())} or the path of a JSON file, "
         f"got {name!r}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from fsc import models
-from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Objective, Soft
-from fsc.methods import FSKD, CrossDistillation, L1Norm, Method, MiR
+
+if TYPE_CHECKING:
+    from fsc.layers.objectives import Objective
+    from fsc.methods import Method
 
 NAMES = (
     "l1",
@@ -20,10 +23,13 @@ NAMES = (
     "mir-after",
 )
 DATA_FREE = "l1"
+# What is compared and analysed where nothing else is asked for.
+COMPARED = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")
+ANALYSED = ("cd-nc", "cd-convex", "cd-soft")
 
-# The parameters that the CD paper states for its tables, by family.
-_CONVEX = {"resnet": Convex(0.9), "vgg": Convex(0.6), "imagenet-resnet": Convex(0.9)}
-_SOFT = {"resnet": Soft(0.9, 0.5), "vgg": Soft(0.9, 0.3), "imagenet-resnet": Soft(0.9, 0.5)}
+# The parameters that the CD paper states for its tables, by family: mu; alpha and beta.
+_CONVEX = {"resnet": 0.9, "vgg": 0.6, "imagenet-resnet": 0.9}
+_SOFT = {"resnet": (0.9, 0.5), "vgg": (0.9, 0.3), "imagenet-resnet": (0.9, 0.5)}
 
 
 def named(name: str, model_name: str, mir_steps: int) -> Method:
@@ -37,13 +43,17 @@ def named(name: str, model_name: str, mir_steps: int) -> Method:
     Raises:
         ValueError: an unknown name, or no step.
     """
+    # Here, so that the names are there without torch.
+    from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
+    from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
+
     family = models.family(model_name)
     objectives: dict[str, Objective] = {
         "cd-nc": Estimation(),
         "cd-correction": Correction(),
         "cd-imitation": Imitation(),
-        "cd-convex": _CONVEX[family],
-        "cd-soft": _SOFT[family],
+        "cd-convex": Convex(_CONVEX[family]),
+        "cd-soft": Soft(*_SOFT[family]),
     }
     if name in objectives:
         return CrossDistillation(objectives[name])

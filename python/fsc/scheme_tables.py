@@ -1,0 +1,50 @@
+"""The published schemes as numbers, by name; apart from `fsc.schemes`, so that torch is not needed.
+
+What each of them is, and from which table, stands at `fsc.schemes.named`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fsc import models
+
+# Share of the channels kept between the two convolutions of a residual block.
+RESNET_KEPT = {"res-50": 0.5, "res-60": 0.4, "res-70": 0.3, "res-90": 0.1}
+# Shares kept between the convolutions of a block of ResNet-34, and of the first two of stage four.
+IMAGENET_KEPT = {
+    "res-30": (0.7, 1.0), "res-50": (0.5, 1.0), "res-70": (0.3, 1.0), "res-70+": (0.3, 0.5),
+}  # fmt: skip
+# Shares removed of conv1_1, conv1_2 and the blocks two to five; the last convolution stays whole.
+VGG_REMOVED = {
+    "vgg-50": (0.5, 0.5, 0.5, 0.5, 0.5, 0.5),
+    "vgg-a": (0.5, 0.0, 0.0, 0.0, 0.5, 0.5),
+    "vgg-b": (0.6, 0.2, 0.2, 0.2, 0.6, 0.6),
+    "vgg-c": (0.75, 0.75, 0.75, 0.75, 0.75, 0.6),
+}
+# Share of the single weights removed of every convolution.
+SPARSE_REMOVED = {"sparse-50": 0.5, "sparse-70": 0.7, "sparse-90": 0.9, "sparse-95": 0.95}
+# Bits of a weight and of an activation.
+QUANTIZED_BITS = {"w2a3": (2, 3), "w2a4": (2, 4), "w2a32": (2, 32), "w4a32": (4, 32)}
+
+OF_FAMILY: dict[str, Mapping[str, object]] = {
+    "resnet": RESNET_KEPT,
+    "vgg": VGG_REMOVED,
+    "imagenet-resnet": IMAGENET_KEPT,
+}
+
+
+def names() -> list[str]:
+    """Return the names that `fsc.schemes.named` knows."""
+    return [
+        *dict.fromkeys([*RESNET_KEPT, *IMAGENET_KEPT]),
+        *VGG_REMOVED,
+        *SPARSE_REMOVED,
+        *QUANTIZED_BITS,
+    ]
+
+
+def fits(name: str, model_name: str) -> bool:
+    """Whether a scheme of `names()` is for a network of `fsc.models`."""
+    of_any = name in SPARSE_REMOVED or name in QUANTIZED_BITS
+    return of_any or name in OF_FAMILY[models.family(model_name)]
