@@ -5,7 +5,34 @@ from typing import TYPE_CHECKING
 from fsc import lazy
 
 if TYPE_CHECKING:
-    from fsc import images, methods, models, networks, report, schemes, solvers, training, walking
+    # What a submodule of `fsc` is called, it may be called without an import of its own.
+    from fsc import (
+        images as images,
+    )
+    from fsc import (
+        methods as methods,
+    )
+    from fsc import (
+        models as models,
+    )
+    from fsc import (
+        networks as networks,
+    )
+    from fsc import (
+        report as report,
+    )
+    from fsc import (
+        schemes as schemes,
+    )
+    from fsc import (
+        solvers as solvers,
+    )
+    from fsc import (
+        training as training,
+    )
+    from fsc import (
+        walking as walking,
+    )
     from fsc.compression import Report, Result, compress
     from fsc.layers.moments import Moments
     from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft

@@ -22,6 +22,13 @@ VGG_REMOVED = {
     "vgg-b": (0.6, 0.2, 0.2, 0.2, 0.6, 0.6),
     "vgg-c": (0.75, 0.75, 0.75, 0.75, 0.75, 0.6),
 }
+_VGG_WORDS = {
+    "vgg-50": "50 % of the channels of every convolution but the last",
+    "vgg-a": "50 % of the channels of the first convolution and of blocks four and five",
+    "vgg-b": "60 % of the channels of the first convolution and of blocks four and five, "
+    "20 % of the others",
+    "vgg-c": "75 % of the channels of blocks one to four, 60 % of block five",
+}
 # Share of the single weights removed of every convolution.
 SPARSE_REMOVED = {"sparse-50": 0.5, "sparse-70": 0.7, "sparse-90": 0.9, "sparse-95": 0.95}
 # Bits of a weight and of an activation.
@@ -48,3 +55,34 @@ def fits(name: str, model_name: str) -> bool:
     """Whether a scheme of `names()` is for a network of `fsc.models`."""
     of_any = name in SPARSE_REMOVED or name in QUANTIZED_BITS
     return of_any or name in OF_FAMILY[models.family(model_name)]
+
+
+def in_words(name: str, model_name: str) -> str:
+    """Return what a published scheme does to a network, to follow its name; "" for any other.
+
+    Example:
+        >>> in_words("sparse-90", "vgg16")
+        'sets 90 % of the weights of every convolution to zero'
+    """
+    if name in SPARSE_REMOVED:
+        return (
+            f"sets {100 * SPARSE_REMOVED[name]:.0f} % of the weights of every convolution to zero"
+        )
+    if name in QUANTIZED_BITS:
+        weight, activation = QUANTIZED_BITS[name]
+        reads = "" if activation == 32 else f", and what convolutions read on {activation}"
+        return f"writes the weights of convolutions on {weight} bits{reads}"
+    family = models.family(model_name)
+    if name not in OF_FAMILY[family]:
+        return ""
+    if family == "vgg":
+        return f"removes {_VGG_WORDS[name]}"
+    first = "of the channels of the first convolution"
+    if family == "resnet":
+        return f"removes {100 - 100 * RESNET_KEPT[name]:.0f} % {first} of most residual blocks"
+    kept, kept_last = IMAGENET_KEPT[name]
+    last = f", and {100 - 100 * kept_last:.0f} % in two blocks of stage four"
+    return (
+        f"removes {100 - 100 * kept:.0f} % {first} of most residual blocks of stages one to three"
+        + (last if kept_last < 1 else "")
+    )

@@ -48,6 +48,14 @@ def demo(**given: Any) -> None:
 @options.device
 @options.threads
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run in the same folder.")
+@options.test_images()
+@click.option(
+    "--no-evaluate",
+    "evaluated",
+    flag_value=False,
+    default=True,
+    help="Leave student and teacher unevaluated.",
+)
 @click.option("--layers", "all_layers", is_flag=True, help="Show the error of every layer.")
 def compress(**given: Any) -> None:
     """Compress a pretrained network and write the student, a report and the sample."""
@@ -65,6 +73,7 @@ def compress(**given: Any) -> None:
     type=click.Choice(models.names()),
     help="The network of a plain checkpoint; files of fsc name it themselves.",
 )
+@options.test_images()
 @options.data_root
 @options.device
 @options.threads
@@ -104,6 +113,7 @@ def evaluate(**given: Any) -> None:
 @click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
 @click.option("--resume", is_flag=True, help="Keep the runs that the JSON file holds already.")
 @options.figure_path
+@options.test_images()
 @options.checkpoint_path
 @options.data_root
 @options.mir_steps

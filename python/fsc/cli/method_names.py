@@ -11,17 +11,19 @@ if TYPE_CHECKING:
     from fsc.layers.objectives import Objective
     from fsc.methods import Method
 
-NAMES = (
-    "l1",
-    "cd-nc",
-    "cd-correction",
-    "cd-imitation",
-    "cd-convex",
-    "cd-soft",
-    "fskd",
-    "mir-before",
-    "mir-after",
-)
+# What each does, short enough for a line with its time.
+IN_WORDS = {
+    "l1": "drops the smallest filters, recovers nothing",
+    "cd-nc": "each layer: student's input to the teacher's output",
+    "cd-correction": "each layer: teacher's input to the teacher's output",
+    "cd-imitation": "each layer: does to student's input as the teacher's",
+    "cd-convex": "cross distillation: correction and imitation weighed",
+    "cd-soft": "cross distillation: inputs of both networks mixed",
+    "fskd": "1x1 convolution behind each layer, then absorbed",
+    "mir-before": "all layers trained for the features before pooling",
+    "mir-after": "all layers trained for the features after pooling",
+}
+NAMES = tuple(IN_WORDS)
 DATA_FREE = "l1"
 # What is compared and analysed where nothing else is asked for.
 COMPARED = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")

@@ -46,9 +46,11 @@ def latencies(networks: Sequence[nn.Module], image: Tensor, *, repeats: int = 50
         stack.enter_context(torch.inference_mode())
         for network in networks:
             stack.enter_context(evaluation_mode(network))
-        for _ in range(_NUM_WARM_UP + repeats):
-            for network, own, times in zip(networks, images, found, strict=True):
-                times.append(_milliseconds(network, own))
+        for turn in range(_NUM_WARM_UP + repeats):
+            for place in range(len(networks)):
+                # Another one first each time: what the machine does may have a rhythm of its own.
+                index = (turn + place) % len(networks)
+                found[index].append(_milliseconds(networks[index], images[index]))
     return [statistics.median(times[_NUM_WARM_UP:]) for times in found]
 
 

@@ -30,13 +30,12 @@ def check_name(path: str | os.PathLike[str]) -> None:
 
 
 def blank(width: float, height: float, *, arranged: bool = True) -> Figure:
-    """Return an empty figure, in inches; what is put in is arranged unless it says where it goes."""
+    """Return an empty figure, in inches; `arranged` finds room for what is put in."""
     # A Figure of its own instead of pyplot: no window system, no state left behind. Imported here:
     # matplotlib takes a second that only figures should cost.
     from matplotlib.figure import Figure
 
-    layout = "constrained" if arranged else "none"
-    return Figure(figsize=(width, height), dpi=150, layout=layout)
+    return Figure(figsize=(width, height), dpi=150, layout="constrained" if arranged else None)
 
 
 def write(figure: Figure, path: str | os.PathLike[str]) -> None:

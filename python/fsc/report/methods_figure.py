@@ -78,7 +78,9 @@ def draw(
     if not points:
         raise ValueError("draw: points must not be empty")
     if num_test < SMALL_TEST_SET:
-        subtitle += f"\nWhere intervals overlap, {num_test:,} images say little about which is better."
+        subtitle += (
+            f"\nWhere intervals overlap, {num_test:,} images say little about which is better."
+        )
     columns = [_top1_column(points, num_test), _seconds_column(points)]
     drawn, accuracy, seconds = _panels(len(points), columns, title, subtitle)
     _draw_accuracy(accuracy, points, teacher_top1, num_test)
@@ -124,9 +126,7 @@ def _panels(
     return drawn, panels[0], panels[1]
 
 
-def _draw_accuracy(
-    axes: Axes, points: Sequence[Point], teacher_top1: float, num_test: int
-) -> None:
+def _draw_accuracy(axes: Axes, points: Sequence[Point], teacher_top1: float, num_test: int) -> None:
     few, repeated = num_test < SMALL_TEST_SET, any(point.std is not None for point in points)
     right = f"{teacher_top1:.2f} %"
     if few and not repeated:
@@ -191,7 +191,10 @@ def _set_span(
 def _top1_column(points: Sequence[Point], num_test: int) -> list[str]:
     """Heading and accuracies: counts, where there is one run on few images."""
     if num_test < SMALL_TEST_SET and all(point.std is None for point in points):
-        return [f"correct\nof {num_test}", *(str(correct(point.top1, num_test)) for point in points)]
+        return [
+            f"correct\nof {num_test}",
+            *(str(correct(point.top1, num_test)) for point in points),
+        ]
     spreads = ("" if point.std is None else f" ± {point.std:.2f}" for point in points)
     pairs = zip(points, spreads, strict=True)
     return ["top-1 %", *(f"{point.top1:.2f}{spread}" for point, spread in pairs)]

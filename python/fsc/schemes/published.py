@@ -21,6 +21,7 @@ from fsc.schemes.quantized import QuantizedScheme, quantized
 from fsc.schemes.sparse import SparseScheme, sparse
 from fsc.schemes.structured import Scheme
 
+
 def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme:
     """Return a published scheme for a network of `fsc.models`.
 
