@@ -92,10 +92,12 @@ def what_stays(scheme_name: str, model_name: str, teacher: Size, student: Size) 
         )
         if left < whole
     ]
-    if student.nonzero < 0.99 * student.parameters:
-        shares = [f"{100 * student.nonzero / teacher.parameters:.0f} % of the parameters"]
     stays = f"{' and '.join(shares)} stay." if shares else "Every parameter stays."
-    return [f"Scheme {scheme_name} {done}.", stays] if done else [f"Scheme {scheme_name}: {stays}"]
+    if student.nonzero < 0.99 * student.parameters:
+        stays = (
+            f"{100 * student.nonzero / teacher.parameters:.0f} % of the parameters are not zero."
+        )
+    return [f"Scheme {scheme_name} {done}.", stays] if done else [stays]
 
 
 def wrapped(*sentences: str) -> str:

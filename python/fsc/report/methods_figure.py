@@ -151,11 +151,7 @@ def _draw_accuracy(axes: Axes, points: Sequence[Point], teacher_top1: float, num
     )
     _draw_papers(axes, points, floor)
     _set_span(axes, shown, teacher_top1, num_test if few else None)
-    below = [row for row, point in enumerate(points) if point.top1 < floor]
-    if below:
-        at_edge = axes.get_yaxis_transform()
-        axes.plot([0.015] * len(below), below, "<", color=STUDENT, transform=at_edge,
-                  label="student, below the axis")  # fmt: skip
+    _draw_failures(axes, [row for row, point in enumerate(points) if point.top1 < floor])
     axes.set_xlabel("top-1 accuracy on the test images (%)")
 
 
@@ -164,6 +160,13 @@ def _floor(points: Sequence[Point], teacher_top1: float) -> float:
     floor = teacher_top1 - _MAX_LOSS_SHOWN
     num_below = sum(point.top1 < floor for point in points)
     return floor if num_below <= len(points) // 2 else -math.inf
+
+
+def _draw_failures(axes: Axes, rows: Sequence[int]) -> None:
+    if rows:
+        at_edge = axes.get_yaxis_transform()
+        axes.plot([0.015] * len(rows), rows, "<", color=STUDENT, transform=at_edge,
+                  label="student, below the axis")  # fmt: skip
 
 
 def _draw_papers(axes: Axes, points: Sequence[Point], floor: float) -> None:
