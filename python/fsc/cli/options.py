@@ -68,7 +68,9 @@ scheme_name = click.option(
     "scheme_name",
     required=True,
     metavar="NAME|FILE",
-    help="What to prune: " + ", ".join(scheme_tables.names()) + ", or a JSON file.",
+    help="What to prune: " + ", ".join(scheme_tables.names()) + ", or a JSON file.  "
+    "The number of a res, vgg or sparse scheme is the percentage that it removes from the layers "
+    "that it prunes; `fsc schemes` says what is left of the whole.",
 )
 num_shots = click.option(
     "--shots", "num_shots", type=click.IntRange(min=1), required=True, help="Images a class."
