@@ -37,7 +37,7 @@ def test_names_values_units_and_teacher_stand_in_the_figure(monkeypatch):
     assert {"the title", "what stays", "teacher, 93.39 %", "paper", "student, mean ± std"} <= found
     assert {"top-1 accuracy on the test images (%)", "time to compress (s)"} <= found
     assert {"l1", "cd-soft", "mir-before", "31.80 ± 0.00", "89.84 ± 0.32"} <= found
-    assert {"top-1 %", "seconds", "0.05", "62.2"} <= found
+    assert {"top-1 %", "seconds", "0.05", "62.20"} <= found
 
 
 def test_few_test_images_show_counts_and_intervals_on_a_wide_axis(monkeypatch):

@@ -97,7 +97,9 @@ def _demonstrate(output: Path, seed: int, plan: Plan, written: list[str]) -> Non
         sample.save(output / "samples.json")
         written.append("samples.json")
         reporter.say(
-            f"Compressing it from {tables.shots(plan.num_shots)}, by {len(plan.methods)} methods:"
+            f"Compressing it from {tables.shots(plan.num_shots)}, by {len(plan.methods)} methods "
+            "(cd: cross distillation,\n"
+            "fskd: few sample knowledge distillation, mir: mimicking then replacing):"
         )
         runs = []
         for method in plan.methods:
@@ -209,7 +211,7 @@ def _draw(path: Path, plan: Plan, inputs: Inputs, teacher: Teacher, runs: Sequen
     methods_figure.draw(
         points,
         path,
-        title=f"{_MODEL} compressed from {tables.shots(plan.num_shots)} of {_DATA}, no labels",
+        title=f"{_MODEL}, compressed from {tables.shots(plan.num_shots)} of {_DATA} without labels",
         subtitle="\n".join(_what_stays(teacher, runs)),
         teacher_top1=teacher.top1,
         num_test=len(inputs.test_images),
@@ -236,6 +238,7 @@ def _show(
         tables.INTERVAL_NOTE,
         "seconds: of training the teacher, of compressing the others",
         evaluation.COST_NOTE,
+        "cd and fskd leave no batch normalization: it is part of the convolutions",
         tables.FLOPS_NOTE,
     )
     title = f"{_MODEL} on {inputs.test_name}, {tables.shots(plan.num_shots)} to compress from"

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 # What each does, short enough for a line with its time.
 IN_WORDS = {
     "l1": "drops the smallest filters, recovers nothing",
-    "cd-nc": "each layer: student's input to the teacher's output",
-    "cd-correction": "each layer: teacher's input to the teacher's output",
-    "cd-imitation": "each layer: does to student's input as the teacher's",
-    "cd-convex": "cross distillation: correction and imitation weighed",
-    "cd-soft": "cross distillation: inputs of both networks mixed",
+    "cd-nc": "each layer: student's input to teacher's output",
+    "cd-correction": "each layer: teacher's input to teacher's output",
+    "cd-imitation": "each layer: treats student's input as teacher's layer",
+    "cd-convex": "each layer: correction and imitation, weighed",
+    "cd-soft": "each layer: inputs of both networks mixed",
     "fskd": "1x1 convolution behind each layer, then absorbed",
     "mir-before": "all layers trained for the features before pooling",
     "mir-after": "all layers trained for the features after pooling",

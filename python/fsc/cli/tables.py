@@ -65,12 +65,11 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), std
 
 
-def duration(seconds: Sequence[float]) -> str:
-    """Format a mean time with three digits or tenths of a second; "" where nothing was timed."""
-    if not seconds:
-        return ""
-    mean = statistics.fmean(seconds)
-    return f"{mean:.2f}" if mean < 10 else f"{mean:.1f}"
+def durations(rows: Sequence[Sequence[float]]) -> list[str]:
+    """Format mean times, all with as many digits; "" where nothing was timed."""
+    means = [statistics.fmean(seconds) if seconds else None for seconds in rows]
+    digits = 2 if all(mean is None or mean < 100 for mean in means) else 1
+    return ["" if mean is None else f"{mean:.{digits}f}" for mean in means]
 
 
 def interval(top1: Sequence[float], num_test: int) -> str:
@@ -116,7 +115,7 @@ def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:
         "top-1 %": [spread(*mean_and_std(row.top1)) if row.top1 else "" for row in rows],
         "95 %": [interval(row.top1, row.num_test) if row.num_test else "" for row in rows],
         "paper %": [row.published for row in rows],
-        "seconds": [duration(row.seconds) for row in rows],
+        "seconds": durations([row.seconds for row in rows]),
         "parameters": [f"{row.size.parameters:,}" for row in rows],
         "not zero": [f"{row.size.nonzero:,}" for row in rows],
         "kB": [f"{row.kilobytes:,.0f}" if row.kilobytes else "" for row in rows],

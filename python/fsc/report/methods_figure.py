@@ -204,8 +204,8 @@ def _top1_column(points: Sequence[Point], num_test: int) -> list[str]:
 
 
 def _seconds_column(points: Sequence[Point]) -> list[str]:
-    seconds = (point.seconds for point in points)
-    return ["seconds", *(f"{value:.2f}" if value < 10 else f"{value:.1f}" for value in seconds)]
+    digits = 2 if all(point.seconds < 100 for point in points) else 1
+    return ["seconds", *(f"{point.seconds:.{digits}f}" for point in points)]
 
 
 def _write_column(axes: Axes, texts: Sequence[str], inches: float) -> None:
