@@ -196,10 +196,7 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
             methods_figure.Point(method, mean, std, seconds, paper.mean if paper else None)
         )
     stays = tables.what_stays(identity["scheme"], inputs.model_name, size, rows[-1].size)
-    title = (
-        f"{inputs.model_name}, scheme {identity['scheme']}, {tables.shots(plan.num_shots)}, "
-        f"{plan.draws}" + (f", augmented by {identity['augment']}" if identity["augment"] else "")
-    )
+    title = _title(inputs, identity, plan)
     has_paper = any(row.published for row in rows)
     note = _note(inputs, has_paper, few)
     tables.show(tables.networks(title, rows, f"{tables.wrapped(*stays)}\n{note}"))
@@ -207,7 +204,7 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
         methods_figure.draw(
             points,
             figure_path,
-            title=f"{title}, {inputs.data_name}",
+            title=title,
             subtitle="\n".join(stays),
             teacher_top1=top1_teacher,
             num_test=len(inputs.test_images),
@@ -215,6 +212,14 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
     written = [path for path in (comparison.path, figure_path) if path is not None]
     if written:
         tables.show(f"Written: {', '.join(str(path) for path in written)}")
+
+
+def _title(inputs: Inputs, identity: dict[str, Any], plan: _Plan) -> str:
+    augment = f", augmented by {identity['augment']}" if identity["augment"] else ""
+    return (
+        f"{inputs.model_name} on {inputs.data_name}, scheme {identity['scheme']}, "
+        f"{tables.shots(plan.num_shots)}, {plan.draws}{augment}"
+    )
 
 
 def _row(method: str, records: Sequence[Record], paper: published.Published | None) -> tables.Row:
