@@ -105,7 +105,7 @@ def test_pinned_versions_satisfy_what_the_package_asks_for() -> None:
 # From top to bottom: a room imports from those behind it only.
 ROOMS = (
     "__init__ __main__ cli compression method_names methods report schemes walking training "
-    "networks layers images solvers models files progress warning"
+    "networks layers images solvers scheme_tables models files progress warning lazy"
 ).split()
 
 

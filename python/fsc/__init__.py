@@ -1,13 +1,60 @@
 """Few-shot compression of convolutional networks: Cross Distillation, FSKD and MiR."""
 
-from fsc.compression import Report, Result, compress
-from fsc.layers.moments import Moments
-from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
-from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
-from fsc.networks.checkpoint import load, save
-from fsc.networks.plain import plain
-from fsc.walking.walk import walk
-from fsc.warning import CompressionWarning
+from typing import TYPE_CHECKING
+
+from fsc import lazy
+
+if TYPE_CHECKING:
+    # What a submodule of `fsc` is called, it may be called without an import of its own.
+    from fsc import (
+        images as images,
+    )
+    from fsc import (
+        methods as methods,
+    )
+    from fsc import (
+        models as models,
+    )
+    from fsc import (
+        networks as networks,
+    )
+    from fsc import (
+        report as report,
+    )
+    from fsc import (
+        schemes as schemes,
+    )
+    from fsc import (
+        solvers as solvers,
+    )
+    from fsc import (
+        training as training,
+    )
+    from fsc import (
+        walking as walking,
+    )
+    from fsc.compression import Report, Result, compress
+    from fsc.layers.moments import Moments
+    from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
+    from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
+    from fsc.networks.checkpoint import load, save
+    from fsc.networks.plain import plain
+    from fsc.walking.walk import walk
+    from fsc.warning import CompressionWarning
+else:
+    # torch takes seconds to import, which `fsc --help` and its like should not cost.
+    __getattr__, __dir__ = lazy.exports(
+        __name__,
+        dict.fromkeys(("Report", "Result", "compress"), "fsc.compression")
+        | {"Moments": "fsc.layers.moments"}
+        | dict.fromkeys(
+            ("Convex", "Correction", "Estimation", "Imitation", "Soft"), "fsc.layers.objectives"
+        )
+        | dict.fromkeys(("FSKD", "CrossDistillation", "L1Norm", "MiR"), "fsc.methods")
+        | dict.fromkeys(("load", "save"), "fsc.networks.checkpoint")
+        | {"plain": "fsc.networks.plain", "walk": "fsc.walking.walk"}
+        | {"CompressionWarning": "fsc.warning"},
+    )
 
 __all__ = [
     "FSKD",

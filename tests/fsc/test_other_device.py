@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import fsc
 from fsc import models, schemes
 from fsc.images import augmentation
+from fsc.images.names import AUGMENTATIONS
 from fsc.methods import Method
 from fsc.methods.journal import Journal
 from fsc.networks.pretrained import load_pretrained
@@ -212,7 +213,7 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "trained": trained,
     "analysed": analysed,
     "stored": stored,
-    **{f"augmented by {kind}": augment(kind) for kind in augmentation.KINDS},
+    **{f"augmented by {kind}": augment(kind) for kind in AUGMENTATIONS},
 }  # fmt: skip
 
 

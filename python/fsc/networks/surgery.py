@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch_pruning
 from torch import Tensor, fx, nn
 
 import fsc_ext
@@ -94,6 +93,8 @@ def remove_channels(model: nn.Module, kept: Mapping[str, Tensor], example_inputs
         ValueError: as `mask_channels`, or torch-pruning finds no group for a layer or one that
             reaches beyond its consumers. The network is unchanged then.
     """
+    import torch_pruning  # here: it takes as long to import as all of fsc
+
     graph = trace(model)
     readers = {name: _check_prunable(model, graph, name, kept[name]) for name in kept}
     with evaluation_mode(model), _all_require_grad(model), torch.enable_grad():
@@ -237,6 +238,8 @@ def _all_require_grad(model: nn.Module) -> Iterator[None]:
 def _group(
     dependencies: Any, model: nn.Module, name: str, indices: Tensor, readers: list[str]
 ) -> Any:
+    import torch_pruning
+
     convolution = _convolution(model, "kept", name)
     gone = _gone(convolution, indices).tolist()
     try:
