@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fsc.cli import demo, invocation, method_names
+from fsc import method_names
+from fsc.cli import demo, invocation
 from fsc.cli.run import execute
 from fsc.networks import checkpoint
 
