@@ -49,7 +49,6 @@ from fsc_ext.solve import solve_quadratic_, solve_relu_  # noqa: E402
 from fsc_ext.step import adam_prox_, sgd_prox_  # noqa: E402
 from fsc_ext.step_foreach import foreach_adam_prox_, foreach_sgd_prox_  # noqa: E402
 
-
 __version__ = importlib.metadata.version("fsc-ext")
 
 

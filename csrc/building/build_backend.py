@@ -21,12 +21,12 @@ from build_torch import FETCHED, require_setuptools, torch_at_hand
 
 require_setuptools()
 
+from setuptools.build_meta import build_editable as _build_editable  # noqa: E402
 from setuptools.build_meta import (  # noqa: E402
     build_sdist,
     prepare_metadata_for_build_editable,
     prepare_metadata_for_build_wheel,
 )
-from setuptools.build_meta import build_editable as _build_editable  # noqa: E402
 from setuptools.build_meta import build_wheel as _build_wheel  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]

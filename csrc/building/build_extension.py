@@ -24,6 +24,9 @@ from torch.utils.cpp_extension import (
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# A virtual environment's ninja is found though nobody has activated it.
+os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+
 # Contracted multiply-adds would round differently from the reference: element-wise operators
 # are tested for equality, bit by bit. Square roots that set no errno only vectorise.
 CXX = ["-O3", "-std=c++20", "-fopenmp", "-ffp-contract=off", "-fno-math-errno"]
@@ -72,11 +75,6 @@ def _pybind11_folder() -> list[str]:
 class Compile(BuildExtension):
     """Compiles with ninja, file by file in words; objects stay, each torch has its own."""
 
-    def __init__(self, *arguments: object, **options: object) -> None:
-        # A virtual environment's ninja is found though nobody has activated it.
-        os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
-        super().__init__(*arguments, **options)
-
     def finalize_options(self) -> None:
         """As setuptools, but with one folder of objects for every way to build."""
         super().finalize_options()
@@ -90,7 +88,9 @@ class Compile(BuildExtension):
         jobs = os.environ.setdefault("MAX_JOBS", str(os.cpu_count() or 1))
         (module,) = self.extensions
         count = len(module.sources)
-        how = f"{jobs} at a time (MAX_JOBS)" if is_ninja_available() else "one by one, without ninja"
+        how = (
+            f"{jobs} at a time (MAX_JOBS)" if is_ninja_available() else "one by one, without ninja"
+        )
         for note in [*module.notes, f"{count} files, {how}, each 10 to 30 s on one core"]:
             print(f"fsc_ext: {note}", flush=True)
         try:

@@ -27,7 +27,8 @@ def require_setuptools() -> None:
     try:
         found = importlib.metadata.version("setuptools")
     except importlib.metadata.PackageNotFoundError:
-        raise SystemExit(f"fsc-ext: this environment has no setuptools; the build needs {wanted}")
+        sentence = f"fsc-ext: this environment has no setuptools; the build needs {wanted}"
+        raise SystemExit(sentence) from None
     if minor_version(found) < SETUPTOOLS:
         raise SystemExit(f"fsc-ext: setuptools {found} is too old; the build needs {wanted}")
 

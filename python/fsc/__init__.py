@@ -5,6 +5,7 @@ from fsc.layers.moments import Moments
 from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
 from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
 from fsc.networks.checkpoint import load, save
+from fsc.version import __version__
 from fsc.walking.walk import walk
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Report",
     "Result",
     "Soft",
+    "__version__",
     "compress",
     "load",
     "save",

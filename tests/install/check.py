@@ -82,7 +82,7 @@ class Environment:
             text=True,
         )
         assert process.stdout is not None
-        with self.log.open("a", encoding="utf-8") as log:
+        with self.log.open("a", buffering=1, encoding="utf-8") as log:
             for line in process.stdout:
                 log.write(line)
                 if TOLD.match(line):
@@ -133,7 +133,7 @@ PATHS: dict[str, Callable[[Environment], None]] = {
 def attempt(torch: str, path: str) -> dict[str, str]:
     """Install by one path and use what was installed."""
     environment = Environment(torch)
-    start = time.monotonic()
+    start, installed = time.monotonic(), commit()
     try:
         if path != "plain" and not environment.python.is_file():
             environment.renew()
@@ -150,7 +150,7 @@ def attempt(torch: str, path: str) -> dict[str, str]:
     if environment.python.is_file():
         environment.pip("uninstall", "--yes", "fsc-ext")
     print(f"torch {torch}, {path}: {outcome} after {time.monotonic() - start:.0f} s", flush=True)
-    return {"outcome": outcome, "date": datetime.date.today().isoformat(), "commit": commit()}
+    return {"outcome": outcome, "date": datetime.date.today().isoformat(), "commit": installed}
 
 
 def commit() -> str:
