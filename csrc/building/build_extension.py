@@ -11,6 +11,7 @@ import sysconfig
 from pathlib import Path
 
 import build_cuda
+import build_torch
 import torch
 from build_narration import narrated
 from setuptools import Extension
@@ -60,6 +61,9 @@ def extension() -> Extension:
         f"torch {torch.__version__} in {Path(torch.__file__).parents[1]}",
         f"CUDA {'on' if with_cuda else 'off'}: {reason}",
     ]
+    if build_torch.minor_version(torch.__version__) > build_torch.NEWEST:
+        newest = ".".join(map(str, build_torch.NEWEST))
+        module.notes.append(f"this torch is newer than {newest}, the newest that has been tried")
     return module
 
 
