@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -49,7 +50,15 @@ from fsc_ext.solve import solve_quadratic_, solve_relu_  # noqa: E402
 from fsc_ext.step import adam_prox_, sgd_prox_  # noqa: E402
 from fsc_ext.step_foreach import foreach_adam_prox_, foreach_sgd_prox_  # noqa: E402
 
-__version__ = importlib.metadata.version("fsc-ext")
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        # Operators that are only compiled, and not installed, have no version but work.
+        if name == "__version__":
+            return importlib.metadata.version("fsc-ext")
+        raise AttributeError(f"module 'fsc_ext' has no attribute {name!r}")
 
 
 def build_info() -> dict[str, str | bool]:

@@ -21,7 +21,6 @@ from fsc.networks.modes import evaluation_mode
 from fsc.networks.tracing import trace
 from fsc.progress import Progress
 from fsc.schemes import AnyScheme
-from fsc.version import __version__
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def versions() -> dict[str, str]:
     """Versions that a number in a report depends on."""
     return {
         "python": platform.python_version(),
-        "fsc": __version__,
+        "fsc": importlib.metadata.version("fsc-ext"),
         **{name: importlib.metadata.version(name) for name in ("numpy", "torch-pruning")},
         "torch": torch.__version__,
         "fsc_ext": ", ".join(f"{k} {v}" for k, v in fsc_ext.build_info().items()),
