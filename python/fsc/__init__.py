@@ -8,29 +8,13 @@ if TYPE_CHECKING:
     # What a submodule of `fsc` is called, it may be called without an import of its own.
     from fsc import (
         images as images,
-    )
-    from fsc import (
         methods as methods,
-    )
-    from fsc import (
         models as models,
-    )
-    from fsc import (
         networks as networks,
-    )
-    from fsc import (
         report as report,
-    )
-    from fsc import (
         schemes as schemes,
-    )
-    from fsc import (
         solvers as solvers,
-    )
-    from fsc import (
         training as training,
-    )
-    from fsc import (
         walking as walking,
     )
     from fsc.compression import Report, Result, compress
@@ -39,6 +23,7 @@ if TYPE_CHECKING:
     from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
     from fsc.networks.checkpoint import load, save
     from fsc.networks.plain import plain
+    from fsc.version import __version__
     from fsc.walking.walk import walk
     from fsc.warning import CompressionWarning
 else:
@@ -53,7 +38,7 @@ else:
         | dict.fromkeys(("FSKD", "CrossDistillation", "L1Norm", "MiR"), "fsc.methods")
         | dict.fromkeys(("load", "save"), "fsc.networks.checkpoint")
         | {"plain": "fsc.networks.plain", "walk": "fsc.walking.walk"}
-        | {"CompressionWarning": "fsc.warning"},
+        | {"CompressionWarning": "fsc.warning", "__version__": "fsc.version"},
     )
 
 __all__ = [
@@ -70,6 +55,7 @@ __all__ = [
     "Report",
     "Result",
     "Soft",
+    "__version__",
     "compress",
     "load",
     "plain",

@@ -26,8 +26,7 @@ from fsc.networks.pretrained import load_pretrained
 from fsc.report import analysis
 from fsc.schemes import AnyScheme, QuantizedScheme, Scheme, SparseScheme
 from fsc.solvers import Accelerated, ClosedForm, Proximal
-from fsc.training import evaluate
-from fsc.training import supervised as training
+from fsc.training import evaluate, supervised as training
 from fsc.training.finetuning import FineTuning, recalibrate_batch_norm
 
 # What a case makes on a device: tensors that must be there, and be those that the CPU makes.

@@ -37,7 +37,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="fsc", message="%(prog)s %(version)s")
+@click.version_option(package_name="fsc-ext", message="%(prog)s %(version)s")
 def main() -> None:
     """Compress a pretrained convolutional network with a handful of unlabelled images."""
 

@@ -11,8 +11,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from fsc import schemes
-from fsc.cli import inputs as cli_inputs
-from fsc.cli import options, tables
+from fsc.cli import inputs as cli_inputs, options, tables
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST, Settings, make_student
 from fsc.files import write_json

@@ -12,8 +12,7 @@ import click
 import torch
 
 from fsc import method_names, schemes
-from fsc.cli import evaluation, options, outputs, published, tables
-from fsc.cli import inputs as cli_inputs
+from fsc.cli import evaluation, inputs as cli_inputs, options, outputs, published, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter

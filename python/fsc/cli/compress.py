@@ -9,8 +9,7 @@ import click
 import torch
 
 from fsc import schemes
-from fsc.cli import evaluation, locks, options, outputs, tables
-from fsc.cli import inputs as cli_inputs
+from fsc.cli import evaluation, inputs as cli_inputs, locks, options, outputs, tables
 from fsc.cli.evaluation import Measured
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from fsc import method_names
-from fsc.cli import evaluation, invocation, locks, outputs, tables
-from fsc.cli import inputs as cli_inputs
+from fsc.cli import evaluation, inputs as cli_inputs, invocation, locks, outputs, tables
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from fsc import compress, schemes
-from fsc.cli import inputs as cli_inputs
-from fsc.cli import options, tables
+from fsc.cli import inputs as cli_inputs, options, tables
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST
 from fsc.files import write_json

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fsc.cli import compress as cli_compress
-from fsc.cli import evaluation
+from fsc.cli import compress as cli_compress, evaluation
 from fsc.images import data, sampling
 from fsc.methods.journal import Journal
 from fsc.networks import checkpoint

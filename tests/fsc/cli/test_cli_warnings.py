@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fsc.cli import inputs
-from fsc.cli import run as cli_run
+from fsc.cli import inputs, run as cli_run
 from fsc.images import data
 from fsc.methods import mir
 
