@@ -4,19 +4,20 @@ BIN := $(VENV)/bin
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name "*.cu" -o -name "*.cuh")
 FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp tests/stand_in/*.cpp)
 RUFF_PATHS := setup.py csrc fsc_ext python tests bench examples
+comma := ,
 
-.PHONY: demo test test-emulated check-cuda sanitize lint format bench build
+.PHONY: demo test test-emulated check-cuda check-install sanitize lint format bench build tools
 
 # The main job without any data: train a small network, compress it by every method.
 demo: build
 	$(BIN)/fsc demo --output fsc-demo
 
-test: build
+test: tools
 	$(BIN)/pytest
 	$(MAKE) test-emulated
 
 # The operators' tests on the source of the CUDA kernels, run by the host emulator.
-test-emulated: build
+test-emulated: tools
 	$(BIN)/python csrc/emulation/build.py
 	FSC_EMULATE=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/ops
 
@@ -24,19 +25,19 @@ test-emulated: build
 check-cuda: build
 	$(BIN)/python csrc/cuda/check.py
 
-lint: build
+lint: tools
 	$(BIN)/ruff check $(RUFF_PATHS)
 	$(BIN)/ruff format --check $(RUFF_PATHS)
 	$(BIN)/clang-format --dry-run --Werror $(FORMATTED)
 	$(BIN)/mypy
 
-format: build
+format: tools
 	$(BIN)/ruff check --fix $(RUFF_PATHS)
 	$(BIN)/ruff format $(RUFF_PATHS)
 	$(BIN)/clang-format -i $(FORMATTED)
 
 # On a machine with a GPU: memory errors and races in every kernel that the operators' tests launch.
-sanitize: build
+sanitize: tools
 	@command -v compute-sanitizer > /dev/null || { echo "sanitize: compute-sanitizer of the CUDA toolkit was not found"; exit 1; }
 	for tool in memcheck racecheck; do \
 		compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/pytest tests/ops -k "cuda and not compile" || exit 1; \
@@ -44,19 +45,39 @@ sanitize: build
 
 # BENCH_JSON=FILE keeps the figures for bench/table.py; DEVICE=cuda measures on a GPU, by its own clock.
 DEVICE ?= cpu
-bench: build
+bench: tools
 	$(BIN)/python bench/machine.py $(DEVICE)
 	$(BIN)/pytest bench --device=$(DEVICE) --benchmark-only --benchmark-group-by=group --benchmark-columns=median,iqr,rounds --benchmark-max-time=0.3 \
 		$(if $(BENCH_JSON),--benchmark-json=$(BENCH_JSON))
 
 build: $(VENV)/built
 
-$(VENV)/created: constraints.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fsc needs Python 3.11 or newer")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt setuptools wheel torch numpy pybind11 ninja
-	touch $@
+# Installs the commit in fresh environments; INSTALL="--torch 2.13.0 --path plain" tries one cell only.
+check-install:
+	$(PYTHON) tests/install/check.py --record $(INSTALL)
 
-$(VENV)/built: $(VENV)/created setup.py pyproject.toml csrc/sources.txt $(CPP)
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[test,lint]'
-	touch $@
+# pip is silent while it unpacks torch: a word every 15 s.
+patiently = (while sleep 15 > /dev/null; do echo "  ... still at it"; done) & beat=$$!; \
+	$(1); code=$$?; kill $$beat; exit $$code
+
+$(VENV)/created: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fsc needs Python 3.11 or newer")'
+	@echo "1/3  An environment in $(VENV) with torch: about a minute, and as long as its download takes"
+	$(PYTHON) -m venv $(VENV)
+	@$(call patiently,$(BIN)/pip install -c constraints.txt setuptools torch numpy pybind11 ninja)
+	@touch $@
+
+$(VENV)/built: $(VENV)/created setup.py pyproject.toml csrc/sources.txt $(wildcard csrc/building/*.py) $(CPP)
+	@echo "2/3  The kernels: two to three minutes on two cores"
+	$(BIN)/python setup.py -q build_ext --inplace
+	@echo "3/3  The packages that fsc runs with: half a minute"
+	@$(call patiently,$(BIN)/pip install -c constraints.txt --no-build-isolation -e .)
+	@touch $@
+
+# Linters and test runners, which the demo does without.
+tools: $(VENV)/tools
+
+$(VENV)/tools: $(VENV)/built
+	@echo "Linters and test runners: half a minute"
+	@$(call patiently,$(BIN)/pip install -c constraints.txt 'fsc-ext[test$(comma)lint]')
+	@touch $@

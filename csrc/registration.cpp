@@ -7,6 +7,15 @@
 
 #include <string>
 
+namespace {
+
+// fsc_ext/_version.py reads it in the file before it loads the module: beside another torch that
+// fails, with the name of a missing symbol for all explanation.
+__attribute__((used)) constexpr char kCompiledAgainst[] =
+    "fsc_ext was compiled against torch [" TORCH_VERSION "] CUDA [" FSC_CUDA_VERSION "]";
+
+}  // namespace
+
 TORCH_LIBRARY(fsc_ext, m) {
   // cross_distill
   m.def("soft_cross_mix(Tensor input_teacher, Tensor input_student, float alpha, float beta) -> (Tensor, Tensor)");

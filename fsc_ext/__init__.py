@@ -1,19 +1,32 @@
 """Operators of few-shot network compression, compiled for PyTorch: tensors in, tensors out."""
 
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import torch
 
-from fsc_ext._version import require_matching_torch
+from fsc_ext import _version
+
+_module = importlib.util.find_spec("fsc_ext._C")
+if _module is None or _module.origin is None:
+    raise ImportError(
+        f"fsc_ext: {Path(__file__).parent} holds no compiled module fsc_ext._C; when this source "
+        "folder shadows the installed package, leave it or install with "
+        "`pip install --no-build-isolation -e .`, otherwise build again with `pip install .`"
+    )
+_torch, _cuda = _version.compiled_against(Path(_module.origin))
+_version.require_matching_torch(_torch, torch.__version__)
+_version.require_matching_cuda(_cuda, torch.version.cuda)
 
 try:
     import fsc_ext._C as _C
 except ImportError as error:
     raise ImportError(
-        "fsc_ext: the compiled module fsc_ext._C cannot be loaded "
-        f"({error}); when the source folder shadows the installed package, leave it or install "
-        "with `pip install -e . --no-build-isolation`, otherwise build again with `pip install .`"
+        f"fsc_ext: the compiled module {_module.origin} cannot be loaded ({error}); build it again "
+        "with `pip install --no-build-isolation --force-reinstall --no-deps .`"
     ) from error
-
-require_matching_torch(_C.build_info()["torch"], torch.__version__)
 
 from fsc_ext.cross_distill import (  # noqa: E402
     cross_distill_layer,
@@ -36,6 +49,16 @@ from fsc_ext.quantize import prox_quantize, quantize_weight  # noqa: E402
 from fsc_ext.solve import solve_quadratic_, solve_relu_  # noqa: E402
 from fsc_ext.step import adam_prox_, sgd_prox_  # noqa: E402
 from fsc_ext.step_foreach import foreach_adam_prox_, foreach_sgd_prox_  # noqa: E402
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        # Operators that are only compiled, and not installed, have no version but work.
+        if name == "__version__":
+            return importlib.metadata.version("fsc-ext")
+        raise AttributeError(f"module 'fsc_ext' has no attribute {name!r}")
 
 
 def build_info() -> dict[str, str | bool]:

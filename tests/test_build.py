@@ -1,6 +1,9 @@
 """The build: one list of sources, one-way imports, versions compared."""
 
 import ast
+import importlib.metadata
+import importlib.util
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,8 +13,13 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
+import fsc
 import fsc_ext
-from fsc_ext._version import require_matching_torch
+from fsc_ext._version import (
+    compiled_against,
+    require_matching_cuda,
+    require_matching_torch,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,8 +36,8 @@ def test_the_list_of_sources_is_what_lies_in_csrc() -> None:
 
 
 def test_both_builds_read_that_list() -> None:
-    for name in ("setup.py", "CMakeLists.txt"):
-        assert "csrc/sources.txt" in (ROOT / name).read_text(encoding="utf-8")
+    for name in ("csrc/building/build_extension.py", "CMakeLists.txt"):
+        assert "sources.txt" in (ROOT / name).read_text(encoding="utf-8")
 
 
 def test_build_info_says_how_it_was_built() -> None:
@@ -43,6 +51,39 @@ def test_another_minor_version_of_torch_is_refused_with_the_remedy() -> None:
     require_matching_torch("2.13.0", "2.13.1+cpu")
     with pytest.raises(ImportError, match=r"against torch 2\.13\.0, but torch 2\.14\.0 is running"):
         require_matching_torch("2.13.0", "2.14.0")
+
+
+def test_kernels_for_another_cuda_are_refused_with_the_remedy() -> None:
+    require_matching_cuda("", None)
+    require_matching_cuda("", "12.6")
+    require_matching_cuda("13.0", "13.2")
+    with pytest.raises(ImportError, match=r"for CUDA 13\.0, but torch for CUDA 12\.6 is"):
+        require_matching_cuda("13.0", "12.6")
+    with pytest.raises(ImportError, match=r"CUDA 13\.0, but a torch for the CPU alone is running"):
+        require_matching_cuda("13.0", None)
+
+
+def test_versions_are_compared_before_the_module_is_loaded(tmp_path: Path) -> None:
+    module = Path(str(importlib.util.find_spec("fsc_ext._C").origin))
+    package = tmp_path / "fsc_ext"
+    shutil.copytree(module.parent, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    # No loader would take this file.
+    (package / module.name).write_bytes(b"fsc_ext was compiled against torch [2.99.0] CUDA []")
+    done = subprocess.run(
+        [sys.executable, "-c", "import fsc_ext"], cwd=tmp_path, capture_output=True, text=True
+    )
+    expected = f"against torch 2.99.0, but torch {torch.__version__} is running"
+    assert expected in done.stderr.splitlines()[-1]
+
+
+def test_the_compiled_module_says_what_it_was_compiled_against() -> None:
+    versions = compiled_against(Path(str(importlib.util.find_spec("fsc_ext._C").origin)))
+    assert versions[0] == fsc_ext.build_info()["torch"]
+    assert bool(versions[1]) == fsc_ext.build_info()["cuda"]
+
+
+def test_both_packages_know_their_version() -> None:
+    assert fsc.__version__ == fsc_ext.__version__ == importlib.metadata.version("fsc-ext")
 
 
 def test_operators_import_without_the_methods(tmp_path: Path) -> None:
@@ -105,7 +146,7 @@ def test_pinned_versions_satisfy_what_the_package_asks_for() -> None:
 # From top to bottom: a room imports from those behind it only.
 ROOMS = (
     "__init__ __main__ cli compression method_names methods report schemes walking training "
-    "networks layers images solvers models files progress warning"
+    "networks layers images solvers scheme_tables models files progress version warning lazy"
 ).split()
 
 

@@ -1,13 +1,45 @@
 """Few-shot compression of convolutional networks: Cross Distillation, FSKD and MiR."""
 
-from fsc.compression import Report, Result, compress
-from fsc.layers.moments import Moments
-from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
-from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
-from fsc.networks.checkpoint import load, save
-from fsc.networks.plain import plain
-from fsc.walking.walk import walk
-from fsc.warning import CompressionWarning
+from typing import TYPE_CHECKING
+
+from fsc import lazy
+
+if TYPE_CHECKING:
+    # What a submodule of `fsc` is called, it may be called without an import of its own.
+    from fsc import (
+        images as images,
+        methods as methods,
+        models as models,
+        networks as networks,
+        report as report,
+        schemes as schemes,
+        solvers as solvers,
+        training as training,
+        walking as walking,
+    )
+    from fsc.compression import Report, Result, compress
+    from fsc.layers.moments import Moments
+    from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
+    from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
+    from fsc.networks.checkpoint import load, save
+    from fsc.networks.plain import plain
+    from fsc.version import __version__
+    from fsc.walking.walk import walk
+    from fsc.warning import CompressionWarning
+else:
+    # torch takes seconds to import, which `fsc --help` and its like should not cost.
+    __getattr__, __dir__ = lazy.exports(
+        __name__,
+        dict.fromkeys(("Report", "Result", "compress"), "fsc.compression")
+        | {"Moments": "fsc.layers.moments"}
+        | dict.fromkeys(
+            ("Convex", "Correction", "Estimation", "Imitation", "Soft"), "fsc.layers.objectives"
+        )
+        | dict.fromkeys(("FSKD", "CrossDistillation", "L1Norm", "MiR"), "fsc.methods")
+        | dict.fromkeys(("load", "save"), "fsc.networks.checkpoint")
+        | {"plain": "fsc.networks.plain", "walk": "fsc.walking.walk"}
+        | {"CompressionWarning": "fsc.warning", "__version__": "fsc.version"},
+    )
 
 __all__ = [
     "FSKD",
@@ -23,6 +55,7 @@ __all__ = [
     "Report",
     "Result",
     "Soft",
+    "__version__",
     "compress",
     "load",
     "plain",

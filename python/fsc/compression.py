@@ -260,7 +260,8 @@ def versions() -> dict[str, str]:
     """Versions that a number in a report depends on."""
     return {
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("fsc", "numpy", "torch-pruning")},
+        "fsc": importlib.metadata.version("fsc-ext"),
+        **{name: importlib.metadata.version(name) for name in ("numpy", "torch-pruning")},
         "torch": torch.__version__,
         "fsc_ext": ", ".join(f"{k} {v}" for k, v in fsc_ext.build_info().items()),
     }

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from fsc import models
-from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Objective, Soft
-from fsc.methods import FSKD, CrossDistillation, L1Norm, Method, MiR
 
-NAMES = (
-    "l1",
-    "cd-nc",
-    "cd-correction",
-    "cd-imitation",
-    "cd-convex",
-    "cd-soft",
-    "fskd",
-    "mir-before",
-    "mir-after",
-)
+if TYPE_CHECKING:
+    from fsc.layers.objectives import Objective
+    from fsc.methods import Method
+
+# What each does, short enough for a line with its time.
+IN_WORDS = {
+    "l1": "drops the smallest filters, recovers nothing",
+    "cd-nc": "each layer: student's input to teacher's output",
+    "cd-correction": "each layer: teacher's input to teacher's output",
+    "cd-imitation": "each layer: treats student's input as teacher's layer",
+    "cd-convex": "each layer: correction and imitation, weighed",
+    "cd-soft": "each layer: inputs of both networks mixed",
+    "fskd": "1x1 convolution behind each layer, then absorbed",
+    "mir-before": "all layers trained for the features before pooling",
+    "mir-after": "all layers trained for the features after pooling",
+}
+NAMES = tuple(IN_WORDS)
 DATA_FREE = "l1"
+# What is compared and analysed where nothing else is asked for.
+COMPARED = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")
+ANALYSED = ("cd-nc", "cd-convex", "cd-soft")
 
-# The parameters that the CD paper states for its tables, by family.
-_CONVEX = {"resnet": Convex(0.9), "vgg": Convex(0.6), "imagenet-resnet": Convex(0.9)}
-_SOFT = {"resnet": Soft(0.9, 0.5), "vgg": Soft(0.9, 0.3), "imagenet-resnet": Soft(0.9, 0.5)}
+# The parameters that the CD paper states for its tables, by family: mu; alpha and beta.
+_CONVEX = {"resnet": 0.9, "vgg": 0.6, "imagenet-resnet": 0.9}
+_SOFT = {"resnet": (0.9, 0.5), "vgg": (0.9, 0.3), "imagenet-resnet": (0.9, 0.5)}
 
 
 def named(name: str, model_name: str | None = None, mir_steps: int | None = None) -> Method:
@@ -38,14 +46,18 @@ def named(name: str, model_name: str | None = None, mir_steps: int | None = None
     Raises:
         ValueError: an unknown name, or no step.
     """
+    # Here, so that the names are there without torch.
+    from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
+    from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
+
     family = "" if model_name is None else models.family(model_name)
     steps = {} if mir_steps is None else {"steps": mir_steps}
     objectives: dict[str, Objective] = {
         "cd-nc": Estimation(),
         "cd-correction": Correction(),
         "cd-imitation": Imitation(),
-        "cd-convex": _CONVEX.get(family, Convex()),
-        "cd-soft": _SOFT.get(family, Soft()),
+        "cd-convex": Convex(_CONVEX[family]) if family in _CONVEX else Convex(),
+        "cd-soft": Soft(*_SOFT[family]) if family in _SOFT else Soft(),
     }
     if name in objectives:
         return CrossDistillation(objectives[name])

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from fsc.images.augmentation import KINDS, augmented
+from fsc.images.augmentation import augmented
+from fsc.images.names import AUGMENTATIONS
 
 IMAGES = torch.randn(5, 3, 16, 16)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
 def test_given_images_come_first_and_new_ones_differ(kind):
     found = augmented(IMAGES, kind, seed=3)
     assert found.shape == (10, 3, 16, 16)

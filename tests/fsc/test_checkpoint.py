@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fsc import models
-from fsc.networks import checkpoint
+from fsc.networks import checkpoint, pretrained
 from fsc.networks.structure import match_structure
 from fsc.networks.tensor_files import write_tensors
 
@@ -286,7 +286,7 @@ def test_a_flipped_byte_is_noticed(tmp_path, flipped):
             assert torch.equal(loaded(IMAGES), model(IMAGES))
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match="mine.safetensors is damaged: its content has not the ch"):
-        checkpoint.load_pretrained(small(), path)
+        pretrained.load_pretrained(small(), path)
 
 
 def test_files_from_before_there_were_checksums(tmp_path):

@@ -13,7 +13,7 @@ import fsc
 from fsc import models
 from fsc.images import data, sampling
 from fsc.images.scale import spread
-from fsc.networks import checkpoint
+from fsc.networks import pretrained
 from fsc.networks.expected_scale import doubt_about_scale
 from fsc.schemes import Scheme
 
@@ -133,7 +133,7 @@ def test_real_networks_and_draws(data_root: Path, name: str) -> None:
     """No draw is doubted; what costs accuracy is, but for colours that are swapped or inverted."""
     ending = "" if name == "vgg16" else "_akamaster"
     path = data_root / "checkpoints" / f"cifar10_{name}{ending}.pt"
-    teacher = checkpoint.load_pretrained(models.build(name), path)
+    teacher = pretrained.load_pretrained(models.build(name), path)
     train = data.load("cifar10", "train", data_root)
     mean, std = (np.array(values) for values in models.normalization(name))
 

@@ -233,7 +233,8 @@ def test_channels_that_several_layers_share(kind: type[nn.Module], axis: str) ->
     assert result.report.parameters == fskd.report.parameters < result.report.parameters_teacher
     # Where nothing behind the first cut can be solved for, the two are the same network.
     gap, gap_l1 = (_gap(teacher, each.student, images) for each in (result, l1))
-    assert gap < gap_l1 or (kind is branching.Shuffled and gap == pytest.approx(gap_l1))
+    unsolved = kind in (branching.Shuffled, branching.Twice)
+    assert gap < gap_l1 or (unsolved and gap == pytest.approx(gap_l1, abs=0.01))
     assert _gap(teacher, fskd.student, images) < 100
 
 

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 import fsc
 from fsc import models, schemes
 from fsc.images import augmentation
+from fsc.images.names import AUGMENTATIONS
 from fsc.methods import Method
 from fsc.methods.journal import Journal
 from fsc.networks.pretrained import load_pretrained
 from fsc.report import analysis
 from fsc.schemes import AnyScheme, QuantizedScheme, Scheme, SparseScheme
 from fsc.solvers import Accelerated, ClosedForm, Proximal
-from fsc.training import evaluate
-from fsc.training import supervised as training
+from fsc.training import evaluate, supervised as training
 from fsc.training.finetuning import FineTuning, recalibrate_batch_norm
 
 # What a case makes on a device: tensors that must be there, and be those that the CPU makes.
@@ -212,7 +212,7 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "trained": trained,
     "analysed": analysed,
     "stored": stored,
-    **{f"augmented by {kind}": augment(kind) for kind in augmentation.KINDS},
+    **{f"augmented by {kind}": augment(kind) for kind in AUGMENTATIONS},
 }  # fmt: skip
 
 

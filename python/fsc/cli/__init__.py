@@ -7,14 +7,7 @@ from typing import Any
 
 import click
 
-from fsc.cli import sentences
-from fsc.cli.analyse import command as _analyse
-from fsc.cli.compare import command as _compare
-from fsc.cli.compress import command as _compress
-from fsc.cli.demo import command as _demo
-from fsc.cli.evaluate import command as _evaluate
-from fsc.cli.schemes import command as _schemes
-from fsc.cli.sweep import command as _sweep
+from fsc.cli import commands, sentences
 from fsc.cli.warning_lines import warnings_as_lines
 
 EXIT_ERROR = 2
@@ -44,10 +37,10 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="fsc", message="%(prog)s %(version)s")
+@click.version_option(package_name="fsc-ext", message="%(prog)s %(version)s")
 def main() -> None:
     """Compress a pretrained convolutional network with a handful of unlabelled images."""
 
 
-for _command in (_demo, _compress, _evaluate, _compare, _schemes, _analyse, _sweep):
+for _command in commands.ALL:
     main.add_command(_command)

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import click
 import torch
 from rich.table import Table
 from torch import Tensor, nn
 
 from fsc import schemes
-from fsc.cli import inputs as cli_inputs
-from fsc.cli import options, tables
+from fsc.cli import inputs as cli_inputs, options, tables
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST, Settings, make_student
 from fsc.files import write_json
@@ -22,7 +20,6 @@ from fsc.images.checks import device_of
 from fsc.report import figure
 from fsc.report.analysis import LayerErrors, layer_errors
 
-_DEFAULT_METHODS = ("cd-nc", "cd-convex", "cd-soft")
 _CROSS_ENTROPY = "cross entropy"
 
 
@@ -35,36 +32,6 @@ class Analysis:
     layers: list[LayerErrors]
 
 
-@click.command("analyse")
-@options.model_name
-@options.data_name
-@options.scheme_name
-@options.num_shots
-@click.option(
-    "--method",
-    "methods",
-    type=options.METHOD,
-    multiple=True,
-    help="May be given several times; the others are divided by the first.  "
-    f"[default: {', '.join(_DEFAULT_METHODS)}]",
-)
-@click.option(
-    "--test-images",
-    "num_test",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    help="How many of the test images to measure on.",
-)
-@options.seed
-@click.option("--json", "json_path", type=options.FILE, help="Write every distance to this file.")
-@options.figure_path
-@options.overwrite
-@options.checkpoint_path
-@options.data_root
-@options.augment
-@options.device
-@options.threads
 def command(
     model_name: str,
     data_name: str,
@@ -90,7 +57,7 @@ def command(
     images, labels = inputs.test_images[:num_test], inputs.test_labels[:num_test]
     found = []
     with Reporter() as reporter:
-        for method in dict.fromkeys(methods or _DEFAULT_METHODS):
+        for method in dict.fromkeys(methods):
             settings = Settings(scheme, augment=augment)
             student = make_student(method, inputs, sample, settings, reporter).student
             reporter.say(f"  {method:<14}  measuring on {len(images):,} test images")

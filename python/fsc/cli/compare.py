@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,19 @@ import click
 import torch
 
 from fsc import method_names, schemes
-from fsc.cli import inputs as cli_inputs
-from fsc.cli import options, outputs, published, tables
+from fsc.cli import evaluation, inputs as cli_inputs, options, outputs, published, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Settings, accuracy_on_test, execute
+from fsc.cli.run import Settings, execute
 from fsc.compression import versions
 from fsc.images import sampling
 from fsc.images.checks import device_of
 from fsc.images.sampling import FewShotSample
 from fsc.methods.journal import fingerprint
 from fsc.networks import cost
-from fsc.report import figure
-
-_DEFAULT_METHODS = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")
+from fsc.report import methods_figure
+from fsc.report.interval import SMALL_TEST_SET
 
 
 @dataclass(frozen=True)
@@ -48,38 +46,6 @@ class _Plan:
         return [(method, seed) for seed in range(self.num_seeds) for method in self.methods]
 
 
-@click.command("compare")
-@options.model_name
-@options.data_name
-@options.scheme_name
-@options.num_shots
-@click.option(
-    "--seeds",
-    "num_seeds",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Number of draws; their seeds are 0, 1, ....",
-)
-@click.option(
-    "--method",
-    "methods",
-    type=options.METHOD,
-    multiple=True,
-    help="May be given several times.  [default: l1, cd-nc, cd-soft, fskd, mir-before]",
-)
-@click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
-@click.option("--resume", is_flag=True, help="Keep the runs that the JSON file holds already.")
-@options.figure_path
-@options.overwrite
-@options.checkpoint_path
-@options.data_root
-@options.mir_steps
-@options.augment
-@options.batch_size
-@options.memory_budget
-@options.device
-@options.threads
 def command(
     model_name: str,
     data_name: str,
@@ -98,14 +64,16 @@ def command(
     batch_size: int,
     memory_budget: float | None,
     device: torch.device,
+    num_test: int | None,
 ) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     if resume and json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
     options.check_outputs(json_path, figure_path, replacing=overwrite or resume)
-    plan = _Plan(list(dict.fromkeys(methods or _DEFAULT_METHODS)), num_shots, num_seeds)
+    plan = _Plan(list(dict.fromkeys(methods)), num_shots, num_seeds)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
+    inputs = inputs.evaluated_on(num_test)
     schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     sample = _draw(inputs, num_shots, seed=0)
@@ -129,6 +97,7 @@ def _identity(inputs: Inputs, settings: Settings, num_shots: int) -> dict[str, A
         "data": inputs.data_name,
         "scheme": settings.scheme.name,
         "shots": num_shots,
+        "test_images": len(inputs.test_images),
         "definition": asdict(settings.scheme),
         "mir_steps": settings.mir_steps,
         "augment": settings.augment,
@@ -149,11 +118,11 @@ def _run_all(
     reporter.say(
         f"Comparing {len(plan.methods)} methods on {inputs.model_name}, scheme "
         f"{settings.scheme.name}: {plan.draws} of {tables.shots(plan.num_shots)},\n"
-        f"every student evaluated on {len(inputs.test_images):,} test images of "
-        f"{inputs.data_name}." + (f" {done} runs are there already." if done else "")
+        f"every student evaluated on {inputs.test_name}."
+        + (f" {done} runs are there already." if done else "")
     )
     if comparison.top1_teacher is None:
-        comparison.top1_teacher = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
+        comparison.top1_teacher = evaluation.teacher_accuracy(inputs, reporter)
     reporter.say(f"  {'teacher':<14}           {comparison.top1_teacher:6.2f} %")
     for index, (method, seed) in enumerate(missing, start=done + 1):
         record = _run_one(comparison, method, seed, plan, inputs, settings, reporter)
@@ -208,7 +177,9 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
     identity, top1_teacher = comparison.identity, comparison.top1_teacher
     assert top1_teacher is not None
     size = cost.size(inputs.teacher, inputs.test_images[:1])
-    rows, points = [tables.Row("teacher", [top1_teacher], [], size)], []
+    few = len(inputs.test_images) < SMALL_TEST_SET
+    num_test = len(inputs.test_images) if few else None
+    rows, points = [tables.Row("teacher", [top1_teacher], [], size, num_test=num_test)], []
     for method in plan.methods:
         records = comparison.of(method, range(plan.num_seeds))
         paper = published.lookup(
@@ -218,22 +189,38 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
             scheme=identity["scheme"],
             num_shots=plan.num_shots,
         )
-        row = _row(method, records, paper)
+        row = replace(_row(method, records, paper), num_test=num_test)
         rows.append(row)
         mean, std = tables.mean_and_std(row.top1)
         seconds = statistics.fmean(row.seconds)
-        points.append(figure.Point(method, mean, std, seconds, paper.mean if paper else None))
-    title = (
-        f"{inputs.model_name}, scheme {identity['scheme']}, {tables.shots(plan.num_shots)}, "
-        f"{plan.draws}" + (f", augmented by {identity['augment']}" if identity["augment"] else "")
-    )
+        points.append(
+            methods_figure.Point(method, mean, std, seconds, paper.mean if paper else None)
+        )
+    stays = tables.what_stays(identity["scheme"], inputs.model_name, size, rows[-1].size)
+    title = _title(inputs, identity, plan)
     has_paper = any(row.published for row in rows)
-    tables.show(tables.networks(title, rows, _note(inputs, has_paper)))
+    note = _note(inputs, has_paper, few)
+    tables.show(tables.networks(title, rows, f"{tables.wrapped(*stays)}\n{note}"))
     if figure_path is not None:
-        figure.draw(points, figure_path, title=title, teacher_top1=top1_teacher)
+        methods_figure.draw(
+            points,
+            figure_path,
+            title=title,
+            subtitle="\n".join(stays),
+            teacher_top1=top1_teacher,
+            num_test=len(inputs.test_images),
+        )
     written = [path for path in (comparison.path, figure_path) if path is not None]
     if written:
         tables.show(f"Written: {', '.join(str(path) for path in written)}")
+
+
+def _title(inputs: Inputs, identity: dict[str, Any], plan: _Plan) -> str:
+    augment = f", augmented by {identity['augment']}" if identity["augment"] else ""
+    return (
+        f"{inputs.model_name} on {inputs.data_name}, scheme {identity['scheme']}, "
+        f"{tables.shots(plan.num_shots)}, {plan.draws}{augment}"
+    )
 
 
 def _row(method: str, records: Sequence[Record], paper: published.Published | None) -> tables.Row:
@@ -246,9 +233,10 @@ def _row(method: str, records: Sequence[Record], paper: published.Published | No
     )
 
 
-def _note(inputs: Inputs, has_paper: bool) -> str:
-    note = (
-        f"top-1 on {len(inputs.test_images):,} test images of {inputs.data_name}, mean ± standard "
-        f"deviation over draws\nseconds: mean time to compress; {tables.FLOPS_NOTE}"
+def _note(inputs: Inputs, has_paper: bool, few: bool) -> str:
+    note = tables.wrapped(
+        f"top-1 on {inputs.test_name}, mean ± standard deviation over draws",
+        *([tables.INTERVAL_NOTE] if few else []),
+        f"seconds: mean time to compress; {tables.FLOPS_NOTE}",
     )
     return f"{note}\n{published.SOURCES}" if has_paper else note

@@ -9,20 +9,12 @@ import click
 import torch
 
 from fsc import schemes
-from fsc.cli import inputs as cli_inputs
-from fsc.cli import locks, options, outputs, tables
+from fsc.cli import evaluation, inputs as cli_inputs, locks, options, outputs, tables
+from fsc.cli.evaluation import Measured
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
-from fsc.cli.run import (
-    MODEL_FILE,
-    Run,
-    Settings,
-    accuracy_on_test,
-    describe,
-    make_student,
-    save_model,
-)
-from fsc.compression import Result
+from fsc.cli.run import MODEL_FILE, Settings, describe, make_student, save_model
+from fsc.compression import Report, Result
 from fsc.files import write_json, write_together
 from fsc.images import sampling
 from fsc.images.sampling import FewShotSample
@@ -32,31 +24,6 @@ from fsc.networks import cost
 _NUM_WORST_LAYERS = 5
 
 
-@click.command("compress")
-@options.model_name
-@options.data_name
-@click.option("--method", type=options.METHOD, required=True, help="How to compress.")
-@options.scheme_name
-@click.option("--shots", "num_shots", type=click.IntRange(min=1), help="Images a class.")
-@click.option(
-    "--images-total",
-    "num_images",
-    type=click.IntRange(min=1),
-    help="Images in all, drawn without regard to classes; instead of --shots.",
-)
-@options.seed
-@options.output_folder()
-@options.checkpoint_path
-@options.data_root
-@options.mir_steps
-@options.augment
-@options.batch_size
-@options.memory_budget
-@options.device
-@options.threads
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run in the same folder.")
-@options.overwrite
-@click.option("--layers", "all_layers", is_flag=True, help="Show the error of every layer.")
 def command(
     model_name: str,
     data_name: str,
@@ -76,15 +43,20 @@ def command(
     resume: bool,
     overwrite: bool,
     all_layers: bool,
+    num_test: int | None,
+    evaluated: bool,
 ) -> None:
     """Compress a pretrained network and write the student, a report and the sample."""
     if (num_shots is None) == (num_images is None):
         raise click.UsageError("Give either --shots or --images-total.")
+    if num_test is not None and not evaluated:
+        raise click.UsageError("Give either --test-images or --no-evaluate.")
     journal = output / "unfinished"
     locks.hold_folder(output)
     outputs.check_student(output, journal, resume=resume, overwrite=overwrite)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
+    inputs = inputs.evaluated_on(num_test)
     schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
     sample = _draw(inputs, num_shots, num_images, seed)
     budget = options.to_bytes(memory_budget)
@@ -94,7 +66,7 @@ def command(
     if not resume:
         shutil.rmtree(journal, ignore_errors=True)
     with Reporter() as reporter:
-        reporter.say(_intention(method, inputs, scheme.name, sample))
+        reporter.say(_intention(method, inputs, scheme.name, sample, evaluated))
         if resume and not journal.is_dir():
             reporter.say(f"Nothing is unfinished in {output}: starting anew.")
         if kept:
@@ -107,16 +79,15 @@ def command(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_unfinished(journal)) from None
         try:
-            top1, top1_teacher = (
-                accuracy_on_test(network, inputs, reporter, title)
-                for network, title in ((result.student, "student"), (inputs.teacher, "teacher"))
+            measured = evaluation.measure(
+                inputs, result.student, output / MODEL_FILE, reporter, evaluated=evaluated
             )
         except KeyboardInterrupt:
-            kept = f"the student is in {output}; only its accuracy is missing, go on with --resume"
-            raise KeyboardInterrupt(kept) from None
-    run = Run(method, result.student, result.report, sample, top1)
-    _show(run, inputs, top1_teacher, all_layers)
-    write_json(output / "report.json", run.to_dict(inputs) | {"top1_teacher": top1_teacher})
+            kept = f"the student is in {output}; only what is measured of it is missing"
+            raise KeyboardInterrupt(f"{kept}, go on with --resume") from None
+    report = describe(method, result.report, sample, inputs) | measured.to_dict()
+    _show(method, result.report, inputs, measured, all_layers)
+    write_json(output / "report.json", report)
     # With it an interrupted evaluation was taken up without solving again.
     shutil.rmtree(journal, ignore_errors=True)
     tables.show(f"Written to {output}: {MODEL_FILE}, report.json, samples.json")
@@ -131,11 +102,14 @@ def _unfinished(journal: Path) -> str:
     return f"{kept} are in {journal}; go on with --resume"
 
 
-def _intention(method: str, inputs: Inputs, scheme_name: str, sample: FewShotSample) -> str:
+def _intention(
+    method: str, inputs: Inputs, scheme_name: str, sample: FewShotSample, evaluated: bool
+) -> str:
+    then = f"then evaluating student and teacher on {inputs.test_name}"
     return (
         f"Compressing {inputs.model_name} by {method}, scheme {scheme_name}, from "
-        f"{sample.num_images} training images of {inputs.data_name}; then evaluating student and "
-        f"teacher on {len(inputs.test_images):,} test images."
+        f"{sample.num_images} training images of {inputs.data_name}; "
+        f"{then if evaluated else 'nothing is evaluated'}."
     )
 
 
@@ -174,13 +148,19 @@ def _write(
     )
 
 
-def _show(run: Run, inputs: Inputs, top1_teacher: float, all_layers: bool) -> None:
-    size = cost.size(inputs.teacher, inputs.test_images[:1])
-    teacher = tables.Row("teacher", [top1_teacher], [], size)
-    report = run.report
-    size = cost.Size(report.parameters, report.nonzero, report.flops)
-    student = tables.Row(run.method, [run.top1], [report.seconds], size)
+def _show(
+    method: str, report: Report, inputs: Inputs, measured: Measured, all_layers: bool
+) -> None:
+    teacher = cost.size(inputs.teacher, inputs.test_images[:1])
+    student = cost.Size(report.parameters, report.nonzero, report.flops)
+    rows = [
+        measured.row("teacher", teacher, [], of_teacher=True),
+        measured.row(method, student, [report.seconds], of_teacher=False),
+    ]
     if report.layers:
         tables.show(tables.layers(report.layers, None if all_layers else _NUM_WORST_LAYERS))
-    title = f"{inputs.model_name} on {len(inputs.test_images):,} test images of {inputs.data_name}"
-    tables.show(tables.networks(title, [teacher, student], tables.FLOPS_NOTE))
+    title = f"{inputs.model_name} on {inputs.data_name}, not evaluated"
+    if measured.top1 is not None:
+        title = f"{inputs.model_name} on {inputs.test_name}"
+    stays = tables.what_stays(report.scheme, inputs.model_name, teacher, student)
+    tables.show(tables.networks(title, rows, tables.wrapped(*stays, *measured.notes)))

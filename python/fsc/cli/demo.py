@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 from torch import nn
 
 from fsc import method_names
-from fsc.cli import inputs as cli_inputs
-from fsc.cli import locks, options, outputs, tables
+from fsc.cli import evaluation, inputs as cli_inputs, invocation, locks, outputs, tables
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
@@ -23,7 +21,8 @@ from fsc.compression import versions
 from fsc.files import check_writable, write_json
 from fsc.images import data, sampling
 from fsc.networks import cost
-from fsc.report import figure
+from fsc.report import methods_figure
+from fsc.report.interval import correct, wilson
 from fsc.training import supervised as training
 
 _MODEL, _DATA, _SCHEME = "resnet20", "digits", "res-50"
@@ -57,11 +56,14 @@ class Teacher:
     size: cost.Size
 
 
-@click.command("demo")
-@options.output_folder("fsc-demo")
-@options.overwrite
-@options.seed
-@options.device
+@dataclass(frozen=True)
+class Cost:
+    """What a network on disk costs: kB of its file, milliseconds for one image."""
+
+    kilobytes: float
+    milliseconds: float
+
+
 def command(output: Path, overwrite: bool, seed: int, device: torch.device) -> None:
     """Train a small network on bundled digits and compress it by every method."""
     locks.hold_folder(output)
@@ -89,30 +91,50 @@ def demonstrate(output: Path, seed: int, plan: Plan) -> None:
 def _demonstrate(output: Path, seed: int, plan: Plan, written: list[str]) -> None:
     scheme = cli_inputs.find_scheme(_SCHEME, _MODEL)
     with Reporter() as reporter:
-        reporter.say(
-            f"Training a {_MODEL} on the digits of scikit-learn, then compressing it by "
-            f"{len(plan.methods)} methods,\nscheme {scheme.name}, from {plan.num_shots} images a "
-            "class without their labels."
-        )
+        reporter.say(_intention(plan))
         inputs, teacher = _trained(seed, plan, reporter)
         save_model(output / "teacher.safetensors", inputs.teacher, inputs, top1=teacher.top1)
         written.append("teacher.safetensors")
-        reporter.say(f"  teacher         {teacher.top1:6.2f} %  {teacher.seconds:6.1f} s")
         sample = sampling.sample_per_class(inputs.train.labels, plan.num_shots, seed, _DATA)
         sample.save(output / "samples.json")
         written.append("samples.json")
+        reporter.say(
+            f"Compressing it from {tables.shots(plan.num_shots)}, by {len(plan.methods)} methods "
+            "(cd: cross distillation,\n"
+            "fskd: few sample knowledge distillation, mir: mimicking then replacing):"
+        )
         runs = []
         for method in plan.methods:
             run = execute(method, inputs, sample, Settings(scheme, plan.mir_steps), reporter)
-            reporter.say(f"  {method:<14}  {run.top1:6.2f} %  {run.report.seconds:6.1f} s")
+            seconds = f"{run.report.seconds:5.1f} s"
+            reporter.say(f"  {method:<13} {seconds}  {method_names.IN_WORDS[method]}")
             save_model(output / f"{method}.safetensors", run.student, inputs, method=method,
                        scheme=scheme.name, top1=run.top1)  # fmt: skip
             written.append(f"{method}.safetensors")
             runs.append(run)
-    write_json(output / "report.json", _report(seed, plan, inputs, teacher, runs))
+        costs = _costs(output, inputs, runs, reporter)
+    write_json(output / "report.json", _report(seed, plan, inputs, teacher, runs, costs))
     written.append("report.json")
-    _draw(output / "figure.png", plan, teacher, runs)
-    _show(output, plan, inputs, teacher, runs)
+    _draw(output / "figure.png", plan, inputs, teacher, runs)
+    _show(output, plan, inputs, teacher, runs, costs)
+
+
+def _intention(plan: Plan) -> str:
+    return (
+        "A small network becomes smaller, from a few images without their labels.\n"
+        "This takes about a minute, half of it to have a network to begin with.\n"
+        f"Training the teacher, a {_MODEL}, on the digits that scikit-learn brings along:"
+    )
+
+
+def _costs(
+    output: Path, inputs: Inputs, runs: Sequence[Run], reporter: Reporter
+) -> dict[str, Cost]:
+    """What the teacher and every student cost, by name."""
+    networks = {"teacher": inputs.teacher} | {run.method: run.student for run in runs}
+    times = evaluation.milliseconds(inputs, list(networks.values()), reporter)
+    sizes = [evaluation.kilobytes(output / f"{name}.safetensors") for name in networks]
+    return dict(zip(networks, map(Cost, sizes, times), strict=True))
 
 
 @contextmanager
@@ -138,6 +160,10 @@ def _trained(seed: int, plan: Plan, reporter: Reporter) -> tuple[Inputs, Teacher
     training.train(inputs.teacher, images, labels, epochs=plan.epochs, seed=seed, progress=stage)
     seconds = time.perf_counter() - start
     top1 = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
+    reporter.say(
+        f"  {len(images):,} images, {plan.epochs} epochs, {seconds:.1f} s; then right on "
+        f"{correct(top1, len(inputs.test_images))} of {inputs.test_name}"
+    )
     return inputs, Teacher(top1, seconds, cost.size(inputs.teacher, images[:1]))
 
 
@@ -148,8 +174,18 @@ def _untrained(seed: int) -> nn.Module:
 
 
 def _report(
-    seed: int, plan: Plan, inputs: Inputs, teacher: Teacher, runs: Sequence[Run]
+    seed: int,
+    plan: Plan,
+    inputs: Inputs,
+    teacher: Teacher,
+    runs: Sequence[Run],
+    costs: Mapping[str, Cost],
 ) -> dict[str, Any]:
+    num_test = len(inputs.test_images)
+
+    def measured(name: str, top1: float) -> dict[str, Any]:
+        return {"top1_interval": list(wilson(top1, num_test)), **asdict(costs[name])}
+
     return {
         "model": _MODEL,
         "data": _DATA,
@@ -157,30 +193,62 @@ def _report(
         "shots": plan.num_shots,
         "seed": seed,
         "epochs": plan.epochs,
-        "teacher": asdict(teacher),
-        "runs": [run.to_dict(inputs) for run in runs],
+        "test_images": num_test,
+        "teacher": asdict(teacher) | measured("teacher", teacher.top1),
+        "runs": [run.to_dict(inputs) | measured(run.method, run.top1) for run in runs],
         "versions": versions(),
     }
 
 
-def _draw(path: Path, plan: Plan, teacher: Teacher, runs: Sequence[Run]) -> None:
-    points = [figure.Point(run.method, run.top1, None, run.report.seconds) for run in runs]
-    left = 100 * runs[0].report.parameters / teacher.size.parameters
-    title = f"{_MODEL} on digits, compressed to {left:.0f} % of its parameters from "
-    title += f"{plan.num_shots} images a class"
-    figure.draw(points, path, title=title, teacher_top1=teacher.top1)
+def _what_stays(teacher: Teacher, runs: Sequence[Run]) -> list[str]:
+    return tables.what_stays(_SCHEME, _MODEL, teacher.size, _size(runs[0]))
 
 
-def _show(output: Path, plan: Plan, inputs: Inputs, teacher: Teacher, runs: Sequence[Run]) -> None:
-    rows = [tables.Row("teacher", [teacher.top1], [teacher.seconds], teacher.size)]
-    for run in runs:
-        size = cost.Size(run.report.parameters, run.report.nonzero, run.report.flops)
-        rows.append(tables.Row(run.method, [run.top1], [run.report.seconds], size))
-    title = f"{_MODEL} on {len(inputs.test_images):,} test digits, {plan.num_shots} images a class"
-    note = f"seconds: of training the teacher, of compressing the others\n{tables.FLOPS_NOTE}"
-    tables.show(tables.networks(title, rows, note))
+def _size(run: Run) -> cost.Size:
+    return cost.Size(run.report.parameters, run.report.nonzero, run.report.flops)
+
+
+def _draw(path: Path, plan: Plan, inputs: Inputs, teacher: Teacher, runs: Sequence[Run]) -> None:
+    points = [methods_figure.Point(run.method, run.top1, None, run.report.seconds) for run in runs]
+    methods_figure.draw(
+        points,
+        path,
+        title=f"{_MODEL}, compressed from {tables.shots(plan.num_shots)} of {_DATA} without labels",
+        subtitle="\n".join(_what_stays(teacher, runs)),
+        teacher_top1=teacher.top1,
+        num_test=len(inputs.test_images),
+    )
+
+
+def _show(
+    output: Path,
+    plan: Plan,
+    inputs: Inputs,
+    teacher: Teacher,
+    runs: Sequence[Run],
+    costs: Mapping[str, Cost],
+) -> None:
+    num_test = len(inputs.test_images)
+
+    def row(name: str, top1: float, seconds: float, size: cost.Size) -> tables.Row:
+        return tables.Row(name, [top1], [seconds], size, num_test=num_test, **asdict(costs[name]))
+
+    rows = [row("teacher", teacher.top1, teacher.seconds, teacher.size)]
+    rows += [row(run.method, run.top1, run.report.seconds, _size(run)) for run in runs]
+    notes = tables.wrapped(
+        *_what_stays(teacher, runs),
+        tables.INTERVAL_NOTE,
+        "seconds: of training the teacher, of compressing the others",
+        evaluation.COST_NOTE,
+        "cd and fskd leave no batch normalization: it is part of the convolutions",
+        tables.FLOPS_NOTE,
+    )
+    title = f"{_MODEL} on {inputs.test_name}, {tables.shots(plan.num_shots)} to compress from"
+    tables.show(tables.networks(title, rows, notes))
+    best = max(runs, key=lambda run: run.top1)
+    student = output / f"{best.method}.safetensors"
     tables.show(
-        f"Written to {output}: teacher.safetensors and one file a method,\n"
-        "samples.json, report.json, figure.png\n"
-        f"Try: fsc evaluate {output / 'cd-soft.safetensors'} --data digits"
+        f"\nWritten to {output}: teacher.safetensors and one file a method,\n"
+        "samples.json, report.json; figure.png draws the table.\n"
+        f"Try next: {invocation.typed('evaluate', student, '--data', _DATA)}"
     )

@@ -5,38 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 from torch import nn
 
-from fsc import models
-from fsc.cli import inputs, options, tables
+from fsc.cli import evaluation, inputs, tables
 from fsc.cli.inputs import Normalization
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST, MODEL_FILE
 from fsc.networks import checkpoint, cost
+from fsc.networks.latency import latencies
 from fsc.networks.pretrained import load_pretrained
 from fsc.training.evaluate import accuracy
 
 
-@click.command("evaluate")
-@click.argument("path", type=click.Path(path_type=Path))
-@options.data_name
-@click.option(
-    "--model",
-    "model_name",
-    type=click.Choice(models.names()),
-    help="The network of a plain checkpoint; files of fsc name it themselves.",
-)
-@options.data_root
-@options.device
-@options.threads
 def command(
     path: Path,
     data_name: str,
     model_name: str | None,
     data_root: Path | None,
     device: torch.device,
+    num_test: int | None,
 ) -> None:
     """Print top-1 accuracy, parameters and FLOPs of the network in PATH.
 
@@ -45,7 +33,8 @@ def command(
     """
     path = _file_of(path)
     model, normalization = _read(path, data_name, model_name)
-    images, labels = inputs.test_split(data_name, data_root, normalization)
+    every_image, every_label = inputs.test_split(data_name, data_root, normalization)
+    images, labels = inputs.first_of_test(every_image, every_label, num_test, data_name)
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     if first.in_channels != images.shape[1]:
         raise ValueError(
@@ -60,10 +49,19 @@ def command(
             batch_size=BATCH_SIZE_TEST,
             progress=reporter.stage(path.name),
         )
-    row = tables.Row(path.stem, [top1], [], cost.size(model, images[:1]))
-    tables.show(
-        tables.networks(f"{path.name} on {len(images):,} test images of {data_name}", [row])
+    (milliseconds,) = latencies([model], images[:1])
+    row = tables.Row(
+        path.stem,
+        [top1],
+        [],
+        cost.size(model, images[:1]),
+        num_test=len(images),
+        kilobytes=evaluation.kilobytes(path),
+        milliseconds=milliseconds,
     )
+    which = inputs.name_of_test(len(images), len(every_image), data_name)
+    notes = tables.wrapped(tables.INTERVAL_NOTE, evaluation.COST_NOTE, tables.FLOPS_NOTE)
+    tables.show(tables.networks(f"{path.name} on {which}", [row], notes))
 
 
 def _file_of(path: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -43,6 +43,7 @@ class Inputs:
         train: the split that the few images are drawn from.
         test_images: normalised images, float32 [N, C, H, W], on the CPU wherever the teacher is.
         test_labels: their classes, int64 [N].
+        num_test_available: how many test images the data set has.
     """
 
     model_name: str
@@ -52,6 +53,21 @@ class Inputs:
     train: data.Split
     test_images: Tensor
     test_labels: Tensor
+    num_test_available: int
+
+    @property
+    def test_name(self) -> str:
+        """The test images in words."""
+        return name_of_test(len(self.test_images), self.num_test_available, self.data_name)
+
+    def evaluated_on(self, num_test: int | None) -> Inputs:
+        """The same with the first `num_test` test images only; None: all of them.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        images, labels = first_of_test(self.test_images, self.test_labels, num_test, self.data_name)
+        return replace(self, test_images=images, test_labels=labels)
 
     def images_of(self, sample: FewShotSample) -> Tensor:
         """The normalised images of a sample, float32 [N, C, H, W], where the teacher is."""
@@ -86,7 +102,16 @@ def with_teacher(
     normalization = normalization_of(model_name, data_name)
     train = data.load(data_name, "train", data_root)
     test_images, test_labels = test_split(data_name, data_root, normalization)
-    return Inputs(model_name, data_name, teacher, normalization, train, test_images, test_labels)
+    return Inputs(
+        model_name,
+        data_name,
+        teacher,
+        normalization,
+        train,
+        test_images,
+        test_labels,
+        num_test_available=len(test_images),
+    )
 
 
 def build(model_name: str, data_name: str) -> nn.Module:
@@ -118,6 +143,28 @@ def test_split(
         )
     images = data.to_tensor(split.images, normalization.mean, normalization.std)
     return images, torch.from_numpy(split.labels)
+
+
+def first_of_test(
+    images: Tensor, labels: Tensor, num_test: int | None, data_name: str
+) -> tuple[Tensor, Tensor]:
+    """Return the first test images and their classes, or all of them for None.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    if num_test is not None and num_test > len(images):
+        raise ValueError(
+            f"--test-images must not exceed the {len(images):,} test images of {data_name}, "
+            f"got {num_test}"
+        )
+    return images[:num_test], labels[:num_test]
+
+
+def name_of_test(number: int, available: int, data_name: str) -> str:
+    """Test images in words: 500 test images of digits, the first 100 of 500 test images of ...."""
+    which = f"{available:,}" if number == available else f"the first {number:,} of {available:,}"
+    return f"{which} test images of {data_name}"
 
 
 def find_checkpoint(model_name: str, data_name: str, data_root: Path | None) -> Path:

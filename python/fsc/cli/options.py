@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import torch
 
-import fsc_ext
-from fsc import method_names, models, schemes
+from fsc import method_names, models, scheme_tables
 from fsc.cli import locks
-from fsc.images import augmentation, data
+from fsc.images.names import AUGMENTATIONS, DATA_SETS
 from fsc.report import figure
+
+if TYPE_CHECKING:
+    import torch
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -23,12 +24,18 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 def _set_threads(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    import torch
+
     if value is not None:
         torch.set_num_threads(value)
 
 
 def _usable(context: click.Context, parameter: click.Parameter, value: str) -> torch.device:
     """The device of that name, once an operator has given back a number from there."""
+    import torch
+
+    import fsc_ext
+
     try:
         probe = fsc_ext.prox_l1(torch.zeros(1, device=torch.device(value)), 0.0)
         probe.item()
@@ -50,7 +57,7 @@ def _finite(
 
 
 data_name = click.option(
-    "--data", "data_name", type=click.Choice(data.NAMES), required=True, help="Data set."
+    "--data", "data_name", type=click.Choice(DATA_SETS), required=True, help="Data set."
 )
 data_root = click.option(
     "--data-root", type=_FOLDER, help="Folder of the data and checkpoints.  [default: $FSC_DATA]"
@@ -69,7 +76,9 @@ scheme_name = click.option(
     "scheme_name",
     required=True,
     metavar="NAME|FILE",
-    help="What to prune: " + ", ".join(schemes.names()) + ", or a JSON file.",
+    help="What to prune: " + ", ".join(scheme_tables.names()) + ", or a JSON file.  "
+    "The number of a res, vgg or sparse scheme is the percentage that it removes from the layers "
+    "that it prunes; `fsc schemes` says what is left of the whole.",
 )
 num_shots = click.option(
     "--shots", "num_shots", type=click.IntRange(min=1), required=True, help="Images a class."
@@ -86,7 +95,7 @@ mir_steps = click.option(
 )
 augment = click.option(
     "--augment",
-    type=click.Choice(augmentation.KINDS),
+    type=click.Choice(AUGMENTATIONS),
     help="Add as many images made from the given ones.  [default: none]",
 )
 batch_size = click.option(
@@ -128,6 +137,19 @@ seed = click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of every draw."
 )
 METHOD = click.Choice(method_names.NAMES)
+
+
+def test_images(default: int | None = None) -> Callable[[Command], Command]:
+    """Option for how many test images to evaluate on; all of them where there is no default."""
+    return click.option(
+        "--test-images",
+        "num_test",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=default is not None,
+        help="Evaluate on so many of the test images, the first ones."
+        + ("" if default is not None else "  [default: all]"),
+    )
 
 
 def output_folder(default: str | None = None) -> Callable[[Command], Command]:

@@ -10,7 +10,7 @@ from rich import progress
 from rich.console import Console
 
 # Where nobody watches a bar, a line this often shows that the work goes on.
-SECONDS_BETWEEN_LINES = 20.0
+SECONDS_BETWEEN_LINES = 8.0
 
 
 class Reporter:

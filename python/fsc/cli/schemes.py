@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 from rich.table import Table
-from torch import Tensor, nn
 
 from fsc import models, schemes
 from fsc.cli import options, tables
 from fsc.files import write_json
-from fsc.methods.l1_norm import keep_largest_weights, largest_channels
-from fsc.networks import cost
-from fsc.networks.cutting import cut_channels
-from fsc.networks.proof import channel_groups
-from fsc.schemes import QuantizedScheme, Scheme, SparseScheme
+from fsc.networks.channels import labelled_groups
+from fsc.networks.cost import Size
+from fsc.networks.cut_cost import CutCost
+from fsc.schemes import QuantizedScheme, SparseScheme
 
 _MODELS = ("vgg16", "resnet56", "resnet34")
 
@@ -53,20 +49,10 @@ class Line:
 
     model: str
     scheme: str
-    size: cost.Size
+    size: Size
     published: tuple[float, float] | None
 
 
-@click.command("schemes")
-@click.option(
-    "--model",
-    "model_names",
-    type=click.Choice(models.names()),
-    multiple=True,
-    help="May be given several times.  [default: vgg16, resnet56, resnet34]",
-)
-@click.option("--json", "json_path", type=options.FILE, help="Write the figures to this file.")
-@options.overwrite
 def command(model_names: tuple[str, ...], json_path: Path | None, overwrite: bool) -> None:
     """List the published schemes, with what they leave of a network."""
     options.check_outputs(json_path, None, replacing=overwrite)
@@ -85,31 +71,24 @@ def command(model_names: tuple[str, ...], json_path: Path | None, overwrite: boo
 def describe(model_name: str) -> list[Line]:
     """The network, then every published scheme for it."""
     is_large = models.family(model_name) == "imagenet-resnet"
-    model = models.build(model_name, num_classes=1000 if is_large else 10).eval()
-    image = torch.zeros(1, 3, 224, 224) if is_large else torch.zeros(1, 3, 32, 32)
+    side = 224 if is_large else 32
+    model = models.skeleton(model_name, num_classes=1000 if is_large else 10, device="cpu")
+    # Which channels go together depends neither on the weights nor on the size of the image.
+    groups = labelled_groups(model, (torch.zeros(1, 3, 32, 32),))
+    cost = CutCost(model, torch.zeros(1, 3, side, side), groups)
     published = _PUBLISHED.get(model_name, {})
-    lines = [Line(model_name, "", cost.size(model, image), published.get(""))]
+    lines = [Line(model_name, "", cost.size({}, {}), published.get(""))]
     for name in schemes.names():
         if not schemes.fits(name, model_name):
             continue
         scheme = schemes.named(name, model_name)
         if not isinstance(scheme, QuantizedScheme):
-            left = cost.size(_pruned(model, scheme, image), image)
+            if isinstance(scheme, SparseScheme):
+                left = cost.size({}, scheme.kept)
+            else:
+                left = cost.size(schemes.channels_left(scheme, model, groups), {})
             lines.append(Line(model_name, name, left, published.get(name)))
     return lines
-
-
-@torch.no_grad()
-def _pruned(model: nn.Module, scheme: Scheme | SparseScheme, image: Tensor) -> nn.Module:
-    """The network with what a scheme leaves; which channels or weights stay does not matter."""
-    pruned = copy.deepcopy(model)
-    if isinstance(scheme, SparseScheme):
-        keep_largest_weights(pruned, scheme)
-    else:
-        groups = channel_groups(model, image)
-        counts = schemes.channels_left(scheme, model, groups)
-        cut_channels(pruned, groups, largest_channels(model, groups, counts))
-    return pruned
 
 
 def _table(model_name: str, lines: list[Line]) -> Table:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import torch
 
 from fsc import compress, schemes
-from fsc.cli import inputs as cli_inputs
-from fsc.cli import options, tables
+from fsc.cli import inputs as cli_inputs, options, tables
 from fsc.cli.progress import Reporter
 from fsc.cli.run import BATCH_SIZE_TEST
 from fsc.files import write_json
@@ -20,41 +18,6 @@ from fsc.report import figure
 from fsc.training.evaluate import accuracy
 
 
-@click.command("sweep")
-@options.model_name
-@options.data_name
-@options.scheme_name
-@options.num_shots
-@click.option(
-    "--objective",
-    "objective_name",
-    type=click.Choice(["convex", "soft"]),
-    required=True,
-    help="Sweep mu of the convex combination, or alpha and beta of soft cross distillation.",
-)
-@click.option(
-    "--intervals",
-    type=click.IntRange(min=1),
-    default=10,
-    show_default=True,
-    help="Equal parts that [0, 1] is cut into.",
-)
-@click.option(
-    "--test-images",
-    "num_test",
-    type=click.IntRange(min=1),
-    default=10_000,
-    show_default=True,
-    help="How many of the test images to evaluate on.",
-)
-@options.seed
-@click.option("--json", "json_path", type=options.FILE, help="Write every accuracy to this file.")
-@options.figure_path
-@options.overwrite
-@options.checkpoint_path
-@options.data_root
-@options.device
-@options.threads
 def command(
     model_name: str,
     data_name: str,

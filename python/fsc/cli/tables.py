@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,10 +11,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fsc import scheme_tables
 from fsc.methods import LayerReport
 from fsc.networks.cost import Size
+from fsc.report.interval import wilson
 
 FLOPS_NOTE = "FLOPs: multiply-accumulates for one image"
+INTERVAL_NOTE = "95 %: where the accuracy on many more such images lies, 19 times in 20"
 
 BOX = box.SIMPLE_HEAD
 _MIN_WIDTH = 80
@@ -30,6 +34,9 @@ class Row:
         seconds: of compression, one a seed; empty where nothing was timed.
         size: what it costs.
         published: the paper's accuracy, ready to print, or "".
+        num_test: test images, where the 95 % interval is to be shown.
+        kilobytes: of its file, or None.
+        milliseconds: for one image, or None.
     """
 
     name: str
@@ -37,6 +44,9 @@ class Row:
     seconds: Sequence[float]
     size: Size
     published: str = ""
+    num_test: int | None = None
+    kilobytes: float | None = None
+    milliseconds: float | None = None
 
 
 def shots(count: int) -> str:
@@ -55,12 +65,43 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), std
 
 
-def duration(seconds: Sequence[float]) -> str:
-    """Format a mean time with three digits or tenths of a second; "" where nothing was timed."""
-    if not seconds:
+def durations(rows: Sequence[Sequence[float]]) -> list[str]:
+    """Format mean times, all with as many digits; "" where nothing was timed."""
+    means = [statistics.fmean(seconds) if seconds else None for seconds in rows]
+    digits = 2 if all(mean is None or mean < 100 for mean in means) else 1
+    return ["" if mean is None else f"{mean:.{digits}f}" for mean in means]
+
+
+def interval(top1: Sequence[float], num_test: int) -> str:
+    """Format the 95 % interval of a mean accuracy on so many test images; "" without any."""
+    if not top1:
         return ""
-    mean = statistics.fmean(seconds)
-    return f"{mean:.2f}" if mean < 10 else f"{mean:.1f}"
+    low, high = wilson(statistics.fmean(top1), num_test)
+    return f"{low:.1f}–{high:.1f}"
+
+
+def what_stays(scheme_name: str, model_name: str, teacher: Size, student: Size) -> list[str]:
+    """What a scheme does and what it leaves, a sentence each."""
+    done = scheme_tables.in_words(scheme_name, model_name)
+    shares = [
+        f"{100 * left / whole:.0f} % of the {what}"
+        for what, left, whole in (
+            ("parameters", student.parameters, teacher.parameters),
+            ("multiply-accumulates", student.flops, teacher.flops),
+        )
+        if left < whole
+    ]
+    stays = f"{' and '.join(shares)} stay." if shares else "Every parameter stays."
+    if student.nonzero < 0.99 * student.parameters:
+        stays = (
+            f"{100 * student.nonzero / teacher.parameters:.0f} % of the parameters are not zero."
+        )
+    return [f"Scheme {scheme_name} {done}.", stays] if done else [stays]
+
+
+def wrapped(*sentences: str) -> str:
+    """Join sentences to lines that fit a window of 80 columns, each beginning a new one."""
+    return "\n".join(textwrap.fill(sentence, _MIN_WIDTH) for sentence in sentences)
 
 
 def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:
@@ -71,18 +112,21 @@ def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:
     table = _table(title, caption)
     table.add_column("network", no_wrap=True)
     columns = {
-        "top-1 %": [spread(*mean_and_std(row.top1)) for row in rows],
+        "top-1 %": [spread(*mean_and_std(row.top1)) if row.top1 else "" for row in rows],
+        "95 %": [interval(row.top1, row.num_test) if row.num_test else "" for row in rows],
         "paper %": [row.published for row in rows],
-        "seconds": [duration(row.seconds) for row in rows],
+        "seconds": durations([row.seconds for row in rows]),
         "parameters": [f"{row.size.parameters:,}" for row in rows],
         "not zero": [f"{row.size.nonzero:,}" for row in rows],
+        "kB": [f"{row.kilobytes:,.0f}" if row.kilobytes else "" for row in rows],
+        "ms": [f"{row.milliseconds:.2f}" if row.milliseconds else "" for row in rows],
         "FLOPs": [f"{row.size.flops / 1e6:,.2f} M" for row in rows],
         "FLOPs left": [
             "",
             *(f"{100 * row.size.flops / rows[0].size.flops:.0f} %" for row in rows[1:]),
         ],
     }
-    if any(columns["paper %"]):
+    if any(columns["paper %"]) or any(columns["kB"]):
         del columns["FLOPs left"]
     # Training leaves a few zeros; a column is worth it where weights were pruned.
     if all(row.size.nonzero > 0.99 * row.size.parameters for row in rows):
@@ -141,4 +185,4 @@ def show(*things: Table | str) -> None:
 
 
 def _table(title: str, caption: str) -> Table:
-    return Table(title=title, caption=caption, box=BOX, pad_edge=False)
+    return Table(title=title, caption=caption, box=BOX, pad_edge=False, collapse_padding=True)

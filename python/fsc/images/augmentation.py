@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fsc.images.checks import check_images
+from fsc.images.names import AUGMENTATIONS
 
 _MAX_SHIFT = 0.125  # of the image's side: 4 pixels of 32
 _MAX_DEGREES = 15.0
@@ -39,14 +40,14 @@ def augmented(images: Tensor, kind: str, *, copies: int = 1, seed: int = 0) -> T
         >>> augmented(torch.randn(4, 3, 8, 8), "mixup", copies=2).shape
         torch.Size([12, 3, 8, 8])
     """
-    if kind not in _KINDS:
-        raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}")
+    if kind not in AUGMENTATIONS:
+        raise ValueError(f"kind must be one of {', '.join(AUGMENTATIONS)}, got {kind!r}")
     if copies < 1 or (kind == "mirror" and copies > 1):
         most = "1" if kind == "mirror" else "at least 1"
         raise ValueError(f"copies must be {most} for {kind}, got {copies}")
     check_images("augmented", images)
     generator = torch.Generator().manual_seed(seed)
-    return torch.cat([images, *(_KINDS[kind](images, generator) for _ in range(copies))])
+    return torch.cat([images, *(_MAKERS[kind](images, generator) for _ in range(copies))])
 
 
 def _mirror(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -72,9 +73,6 @@ def _mixup(images: Tensor, generator: torch.Generator) -> Tensor:
     return share * images + (1 - share) * images[partner]
 
 
-_KINDS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "mirror": _mirror,
-    "crop": _crop,
-    "mixup": _mixup,
-}
-KINDS = tuple(_KINDS)
+_MAKERS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = dict(
+    zip(AUGMENTATIONS, (_mirror, _crop, _mixup), strict=True)
+)

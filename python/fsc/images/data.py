@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-T = TypeVar("T")
+from fsc.images.names import DATA_SETS, SPLITS
 
-NAMES = ("cifar10", "digits")
-SPLITS = ("train", "test")
+T = TypeVar("T")
 
 _CIFAR10_SHAPE = (32, 32, 3)
 _CIFAR10_FOLDER = "cifar-10-batches-py"
@@ -71,8 +70,8 @@ def load(name: str, split: str, data_root: str | os.PathLike[str] | None = None)
         >>> load("digits", "test").images.shape
         (500, 8, 8, 1)
     """
-    if name not in NAMES:
-        raise ValueError(f"load: name must be one of {', '.join(NAMES)}, got {name!r}")
+    if name not in DATA_SETS:
+        raise ValueError(f"load: name must be one of {', '.join(DATA_SETS)}, got {name!r}")
     if split not in SPLITS:
         raise ValueError(f"load: split must be one of {', '.join(SPLITS)}, got {split!r}")
     return _digits(split) if name == "digits" else _cifar10(split, data_root)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from fsc.models.imagenet_resnet import imagenet_resnet
-from fsc.models.resnet import resnet
-from fsc.models.vgg import vgg
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-_BUILDERS = {"resnet": resnet, "vgg": vgg, "imagenet-resnet": imagenet_resnet}
 _DEPTHS = {"resnet": (14, 20, 32, 44, 56, 110), "vgg": (16, 19), "imagenet-resnet": (34,)}
 _NORMALIZATION = {
     "resnet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -54,7 +52,33 @@ def build(name: str, num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     for argument, count in (("num_classes", num_classes), ("in_channels", in_channels)):
         if count < 1:
             raise ValueError(f"build: {argument} must be at least 1, got {count}")
-    return _BUILDERS[family_name](depth, num_classes, in_channels)
+    # Here, so that the names are there without torch.
+    from fsc.models.imagenet_resnet import imagenet_resnet
+    from fsc.models.resnet import resnet
+    from fsc.models.vgg import vgg
+
+    builders = {"resnet": resnet, "vgg": vgg, "imagenet-resnet": imagenet_resnet}
+    builder: Callable[[int, int, int], nn.Module] = builders[family_name]
+    return builder(depth, num_classes, in_channels)
+
+
+def skeleton(
+    name: str, num_classes: int = 10, in_channels: int = 3, device: str = "meta"
+) -> nn.Module:
+    """Build a network of shapes without values; the other arguments are those of `build`.
+
+    On the meta device it takes no memory. On another it can run, on whatever its memory holds.
+
+    Example:
+        >>> sum(p.numel() for p in skeleton("resnet20").parameters())
+        269722
+    """
+    import torch
+
+    from fsc.models.undrawn import Undrawn
+
+    with torch.device(device), Undrawn():
+        return build(name, num_classes, in_channels)
 
 
 def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -79,6 +103,8 @@ def example_inputs(name: str, in_channels: int = 3) -> Tensor:
     Raises:
         ValueError: the name is unknown.
     """
+    import torch
+
     side = 224 if _parse(name)[0] == "imagenet-resnet" else 32
     return torch.zeros(1, in_channels, side, side)
 

@@ -107,9 +107,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     if model is not None:
         model = _as_saved(copy_of(unwrap(model)).cpu(), header, path)
     elif header["model"]:
-        # On the meta device nothing is allocated for sizes that only the header claims.
-        with torch.device("meta"):
-            model = models.build(header["model"], header["num_classes"], header["in_channels"])
+        # Nothing is allocated for sizes that only the header claims.
+        model = models.skeleton(header["model"], header["num_classes"], header["in_channels"])
     else:
         raise ValueError(f"load: model must be given, because {path} names no network of fsc")
     check_finite(state, str(path))

@@ -48,7 +48,7 @@ def _computes_as_torch(module: nn.Module) -> bool:
         return False
     if isinstance(module, nn.Conv2d) and type(module)._conv_forward is not nn.Conv2d._conv_forward:
         return False
-    home = type(module).forward.__module__
+    home = type(module).forward.__module__ or ""  # none, where code was generated
     # What has no forward at all has the one of nn.Module, which only says so.
     return home.startswith(("torch.nn.", "torch.ao.nn.")) and home != nn.Module.__module__
 

@@ -36,9 +36,9 @@ def check_teacher(teacher: nn.Module) -> None:
         teacher: the network, unwrapped.
 
     Raises:
-        ValueError: it is a program instead of modules, holds compiled or quantized modules, lies on
-            several devices or none, is in several dtypes, or holds NaN or Inf; the sentence says
-            what to pass instead.
+        ValueError: it is a program instead of modules, has no Conv2d, holds compiled or quantized
+            modules, lies on several devices or none, is in several dtypes, or holds NaN or Inf; the
+            sentence says what to pass instead.
     """
     if isinstance(teacher, torch.jit.ScriptModule):
         raise ValueError(
@@ -48,6 +48,11 @@ def check_teacher(teacher: nn.Module) -> None:
         )
     for name, module in teacher.named_modules():
         _check_module(name, module)
+    if not any(isinstance(module, nn.Conv2d) for module in teacher.modules()):
+        found = "none"
+        if isinstance(teacher, fx.GraphModule):
+            found = "a graph of operators without modules; pass the network that it was made from"
+        raise ValueError(f"teacher must contain a Conv2d, got {found}")
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     devices = {tensor.device: name for name, tensor in tensors.items()}
     if len(devices) > 1 or torch.device("meta") in devices:
@@ -65,19 +70,14 @@ def check_teacher(teacher: nn.Module) -> None:
 
 
 def check_layers(teacher: nn.Module) -> None:
-    """Make sure that a network holds convolutions, and the weights of its layers as parameters.
+    """Make sure that a network holds the weights of its layers as parameters.
 
     Args:
         teacher: the network, as `fsc.plain` has rewritten it.
 
     Raises:
-        ValueError: it holds no Conv2d, or computes a weight from other parameters.
+        ValueError: a weight is computed from other parameters.
     """
-    if not any(isinstance(module, nn.Conv2d) for module in teacher.modules()):
-        found = "none"
-        if isinstance(teacher, fx.GraphModule):
-            found = "a graph of operators without modules; pass the network that it was made from"
-        raise ValueError(f"teacher must contain a Conv2d, got {found}")
     for name, module in teacher.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and "weight" not in module._parameters:
             raise ValueError(

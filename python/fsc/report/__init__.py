@@ -1,1 +1,8 @@
 """What people look at: figures and analyses."""
+
+from typing import TYPE_CHECKING
+
+from fsc import lazy
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.exports(__name__, {})

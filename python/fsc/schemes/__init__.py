@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from fsc.networks.proof import channel_groups
 from fsc.networks.wrappers import unwrap
+from fsc.scheme_tables import fits, names
 from fsc.schemes.files import from_json
 from fsc.schemes.finding import find
-from fsc.schemes.published import fits, named, names
+from fsc.schemes.published import named
 from fsc.schemes.quantized import QuantizedScheme, check_quantized, quantized
 from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
 from fsc.schemes.structured import Scheme, channels_left, structured

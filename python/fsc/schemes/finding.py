@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from fsc.models.recognition import recognise
 from fsc.networks.wrappers import unwrap
+from fsc.scheme_tables import fits, names
 from fsc.schemes.files import from_json
-from fsc.schemes.published import fits, for_any, named, names
+from fsc.schemes.published import for_any, named
 from fsc.schemes.quantized import QuantizedScheme
 from fsc.schemes.sparse import SparseScheme
 from fsc.schemes.structured import Scheme

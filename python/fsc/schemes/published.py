@@ -2,63 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
 
-import torch
 from torch import nn
 
 from fsc import models
+from fsc.scheme_tables import (
+    IMAGENET_KEPT,
+    OF_FAMILY,
+    QUANTIZED_BITS,
+    RESNET_KEPT,
+    SPARSE_REMOVED,
+    VGG_REMOVED,
+    fits,
+    names,
+)
 from fsc.schemes.quantized import QuantizedScheme, quantized
 from fsc.schemes.sparse import SparseScheme, sparse
 from fsc.schemes.structured import Scheme
 
-_RESNET_KEPT = {"res-50": 0.5, "res-60": 0.4, "res-70": 0.3, "res-90": 0.1}
-# Shares kept between the convolutions of a block of ResNet-34, and of the first two of stage four.
-_IMAGENET_KEPT = {
-    "res-30": (0.7, 1.0), "res-50": (0.5, 1.0), "res-70": (0.3, 1.0), "res-70+": (0.3, 0.5),
-}  # fmt: skip
-# Shares removed of conv1_1, conv1_2 and the blocks two to five; the last convolution stays whole.
-_VGG_REMOVED = {
-    "vgg-50": (0.5, 0.5, 0.5, 0.5, 0.5, 0.5),
-    "vgg-a": (0.5, 0.0, 0.0, 0.0, 0.5, 0.5),
-    "vgg-b": (0.6, 0.2, 0.2, 0.2, 0.6, 0.6),
-    "vgg-c": (0.75, 0.75, 0.75, 0.75, 0.75, 0.6),
-}
-_SPARSE_REMOVED = {"sparse-50": 0.5, "sparse-70": 0.7, "sparse-90": 0.9, "sparse-95": 0.95}
-
-# Bits of a weight and of an activation.
-_QUANTIZED_BITS = {"w2a3": (2, 3), "w2a4": (2, 4), "w2a32": (2, 32), "w4a32": (4, 32)}
-
-_OF_FAMILY: dict[str, dict[str, Any]] = {
-    "resnet": _RESNET_KEPT,
-    "vgg": _VGG_REMOVED,
-    "imagenet-resnet": _IMAGENET_KEPT,
-}
-
-
-def names() -> list[str]:
-    """Return the names that `named` knows."""
-    return [
-        *dict.fromkeys([*_RESNET_KEPT, *_IMAGENET_KEPT]),
-        *_VGG_REMOVED,
-        *_SPARSE_REMOVED,
-        *_QUANTIZED_BITS,
-    ]
-
-
-def fits(name: str, model_name: str | None = None) -> bool:
-    """Whether a scheme of `names()` is for a network of `fsc.models`; None: for any network."""
-    if name in _SPARSE_REMOVED or name in _QUANTIZED_BITS:
-        return True
-    return model_name is not None and name in _OF_FAMILY[models.family(model_name)]
-
 
 def for_any(name: str, model: nn.Module) -> SparseScheme | QuantizedScheme:
     """Return a published scheme that fits any network, one for which `fits(name)` holds."""
-    if name in _SPARSE_REMOVED:
-        return SparseScheme(name, sparse(model, _SPARSE_REMOVED[name]).kept)
-    bits, activation_bits = _QUANTIZED_BITS[name]
+    if name in SPARSE_REMOVED:
+        return SparseScheme(name, sparse(model, SPARSE_REMOVED[name]).kept)
+    bits, activation_bits = QUANTIZED_BITS[name]
     return quantized(model, bits, activation_bits=activation_bits)
 
 
@@ -104,23 +73,23 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme
     if fits(name):
         return for_any(name, _skeleton(model_name))
     family = models.family(model_name)
-    fitting = [known for known, table in _OF_FAMILY.items() if name in table]
+    fitting = [known for known, table in OF_FAMILY.items() if name in table]
     if family not in fitting:
         raise ValueError(
             f"named: scheme {name!r} is for {' and '.join(fitting)} networks, got {model_name!r}"
         )
     convolutions = _convolutions(model_name)
     if family == "vgg":
-        return Scheme(name, _vgg(convolutions, _VGG_REMOVED[name]))
+        return Scheme(name, _vgg(convolutions, VGG_REMOVED[name]))
     if family == "imagenet-resnet":
-        return Scheme(name, _imagenet_residual(convolutions, *_IMAGENET_KEPT[name]))
-    return Scheme(name, _residual(convolutions, _RESNET_KEPT[name]))
+        return Scheme(name, _imagenet_residual(convolutions, *IMAGENET_KEPT[name]))
+    return Scheme(name, _residual(convolutions, RESNET_KEPT[name]))
 
 
+@functools.cache
 def _skeleton(model_name: str) -> nn.Module:
-    # On the meta device building costs no memory and draws no random numbers.
-    with torch.device("meta"):
-        return models.build(model_name)
+    """The network to read names and shapes of; all schemes share it."""
+    return models.skeleton(model_name)
 
 
 def _convolutions(model_name: str) -> dict[str, int]:

@@ -1,1 +1,8 @@
 """Training with labels, fine-tuning, accuracy."""
+
+from typing import TYPE_CHECKING
+
+from fsc import lazy
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.exports(__name__, {})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fsc.cli import compress as cli_compress
+from fsc.cli import compress as cli_compress, evaluation
 from fsc.images import data, sampling
 from fsc.methods.journal import Journal
 from fsc.networks import checkpoint
@@ -50,8 +50,13 @@ def test_evaluate_gives_the_accuracy_that_compress_measured(compressed, fsc):
     again = fsc("evaluate", folder / "model.safetensors", "--data", "digits")
     assert again.exit_code == 0
     row = next(line for line in again.stdout.splitlines() if line.strip().startswith("model "))
-    assert row.split()[1:3] == [f"{report['top1']:.2f}", f"{report['parameters']:,}"]
-    assert fsc("evaluate", folder, "--data", "digits").stdout == again.stdout
+    low, high = report["top1_interval"]
+    assert row.split()[1:5] == [
+        f"{report['top1']:.2f}",
+        f"{low:.1f}–{high:.1f}",
+        f"{report['parameters']:,}",
+        f"{(folder / 'model.safetensors').stat().st_size / 1000:,.0f}",
+    ]
 
 
 def test_model_carries_its_name_and_normalization(compressed):
@@ -176,7 +181,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(fsc, on_digits, tmp_path,
 
 
 def test_interrupted_evaluation_keeps_the_student(fsc, on_digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli_compress, "accuracy_on_test", interrupted)
+    monkeypatch.setattr(evaluation, "accuracy_on_test", interrupted)
     result = fsc("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", tmp_path)
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1].startswith(f"interrupted: the student is in {tmp_path};")

@@ -208,5 +208,7 @@ def test_a_device_that_cannot_compute_is_found_before_any_work(fsc, on_digits, t
 
 
 def test_compare_finds_what_cannot_work_before_any_evaluation(fsc, on_digits, monkeypatch):
-    monkeypatch.setattr("fsc.cli.compare.accuracy_on_test", lambda *arguments: pytest.fail("ran"))
+    monkeypatch.setattr(
+        "fsc.cli.evaluation.accuracy_on_test", lambda *arguments: pytest.fail("ran")
+    )
     assert "got 1000" in sentence(fsc("compare", *on_digits, "--shots", 1000))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fsc.cli import compress as cli_compress
-from fsc.cli import demo, outputs
+from fsc.cli import compress as cli_compress, demo, outputs
 from fsc.methods.journal import Journal
 from fsc.networks import checkpoint
 

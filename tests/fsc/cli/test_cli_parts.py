@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fsc import method_names, schemes
+from fsc import method_names, scheme_tables, schemes
 from fsc.cli import inputs, progress, published, tables
 from fsc.cli.progress import Reporter
 from fsc.layers.objectives import Convex, Soft
@@ -87,6 +87,35 @@ def test_single_run_has_no_deviation():
     assert tables.mean_and_std([91.0]) == (91.0, None)
     assert tables.spread(91.0, None) == "91.00"
     assert tables.spread(*tables.mean_and_std([90.0, 92.0])) == "91.00 ± 1.41"
+
+
+def test_times_of_a_table_have_as_many_digits_each():
+    assert tables.durations([[9.066], [], [42.61, 42.63]]) == ["9.07", "", "42.62"]
+    assert tables.durations([[0.07], [120.04]]) == ["0.1", "120.0"]
+
+
+def test_what_a_scheme_does_stands_beside_what_it_leaves():
+    whole, half = Size(1000, 1000, 4000), Size(780, 780, 2720)
+    assert tables.what_stays("res-50", "resnet20", whole, half) == [
+        "Scheme res-50 removes 50 % of the channels of the first convolution of most residual "
+        "blocks.",
+        "78 % of the parameters and 68 % of the multiply-accumulates stay.",
+    ]
+    sparse = Size(1000, 100, 4000)
+    assert tables.what_stays("sparse-90", "vgg16", whole, sparse) == [
+        "Scheme sparse-90 sets 90 % of the weights of every convolution to zero.",
+        "10 % of the parameters are not zero.",
+    ]
+    assert tables.what_stays("mine", "vgg16", whole, whole) == ["Every parameter stays."]
+
+
+def test_every_published_scheme_has_words_for_every_network_it_fits():
+    for model in ("resnet20", "vgg16", "resnet34"):
+        for name in schemes.names():
+            assert bool(scheme_tables.in_words(name, model)) == schemes.fits(name, model)
+    assert scheme_tables.in_words("mine", "resnet20") == ""
+    assert "70 %" in scheme_tables.in_words("res-70+", "resnet34")
+    assert "50 % in two blocks of stage four" in scheme_tables.in_words("res-70+", "resnet34")
 
 
 def test_table_never_cuts_a_number_in_a_narrow_window(capsys, monkeypatch):

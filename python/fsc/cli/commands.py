@@ -1,0 +1,218 @@
+"""Every verb with its options: what can be typed, without what does the work.
+
+The work is imported when a verb is called, so that help costs no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fsc import method_names, models
+from fsc.cli import options
+
+
+@click.command("demo")
+@options.output_folder("fsc-demo")
+@options.overwrite
+@options.seed
+@options.device
+def demo(**given: Any) -> None:
+    """Train a small network on bundled digits and compress it by every method."""
+    from fsc.cli import demo as work
+
+    work.command(**given)
+
+
+@click.command("compress")
+@options.model_name
+@options.data_name
+@click.option("--method", type=options.METHOD, required=True, help="How to compress.")
+@options.scheme_name
+@click.option("--shots", "num_shots", type=click.IntRange(min=1), help="Images a class.")
+@click.option(
+    "--images-total",
+    "num_images",
+    type=click.IntRange(min=1),
+    help="Images in all, drawn without regard to classes; instead of --shots.",
+)
+@options.seed
+@options.output_folder()
+@options.checkpoint_path
+@options.data_root
+@options.mir_steps
+@options.augment
+@options.batch_size
+@options.memory_budget
+@options.device
+@options.threads
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run in the same folder.")
+@options.overwrite
+@options.test_images()
+@click.option(
+    "--no-evaluate",
+    "evaluated",
+    flag_value=False,
+    default=True,
+    help="Leave student and teacher unevaluated.",
+)
+@click.option("--layers", "all_layers", is_flag=True, help="Show the error of every layer.")
+def compress(**given: Any) -> None:
+    """Compress a pretrained network and write the student, a report and the sample."""
+    from fsc.cli import compress as work
+
+    work.command(**given)
+
+
+@click.command("evaluate")
+@click.argument("path", type=click.Path(path_type=Path))
+@options.data_name
+@click.option(
+    "--model",
+    "model_name",
+    type=click.Choice(models.names()),
+    help="The network of a plain checkpoint; files of fsc name it themselves.",
+)
+@options.test_images()
+@options.data_root
+@options.device
+@options.threads
+def evaluate(**given: Any) -> None:
+    """Print top-1 accuracy, parameters and FLOPs of the network in PATH.
+
+    PATH is a .safetensors file that fsc wrote, the folder that fsc compress wrote it to, or a
+    checkpoint of a dense network, which --model names.
+    """
+    from fsc.cli import evaluate as work
+
+    work.command(**given)
+
+
+@click.command("compare")
+@options.model_name
+@options.data_name
+@options.scheme_name
+@options.num_shots
+@click.option(
+    "--seeds",
+    "num_seeds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of draws; their seeds are 0, 1, ....",
+)
+@click.option(
+    "--method",
+    "methods",
+    type=options.METHOD,
+    multiple=True,
+    default=method_names.COMPARED,
+    show_default=True,
+    help="May be given several times.",
+)
+@click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
+@click.option("--resume", is_flag=True, help="Keep the runs that the JSON file holds already.")
+@options.figure_path
+@options.overwrite
+@options.test_images()
+@options.checkpoint_path
+@options.data_root
+@options.mir_steps
+@options.augment
+@options.batch_size
+@options.memory_budget
+@options.device
+@options.threads
+def compare(**given: Any) -> None:
+    """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
+    from fsc.cli import compare as work
+
+    work.command(**given)
+
+
+@click.command("schemes")
+@click.option(
+    "--model",
+    "model_names",
+    type=click.Choice(models.names()),
+    multiple=True,
+    help="May be given several times.  [default: vgg16, resnet56, resnet34]",
+)
+@click.option("--json", "json_path", type=options.FILE, help="Write the figures to this file.")
+@options.overwrite
+def schemes(**given: Any) -> None:
+    """List the published schemes, with what they leave of a network."""
+    from fsc.cli import schemes as work
+
+    work.command(**given)
+
+
+@click.command("analyse")
+@options.model_name
+@options.data_name
+@options.scheme_name
+@options.num_shots
+@click.option(
+    "--method",
+    "methods",
+    type=options.METHOD,
+    multiple=True,
+    default=method_names.ANALYSED,
+    show_default=True,
+    help="May be given several times; the others are divided by the first.",
+)
+@options.test_images(1000)
+@options.seed
+@click.option("--json", "json_path", type=options.FILE, help="Write every distance to this file.")
+@options.figure_path
+@options.overwrite
+@options.checkpoint_path
+@options.data_root
+@options.augment
+@options.device
+@options.threads
+def analyse(**given: Any) -> None:
+    """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
+    from fsc.cli import analyse as work
+
+    work.command(**given)
+
+
+@click.command("sweep")
+@options.model_name
+@options.data_name
+@options.scheme_name
+@options.num_shots
+@click.option(
+    "--objective",
+    "objective_name",
+    type=click.Choice(["convex", "soft"]),
+    required=True,
+    help="Sweep mu of the convex combination, or alpha and beta of soft cross distillation.",
+)
+@click.option(
+    "--intervals",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Equal parts that [0, 1] is cut into.",
+)
+@options.test_images(10_000)
+@options.seed
+@click.option("--json", "json_path", type=options.FILE, help="Write every accuracy to this file.")
+@options.figure_path
+@options.overwrite
+@options.checkpoint_path
+@options.data_root
+@options.device
+@options.threads
+def sweep(**given: Any) -> None:
+    """Compress with every weight of a loss on a grid and evaluate each student."""
+    from fsc.cli import sweep as work
+
+    work.command(**given)
+
+
+ALL = (demo, compress, evaluate, compare, schemes, analyse, sweep)

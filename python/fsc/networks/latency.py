@@ -1,0 +1,70 @@
+"""How long networks take for an image, measured side by side."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fsc.images.checks import device_of
+from fsc.networks.modes import evaluation_mode
+
+_NUM_WARM_UP = 3
+
+
+def latencies(networks: Sequence[nn.Module], image: Tensor, *, repeats: int = 50) -> list[float]:
+    """Return the milliseconds that each network takes for one image, on one thread.
+
+    The networks take turns, so that whatever else the machine does meets all of them, and the
+    median leaves out what it does now and then. A network on another device answers when its
+    scores are back on the CPU.
+
+    Args:
+        networks: each runs in evaluation mode where its parameters are; modes and the number of
+            threads are restored.
+        image: [1, C, H, W], normalised as they expect, anywhere.
+        repeats: measurements of each, at least 1; a few more to warm up are not counted.
+
+    Returns:
+        One median a network, in their order.
+
+    Raises:
+        ValueError: the image is not [1, C, H, W], or repeats is below 1.
+    """
+    if image.ndim != 4 or len(image) != 1:
+        raise ValueError(f"latencies: image must be [1, C, H, W], got {list(image.shape)}")
+    if repeats < 1:
+        raise ValueError(f"latencies: repeats must be at least 1, got {repeats}")
+    images = [image.to(device_of(network, image)) for network in networks]
+    found: list[list[float]] = [[] for _ in networks]
+    with ExitStack() as stack:
+        stack.enter_context(_one_thread())
+        stack.enter_context(torch.inference_mode())
+        for network in networks:
+            stack.enter_context(evaluation_mode(network))
+        for turn in range(_NUM_WARM_UP + repeats):
+            for place in range(len(networks)):
+                # Another one first each time: what the machine does may have a rhythm of its own.
+                index = (turn + place) % len(networks)
+                found[index].append(_milliseconds(networks[index], images[index]))
+    return [statistics.median(times[_NUM_WARM_UP:]) for times in found]
+
+
+def _milliseconds(network: nn.Module, image: Tensor) -> float:
+    start = time.perf_counter()
+    network(image).cpu()
+    return 1000 * (time.perf_counter() - start)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

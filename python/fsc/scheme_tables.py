@@ -1,0 +1,89 @@
+"""The published schemes as numbers, by name; apart from `fsc.schemes`, so that torch is not needed.
+
+What each of them is, and from which table, stands at `fsc.schemes.named`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fsc import models
+
+# Share of the channels kept between the two convolutions of a residual block.
+RESNET_KEPT = {"res-50": 0.5, "res-60": 0.4, "res-70": 0.3, "res-90": 0.1}
+# Shares kept between the convolutions of a block of ResNet-34, and of the first two of stage four.
+IMAGENET_KEPT = {
+    "res-30": (0.7, 1.0), "res-50": (0.5, 1.0), "res-70": (0.3, 1.0), "res-70+": (0.3, 0.5),
+}  # fmt: skip
+# Shares removed of conv1_1, conv1_2 and the blocks two to five; the last convolution stays whole.
+VGG_REMOVED = {
+    "vgg-50": (0.5, 0.5, 0.5, 0.5, 0.5, 0.5),
+    "vgg-a": (0.5, 0.0, 0.0, 0.0, 0.5, 0.5),
+    "vgg-b": (0.6, 0.2, 0.2, 0.2, 0.6, 0.6),
+    "vgg-c": (0.75, 0.75, 0.75, 0.75, 0.75, 0.6),
+}
+_VGG_WORDS = {
+    "vgg-50": "50 % of the channels of every convolution but the last",
+    "vgg-a": "50 % of the channels of the first convolution and of blocks four and five",
+    "vgg-b": "60 % of the channels of the first convolution and of blocks four and five, "
+    "20 % of the others",
+    "vgg-c": "75 % of the channels of blocks one to four, 60 % of block five",
+}
+# Share of the single weights removed of every convolution.
+SPARSE_REMOVED = {"sparse-50": 0.5, "sparse-70": 0.7, "sparse-90": 0.9, "sparse-95": 0.95}
+# Bits of a weight and of an activation.
+QUANTIZED_BITS = {"w2a3": (2, 3), "w2a4": (2, 4), "w2a32": (2, 32), "w4a32": (4, 32)}
+
+OF_FAMILY: dict[str, Mapping[str, object]] = {
+    "resnet": RESNET_KEPT,
+    "vgg": VGG_REMOVED,
+    "imagenet-resnet": IMAGENET_KEPT,
+}
+
+
+def names() -> list[str]:
+    """Return the names that `fsc.schemes.named` knows."""
+    return [
+        *dict.fromkeys([*RESNET_KEPT, *IMAGENET_KEPT]),
+        *VGG_REMOVED,
+        *SPARSE_REMOVED,
+        *QUANTIZED_BITS,
+    ]
+
+
+def fits(name: str, model_name: str | None = None) -> bool:
+    """Whether a scheme of `names()` is for a network of `fsc.models`; None: for any network."""
+    if name in SPARSE_REMOVED or name in QUANTIZED_BITS:
+        return True
+    return model_name is not None and name in OF_FAMILY[models.family(model_name)]
+
+
+def in_words(name: str, model_name: str) -> str:
+    """Return what a published scheme does to a network, to follow its name; "" for any other.
+
+    Example:
+        >>> in_words("sparse-90", "vgg16")
+        'sets 90 % of the weights of every convolution to zero'
+    """
+    if name in SPARSE_REMOVED:
+        return (
+            f"sets {100 * SPARSE_REMOVED[name]:.0f} % of the weights of every convolution to zero"
+        )
+    if name in QUANTIZED_BITS:
+        weight, activation = QUANTIZED_BITS[name]
+        reads = "" if activation == 32 else f", and what convolutions read on {activation}"
+        return f"writes the weights of convolutions on {weight} bits{reads}"
+    family = models.family(model_name)
+    if name not in OF_FAMILY[family]:
+        return ""
+    if family == "vgg":
+        return f"removes {_VGG_WORDS[name]}"
+    first = "of the channels of the first convolution"
+    if family == "resnet":
+        return f"removes {100 - 100 * RESNET_KEPT[name]:.0f} % {first} of most residual blocks"
+    kept, kept_last = IMAGENET_KEPT[name]
+    last = f", and {100 - 100 * kept_last:.0f} % in two blocks of stage four"
+    return (
+        f"removes {100 - 100 * kept:.0f} % {first} of most residual blocks of stages one to three"
+        + (last if kept_last < 1 else "")
+    )

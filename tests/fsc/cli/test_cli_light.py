@@ -1,0 +1,135 @@
+"""What help and names must not import, and that nothing is missing for it."""
+
+import ast
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import fsc
+import fsc.schemes
+from fsc.cli import commands
+
+HEAVY = ("torch", "numpy", "matplotlib", "sklearn", "torch_pruning", "rich", "fsc_ext")
+
+
+def loaded_after(code: str, tmp_path: Path) -> set[str]:
+    """Which heavy modules a fresh interpreter has loaded after some code."""
+    code += f"\nimport json, sys\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    # As here, wherever the package lies; elsewhere, so that no folder shadows it.
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert run.returncode == 0, run.stderr
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], *([c.name, "--help"] for c in commands.ALL)], ids=str
+)
+def test_help_and_version_import_nothing_heavy(arguments, tmp_path):
+    code = f"""
+from fsc.cli import main
+try:
+    main({arguments}, prog_name="fsc")
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+    assert loaded_after(code, tmp_path) == set()
+
+
+def test_help_lists_every_name(tmp_path):
+    from click.testing import CliRunner
+
+    from fsc import models, schemes
+    from fsc.cli import main, method_names
+    from fsc.images.names import AUGMENTATIONS, DATA_SETS
+
+    shown = CliRunner().invoke(main, ["compress", "--help"], terminal_width=300).output
+    for name in (*models.names(), *schemes.names(), *method_names.NAMES, *AUGMENTATIONS):
+        assert name in shown
+    assert f"[{'|'.join(DATA_SETS)}]" in shown
+
+
+def test_the_package_and_compress_import_what_they_use_only(tmp_path):
+    assert loaded_after("import fsc", tmp_path) == set()
+    after = loaded_after("import fsc; fsc.compress; fsc.schemes.named; fsc.models.build", tmp_path)
+    assert "torch" in after
+    assert not after & {"matplotlib", "sklearn", "torch_pruning", "rich"}
+
+
+def test_a_wrong_option_is_refused_without_torch(tmp_path):
+    code = """
+from fsc.cli import main
+try:
+    main(["compress", "--model", "resnet57"], prog_name="fsc")
+except SystemExit as end:
+    assert end.code == 2
+"""
+    assert loaded_after(code, tmp_path) == set()
+
+
+def test_rooms_are_there_after_import_fsc_alone(tmp_path):
+    code = "\n".join(
+        [
+            "import fsc",
+            "assert fsc.schemes.named('res-50', 'resnet20').kept",
+            "assert fsc.models.names() and fsc.images.sampling.sample_per_class",
+            "assert fsc.report.analysis.layer_errors and fsc.walk is fsc.walking.walk.walk",
+            "assert callable(fsc.compress) and fsc.compression.compress is fsc.compress",
+        ]
+    )
+    loaded_after(code, tmp_path)
+
+
+def test_every_public_name_is_there_and_listed():
+    assert set(fsc.__all__) <= set(dir(fsc))
+    assert {"schemes", "models", "cli", "compression"} <= set(dir(fsc))
+    for name in fsc.__all__:
+        assert getattr(fsc, name).__name__ == name
+        assert name in vars(fsc), "what was found once is kept"
+    namespace: dict[str, object] = {}
+    exec("from fsc import *", namespace)
+    assert set(fsc.__all__) <= set(namespace)
+
+
+def test_what_is_not_there_is_said_as_python_says_it():
+    with pytest.raises(AttributeError, match="module 'fsc' has no attribute 'compres'"):
+        fsc.compres  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'compres' from 'fsc'"):
+        exec("from fsc import compres")
+    assert not hasattr(fsc, "__wrapped__")
+
+
+def test_type_checkers_see_what_is_there_at_run_time():
+    tree = ast.parse(Path(fsc.__file__).read_text(encoding="utf-8"))
+    (branch,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.asname or alias.name: node.module
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert set(fsc.__all__) <= set(seen)
+    for name, module in seen.items():
+        home = sys.modules[getattr(fsc, name).__name__ if module == "fsc" else str(module)]
+        assert getattr(fsc, name) is (home if module == "fsc" else getattr(home, name))
+
+
+@pytest.mark.parametrize("command", commands.ALL, ids=lambda c: c.name)
+def test_options_are_what_the_work_takes(command: click.Command):
+    from importlib import import_module
+
+    work = import_module(f"fsc.cli.{command.name}").command
+    given = {p.name for p in command.params if p.expose_value}
+    assert given == set(inspect.signature(work).parameters)

@@ -1,0 +1,52 @@
+"""Times of networks side by side: who runs how often, and what is left as it was."""
+
+import pytest
+import torch
+from torch import nn
+
+from fsc.networks import latency
+
+
+class Watched(nn.Module):
+    """Notes the state that it runs in."""
+
+    def __init__(self, name, notes):
+        super().__init__()
+        self.name, self.notes = name, notes
+
+    def forward(self, x):
+        self.notes.append((self.name, self.training, torch.get_num_threads(), len(x)))
+        return x.flatten(1)
+
+
+def test_networks_take_turns_on_one_thread_in_evaluation_mode(one_thread):
+    notes = []
+    networks = [Watched("a", notes).train(), Watched("b", notes).eval()]
+    torch.set_num_threads(2)
+    found = latency.latencies(networks, torch.zeros(1, 3, 4, 4), repeats=4)
+    assert len(found) == 2 and all(value > 0 for value in found)
+    assert {note[1:] for note in notes} == {(False, 1, 1)}
+    names = [name for name, *_ in notes]
+    turns = {tuple(names[start : start + 2]) for start in range(0, len(names), 2)}
+    assert turns == {("a", "b"), ("b", "a")}, "nobody is always first"
+    assert networks[0].training and not networks[1].training
+    assert torch.get_num_threads() == 2
+
+
+def test_the_median_leaves_warm_up_and_outliers_out(monkeypatch):
+    times = iter([1000.0, 1000.0, 1000.0, 2.0, 900.0, 3.0])
+    monkeypatch.setattr(latency, "_milliseconds", lambda network, image: next(times))
+    assert latency.latencies([nn.Flatten()], torch.zeros(1, 1, 2, 2), repeats=3) == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("image", "repeats", "sentence"),
+    [
+        (torch.zeros(2, 3, 4, 4), 1, r"image must be \[1, C, H, W\], got \[2, 3, 4, 4\]"),
+        (torch.zeros(3, 4, 4), 1, r"image must be \[1, C, H, W\], got \[3, 4, 4\]"),
+        (torch.zeros(1, 3, 4, 4), 0, "repeats must be at least 1, got 0"),
+    ],
+)
+def test_refuses_what_cannot_be_measured(image, repeats, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        latency.latencies([nn.Flatten()], image, repeats=repeats)
