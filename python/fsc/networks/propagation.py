@@ -205,6 +205,7 @@ class Propagation(fx.Interpreter):
         others = [
             leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and i not in places
         ]
+        found = [_filled(result) for result in found]
         for result in found:
             self._freeze_fixed(result, others, node)
             self._keep_rectangular(result)
@@ -311,6 +312,18 @@ def _varying(labels: Tensor) -> list[int]:
 def _lines(labels: Tensor, axis: int) -> Tensor:
     """The labels at every index of an axis, [size, rest]."""
     return labels.movedim(axis, 0).reshape(labels.shape[axis], -1)
+
+
+def _filled(labels: Tensor) -> Tensor:
+    """Gives the pixels that an operation adds around those of a channel the channel's label."""
+    for axis in (1, -1) if labels.ndim > 2 else ():
+        lines = _lines(labels, axis)
+        label = lines.amax(1, keepdim=True)
+        if bool(((lines == label) | (lines == NONE)).all()):
+            shape = [1] * labels.ndim
+            shape[axis] = len(label)
+            return torch.where(labels == NONE, label.view(shape), labels)
+    return labels
 
 
 def _broadcasts(result: torch.Size, *shapes: torch.Size) -> bool:
