@@ -51,4 +51,4 @@ def test_figures_are_refused_before_any_work(fsc, arguments):
     for verb, more in (("analyse", []), ("sweep", ["--objective", "soft"])):
         result = fsc(verb, *arguments, *more, "--output", "figure.gif")
         assert result.exit_code == 2
-        assert "figure must end in .png, .pdf, .svg, got 'figure.gif'" in result.output
+        assert "--output must end in .png, .pdf, .svg, got 'figure.gif'" in result.output

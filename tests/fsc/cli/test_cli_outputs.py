@@ -109,7 +109,7 @@ def interrupted(*arguments, **keywords):
 @pytest.mark.parametrize("method", ["cd-soft", "l1"])
 def test_an_interrupted_evaluation_goes_on(compress, tmp_path, monkeypatch, method):
     with monkeypatch.context() as patch:
-        patch.setattr(cli_compress, "accuracy_on_test", interrupted)
+        patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
         assert "go on with --resume" in compress(method=method).stderr
     student = (tmp_path / "out" / "model.safetensors").read_bytes()
     assert sentence(compress("--seed", 1, "--resume", method=method)).startswith("journal must")
@@ -145,7 +145,9 @@ def test_a_student_that_cannot_be_written_is_kept(compress, tmp_path, monkeypatc
 def test_room_is_looked_for_before_any_work(compress, fsc, on_digits, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(cli_compress, "make_student", lambda *arguments: pytest.fail("ran"))
-    monkeypatch.setattr("fsc.cli.compare.accuracy_on_test", lambda *arguments: pytest.fail("ran"))
+    monkeypatch.setattr(
+        "fsc.cli.evaluation.accuracy_on_test", lambda *arguments: pytest.fail("ran")
+    )
     monkeypatch.setattr(demo, "demonstrate", lambda *arguments: pytest.fail("ran"))
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1_000_000))
     for result in (compress(), fsc("demo", "--output", tmp_path / "out")):
@@ -157,7 +159,7 @@ def test_room_is_looked_for_before_any_work(compress, fsc, on_digits, tmp_path, 
 
 def test_what_an_interrupted_run_wrote_needs_no_room_again(compress, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(cli_compress, "accuracy_on_test", interrupted)
+        patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
         compress(method="cd-soft")
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1_500_000))

@@ -38,7 +38,7 @@ def test_sizes_beside_the_papers(model, scheme, parameters, macs):
 def test_every_scheme_is_listed_and_written(tmp_path):
     path = tmp_path / "schemes.json"
     path.write_text("of an earlier run")
-    result = CliRunner().invoke(main, ["schemes", "--json", str(path)])
+    result = CliRunner().invoke(main, ["schemes", "--overwrite", "--json", str(path)])
     assert result.exit_code == 0, result.output
     for text in (
         "Schemes of vgg16",
