@@ -95,3 +95,10 @@ def test_a_scheme_that_narrows_the_features_compares_those_that_stay(features: s
     rows = result.report.kept["conv4"]
     assert torch.equal(result.student.head.weight, teacher.head.weight[:, rows])
     assert result.report.distance <= 1.2 * result.report.distance_start
+
+
+def test_a_frozen_teacher_is_mimicked_and_its_student_is_frozen_too() -> None:
+    teacher, images = chain().requires_grad_(False), torch.randn(8, 3, 8, 8)
+    student = fsc.compress(teacher, images, method=fsc.MiR(steps=3), scheme=SCHEME).student
+    assert not torch.equal(student.conv4.weight, teacher.conv4.weight[:, :6])
+    assert not any(parameter.requires_grad for parameter in student.parameters())

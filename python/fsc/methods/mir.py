@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fsc.methods.base import Outcome, Task
 from fsc.methods.l1_norm import largest_channels
-from fsc.methods.mimicking import Lesson, Mimicry, own_draws
+from fsc.methods.mimicking import Lesson, Mimicry, all_trainable, own_draws
 from fsc.methods.soundness import Yardstick, is_sound
 from fsc.methods.training_state import TrainingState
 from fsc.networks import tracing
@@ -91,7 +91,8 @@ class MiR:
             self.weight_decay,
             task.seed,
         )
-        rates = self._train(student, body, lesson, task)
+        with all_trainable(body):
+            rates = self._train(student, body, lesson, task)
         return Outcome(student.eval(), kept, learning_rates=rates, warnings=_in_words(rates))
 
     def _body(self, model: nn.Module) -> nn.Module:
