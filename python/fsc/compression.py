@@ -261,7 +261,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "fsc": importlib.metadata.version("fsc-ext"),
-        **{name: importlib.metadata.version(name) for name in ("numpy", "torch-pruning")},
+        "numpy": importlib.metadata.version("numpy"),
         "torch": torch.__version__,
         "fsc_ext": ", ".join(f"{k} {v}" for k, v in fsc_ext.build_info().items()),
     }

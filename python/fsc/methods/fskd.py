@@ -145,7 +145,8 @@ class _Aligner(Visitor):
         pointwise = align(student, cross, self.damping)
         self._remember(layer, pointwise, (student, cross, teacher), start)
         weight, bias = layer.student.weight, layer.student.bias
-        rows = self.rows.get(layer.name, torch.arange(len(weight))).to(weight.device)
+        every = torch.arange(len(weight), device=weight.device)
+        rows = self.rows.get(layer.name, every).to(weight.device)
         pointwise = pointwise.to(weight.dtype)  # [rows, rows]
         absorbed = fsc_ext.absorb_conv1x1(
             weight[rows], None if bias is None else bias[rows], pointwise

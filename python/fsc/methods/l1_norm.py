@@ -16,7 +16,7 @@ from fsc.schemes import SparseScheme
 
 def channel_norms(model: nn.Module, group: ChannelGroup) -> Tensor:
     """The L1 norm of every channel of a group, summed over the layers that write it, [size]."""
-    norms = torch.zeros(group.size, dtype=torch.float64)
+    norms = torch.zeros(group.size, dtype=torch.float64, device="cpu")
     for slot in group.slots:
         if slot.role == "writer":
             rows = filters(model.get_submodule(slot.name)).detach().abs().flatten(1).double().sum(1)

@@ -107,7 +107,7 @@ class MiR:
         head = str(tracing.feature_head(task.teacher, graph).target)
         stays = columns_left(task.groups, kept).get(head)
         if stays is None:
-            return torch.ones(size, dtype=torch.bool)
+            return torch.ones(size, dtype=torch.bool, device="cpu")
         return stays.view(size, -1)[:, 0]  # a Linear may read several pixels of a feature
 
     def _targets(self, teacher: nn.Module, both: Tensor, batch_size: int) -> Tensor:

@@ -127,7 +127,7 @@ class ChannelPlans:
         channels = all_channels(layer)
         for group, columns in self.columns.get(name, ()):
             if group.name in self.kept:
-                stays = torch.zeros(group.size, dtype=torch.bool)
+                stays = torch.zeros(group.size, dtype=torch.bool, device="cpu")
                 stays[self.kept[group.name].cpu()] = True
                 usable = stays[columns.clamp(min=0)] | (columns == NONE)
                 channels = channels[usable.to(channels.device)[channels]]
@@ -173,7 +173,7 @@ def _supported(groups: Sequence[ChannelGroup], support: Support) -> dict[str, Te
         group = group_written_by(layer, groups)
         assert group is not None  # the scheme names the same layers
         rows = next(s.channels for s in group.slots if s.name == layer and s.role == "writer")
-        stays = torch.ones(group.size, dtype=torch.bool)
+        stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
         stays[rows] = False
         stays[rows[sorted(given)]] = True
         kept[group.name] = stays.nonzero().flatten()

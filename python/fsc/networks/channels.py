@@ -84,7 +84,7 @@ def rows_left(groups: Sequence[ChannelGroup], kept: Mapping[str, Tensor]) -> dic
     for group in groups:
         if group.name not in kept:
             continue
-        stays = torch.zeros(group.size, dtype=torch.bool)
+        stays = torch.zeros(group.size, dtype=torch.bool, device="cpu")
         stays[kept[group.name].cpu()] = True
         for slot in group.slots:
             if slot.role == "writer" and not bool(stays[slot.channels].all()):
@@ -104,7 +104,7 @@ def columns_left(groups: Sequence[ChannelGroup], kept: Mapping[str, Tensor]) -> 
     """
     left: dict[str, Tensor] = {}
     for group in groups:
-        stays = torch.ones(group.size, dtype=torch.bool)
+        stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
         if group.name in kept:
             stays.zero_()[kept[group.name].cpu()] = True
         for slot in group.slots:
@@ -148,7 +148,7 @@ def _grouped(
             numbers.setdefault(label, len(numbers))
     together.make(len(numbers))
     for side in writers:
-        found = torch.tensor([numbers[label] for label in side.labels.tolist()])
+        found = torch.tensor([numbers[label] for label in side.labels.tolist()], device="cpu")
         together.join(found[:1].expand_as(found), found)
     members: dict[int, list[int]] = {}
     for label, number in numbers.items():
@@ -174,7 +174,7 @@ def _with_gates(groups: list[ChannelGroup], pixels: Mapping[str, int]) -> list[C
 
 
 def _group(classes: list[int], sides: Sequence[Side], labels: Labels) -> ChannelGroup:
-    known = torch.tensor(sorted(classes))  # as the first writer has them
+    known = torch.tensor(sorted(classes), device="cpu")  # as the first writer has them
     slots = []
     for side in sides:
         place = torch.searchsorted(known, side.labels).clamp(max=len(known) - 1)
@@ -183,8 +183,8 @@ def _group(classes: list[int], sides: Sequence[Side], labels: Labels) -> Channel
             slots.append(Slot(side.name, side.role, channels, side.axis))
     slots.sort(key=lambda slot: slot.role != "writer")
     reasons = [labels.reason(label) for label in known.tolist()]
-    free = torch.tensor([reason is None for reason in reasons])
+    free = torch.tensor([reason is None for reason in reasons], device="cpu")
     frozen = None if bool(free.any()) else reasons[0]
     if len(known) == 1 and frozen is None:
-        frozen, free = "all of its channels go together", torch.tensor([False])
+        frozen, free = "all of its channels go together", torch.tensor([False], device="cpu")
     return ChannelGroup(slots[0].name, len(known), tuple(slots), free, frozen)

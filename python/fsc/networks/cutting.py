@@ -94,7 +94,7 @@ def _sides(groups: Sequence[ChannelGroup], kept: Kept) -> dict[str, _Sides]:
 
 def _stays(group: ChannelGroup, indices: Tensor) -> Tensor:
     """Which channels of a group stay, bool [size]."""
-    indices = torch.as_tensor(indices).cpu()
+    indices = indices.cpu()
     if indices.ndim != 1 or indices.is_floating_point() or len(indices) == 0:
         raise ValueError(
             f"kept: channels of {group.name!r} must be integers [count] with count at least 1, "
@@ -106,7 +106,7 @@ def _stays(group: ChannelGroup, indices: Tensor) -> Tensor:
             f"kept: channels of {group.name!r} must be strictly increasing from 0 to "
             f"{group.size - 1}, got {indices.tolist()}"
         )
-    stays = torch.zeros(group.size, dtype=torch.bool)
+    stays = torch.zeros(group.size, dtype=torch.bool, device="cpu")
     stays[indices] = True
     if bool((~stays & ~group.free).any()):
         first = int((~stays & ~group.free).nonzero()[0])

@@ -51,13 +51,15 @@ def origins(
         One origin a result; None where the operation cannot be told by NaN: a result is no float,
         or is not finite though the inputs are.
     """
-    bases = [torch.full(label.shape, _FILL, dtype=dtype) for label in labels]
+    bases = [torch.full(label.shape, _FILL, dtype=dtype, device="cpu") for label in labels]
     results = operation(bases)
     if not all(result.is_floating_point() and bool(result.isfinite().all()) for result in results):
         return None
     known = present(torch.cat([label.flatten() for label in labels]))
-    places = torch.zeros(int(known[-1]) + 2, dtype=torch.int64)
-    places[known] = torch.arange(len(known))  # the code of a label is its place among the known
+    places = torch.zeros(int(known[-1]) + 2, dtype=torch.int64, device="cpu")
+    places[known] = torch.arange(
+        len(known), device="cpu"
+    )  # the code of a label is its place among the known
     codes = [places[label] for label in labels]
     found = [torch.zeros_like(result, dtype=torch.int64) for result in results]
     touched = [torch.zeros_like(result, dtype=torch.bool) for result in results]

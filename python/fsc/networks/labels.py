@@ -17,7 +17,7 @@ def present(labels: Tensor) -> Tensor:
     """The different labels of a tensor of any shape, in order, without NONE."""
     if labels.numel() == 0:
         return labels.flatten()
-    found = torch.zeros(int(labels.max()) + 2, dtype=torch.bool)
+    found = torch.zeros(int(labels.max()) + 2, dtype=torch.bool, device="cpu")
     found[labels.flatten() + 1] = True  # NONE at 0
     return found[1:].nonzero().flatten()
 
@@ -36,7 +36,7 @@ class Labels:
         start = len(self._parents)
         self._parents.extend(range(start, start + count))
         self._roots = None
-        return torch.arange(start, start + count)
+        return torch.arange(start, start + count, device="cpu")
 
     def root(self, label: int) -> int:
         """The one label that stands for a class."""
@@ -48,7 +48,9 @@ class Labels:
     def roots(self, labels: Tensor) -> Tensor:
         """The label that stands for each one's class; NONE stays NONE. Any shape."""
         if self._roots is None:
-            self._roots = torch.tensor([*map(self.root, range(len(self._parents))), NONE])
+            self._roots = torch.tensor(
+                [*map(self.root, range(len(self._parents))), NONE], device="cpu"
+            )
         return self._roots[labels]
 
     def join(self, first: Tensor, second: Tensor) -> None:
@@ -58,7 +60,9 @@ class Labels:
         for pair in pairs.unique().tolist():
             one, other = sorted((pair // span - 1, pair % span - 1))
             if one == NONE:
-                self.freeze(torch.tensor([other]), "they meet channels that no layer makes")
+                self.freeze(
+                    torch.tensor([other], device="cpu"), "they meet channels that no layer makes"
+                )
             else:
                 self._unite(self.root(one), self.root(other))
 

@@ -98,7 +98,7 @@ def _flat(output: object) -> Tensor:
 def _half(group: ChannelGroup) -> Tensor:
     """The channels left when every second free one goes, at least one."""
     free = group.free.nonzero().flatten()
-    stays = torch.ones(group.size, dtype=torch.bool)
+    stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
     stays[free[1::2] if len(free) > 1 else free[:0]] = False
     if len(free) == 1 and group.size > 1:
         stays[free] = False

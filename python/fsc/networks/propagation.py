@@ -220,8 +220,10 @@ class Propagation(fx.Interpreter):
         together = origins(run, marks, dtype)
         if together is None:
             self._freeze(marks, f"{self._name(node)} decides by their values")
-            shapes = [result.shape for result in run([torch.zeros(m.shape) for m in marks])]
-            return [torch.full(shape, NONE) for shape in shapes]
+            shapes = [
+                result.shape for result in run([torch.zeros(m.shape, device="cpu") for m in marks])
+            ]
+            return [torch.full(shape, NONE, device="cpu") for shape in shapes]
         if not any(bool(origin.mixed.any()) for origin in together):
             return [origin.labels for origin in together]
         results = [(torch.full_like(origin.labels, NONE), torch.Size()) for origin in together]
@@ -299,7 +301,7 @@ class Propagation(fx.Interpreter):
 
 
 def _unlabelled(value: Any) -> Tensor | None:
-    return torch.full(value.shape, NONE) if isinstance(value, Tensor) else None
+    return torch.full(value.shape, NONE, device="cpu") if isinstance(value, Tensor) else None
 
 
 def _varying(labels: Tensor) -> list[int]:
