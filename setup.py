@@ -25,7 +25,6 @@ RUNTIME = [
     "rich>=13",
     "safetensors>=0.4",
     "scikit-learn>=1.4",
-    "torch-pruning>=1.5,<2",
 ]
 
 

@@ -35,7 +35,7 @@ def shrink() -> fsc.Result:
     torch.manual_seed(0)
     teacher = Net().eval()  # load your pretrained weights here
     images = torch.randn(20, 3, 32, 32)  # and a few of your images, normalised as it expects
-    scheme = schemes.structured(teacher, pruning_ratio=0.5)
+    scheme = schemes.structured(teacher, 0.5, images[:1])
     return fsc.compress(teacher, images, method=fsc.CrossDistillation(), scheme=scheme)
 
 

@@ -21,8 +21,10 @@ from fsc.methods.examination import Examination, Verdict
 from fsc.methods.journal import Journal, fingerprint
 from fsc.models.recognition import recognise
 from fsc.networks import cost
+from fsc.networks.channels import ChannelGroup, rows_left
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import Rewriting, pass_on, plain, rewritings
+from fsc.networks.proof import channel_groups
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import (
     check_layers,
@@ -61,8 +63,8 @@ class Report:
         layers: errors of the solved layers, for layer-wise methods.
         learning_rates: of every run of a method that trains; the student is that of the last, the
             others diverged.
-        kept: the kept output channels of every pruned convolution.
-        held_back: the convolutions that the scheme was to prune and could not -> why.
+        kept: the kept output channels of every layer that lost some.
+        held_back: the layers that the scheme was to prune and could not -> why.
         warnings: what may not be as it was meant; each was also raised as a `CompressionWarning`.
         rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
         versions: of Python, this package, its build, and the packages it computes with.
@@ -184,9 +186,10 @@ def compress(
     teacher = plain(teacher, images[:2])
     check_layers(teacher)
     check_images("compress", images, teacher, trace(teacher), moved=False)
-    method, scheme = _method(method, teacher), _scheme(scheme, teacher)
+    method, scheme = _method(method, teacher), _scheme(scheme, teacher, images)
+    groups = _groups(scheme, teacher, images)
     kept = None if journal is None else _journal(journal, teacher, images, method, scheme, seed)
-    task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress, kept)
+    task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress, kept, groups)
     with evaluation_mode(teacher), torch.no_grad():
         examination = Examination(task)
         doubts = examination.before()
@@ -213,10 +216,22 @@ def _method(given: Method | str, teacher: nn.Module) -> Method:
     return method_names.named(given, recognise(teacher)) if isinstance(given, str) else given
 
 
-def _scheme(given: AnyScheme | str | os.PathLike[str], teacher: nn.Module) -> AnyScheme:
-    scheme = schemes.find(given, teacher) if isinstance(given, str | os.PathLike) else given
-    schemes.check(scheme, teacher)
-    return scheme
+def _scheme(
+    given: AnyScheme | str | os.PathLike[str], teacher: nn.Module, images: Tensor
+) -> AnyScheme:
+    if isinstance(given, str | os.PathLike):
+        return schemes.find(given, teacher, images[:1])
+    return given
+
+
+def _groups(scheme: AnyScheme, teacher: nn.Module, images: Tensor) -> list[ChannelGroup]:
+    """The channels that a scheme is about, once it is known to fit them."""
+    if not isinstance(scheme, schemes.Scheme):
+        schemes.check(scheme, teacher, images[:1])
+        return []
+    groups = channel_groups(teacher, images[:1])
+    schemes.channels_left(scheme, teacher, groups)
+    return groups
 
 
 def _journal(
@@ -246,7 +261,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "fsc": importlib.metadata.version("fsc-ext"),
-        **{name: importlib.metadata.version(name) for name in ("numpy", "torch-pruning")},
+        "numpy": importlib.metadata.version("numpy"),
         "torch": torch.__version__,
         "fsc_ext": ", ".join(f"{k} {v}" for k, v in fsc_ext.build_info().items()),
     }
@@ -276,7 +291,7 @@ def _report(
         distance_start=verdict.distance_start,
         layers=outcome.layers,
         learning_rates=outcome.learning_rates,
-        kept={name: channels.tolist() for name, channels in outcome.kept.items()},
+        kept={n: rows.tolist() for n, rows in rows_left(task.groups, outcome.kept).items()},
         held_back=task.scheme.held_back if isinstance(task.scheme, Scheme) else {},
         warnings=verdict.warnings,
         rewritten=rewritings(task.teacher),
@@ -304,7 +319,7 @@ def _check_types(teacher: object, method: object, scheme: object) -> None:
         )
     if not isinstance(scheme, AnyScheme | str | os.PathLike):
         raise TypeError(
-            "scheme must be one of fsc.schemes, e.g. fsc.schemes.structured(model, 0.5), the name "
+            "scheme must be one of fsc.schemes, e.g. structured(model, 0.5, images), the name "
             f"of a published one, e.g. 'res-50', or the path of a JSON file, got {scheme!r}"
         )
 

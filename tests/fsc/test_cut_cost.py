@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from fsc import models, schemes
-from fsc.methods.l1_norm import keep_largest_weights, largest_filters
-from fsc.networks import cost, surgery
+from fsc.methods.l1_norm import keep_largest_weights, largest_channels
+from fsc.networks import cost
+from fsc.networks.channels import labelled_groups
 from fsc.networks.cut_cost import CutCost
+from fsc.networks.cutting import cut_channels
 
 
 class Flattened(nn.Module):
@@ -24,12 +26,12 @@ class Flattened(nn.Module):
         return self.head(self.norm(self.second(self.first(x).relu())).relu().flatten(1))
 
 
-def cut(model, image, kept):
+def counted_and_cut(model, image, kept):
+    groups = labelled_groups(model, (image,))
+    left = schemes.channels_left(schemes.Scheme("cut", kept), model, groups) if kept else {}
     made = copy.deepcopy(model)
-    scheme = schemes.Scheme("cut", kept)
-    with torch.no_grad():
-        surgery.remove_channels(made, largest_filters(made, scheme), image)
-    return cost.size(made, image)
+    cut_channels(made, groups, largest_channels(made, groups, left))
+    return CutCost(model, image, groups).size(left, {}), cost.size(made, image)
 
 
 @pytest.mark.parametrize(
@@ -41,28 +43,24 @@ def cut(model, image, kept):
             (models.build(name), torch.zeros(1, 3, 32, 32), schemes.named(scheme, name).kept)
             for name, scheme in (("resnet14", "res-70"), ("vgg16", "vgg-b"))
         ),
+        (models.build("resnet14"), torch.zeros(1, 3, 32, 32), {"conv1": 9}),
     ],
-    ids=["linear", "whole", "resnet14", "vgg16"],
+    ids=["linear", "whole", "resnet14", "vgg16", "stream"],
 )
 def test_counts_are_those_of_the_network_that_was_cut(model, image, kept):
-    assert CutCost(model, image).size(kept, {}) == cut(model, image, kept)
+    counted, made = counted_and_cut(model, image, kept)
+    assert counted == made
 
 
 def test_single_weights_are_counted_as_zeros():
     model, image = models.build("resnet14"), torch.zeros(1, 3, 32, 32)
     scheme = schemes.named("sparse-90", "resnet14")
-    counted = CutCost(model, image).size({}, scheme.kept)
+    counted = CutCost(model, image, []).size({}, scheme.kept)
     keep_largest_weights(model, scheme)
     assert counted == cost.size(model, image)
 
 
 def test_modes_and_hooks_are_left_as_they_were():
     model = Flattened().train()
-    CutCost(model, torch.zeros(1, 3, 8, 8))
+    CutCost(model, torch.zeros(1, 3, 8, 8), [])
     assert model.training and not any(m._forward_hooks for m in model.modules())
-
-
-def test_refuses_channels_that_cannot_go():
-    model = models.build("resnet14")
-    with pytest.raises(ValueError, match="must reach other layers"):
-        CutCost(model, torch.zeros(1, 3, 32, 32)).size({"layer1.0.conv2": 3}, {})

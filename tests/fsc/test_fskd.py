@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 import fsc
 from fsc.methods import fskd
-from fsc.methods.l1_norm import largest_filters
+from fsc.methods.l1_norm import largest_channels
 from fsc.networks import surgery
+from fsc.networks.cutting import cut_channels
+from fsc.networks.proof import channel_groups
 from fsc.schemes import Scheme
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
@@ -42,7 +44,8 @@ def test_absorbed_network_equals_the_one_with_explicit_pointwise_layers(
 
     explicit = copy.deepcopy(teacher)
     surgery.fold_batch_norm(explicit)
-    surgery.remove_channels(explicit, largest_filters(teacher, SCHEME), images[:1])
+    groups = channel_groups(teacher, images[:1])
+    cut_channels(explicit, groups, largest_channels(teacher, groups, SCHEME.kept))
     assert explicit.conv3.bias is None and explicit.conv2.bias is not None
     for name, pointwise in zip(("conv1", "conv2", "conv3", "conv4"), solved, strict=True):
         surgery.insert_pointwise(explicit, name, pointwise.float())

@@ -85,12 +85,20 @@ def test_values_out_of_range_are_refused(arguments: dict[str, object], sentence:
         fsc.MiR(**arguments)  # type: ignore[arg-type]
 
 
-def test_a_scheme_that_narrows_the_features_is_refused_before_any_step() -> None:
-    with pytest.raises(ValueError, match=r"scheme must leave the features .* got \[3, 4, 4\]"):
-        fsc.compress(
-            chain(),
-            torch.randn(4, 3, 8, 8),
-            method=fsc.MiR(steps=1),
-            scheme=Scheme("last", {"conv4": 3}),
-            progress=lambda *event: pytest.fail("training began"),
-        )
+@pytest.mark.parametrize("features", ["before", "after"])
+def test_a_scheme_that_narrows_the_features_compares_those_that_stay(features: str) -> None:
+    teacher, images = chain(), torch.randn(16, 3, 8, 8)
+    scheme = Scheme("last", {"conv4": 3})
+    method = fsc.MiR(features, steps=40)  # type: ignore[arg-type]
+    result = fsc.compress(teacher, images, method=method, scheme=scheme)
+    assert result.student.conv4.out_channels == result.student.head.in_features == 3
+    rows = result.report.kept["conv4"]
+    assert torch.equal(result.student.head.weight, teacher.head.weight[:, rows])
+    assert result.report.distance <= 1.2 * result.report.distance_start
+
+
+def test_a_frozen_teacher_is_mimicked_and_its_student_is_frozen_too() -> None:
+    teacher, images = chain().requires_grad_(False), torch.randn(8, 3, 8, 8)
+    student = fsc.compress(teacher, images, method=fsc.MiR(steps=3), scheme=SCHEME).student
+    assert not torch.equal(student.conv4.weight, teacher.conv4.weight[:, :6])
+    assert not any(parameter.requires_grad for parameter in student.parameters())

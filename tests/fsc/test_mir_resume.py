@@ -120,13 +120,14 @@ def test_tied_buffers_are_kept(tmp_path: Path) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+            self.stem, self.next = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+            self.last = nn.Conv2d(8, 8, 1)
             self.norm = nn.BatchNorm2d(8)
             self.last.bias = self.norm.bias
             self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            features = self.norm(self.last(torch.relu(self.stem(x))))
+            features = self.norm(self.last(self.next(torch.relu(self.stem(x)))))
             return self.head(self.pool(features).flatten(1))
 
     arguments = {"method": fsc.MiR(steps=9), "scheme": Scheme("half", {"stem": 4})}

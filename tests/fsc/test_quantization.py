@@ -9,7 +9,7 @@ import fsc_ext
 from fsc import models, schemes
 from fsc.layers.moments import Columns, Moments
 from fsc.layers.objectives import Estimation
-from fsc.schemes import QuantizedScheme
+from fsc.schemes import QuantizedScheme, check_quantized
 from fsc.solvers import Accelerated, ClosedForm, Proximal
 from fsc.solvers.patch import Patch
 from fsc.solvers.quantization import quantize_by_steps, quantize_closed_form
@@ -111,10 +111,19 @@ def test_published_schemes_name_every_convolution():
         (lambda m: schemes.quantized(m, 0), r"quantized: bits must be in \[1, 8\], got 0"),
         (lambda m: schemes.quantized(m, 2, ["fc"]), "ignored must name convolutions .* got 'fc'"),
         (lambda m: schemes.quantized(m, 2, activation_bits=9), r"or 32, got 9"),
-        (lambda m: schemes.check(QuantizedScheme("s", {"conv1": 2}, 0), m), "or 32, got 0"),
-        (lambda m: schemes.check(QuantizedScheme("s", {}), m), "'s' quantizes no layer"),
-        (lambda m: schemes.check(QuantizedScheme("s", {"no": 2}), m), "must be a Conv2d .* none"),
-        (lambda m: schemes.check(QuantizedScheme("s", {"conv1": 9}), m), "1 to 8 bits, got 9"),
+        (
+            lambda m: check_quantized(QuantizedScheme("s", {"conv1": 2}, 0), m),
+            "or 32, got 0",
+        ),
+        (lambda m: check_quantized(QuantizedScheme("s", {}), m), "'s' quantizes no layer"),
+        (
+            lambda m: check_quantized(QuantizedScheme("s", {"no": 2}), m),
+            "must be a Conv2d .* none",
+        ),
+        (
+            lambda m: check_quantized(QuantizedScheme("s", {"conv1": 9}), m),
+            "1 to 8 bits, got 9",
+        ),
     ],
 )
 def test_schemes_that_do_not_fit(make, message):

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 from torch import nn
 
 from fsc import schemes
 from fsc.schemes import QuantizedScheme, Scheme, SparseScheme
+
+IMAGE = torch.zeros(1, 3, 4, 4)
 
 
 def network():
@@ -38,14 +41,14 @@ def network():
 def test_a_scheme_comes_from_json(tmp_path, content, scheme):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"name": "mine"} | content))
-    found = schemes.from_json(path, network())
+    found = schemes.from_json(path, network(), IMAGE)
     assert found == scheme
-    schemes.check(found, network())
+    schemes.check(found, network(), IMAGE)
 
 
 def test_a_file_that_does_not_exist(tmp_path):
     with pytest.raises(FileNotFoundError, match="scheme file .*none.json does not exist"):
-        schemes.from_json(tmp_path / "none.json", network())
+        schemes.from_json(tmp_path / "none.json", network(), IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -84,4 +87,4 @@ def test_a_file_of_another_form(tmp_path, content, message):
     path = tmp_path / "mine.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=f"scheme file .*mine.json.*{message}"):
-        schemes.from_json(path, network())
+        schemes.from_json(path, network(), IMAGE)

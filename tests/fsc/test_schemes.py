@@ -1,10 +1,12 @@
 import pytest
 import torch
+from branching import Gated, Twice, branching
 from torch import nn
 
 import fsc
 from fsc import models, schemes
 from fsc.networks import cost
+from fsc.networks.proof import channel_groups
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 
@@ -111,7 +113,7 @@ def test_sparse_scheme_treats_each_layer_equally(model_name):
 )
 def test_sparse_scheme_that_does_not_fit(kept, message):
     with pytest.raises(ValueError, match=message):
-        schemes.check(schemes.SparseScheme("mine", kept), models.build("resnet20"))
+        schemes.check(schemes.SparseScheme("mine", kept), models.build("resnet20"), IMAGE)
 
 
 def test_resnet56_skips_the_published_convolutions():
@@ -131,11 +133,15 @@ def test_other_depths_skip_the_changes_of_width_and_the_last_block():
 
 @pytest.mark.parametrize("model_name", models.names())
 def test_named_schemes_fit_their_networks(model_name):
-    with torch.device("meta"):
-        model = models.build(model_name)
+    model = models.build(model_name)
+    groups = channel_groups(model, IMAGE)
     for name in schemes.names():
         if schemes.fits(name, model_name):
-            schemes.check(schemes.named(name, model_name), model)
+            scheme = schemes.named(name, model_name)
+            if isinstance(scheme, schemes.Scheme):
+                schemes.channels_left(scheme, model, groups)
+            else:
+                schemes.check(scheme, model, IMAGE)
         else:
             with pytest.raises(ValueError, match=f"scheme {name!r} is for".replace("+", r"\+")):
                 schemes.named(name, model_name)
@@ -164,108 +170,119 @@ def chain_of(*widths):
     ("ratio", "kept"), [(0, [10, 3]), (0.7, [3, 1]), (0.9, [1, 1]), (0.25, [8, 2])]
 )
 def test_structured_shares_are_rounded_and_leave_one(ratio, kept):
-    scheme = schemes.structured(chain_of(10, 3, 4), ratio)
+    scheme = schemes.structured(chain_of(10, 3, 4), ratio, IMAGE)
     assert scheme.kept == dict(zip("01", kept, strict=True))
 
 
-def test_structured_prunes_what_one_convolution_reads():
-    scheme = schemes.structured(models.build("resnet20"), 0.5)
-    assert set(scheme.kept) == {f"layer{s}.{b}.conv1" for s in (1, 2, 3) for b in range(3)}
-    vgg = schemes.structured(models.build("vgg16"), 0.5, ignored=["features.0"])
-    assert len(vgg.kept) == 11 and vgg.name == "structured-50"
+def test_structured_prunes_every_group_and_leaves_the_ignored():
+    scheme = schemes.structured(models.build("resnet20"), 0.5, IMAGE)
+    inner = {f"layer{s}.{b}.conv1" for s in (1, 2, 3) for b in range(3)}
+    assert set(scheme.kept) == inner | {"conv1"}
+    # Of the stream only the 16 channels that meet no zeros of a shortcut can go.
+    assert (scheme.kept["conv1"], scheme.kept["layer3.2.conv1"]) == (8, 32)
+    vgg = schemes.structured(models.build("vgg16"), 0.5, IMAGE, ignored=["features.0"])
+    assert len(vgg.kept) == 12 and vgg.name == "structured-50"
+    inside = schemes.structured(models.build("resnet20"), 0.5, IMAGE, ["layer2.1.conv2"])
+    assert set(inside.kept) == inner
+
+
+def test_the_squeeze_of_a_gate_stays_unless_it_is_named():
+    gated = branching(Gated)
+    assert set(schemes.structured(gated, 0.5, IMAGE).kept) == {"body.0", "last"}
+    assert schemes.structured(gated, {"squeeze": 0.5}, IMAGE).kept == {"squeeze": 2}
 
 
 def test_shares_of_their_own():
-    scheme = schemes.structured(chain_of(10, 4, 2), {"0": 0.3, "1": 0.5}, ignored=["1"])
+    scheme = schemes.structured(chain_of(10, 4, 2), {"0": 0.3, "1": 0.5}, IMAGE, ignored=["1"])
     assert scheme == schemes.Scheme("structured", {"0": 7})
     sparse = schemes.sparse(chain_of(10, 4), {"1": 0.75})
     assert sparse == schemes.SparseScheme("sparse", {"1": 10})
 
 
-@pytest.mark.parametrize("make", [schemes.structured, schemes.sparse])
+def _structured(model, ratio, ignored):
+    return schemes.structured(model, ratio, IMAGE, ignored)
+
+
+@pytest.mark.parametrize("make", [_structured, schemes.sparse])
 @pytest.mark.parametrize(
     ("ratio", "ignored", "message"),
     [
         (1.0, [], "pruning_ratio must be at least 0 and below 1, got 1.0"),
         ({"0": -0.1}, [], "pruning_ratio must be at least 0 and below 1, got -0.1"),
         (float("nan"), [], "pruning_ratio must be at least 0 and below 1, got nan"),
-        ({"9": 0.5}, [], "pruning_ratio must name convolutions that can lose .* got '9'"),
         (0.5, ["9"], "ignored must name convolutions of the model, got '9'"),
-        (0.5, ["0", "1"], "pruning_ratio and ignored must leave a convolution to prune, got none"),
     ],
 )
 def test_shares_that_do_not_fit(make, ratio, ignored, message):
-    with pytest.raises(ValueError, match=f"{make.__name__}: {message}"):
+    with pytest.raises(ValueError, match=f"{make.__name__.strip('_')}: {message}"):
         make(chain_of(4, 2), ratio, ignored)
+
+
+def test_sparse_shares_that_leave_nothing_to_prune():
+    with pytest.raises(ValueError, match="must leave a convolution to prune, got none"):
+        schemes.sparse(chain_of(4, 2), 0.5, ["0", "1"])
+    with pytest.raises(ValueError, match="must name convolutions that can lose .* got '9'"):
+        schemes.sparse(chain_of(4, 2), {"9": 0.5})
+
+
+def test_nothing_to_prune_says_why():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Softmax(1), nn.Conv2d(4, 2, 1))
+    with pytest.raises(ValueError, match="2 of 2 groups cannot; .* because Softmax '1' mixes"):
+        schemes.structured(model, 0.5, IMAGE)
+    with pytest.raises(ValueError, match="1 of 2 groups cannot; ignored holds 0"):
+        schemes.structured(chain_of(4, 2), 0.5, IMAGE, ["0"])
+    with pytest.raises(ValueError, match="layer '9' must be one that makes channels, got none"):
+        schemes.structured(chain_of(4, 2), {"9": 0.5}, IMAGE)
 
 
 @pytest.mark.parametrize(
     ("kept", "message"),
     [
         ({}, "scheme 'mine' prunes no layer"),
-        ({"conv9": 1}, "layer 'conv9' must be a Conv2d of ResNet, got none"),
-        ({"bn1": 1}, "layer 'bn1' must be a Conv2d of ResNet, got BatchNorm2d"),
+        ({"conv9": 1}, "layer 'conv9' must be one that makes channels, got none"),
+        ({"bn1": 1}, "layer 'bn1' must be one that makes channels, got BatchNorm2d"),
         ({"conv1": 0}, "layer 'conv1' must keep 1 to 16 output channels, got 0"),
         ({"conv1": 17}, "layer 'conv1' must keep 1 to 16 output channels, got 17"),
         ({"conv1": 4.0}, "layer 'conv1' must keep 1 to 16 output channels, got 4.0"),
-        (
-            {"layer1.0.conv1": 8, "layer1.0.conv2": 8},
-            r"scheme must prune layers that can lose channels, but in 'mine' the output of layer "
-            r"'layer1\.0\.conv2' .* got node 'add' \(add\)",
-        ),
-        ({"conv1": 8}, "in 'mine' the output of layer 'conv1' .* got node 'add' "),
+        ({"linear": 5}, "layer 'linear' must keep its 10 channels: they reach the output"),
+        ({"layer2.0.conv2": 10}, "must keep at least 16 of its 32 channels, .* got 10"),
+        ({"conv1": 8, "layer1.0.conv2": 9}, "layer 'layer1.0.conv2' must keep as many channels as"),
     ],
 )
 def test_check_refuses(kept, message):
     with pytest.raises(ValueError, match=message):
-        schemes.check(schemes.Scheme("mine", kept), models.build("resnet14"))
+        schemes.check(schemes.Scheme("mine", kept), models.build("resnet14"), IMAGE)
 
 
-@pytest.mark.parametrize("layer", ["0", "1"])
-def test_check_refuses_grouped_producers_and_readers(layer):
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 2, 1))
-    message = f"in 'mine' layer '{layer}' and its consumers must not be .* 2 groups in '1'"
-    with pytest.raises(ValueError, match=message):
-        schemes.check(schemes.Scheme("mine", {layer: 2}), model)
+def test_layers_that_share_channels_are_one():
+    model = models.build("resnet14")
+    groups = channel_groups(model, IMAGE)
+    for kept in ({"conv1": 8}, {"layer1.0.conv2": 8}, {"conv1": 8, "layer3.1.conv2": 56}):
+        assert schemes.channels_left(schemes.Scheme("mine", kept), model, groups) == {"conv1": 56}
 
 
-def test_check_refuses_layers_at_the_output_and_layers_never_called():
-    class Idle(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used, self.idle = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
-
-        def forward(self, x):
-            return self.used(x)
-
-    with pytest.raises(ValueError, match="layer 'used' .* got node 'output'"):
-        schemes.check(schemes.Scheme("mine", {"used": 2}), Idle())
-    with pytest.raises(ValueError, match="layer 'idle' must be called by the network"):
-        schemes.check(schemes.Scheme("mine", {"idle": 2}), Idle())
+def test_check_refuses_what_makes_no_channels_of_its_own():
+    model = branching(Gated)
+    for layer, message in (
+        ("depthwise", "it is depthwise: its channels go with those of 'body.0'"),
+        ("excite", "layer 'excite' must lose a multiple of 2 channels, which go together, got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            schemes.check(schemes.Scheme("mine", {layer: 13}), model, IMAGE)
+    shared = schemes.Scheme("mine", {"shared": 2})
+    with pytest.raises(ValueError, match="layer 'shared' must be called by the network, and once"):
+        schemes.check(shared, branching(Twice), IMAGE)
 
 
-@pytest.mark.parametrize("kept", [{"groups": 4}, {"residual": 4}])
-def test_compression_finds_unprunable_layers_before_its_walk(kept, monkeypatch):
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.stem = nn.Conv2d(3, 8, 1)
-            self.groups = nn.Conv2d(8, 8, 3, padding=1, groups=2)
-            self.residual = nn.Conv2d(8, 8, 1)
-            self.last = nn.Conv2d(8, 4, 1)
-
-        def forward(self, x):
-            x = self.stem(x)
-            return self.last(x + self.residual(self.groups(x)))
-
+def test_compression_finds_unprunable_layers_before_its_walk(monkeypatch):
     def ran(*arguments):
         pytest.fail("the method ran")
 
     monkeypatch.setattr(fsc.CrossDistillation, "compress", ran)
-    with pytest.raises(ValueError, match=f"scheme must prune .* '{next(iter(kept))}'"):
+    with pytest.raises(ValueError, match="layer 'mixed' must keep its 6 channels: softmax mixes"):
         fsc.compress(
-            Tied(),
+            branching(Twice),
             torch.randn(2, 3, 8, 8),
             method=fsc.CrossDistillation(),
-            scheme=schemes.Scheme("mine", kept),
+            scheme=schemes.Scheme("mine", {"mixed": 4}),
         )

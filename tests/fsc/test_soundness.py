@@ -10,6 +10,7 @@ import fsc
 from fsc.methods import Outcome, Task
 from fsc.methods.examination import starting_point
 from fsc.methods.soundness import Yardstick, is_sound
+from fsc.networks.proof import channel_groups
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
 from fsc.schemes import Scheme, quantized, sparse
 
@@ -107,10 +108,11 @@ def test_a_teacher_without_finite_outputs_is_refused() -> None:
 
 def test_the_starting_point_is_the_teacher_pruned_or_rounded() -> None:
     teacher, images = chain(), torch.randn(4, 3, 8, 8)
+    groups = channel_groups(teacher, images[:1])
 
     def start(scheme: fsc.schemes.AnyScheme) -> nn.Module:
         with torch.no_grad():
-            return starting_point(Task(teacher, images, scheme))
+            return starting_point(Task(teacher, images, scheme, groups=groups))
 
     pruned = start(SCHEME)
     assert isinstance(pruned, nn.Module) and pruned.conv1.out_channels == 4

@@ -1,16 +1,14 @@
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import fsc_ext
 from fsc import models
-from fsc.networks.pretrained import load_pretrained
-from fsc.networks.surgery import fold_batch_norm, insert_pointwise, mask_channels, remove_channels
-from fsc.networks.tracing import consumers, layer_names, trace
+from fsc.networks.surgery import fold_batch_norm, insert_pointwise
+from fsc.networks.tracing import trace
 from fsc.walking.activations import following_activation
 
 
@@ -22,20 +20,6 @@ def randomize_batch_norms(model: nn.Module) -> nn.Module:
             module.running_mean.normal_(0.0, 0.3)
             module.running_var.uniform_(0.8, 1.5)
     return model.eval()
-
-
-def halves(model: nn.Module) -> dict[str, Tensor]:
-    """A random half of the channels of every convolution that can be pruned."""
-    graph = trace(model)
-    kept = {}
-    for name in layer_names(model, graph)[:-1]:
-        try:
-            consumers(model, graph, name)
-        except ValueError:
-            continue
-        out_channels = model.get_submodule(name).out_channels
-        kept[name] = torch.randperm(out_channels)[: out_channels // 2].sort().values
-    return kept
 
 
 def small(convolution: Callable[..., nn.Module] = nn.Conv2d) -> nn.Sequential:
@@ -94,123 +78,6 @@ def test_folding_refuses_what_it_cannot_fold_and_changes_nothing() -> None:
     twice = nn.Sequential(nn.Conv2d(3, 3, 1), shared, nn.Conv2d(3, 3, 1), shared)
     with pytest.raises(ValueError, match="module '1' must be called once, got 2 calls"):
         fold_batch_norm(twice)
-
-
-@pytest.mark.parametrize("folded", [False, True])
-@pytest.mark.parametrize("name", ["small", *models.names()])
-def test_masked_equals_sliced(name: str, folded: bool) -> None:
-    model = small() if name == "small" else randomize_batch_norms(models.build(name))
-    if folded:
-        fold_batch_norm(model)
-    check_masked_equals_sliced(model, torch.randn(2, 3, 32, 32))
-
-
-@pytest.mark.parametrize("name", ["resnet20", "resnet56", "vgg16"])
-def test_masked_equals_sliced_on_trained_weights(name: str, data_root: Path) -> None:
-    suffix = "" if name == "vgg16" else "_akamaster"
-    model = models.build(name)
-    load_pretrained(model, data_root / "checkpoints" / f"cifar10_{name}{suffix}.pt")
-    check_masked_equals_sliced(model.eval(), torch.randn(2, 3, 32, 32))
-
-
-def check_masked_equals_sliced(model: nn.Module, images: Tensor) -> None:
-    kept = halves(model)
-    assert kept
-    masked, sliced = deepcopy(model), deepcopy(model)
-    mask_channels(masked, kept)
-    remove_channels(sliced, kept, images[:1])
-    expected = masked(images)
-    scale = float(expected.detach().abs().max())
-    torch.testing.assert_close(sliced(images), expected, rtol=0, atol=1e-5 * max(scale, 1.0))
-    assert float((model(images) - expected).detach().abs().max()) > 1e-3 * scale
-    for name, indices in kept.items():
-        before, after = model.get_submodule(name), sliced.get_submodule(name)
-        assert after.out_channels == after.weight.shape[0] == len(indices)
-        assert masked.get_submodule(name).out_channels == before.out_channels
-    untouched = {name for name, m in model.named_modules() if isinstance(m, nn.Conv2d)} - {*kept}
-    for name in untouched:
-        before, after = model.get_submodule(name), sliced.get_submodule(name)
-        assert after.out_channels == before.out_channels
-
-
-def test_slicing_keeps_the_chosen_filters_and_what_reads_them() -> None:
-    model = small()
-    sliced = deepcopy(model)
-    remove_channels(
-        sliced, {"0": torch.tensor([1, 4]), "3": torch.tensor([2])}, torch.ones(1, 3, 8, 8)
-    )
-    assert torch.equal(sliced[0].weight, model[0].weight[[1, 4]])
-    assert torch.equal(sliced[1].running_var, model[1].running_var[[1, 4]])
-    assert torch.equal(sliced[3].weight, model[3].weight[[2]][:, [1, 4]])
-    assert torch.equal(sliced[8].weight, model[8].weight[:, 8:12])
-
-
-def test_masking_zeroes_rows_norms_and_columns() -> None:
-    model = small()
-    masked = deepcopy(model)
-    mask_channels(masked, {"0": torch.tensor([1, 4]), "3": torch.tensor([2])})
-    gone = [0, 2, 3, 5]
-    for tensor in (masked[0].weight, masked[0].bias, masked[1].weight, masked[1].bias):
-        assert not tensor[gone].any()
-    assert not masked[1].running_mean[gone].any()
-    assert not masked[3].weight[:, gone].any()
-    assert torch.equal(masked[3].weight[2][[1, 4]], model[3].weight[2][[1, 4]])
-    columns = masked[8].weight.abs().sum(0).nonzero().flatten()
-    assert columns.tolist() == [8, 9, 10, 11]
-
-
-def test_slicing_keeps_flags_of_training_and_gradients() -> None:
-    model = small().train()
-    model[1].eval()
-    model[0].weight.requires_grad_(False)
-    remove_channels(model, {"0": torch.tensor([0, 1])}, torch.ones(1, 3, 8, 8))
-    assert model.training and model[3].training and not model[1].training
-    assert not model[0].weight.requires_grad and model[0].bias.requires_grad
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
-@pytest.mark.parametrize(
-    ("name", "indices", "message"),
-    [
-        ("nowhere", [0], r"that of a Conv2d, got 'nowhere' \(nothing\)"),
-        ("8", [0], r"that of a Conv2d, got '8' \(Linear\)"),
-        ("0", [], r"layer '0' must be integers \[count\] with count at least 1"),
-        ("0", [0.0, 1.0], "layer '0' must be integers .* got torch.float32"),
-        ("0", [1, 1], r"strictly increasing from 0 to 5, got \[1, 1\]"),
-        ("0", [2, 1], r"strictly increasing from 0 to 5, got \[2, 1\]"),
-        ("0", [-1, 2], r"strictly increasing from 0 to 5, got \[-1, 2\]"),
-        ("3", [0, 4], r"layer '3' must be strictly increasing from 0 to 3, got \[0, 4\]"),
-    ],
-)
-def test_bad_indices_are_named_and_change_nothing(
-    name: str, indices: list[float], message: str
-) -> None:
-    model = small()
-    before = deepcopy(model.state_dict())
-    kept = {"3": torch.tensor([0]), name: torch.tensor(indices)}
-    with pytest.raises(ValueError, match=message):
-        mask_channels(model, kept)
-    with pytest.raises(ValueError, match=message):
-        remove_channels(model, kept, torch.ones(1, 3, 8, 8))
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-def test_channels_of_a_residual_sum_cannot_be_removed() -> None:
-    model = models.build("resnet20")
-    with pytest.raises(ValueError, match=r"layer 'layer2\.0\.conv2'.*node 'add"):
-        remove_channels(model, {"layer2.0.conv2": torch.arange(4)}, torch.ones(1, 3, 32, 32))
-
-
-def test_grouped_layers_are_refused() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 2, 1))
-    for name in ("0", "1"):
-        with pytest.raises(ValueError, match="must not be grouped, got 2 groups in '1'"):
-            mask_channels(model, {name: torch.tensor([0, 1])})
-
-
-def test_example_inputs_that_do_not_fit_are_named() -> None:
-    with pytest.raises(ValueError, match=r"example_inputs of \[1, 4, 8, 8\] must run together"):
-        remove_channels(small(), {"0": torch.tensor([0])}, torch.ones(1, 4, 8, 8))
 
 
 @pytest.mark.parametrize("bias", [False, True])

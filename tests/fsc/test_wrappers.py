@@ -56,9 +56,10 @@ def test_a_wrapped_network_is_evaluated_walked_and_has_schemes(wrap):
     fsc.walk(wrapped, deepcopy(teacher), IMAGES, Names())
     assert names == ["conv1", "conv2", "conv3", "conv4", "head"]
     for scheme in (schemes.structured, schemes.sparse):
-        assert scheme(wrapped, 0.5) == scheme(teacher, 0.5)
+        more = [IMAGES[:1]] if scheme is schemes.structured else []
+        assert scheme(wrapped, 0.5, *more) == scheme(teacher, 0.5, *more)
     assert schemes.quantized(wrapped, 2) == schemes.quantized(teacher, 2)
-    schemes.check(SCHEME, wrapped)
+    schemes.check(SCHEME, wrapped, torch.zeros(1, 3, 8, 8))
     labels = teacher(IMAGES).argmax(1)
     assert accuracy(wrapped, IMAGES, labels) == 100.0
     assert unwrap(wrapped) is teacher or isinstance(wrapped, AveragedModel)

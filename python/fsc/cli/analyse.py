@@ -52,7 +52,7 @@ def command(
     options.check_outputs(json_path, figure_path, replacing=overwrite)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
-    schemes.check(scheme, inputs.teacher)
+    schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
     sample = sampling.sample_per_class(inputs.train.labels, num_shots, seed, data_name)
     images, labels = inputs.test_images[:num_test], inputs.test_labels[:num_test]
     found = []

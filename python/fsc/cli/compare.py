@@ -74,7 +74,7 @@ def command(
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     inputs = inputs.evaluated_on(num_test)
-    schemes.check(scheme, inputs.teacher)
+    schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     sample = _draw(inputs, num_shots, seed=0)
     settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget), augment)

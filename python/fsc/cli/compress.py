@@ -57,7 +57,7 @@ def command(
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     inputs = inputs.evaluated_on(num_test)
-    schemes.check(scheme, inputs.teacher)
+    schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
     sample = _draw(inputs, num_shots, num_images, seed)
     budget = options.to_bytes(memory_budget)
     settings = Settings(scheme, mir_steps, batch_size, budget, augment, journal)

@@ -213,4 +213,6 @@ def find_scheme(name: str, model_name: str) -> AnyScheme:
     Raises:
         ValueError: the name is neither, or the scheme does not fit the network.
     """
-    return schemes.find(name, models.skeleton(model_name))
+    with torch.random.fork_rng(devices=[]):
+        model = models.build(model_name)
+    return schemes.find(name, model, models.example_inputs(model_name))

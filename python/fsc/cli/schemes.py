@@ -12,6 +12,7 @@ from rich.table import Table
 from fsc import models, schemes
 from fsc.cli import options, tables
 from fsc.files import write_json
+from fsc.networks.channels import labelled_groups
 from fsc.networks.cost import Size
 from fsc.networks.cut_cost import CutCost
 from fsc.schemes import QuantizedScheme, SparseScheme
@@ -72,7 +73,9 @@ def describe(model_name: str) -> list[Line]:
     is_large = models.family(model_name) == "imagenet-resnet"
     side = 224 if is_large else 32
     model = models.skeleton(model_name, num_classes=1000 if is_large else 10, device="cpu")
-    cost = CutCost(model, torch.zeros(1, 3, side, side))
+    # Which channels go together depends neither on the weights nor on the size of the image.
+    groups = labelled_groups(model, (torch.zeros(1, 3, 32, 32),))
+    cost = CutCost(model, torch.zeros(1, 3, side, side), groups)
     published = _PUBLISHED.get(model_name, {})
     lines = [Line(model_name, "", cost.size({}, {}), published.get(""))]
     for name in schemes.names():
@@ -80,8 +83,10 @@ def describe(model_name: str) -> list[Line]:
             continue
         scheme = schemes.named(name, model_name)
         if not isinstance(scheme, QuantizedScheme):
-            single = isinstance(scheme, SparseScheme)
-            left = cost.size({}, scheme.kept) if single else cost.size(scheme.kept, {})
+            if isinstance(scheme, SparseScheme):
+                left = cost.size({}, scheme.kept)
+            else:
+                left = cost.size(schemes.channels_left(scheme, model, groups), {})
             lines.append(Line(model_name, name, left, published.get(name)))
     return lines
 

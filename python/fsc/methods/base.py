@@ -1,13 +1,15 @@
 """What every method is given and gives back; a method knows when, the solvers know what."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from fsc.methods.journal import Journal
+from fsc.networks.channels import ChannelGroup
 from fsc.progress import Progress
-from fsc.schemes import AnyScheme, Scheme
+from fsc.schemes import AnyScheme, Scheme, channels_left
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,14 @@ class Task:
     Args:
         teacher: the pretrained network in eval mode; methods leave it as it is.
         images: [N, C, H, W] float, normalised as the teacher expects.
-        scheme: which convolutions keep how many output channels, or how many weights.
+        scheme: which layers keep how many output channels, or how many weights.
         batch_size: images that go through the networks at once.
         memory_budget: bytes of the walk's activations held in memory before they go to disk; None:
             all. The columns or inputs that a single layer is solved from come on top.
         seed: seeds whatever a method draws.
         progress: told what is being done.
         journal: where solved layers, or the state of a training, are kept; None: nowhere.
+        groups: the teacher's channels as they go together, where the scheme removes some.
     """
 
     teacher: nn.Module
@@ -34,9 +37,10 @@ class Task:
     seed: int = 0
     progress: Progress | None = None
     journal: Journal | None = None
+    groups: Sequence[ChannelGroup] = ()
 
-    def structured(self) -> Scheme:
-        """The scheme, for methods that remove channels.
+    def channels_left(self) -> dict[str, int]:
+        """How many channels of each group stay, for methods that remove channels.
 
         Raises:
             ValueError: the scheme removes no channels.
@@ -46,7 +50,7 @@ class Task:
                 f"scheme must be structured for this method, got {self.scheme.name!r}, which "
                 "removes no channels; cross distillation takes it"
             )
-        return self.scheme
+        return channels_left(self.scheme, self.teacher, self.groups)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Outcome:
 
     Args:
         student: the compressed network in eval mode, really smaller.
-        kept: the kept output channels of every producer in the scheme.
+        kept: the channels that stay of every group that lost some.
         layers: one report per solved layer.
         learning_rates: of every run of a method that trains; the student is that of the last.
         warnings: sentences about what did not go as it should.

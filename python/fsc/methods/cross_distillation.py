@@ -14,6 +14,7 @@ from fsc.methods.base import Outcome, Task
 from fsc.methods.layer_solver import LayerSolver, Settings
 from fsc.methods.plans import Support
 from fsc.networks import surgery
+from fsc.networks.cutting import cut_channels
 from fsc.networks.quantized_inputs import quantize_inputs
 from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
 from fsc.schemes.quantized import FULL_PRECISION
@@ -112,7 +113,7 @@ class CrossDistillation:
         teacher = copy.deepcopy(task.teacher).eval()
         surgery.fold_batch_norm(teacher)
         settings = self._settings(task)
-        visitor = LayerSolver(settings, task.scheme, teacher, task.progress, task.journal)
+        visitor = LayerSolver(settings, task, teacher)
         student = copy.deepcopy(teacher)
         if isinstance(task.scheme, QuantizedScheme):
             _quantize_activations(student, task.scheme, task)
@@ -125,8 +126,7 @@ class CrossDistillation:
             memory_budget=task.memory_budget,
             progress=task.progress,
         )
-        if visitor.plans.kept:
-            surgery.remove_channels(student, visitor.plans.kept, task.images[:1])
+        cut_channels(student, task.groups, visitor.plans.kept)
         return Outcome(student.eval(), visitor.plans.kept, visitor.reports)
 
     def _settings(self, task: Task) -> Settings:

@@ -121,7 +121,7 @@ class Examination:
         return (
             f"scheme removes {100 * reached:.2g} % of the multiply-accumulates, where "
             f"{100 * scheme.pruning_ratio:g} % of the channels were asked for: "
-            f"{len(scheme.held_back)} of {total} convolutions keep all of them; "
+            f"{len(scheme.held_back)} of {total} layers keep all of them; "
             f"{commonest(scheme.held_back)}"
         )
 

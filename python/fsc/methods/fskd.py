@@ -12,8 +12,10 @@ from torch import Tensor, nn
 import fsc_ext
 from fsc.layers.moments import ACCUMULATOR
 from fsc.methods.base import LayerReport, Outcome, Task
-from fsc.methods.l1_norm import largest_filters
+from fsc.methods.l1_norm import largest_channels
 from fsc.networks import surgery
+from fsc.networks.channels import rows_left
+from fsc.networks.cutting import cut_channels, mask_channels
 from fsc.walking.walk import Layer, Visitor, walk
 
 
@@ -22,13 +24,14 @@ class FSKD:
     """Filter pruning recovered by block coordinate descent on 1x1 convolutions.
 
     Lifecycle:
-        1. rank filters by the L1 norm, fold every BatchNorm into its convolution, and cut the
-           smallest filters out of a copy of the teacher;
+        1. rank channels by the L1 norm, fold every BatchNorm into its convolution, and mask the
+           smallest in a copy of the teacher;
         2. walk teacher and student side by side; after each convolution, before its activation,
            solve Q = argmin || Q X_S - X_T ||_F^2 (Eq. 1) with X_T the teacher's kept channels;
         3. absorb Q into the convolution: W' = Q W, b' = Q b (Theorem 1), and walk on; grouped
            convolutions cannot absorb a Q that mixes their groups and stay as they are;
-        4. repeat on randomly flipped images when `iterations` asks for it (Algorithm 1).
+        4. repeat on randomly flipped images when `iterations` asks for it (Algorithm 1);
+        5. cut the masked channels out.
 
     Args:
         iterations: passes of block coordinate descent; the paper sees no gain beyond 1.
@@ -52,17 +55,18 @@ class FSKD:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
-        kept = largest_filters(task.teacher, task.structured())
+        kept = largest_channels(task.teacher, task.groups, task.channels_left())
         teacher = copy.deepcopy(task.teacher).eval()
         surgery.fold_batch_norm(teacher)
         student = copy.deepcopy(teacher)
-        surgery.remove_channels(student, kept, task.images[:1])
+        mask_channels(student, task.groups, kept)
+        rows = rows_left(task.groups, kept)
         generator = torch.Generator().manual_seed(task.seed)
         images, reports = task.images, []
         for iteration in range(self.iterations):
             if iteration:
                 images = _flip_randomly(task.images, generator)
-            aligner = _Aligner(student, kept, self.damping)
+            aligner = _Aligner(student, rows, self.damping)
             walk(
                 teacher,
                 student,
@@ -73,6 +77,7 @@ class FSKD:
                 progress=task.progress,
             )
             reports = aligner.reports
+        cut_channels(student, task.groups, kept)
         return Outcome(student.eval(), kept, reports)
 
 
@@ -105,13 +110,13 @@ def align(gram_student: Tensor, gram_cross: Tensor, damping: float) -> Tensor:
 class _Aligner(Visitor):
     """Aligns every ungrouped convolution of the student to the teacher's kept channels."""
 
-    def __init__(self, student: nn.Module, kept: dict[str, Tensor], damping: float) -> None:
+    def __init__(self, student: nn.Module, rows: dict[str, Tensor], damping: float) -> None:
         self._names = {
             name
             for name, module in student.named_modules()
             if isinstance(module, nn.Conv2d) and module.groups == 1
         }
-        self.kept = kept
+        self.rows = rows
         self.damping = damping
         self.reports: list[LayerReport] = []
         self._grams: tuple[Tensor, Tensor, Tensor] | None = None
@@ -121,8 +126,9 @@ class _Aligner(Visitor):
         return name in self._names
 
     def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
-        if layer.name in self.kept:
-            output_teacher = output_teacher[:, self.kept[layer.name]]
+        if layer.name in self.rows:
+            rows = self.rows[layer.name]
+            output_teacher, output_student = output_teacher[:, rows], output_student[:, rows]
         if self._grams is None:
             size = output_student.shape[1]
             zero = output_student.new_zeros(size, size, dtype=ACCUMULATOR)
@@ -138,12 +144,17 @@ class _Aligner(Visitor):
         self._grams = None
         pointwise = align(student, cross, self.damping)
         self._remember(layer, pointwise, (student, cross, teacher), start)
-        pointwise = pointwise.to(layer.student.weight.dtype)
-        weight, bias = fsc_ext.absorb_conv1x1(layer.student.weight, layer.student.bias, pointwise)
-        layer.student.weight.copy_(weight)
-        if layer.student.bias is not None:
-            layer.student.bias.copy_(bias)
-        return lambda output: nn.functional.conv2d(output, pointwise[:, :, None, None])
+        weight, bias = layer.student.weight, layer.student.bias
+        every = torch.arange(len(weight), device=weight.device)
+        rows = self.rows.get(layer.name, every).to(weight.device)
+        pointwise = pointwise.to(weight.dtype)  # [rows, rows]
+        absorbed = fsc_ext.absorb_conv1x1(
+            weight[rows], None if bias is None else bias[rows], pointwise
+        )
+        weight[rows] = absorbed[0]
+        if bias is not None:
+            bias[rows] = absorbed[1]
+        return lambda output: _aligned(output, rows, pointwise)
 
     def _remember(
         self, layer: Layer, pointwise: Tensor, grams: tuple[Tensor, Tensor, Tensor], start: float
@@ -167,3 +178,10 @@ class _Aligner(Visitor):
                 time.perf_counter() - start,
             )
         )
+
+
+def _aligned(output: Tensor, rows: Tensor, pointwise: Tensor) -> Tensor:
+    """The output of a layer, [N, C_out, H, W], once Q has been absorbed by some of its rows."""
+    changed = output.clone()
+    changed[:, rows] = nn.functional.conv2d(output[:, rows], pointwise[:, :, None, None])
+    return changed

@@ -1,6 +1,7 @@
 """Filter pruning by the L1 norm, without any data (Li et al., 2017, "Pruning Filters ...")."""
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,22 +9,40 @@ from torch import Tensor, nn
 
 import fsc_ext
 from fsc.methods.base import Outcome, Task
-from fsc.networks import surgery
-from fsc.schemes import Scheme, SparseScheme
+from fsc.networks.channels import ChannelGroup
+from fsc.networks.cutting import cut_channels, filters
+from fsc.schemes import SparseScheme
 
 
-def largest_filters(teacher: nn.Module, scheme: Scheme) -> dict[str, Tensor]:
-    """The filters of largest L1 norm in every producer of the scheme.
+def channel_norms(model: nn.Module, group: ChannelGroup) -> Tensor:
+    """The L1 norm of every channel of a group, summed over the layers that write it, [size]."""
+    norms = torch.zeros(group.size, dtype=torch.float64, device="cpu")
+    for slot in group.slots:
+        if slot.role == "writer":
+            rows = filters(model.get_submodule(slot.name)).detach().abs().flatten(1).double().sum(1)
+            norms.index_add_(0, slot.channels, rows.cpu())
+    return norms
+
+
+def largest_channels(
+    model: nn.Module, groups: Sequence[ChannelGroup], counts: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """The channels of largest L1 norm; those that must stay come first.
+
+    Args:
+        model: the teacher.
+        groups: its channel groups.
+        counts: name of each group that loses channels -> how many stay.
 
     Returns:
-        For each producer the kept output channels in increasing order, [count].
+        For each of them the kept channels in increasing order, [count].
     """
     kept = {}
-    for name, count in scheme.kept.items():
-        weight = teacher.get_submodule(name).weight
-        assert isinstance(weight, Tensor)
-        norms = weight.detach().abs().flatten(1).double().sum(1)  # [C_out]
-        kept[name] = norms.argsort(descending=True, stable=True)[:count].sort().values
+    for group in groups:
+        if group.name in counts:
+            norms = channel_norms(model, group).masked_fill(~group.free, torch.inf)
+            order = norms.argsort(descending=True, stable=True)
+            kept[group.name] = order[: counts[group.name]].sort().values
     return kept
 
 
@@ -40,8 +59,8 @@ class L1Norm:
     """The data-free baseline, "L1-norm" in the tables: nothing is recovered.
 
     Lifecycle:
-        1. rank the filters of every producer by the L1 norm of their weights;
-        2. cut the smallest out of a copy of the teacher, with what reads them.
+        1. rank the channels of every group by the L1 norm of the filters that make them;
+        2. cut the smallest out of a copy of the teacher, with all that goes with them.
 
     For a scheme of single weights the smallest magnitudes of every layer are set to zero, as the
     Cross Distillation paper does for its unstructured tables.
@@ -53,7 +72,6 @@ class L1Norm:
         if isinstance(task.scheme, SparseScheme):
             keep_largest_weights(student, task.scheme)
             return Outcome(student.eval(), {})
-        kept = largest_filters(task.teacher, task.structured())
-        with torch.no_grad():
-            surgery.remove_channels(student, kept, task.images[:1])
+        kept = largest_channels(task.teacher, task.groups, task.channels_left())
+        cut_channels(student, task.groups, kept)
         return Outcome(student.eval(), kept)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,10 @@ from fsc.layers.layer_problem import (
 from fsc.layers.objectives import Estimation, Objective
 from fsc.layers.proximal_problem import ProximalProblem
 from fsc.layers.quantized_problem import QuantizedProblem
-from fsc.methods.base import LayerReport, Progress
-from fsc.methods.journal import Journal
-from fsc.methods.plans import Support, plans_of
+from fsc.methods.base import LayerReport, Progress, Task
+from fsc.methods.plans import ChannelPlans, Support, plans_of
 from fsc.methods.recalibration import OutputStatistics, recalibrate
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
-from fsc.schemes import AnyScheme
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.patch import Patch
@@ -58,31 +56,28 @@ class LayerSolver(Visitor):
 
     Args:
         settings: hyper-parameters.
-        scheme: which layers keep what.
+        task: scheme, groups of channels, progress and journal.
         teacher: the folded teacher, for the network's structure.
-        progress: told of the steps of iterative solutions.
-        journal: solutions that it holds are taken from there, new ones are added.
 
     Raises:
-        ValueError: a producer of the scheme does not have exactly one reader, or a layer that
-            would have to choose channels cannot be solved.
+        ValueError: the scheme does not fit the teacher, or a layer whose single weights or bits are
+            to be chosen cannot be solved.
     """
 
     def __init__(
         self,
         settings: Settings,
-        scheme: AnyScheme,
+        task: Task,
         teacher: nn.Module,
-        progress: Progress | None = None,
-        journal: Journal | None = None,
     ) -> None:
         """Plans what every layer may keep."""
         self.settings = settings
-        self.progress = progress
-        self.journal = journal
+        self.progress = task.progress
+        self.journal = task.journal
         self.reports: list[LayerReport] = []
-        self.plans = plans_of(scheme, settings.axis, settings.support, teacher)
-        self._solvable = {name for name, m in teacher.named_modules() if _is_solvable(m)}
+        solvable = {name: m for name, m in teacher.named_modules() if _is_solvable(m)}
+        self.plans = plans_of(task, settings.axis, settings.support, teacher, solvable)
+        self._solvable = {n for n, module in solvable.items() if isinstance(module, nn.Conv2d)}
         self._check_choosing_layers()
         self._drifted = False
         self._generator = torch.Generator()
@@ -106,6 +101,9 @@ class LayerSolver(Visitor):
         """Gathers what the layer's solver needs of one batch."""
         if isinstance(layer.student, QuantizedInputConv2d):
             input_student = layer.student.quantized(input_student)
+        if isinstance(layer.teacher, nn.Linear):
+            layer = _as_convolution(layer)
+            input_teacher, input_student = _as_image(input_teacher), _as_image(input_student)
         size = (input_teacher.shape[2], input_teacher.shape[3])
         if self._problem is None:
             self._columns = layer.num_images * Patch.of(layer.teacher).num_columns(size)
@@ -122,6 +120,7 @@ class LayerSolver(Visitor):
 
     def before_run(self, layer: Layer) -> None:
         """Solves the layer and writes its weight into the student."""
+        layer = _as_convolution(layer)
         assert self._problem is not None and isinstance(layer.student, nn.Conv2d)
         start = time.perf_counter()
         solution = self._known
@@ -152,21 +151,23 @@ class LayerSolver(Visitor):
 
     def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
         """Gathers the statistics of one batch of outputs."""
-        if self.settings.recalibrate:
+        if self.settings.recalibrate and isinstance(layer.student, nn.Conv2d):
             self._outputs.accumulate(output_teacher, output_student)
 
     def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
         """Matches the statistics of the student's channels to the teacher's."""
-        assert isinstance(layer.student, nn.Conv2d)
-        if not self.settings.recalibrate or layer.student.bias is None:
+        student = layer.student
+        if not self.settings.recalibrate or not isinstance(student, nn.Conv2d):
             return None
-        return recalibrate(layer.student, self._outputs)
+        return None if student.bias is None else recalibrate(student, self._outputs)
 
     def _check_choosing_layers(self) -> None:
+        if isinstance(self.plans, ChannelPlans):
+            return  # who reads fewer channels and cannot be solved for keeps its other weights
         for name in sorted(self.plans.choosing - self._solvable):
             raise ValueError(
-                "scheme must change convolutions, and those that read them, without groups and "
-                f"with equal zero padding on both sides for cross distillation, got layer {name}"
+                "scheme must change convolutions without groups and with equal zero padding on "
+                f"both sides for cross distillation, got layer {name}"
             )
 
     def _with_noise(self, features: Tensor) -> Tensor:
@@ -243,4 +244,28 @@ def _is_solvable(layer: nn.Module) -> bool:
         Patch.of(layer)
     except ValueError:
         return False
-    return isinstance(layer, nn.Conv2d)
+    return True
+
+
+def _as_convolution(layer: Layer) -> Layer:
+    """A Linear as the convolution with one pixel that it is, on the same weights."""
+    if not isinstance(layer.teacher, nn.Linear):
+        return layer
+    forms = []
+    for linear in (layer.teacher, layer.student):
+        assert isinstance(linear, nn.Linear)
+        form = nn.Conv2d(linear.in_features, linear.out_features, 1, device="meta")
+        form.weight = nn.Parameter(linear.weight.detach()[:, :, None, None], requires_grad=False)
+        bias = linear.bias
+        form.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        forms.append(form)
+    return replace(layer, teacher=forms[0], student=forms[1])
+
+
+def _as_image(features: Tensor) -> Tensor:
+    """What a Linear reads, [N, ..., C], as the image of its convolution, [N, C, pixels, 1]."""
+    return (
+        features.flatten(1, -2).movedim(-1, 1)[..., None]
+        if features.ndim > 2
+        else (features[:, :, None, None])
+    )

@@ -122,6 +122,19 @@ class Mimicry:
 
 
 @contextmanager
+def all_trainable(body: nn.Module) -> Iterator[None]:
+    """Takes gradients of parameters that were frozen, too, and freezes those again afterwards."""
+    frozen = [parameter for parameter in body.parameters() if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+@contextmanager
 def own_draws(seed: int, device: torch.device) -> Iterator[None]:
     """Seeds the generator that dropout draws from, and gives it its state back afterwards."""
     before = _default_state(device)

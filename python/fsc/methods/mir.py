@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from fsc.methods.base import Outcome, Task
-from fsc.methods.l1_norm import largest_filters
-from fsc.methods.mimicking import Lesson, Mimicry, own_draws
+from fsc.methods.l1_norm import largest_channels
+from fsc.methods.mimicking import Lesson, Mimicry, all_trainable, own_draws
 from fsc.methods.soundness import Yardstick, is_sound
 from fsc.methods.training_state import TrainingState
-from fsc.networks import surgery, tracing
+from fsc.networks import tracing
+from fsc.networks.channels import columns_left
+from fsc.networks.cutting import cut_channels
 
 # At each the loss is looked at, and the state kept where there is a journal.
 _STEPS_BETWEEN_LOOKS = 50
@@ -29,7 +31,8 @@ class MiR:
         3. minimise the mean squared error between the student's and the teacher's features (Eq. 5)
            by SGD on randomly mirrored minibatches, BatchNorm in train mode; where that diverges,
            start again at half the learning rate;
-        4. put the student's layers in front of the teacher's head, which was never touched.
+        4. put the student's layers in front of the teacher's head, which was never touched; where
+           features themselves went, those that stayed are compared, and the head lost the others.
 
     Args:
         features: "before" or "after" the last pooling; the paper recommends before.
@@ -72,18 +75,13 @@ class MiR:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
-        kept = largest_filters(task.teacher, task.structured())
+        kept = largest_channels(task.teacher, task.groups, task.channels_left())
         student = copy.deepcopy(task.teacher)
-        surgery.remove_channels(student, kept, task.images[:1])
+        cut_channels(student, task.groups, kept)
         both = torch.stack([task.images, task.images.flip(3)])  # [2, N, C, H, W]
         targets = self._targets(task.teacher, both, task.batch_size)
         body = self._body(student).eval()
-        features = body(task.images[:1])
-        if features.shape[1:] != targets.shape[2:]:
-            raise ValueError(
-                "scheme must leave the features that MiR mimics as wide as the teacher's, "
-                f"{list(targets.shape[2:])}, got {list(features.shape[1:])}"
-            )
+        targets = targets[:, :, self._stays(task, kept, targets.shape[2])]
         lesson = Lesson(
             both,
             targets,
@@ -93,7 +91,8 @@ class MiR:
             self.weight_decay,
             task.seed,
         )
-        rates = self._train(student, body, lesson, task)
+        with all_trainable(body):
+            rates = self._train(student, body, lesson, task)
         return Outcome(student.eval(), kept, learning_rates=rates, warnings=_in_words(rates))
 
     def _body(self, model: nn.Module) -> nn.Module:
@@ -101,6 +100,15 @@ class MiR:
         graph = tracing.trace(model)
         before, after = tracing.feature_nodes(model, graph)
         return tracing.truncate(model, graph, before if self.features == "before" else after)
+
+    def _stays(self, task: Task, kept: dict[str, Tensor], size: int) -> Tensor:
+        """Which of the teacher's features the student still has, bool [size]."""
+        graph = tracing.trace(task.teacher)
+        head = str(tracing.feature_head(task.teacher, graph).target)
+        stays = columns_left(task.groups, kept).get(head)
+        if stays is None:
+            return torch.ones(size, dtype=torch.bool, device="cpu")
+        return stays.view(size, -1)[:, 0]  # a Linear may read several pixels of a feature
 
     def _targets(self, teacher: nn.Module, both: Tensor, batch_size: int) -> Tensor:
         """The teacher's features of the images and of their mirror images, [2, N, ...]."""

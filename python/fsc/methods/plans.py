@@ -1,13 +1,17 @@
 """From a scheme to what each layer may keep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from fsc.layers.layer_problem import Axis, Plan, Solution, all_channels
-from fsc.networks import tracing
-from fsc.schemes import AnyScheme, QuantizedScheme, Scheme, SparseScheme
+from fsc.methods.base import Task
+from fsc.methods.l1_norm import largest_channels
+from fsc.networks.channels import ChannelGroup, group_written_by
+from fsc.networks.labels import NONE
+from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
 
 # Name of each layer of a scheme -> the output channels, or single weights, that stay.
 Support = Mapping[str, Sequence[int]]
@@ -17,7 +21,7 @@ class Plans(Protocol):
     """What every layer may keep, and what it kept."""
 
     choosing: set[str]  # the layers that the scheme makes smaller on the side they solve for
-    kept: dict[str, Tensor]  # the kept output channels of every producer that lost some
+    kept: dict[str, Tensor]  # the channels that stay of every group that loses some
 
     def plan(self, name: str, layer: nn.Conv2d) -> Plan:
         """What a layer may keep."""
@@ -64,77 +68,134 @@ class QuantizedPlans:
         """No channel went."""
 
 
-class InputChannelPlans:
-    """Channels go where they are read: the reader of a producer chooses among them.
+class ChannelPlans:
+    """Channels go, each with what must go with it.
 
-    Raises:
-        ValueError: a producer of the scheme does not have exactly one reader.
+    Where one solvable layer alone reads a group, that layer chooses among them while it is solved,
+    or the layer that writes them does, as `axis` says. Channels that several layers read are chosen
+    before, by the L1 norm of the filters that make them.
+
+    Args:
+        counts: name of each group that loses channels -> how many stay.
+        groups: the teacher's.
+        axis: on which side of a pruned channel the choice falls.
+        support: what stays, where it is given.
+        teacher: whose filters are compared.
+        solvable: names of the layers whose weights can be solved for.
     """
 
-    def __init__(self, scheme: Scheme, support: Support | None, teacher: nn.Module) -> None:
-        """Finds who reads what each producer of the scheme writes."""
-        self.counts = scheme.kept
-        self.support = support
-        self.producer_of = _single_readers(scheme, teacher)
-        self.choosing = set(self.producer_of)
-        self.kept: dict[str, Tensor] = {}
+    def __init__(
+        self,
+        counts: Mapping[str, int],
+        groups: Sequence[ChannelGroup],
+        axis: Axis,
+        support: Support | None,
+        teacher: nn.Module,
+        solvable: Collection[str],
+    ) -> None:
+        """Finds who chooses, and chooses where nobody else does."""
+        self.counts = counts
+        self.kept = {} if support is None else _supported(groups, support)
+        self.columns = _columns(groups)
+        self.choosers: dict[str, ChannelGroup] = {}
+        self.filtering: dict[str, ChannelGroup] = {}
+        for group in groups:
+            if group.name in counts and group.name not in self.kept:
+                self._assign(group, axis, teacher, solvable)
+        readers = {name for g in groups if g.name in counts for name in g.named("reader")}
+        self.choosing = (readers & set(solvable)) | set(self.filtering)
+
+    def _assign(
+        self, group: ChannelGroup, axis: Axis, teacher: nn.Module, solvable: Collection[str]
+    ) -> None:
+        readers = group.named("reader")
+        alone = len(readers) == 1 and readers[0] in solvable and bool(group.free.all())
+        if axis == "input_channels" and alone and self._is_whole(readers[0], group):
+            self.choosers[readers[0]] = group
+        elif axis == "output_filters" and alone and _is_written_once(group, solvable):
+            self.filtering[group.name] = group
+        else:
+            self.kept |= largest_channels(teacher, [group], self.counts)
+
+    def _is_whole(self, reader: str, group: ChannelGroup) -> bool:
+        """Whether a layer reads every channel of a group once, and nothing else."""
+        (_, channels), *others = self.columns[reader]
+        return not others and len(channels) == group.size and bool((channels >= 0).all())
 
     def plan(self, name: str, layer: nn.Conv2d) -> Plan:
-        """The channels, or how many of them stay where the layer reads a pruned producer."""
-        producer = self.producer_of.get(name)
-        if self.support is not None and producer is not None:
-            return Plan(all_channels(layer).new_tensor(sorted(self.support[producer])))
-        count = None if producer is None else self.counts[producer]
-        return Plan(all_channels(layer), num_channels=count)
+        """The channels that carry anything, and how many stay where the layer chooses."""
+        channels = all_channels(layer)
+        for group, columns in self.columns.get(name, ()):
+            if group.name in self.kept:
+                stays = torch.zeros(group.size, dtype=torch.bool, device="cpu")
+                stays[self.kept[group.name].cpu()] = True
+                usable = stays[columns.clamp(min=0)] | (columns == NONE)
+                channels = channels[usable.to(channels.device)[channels]]
+        reading, writing = self.choosers.get(name), self.filtering.get(name)
+        return Plan(
+            channels,
+            num_channels=None if reading is None else self.counts[reading.name],
+            num_filters=None if writing is None else self.counts[writing.name],
+        )
 
     def remember(self, name: str, solution: Solution) -> None:
-        """The channels that a reader kept are those that its producer keeps writing."""
-        if name in self.producer_of:
-            self.kept[self.producer_of[name]] = solution.channels
+        """What a reader kept are the channels that its group keeps, and so for a writer."""
+        if name in self.choosers:
+            group = self.choosers[name]
+            columns = self.columns[name][0][1]
+            self.kept[group.name] = columns[solution.channels.cpu()].sort().values
+        if name in self.filtering:
+            group = self.filtering[name]
+            self.kept[group.name] = group.slots[0].channels[solution.filters.cpu()].sort().values
 
 
-class OutputFilterPlans:
-    """Channels go where they are written: the producer chooses among its filters.
+def _is_written_once(group: ChannelGroup, solvable: Collection[str]) -> bool:
+    """Whether one solvable layer writes every channel of a group in one row."""
+    writers = [slot for slot in group.slots if slot.role == "writer"]
+    alone = len(writers) == 1 and len(writers[0].channels) == group.size
+    return alone and group.name in solvable
+
+
+def _columns(groups: Sequence[ChannelGroup]) -> dict[str, list[tuple[ChannelGroup, Tensor]]]:
+    """For every reader the groups that it reads, with the channel of each of its columns."""
+    columns: dict[str, list[tuple[ChannelGroup, Tensor]]] = {}
+    for group in groups:
+        for slot in group.slots:
+            if slot.role == "reader":
+                columns.setdefault(slot.name, []).append((group, slot.channels))
+    return columns
+
+
+def _supported(groups: Sequence[ChannelGroup], support: Support) -> dict[str, Tensor]:
+    """The channels of each group that stay, by the given output channels of a layer."""
+    kept = {}
+    for layer, given in support.items():
+        group = group_written_by(layer, groups)
+        assert group is not None  # the scheme names the same layers
+        rows = next(s.channels for s in group.slots if s.name == layer and s.role == "writer")
+        stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
+        stays[rows] = False
+        stays[rows[sorted(given)]] = True
+        kept[group.name] = stays.nonzero().flatten()
+    return kept
+
+
+def plans_of(
+    task: Task, axis: Axis, support: Support | None, teacher: nn.Module, solvable: Collection[str]
+) -> Plans:
+    """The plans of a task's scheme; `teacher` is the folded one.
 
     Raises:
-        ValueError: a producer of the scheme does not have exactly one reader.
+        ValueError: the scheme does not fit the teacher, or the support does not go with it.
     """
-
-    def __init__(self, scheme: Scheme, teacher: nn.Module) -> None:
-        """Finds who reads what each producer of the scheme writes."""
-        self.counts = scheme.kept
-        self.producer_of = _single_readers(scheme, teacher)
-        self.choosing = set(self.producer_of) | set(scheme.kept)
-        self.kept: dict[str, Tensor] = {}
-
-    def plan(self, name: str, layer: nn.Conv2d) -> Plan:
-        """The channels that are still written, and how many filters stay."""
-        producer = self.producer_of.get(name)
-        channels = all_channels(layer) if producer is None else self.kept[producer]
-        return Plan(channels, num_filters=self.counts.get(name))
-
-    def remember(self, name: str, solution: Solution) -> None:
-        """The filters that a producer kept."""
-        if name in self.counts:
-            self.kept[name] = solution.filters
-
-
-def plans_of(scheme: AnyScheme, axis: Axis, support: Support | None, teacher: nn.Module) -> Plans:
-    """The plans of a scheme; the axis says on which side of a pruned channel the choice falls.
-
-    Raises:
-        ValueError: a producer of the scheme does not have exactly one reader, or the support does
-            not go with the scheme.
-    """
+    scheme = task.scheme
     if support is not None:
         _check_support(scheme, support, teacher)
     if isinstance(scheme, SparseScheme):
         return SparsePlans(scheme, support)
     if isinstance(scheme, QuantizedScheme):
         return QuantizedPlans(scheme)
-    if axis == "input_channels" or support is not None:
-        return InputChannelPlans(scheme, support, teacher)
-    return OutputFilterPlans(scheme, teacher)
+    return ChannelPlans(task.channels_left(), task.groups, axis, support, teacher, solvable)
 
 
 def _check_support(scheme: AnyScheme, support: Support, teacher: nn.Module) -> None:
@@ -154,18 +215,3 @@ def _check_support(scheme: AnyScheme, support: Support, teacher: nn.Module) -> N
                 f"support must hold {count} different integers in [0, {size}) for {name}, as the "
                 f"scheme says, got {len(given)} values, {len(set(inside))} of them such"
             )
-
-
-def _single_readers(scheme: Scheme, teacher: nn.Module) -> dict[str, str]:
-    """The one layer that reads each producer of the scheme: {reader: producer}."""
-    graph = tracing.trace(teacher)
-    producers = {}
-    for producer in scheme.kept:
-        readers = tracing.consumers(teacher, graph, producer)
-        if len(readers) != 1 or not isinstance(teacher.get_submodule(readers[0]), nn.Conv2d):
-            raise ValueError(
-                "scheme must name convolutions that one convolution reads, got "
-                f"{producer}, read by {', '.join(readers) or 'nothing'}"
-            )
-        producers[readers[0]] = producer
-    return producers

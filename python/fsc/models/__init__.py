@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _DEPTHS = {"resnet": (14, 20, 32, 44, 56, 110), "vgg": (16, 19), "imagenet-resnet": (34,)}
 _NORMALIZATION = {
@@ -95,6 +95,18 @@ def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         ValueError: the name is unknown.
     """
     return _NORMALIZATION[_parse(name)[0]]
+
+
+def example_inputs(name: str, in_channels: int = 3) -> Tensor:
+    """Return one black image of the size that a network is made for, [1, in_channels, side, side].
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    import torch
+
+    side = 224 if _parse(name)[0] == "imagenet-resnet" else 32
+    return torch.zeros(1, in_channels, side, side)
 
 
 def _name(family_name: str, depth: int) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from fsc.networks.channels import ChannelGroup, Slot
 from fsc.networks.cost import Size
 from fsc.networks.modes import evaluation_mode
-from fsc.networks.prunable import readers_if_prunable
-from fsc.networks.tracing import batch_norm_after, trace
 
 
 class CutCost:
@@ -22,14 +21,14 @@ class CutCost:
         model: a network as it was built; only shapes count, its weights may hold anything. Its
             batch normalization is taken to shift by zero.
         example_inputs: one image [1, C, H, W] where the network is.
-
-    Raises:
-        ValueError: the network cannot be traced.
+        groups: its channel groups; layers must be without groups of their own.
     """
 
-    def __init__(self, model: nn.Module, example_inputs: Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, example_inputs: Tensor, groups: Sequence[ChannelGroup]
+    ) -> None:
         """Runs the network once, to see how often each layer applies its weight."""
-        self.model, self.graph = model, trace(model)
+        self.groups = {group.name: group for group in groups}
         self.shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         norms = (name for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d))
         self.shifts = {f"{name}.bias" for name in norms}
@@ -39,15 +38,12 @@ class CutCost:
         """Return what a cut leaves.
 
         Args:
-            kept: output channels that stay of each convolution that loses some.
+            kept: name of each group that loses channels -> how many stay.
             weights_kept: single weights that are not zero of each convolution that loses some.
-
-        Raises:
-            ValueError: a convolution cannot lose channels.
         """
         shapes = dict(self.shapes)
         for name, count in kept.items():
-            self._cut(shapes, name, count)
+            self._cut(shapes, self.groups[name], count)
         numbers = {name: math.prod(shape) for name, shape in shapes.items()}
         parameters = sum(numbers.values())
         zeros = sum(number for name, number in numbers.items() if name in self.shifts)
@@ -57,16 +53,23 @@ class CutCost:
         )
         return Size(parameters, parameters - zeros, flops)
 
-    def _cut(self, shapes: dict[str, tuple[int, ...]], name: str, count: int) -> None:
-        before = self.shapes[f"{name}.weight"][0]
-        for layer in (name, batch_norm_after(self.model, self.graph, name)):
-            for key in (f"{layer}.weight", f"{layer}.bias"):
+    @staticmethod
+    def _cut(shapes: dict[str, tuple[int, ...]], group: ChannelGroup, count: int) -> None:
+        for slot in group.slots:
+            lost = (group.size - count) * _repeats(slot, group)
+            if slot.role == "reader":
+                rows, columns, *kernel = shapes[f"{slot.name}.weight"]
+                shapes[f"{slot.name}.weight"] = (rows, columns - lost, *kernel)
+                continue
+            for key in (f"{slot.name}.weight", f"{slot.name}.bias"):
                 if key in shapes:
-                    shapes[key] = (count, *shapes[key][1:])
-        for reader in readers_if_prunable(self.model, self.graph, name):
-            rows, columns, *kernel = shapes[f"{reader}.weight"]
-            # A Linear behind a flattening reads several values of each channel.
-            shapes[f"{reader}.weight"] = (rows, columns // before * count, *kernel)
+                    shapes[key] = (shapes[key][0] - lost, *shapes[key][1:])
+
+
+def _repeats(slot: Slot, group: ChannelGroup) -> int:
+    """How many indices of a module each channel that may go is."""
+    found = group.free[slot.channels[slot.channels >= 0]]
+    return int(found.sum()) // int(group.free.sum())
 
 
 def _positions(model: nn.Module, image: Tensor) -> dict[str, int]:

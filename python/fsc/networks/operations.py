@@ -27,7 +27,6 @@ class Kind:
 
 LAYER = Kind((nn.Conv2d, nn.Linear), frozenset())
 IDENTITY = Kind((nn.Identity,), frozenset())
-BATCH_NORM = Kind((nn.BatchNorm1d, nn.BatchNorm2d), frozenset())
 RELU = Kind((nn.ReLU,), frozenset({F.relu, torch.relu, "relu"}))
 # fmt: off
 ACTIVATION = Kind(
@@ -49,8 +48,6 @@ PADDING = Kind((nn.ZeroPad2d, nn.ConstantPad2d), frozenset())
 # fmt: on
 ADDITION = Kind((), frozenset({operator.add, torch.add, "add"}))
 MEAN = Kind((), frozenset({torch.mean, "mean"}))
-FLATTEN = Kind((nn.Flatten,), frozenset({torch.flatten, "flatten"}))
-VIEW = Kind((), frozenset({torch.reshape, "view", "reshape"}))
 _SHAPE_METHODS = ("size", "dim", "numel")
 
 
@@ -58,14 +55,6 @@ def only_user(node: fx.Node) -> fx.Node | None:
     """The one node that reads a node's values, not only its shape; None for any other number."""
     users = [user for user in node.users if not reads_shape(user)]
     return users[0] if len(users) == 1 else None
-
-
-def keeps_channels(model: nn.Module, node: fx.Node) -> bool:
-    """Whether every output channel depends on the input channel of its number alone."""
-    kinds = (IDENTITY, BATCH_NORM, ACTIVATION, DROPOUT, PADDING)
-    if any(kind.matches(model, node) for kind in kinds):
-        return True
-    return is_pooling(model, node) or _is_flatten(model, node)
 
 
 def is_linear(model: nn.Module, node: fx.Node) -> bool:
@@ -81,22 +70,6 @@ def is_pooling(model: nn.Module, node: fx.Node) -> bool:
         return POOLING.matches(model, node)
     dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
     return isinstance(dims, tuple | list) and {int(dim) % 4 for dim in dims} == {2, 3}
-
-
-def _is_flatten(model: nn.Module, node: fx.Node) -> bool:
-    if VIEW.matches(model, node):
-        # Only view(N, -1) keeps the values of a channel together.
-        return len(node.args) == 3 and bool(node.args[2] == -1)
-    if not FLATTEN.matches(model, node):
-        return False
-    if node.op == "call_module":
-        module = model.get_submodule(str(node.target))
-        return bool(module.start_dim == 1 and module.end_dim == -1)
-    bounds = [
-        *node.args[1:],
-        *(node.kwargs[key] for key in ("start_dim", "end_dim") if key in node.kwargs),
-    ]
-    return bounds in ([1], [1, -1])
 
 
 def reads_shape(node: fx.Node) -> bool:

@@ -12,9 +12,7 @@ from fsc.networks.operations import (
     LAYER,
     is_linear,
     is_pooling,
-    keeps_channels,
     only_user,
-    reads_shape,
 )
 from fsc.networks.out_of_place import remove_in_place
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
@@ -65,8 +63,8 @@ def trace(model: nn.Module) -> fx.Graph:
         model: any module that torch.fx can trace; its training flags are restored.
 
     Raises:
-        ValueError: the forward of some module depends on data, writes into a view or part of a
-            tensor, or calls one Conv2d or Linear, or one weight of them, more than once.
+        ValueError: the forward of some module depends on data, or writes into a view or part of a
+            tensor.
     """
     tracer = _Tracer()
     try:
@@ -75,7 +73,6 @@ def trace(model: nn.Module) -> fx.Graph:
     except Exception as error:
         raise ValueError(sentence(error, model, tracer.failed_in)) from error
     remove_in_place(model, graph)
-    _check_each_layer_once(model, graph)
     return graph
 
 
@@ -96,8 +93,13 @@ def untraceable(model: nn.Module) -> tuple[str, str] | None:
 
 
 def layer_names(model: nn.Module, graph: fx.Graph) -> list[str]:
-    """Return the names of the Conv2d and Linear modules of a graph in execution order."""
-    return [str(node.target) for node in graph.nodes if LAYER.matches(model, node)]
+    """Return the names of the Conv2d and Linear modules of a graph in execution order.
+
+    Those that are called more than once, or share their weight, are operations like any other.
+    """
+    shared = shared_layers(model, graph)
+    layers = [str(node.target) for node in graph.nodes if LAYER.matches(model, node)]
+    return [name for name in layers if name not in shared]
 
 
 def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None:
@@ -113,31 +115,20 @@ def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None
     return target if isinstance(model.get_submodule(target), nn.BatchNorm2d) else None
 
 
-def consumers(model: nn.Module, graph: fx.Graph, name: str) -> list[str]:
-    """Return the layers that read a layer's output channels, in execution order.
-
-    Between the two stand only operations that keep channels apart: batch normalization, unary
-    activations, pooling, dropout, Identity and flattening.
+def feature_head(model: nn.Module, graph: fx.Graph) -> fx.Node:
+    """Return the node of the Linear that a network ends in.
 
     Raises:
-        ValueError: the graph calls no such layer, or its output reaches anything else, such as an
-            addition, a concatenation or the output of the network.
+        ValueError: the last layer is no Linear.
     """
-    found: set[fx.Node] = set()
-    pending = [layer_node(model, graph, name)]
-    while pending:
-        for user in pending.pop().users:
-            if LAYER.matches(model, user):
-                found.add(user)
-            elif keeps_channels(model, user):
-                pending.append(user)
-            elif not reads_shape(user):
-                raise ValueError(
-                    f"the output of layer {name!r} must reach other layers through BatchNorm, "
-                    "activations, pooling, dropout or flatten only, "
-                    f"got node {user.name!r} ({_describe(user)})"
-                )
-    return [str(node.target) for node in graph.nodes if node in found]
+    head = next((node for node in reversed(graph.nodes) if _layer_of(model, node)), None)
+    if head is None or not is_linear(model, head):
+        found = "none" if head is None else _layer_of(model, head)
+        raise ValueError(
+            "feature_nodes: model must end in a Linear layer, with the forward of nn.Linear, "
+            f"got {found}"
+        )
+    return head
 
 
 def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
@@ -149,13 +140,7 @@ def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
     Raises:
         ValueError: the last layer is no Linear, or there is no pooling before it.
     """
-    head = next((node for node in reversed(graph.nodes) if _layer_of(model, node)), None)
-    if head is None or not is_linear(model, head):
-        found = "none" if head is None else _layer_of(model, head)
-        raise ValueError(
-            "feature_nodes: model must end in a Linear layer, with the forward of nn.Linear, "
-            f"got {found}"
-        )
+    head = feature_head(model, graph)
     poolings = [node for node in ancestors(head) if is_pooling(model, node)]
     if not poolings:
         raise ValueError(
@@ -198,21 +183,25 @@ def _layer_of(model: nn.Module, node: fx.Node) -> str | None:
     return f"{stack[-1][0]!r} ({stack[-1][1].__name__})"
 
 
-def _check_each_layer_once(model: nn.Module, graph: fx.Graph) -> None:
-    called: set[str] = set()
+def shared_layers(model: nn.Module, graph: fx.Graph) -> dict[str, str]:
+    """Modules with parameters that are called twice or share one: name -> what is the matter."""
+    calls: dict[str, int] = {}
     owners: dict[nn.Parameter, str] = {}
-    for name in layer_names(model, graph):
-        if name in called:
-            raise ValueError(
-                f"trace: model must call each Conv2d and Linear once, got layer {name!r} again"
-            )
-        called.add(name)
-        owner = owners.setdefault(model.get_submodule(name).get_parameter("weight"), name)
-        if owner != name:
-            raise ValueError(
-                "trace: every Conv2d and Linear of model must have a weight of its own, got one "
-                f"shared by layers {owner!r} and {name!r}"
-            )
+    shared = {}
+    for node in graph.nodes:
+        if node.op != "call_module":
+            continue
+        name = str(node.target)
+        calls[name] = calls.get(name, 0) + 1
+        if calls[name] > 1:
+            shared[name] = f"layer {name!r} is called more than once"
+            continue
+        for parameter in model.get_submodule(name).parameters(recurse=False):
+            owner = owners.setdefault(parameter, name)
+            if owner != name:
+                shared[name] = f"layer {name!r} shares a parameter with {owner!r}"
+                shared[owner] = f"layer {owner!r} shares a parameter with {name!r}"
+    return shared
 
 
 def layer_node(model: nn.Module, graph: fx.Graph, name: str) -> fx.Node:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
+from fsc.networks.proof import channel_groups
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names
 from fsc.schemes.files import from_json
@@ -11,16 +12,21 @@ from fsc.schemes.finding import find
 from fsc.schemes.published import named
 from fsc.schemes.quantized import QuantizedScheme, check_quantized, quantized
 from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
-from fsc.schemes.structured import Scheme, check_structured, structured
+from fsc.schemes.structured import Scheme, channels_left, structured
 
 AnyScheme = Scheme | SparseScheme | QuantizedScheme
 
 
-def check(scheme: AnyScheme, model: nn.Module) -> None:
+def check(scheme: AnyScheme, model: nn.Module, example_inputs: Tensor) -> None:
     """Make sure that a scheme fits a network, before any work is done.
 
+    Args:
+        scheme: what stays.
+        model: the network.
+        example_inputs: what it takes; one image is enough.
+
     Raises:
-        ValueError: it does not; see `check_structured`, `check_sparse` and `check_quantized`.
+        ValueError: it does not; see `channels_left`, `check_sparse` and `check_quantized`.
     """
     model = unwrap(model)
     if isinstance(scheme, SparseScheme):
@@ -28,7 +34,7 @@ def check(scheme: AnyScheme, model: nn.Module) -> None:
     elif isinstance(scheme, QuantizedScheme):
         check_quantized(scheme, model)
     else:
-        check_structured(scheme, model)
+        channels_left(scheme, model, channel_groups(model, example_inputs))
 
 
 __all__ = [
@@ -38,8 +44,8 @@ __all__ = [
     "SparseScheme",
     "check",
     "check_quantized",
+    "channels_left",
     "check_sparse",
-    "check_structured",
     "find",
     "fits",
     "from_json",

@@ -37,6 +37,21 @@ def check_ignored(function: str, ignored: Collection[str], model: nn.Module) -> 
             )
 
 
+def check_shares(function: str, pruning_ratio: float | Mapping[str, float]) -> None:
+    """Make sure that shares are such.
+
+    Raises:
+        ValueError: one is below 0, 1 or above, or NaN.
+    """
+    given = pruning_ratio if isinstance(pruning_ratio, Mapping) else {"": pruning_ratio}
+    for name, share in given.items():
+        if not 0 <= share < 1:
+            where = f" for {name}" if name else ""
+            raise ValueError(
+                f"{function}: pruning_ratio must be at least 0 and below 1, got {share}{where}"
+            )
+
+
 def counts_left(
     function: str,
     sizes: Mapping[str, int],
@@ -57,16 +72,13 @@ def counts_left(
     shares = pruning_ratio
     if not isinstance(shares, Mapping):
         shares = {name: shares for name in sizes if name not in ignored}
-    for name, share in shares.items():
+    for name in shares:
         if name not in sizes:
             raise ValueError(
                 f"{function}: pruning_ratio must name convolutions that can lose something, "
                 f"got {name!r}"
             )
-        if not 0 <= share < 1:
-            raise ValueError(
-                f"{function}: pruning_ratio must be at least 0 and below 1, got {share} for {name}"
-            )
+    check_shares(function, shares)
     kept = {
         name: max(1, round(sizes[name] * (1 - share)))
         for name, share in shares.items()

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fsc.files import read_json
 from fsc.schemes.quantized import FULL_PRECISION, QuantizedScheme, quantized
@@ -22,7 +22,7 @@ _KEYS = {
 
 
 def from_json(
-    path: str | os.PathLike[str], model: nn.Module
+    path: str | os.PathLike[str], model: nn.Module, example_inputs: Tensor
 ) -> Scheme | SparseScheme | QuantizedScheme:
     """Read a scheme of one's own.
 
@@ -36,6 +36,7 @@ def from_json(
     Args:
         path: the file.
         model: the network that it is for; only its structure counts.
+        example_inputs: what the network takes; one image is enough.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -43,12 +44,14 @@ def from_json(
     """
     content = read_json(path, "scheme file")
     try:
-        return _scheme(content, model)
+        return _scheme(content, model, example_inputs)
     except ValueError as error:
         raise ValueError(f"scheme file {path}: {error}") from error
 
 
-def _scheme(content: Any, model: nn.Module) -> Scheme | SparseScheme | QuantizedScheme:
+def _scheme(
+    content: Any, model: nn.Module, example_inputs: Tensor
+) -> Scheme | SparseScheme | QuantizedScheme:
     if not isinstance(content, dict):
         raise ValueError(f"content must be an object, got {type(content).__name__}")
     name, kind = content.pop("name", None), content.pop("kind", "structured")
@@ -73,7 +76,7 @@ def _scheme(content: Any, model: nn.Module) -> Scheme | SparseScheme | Quantized
     ratio = content.get("pruning_ratio")
     shares = _number("pruning_ratio", ratio, (int, float))
     if kind == "structured":
-        return replace(structured(model, shares, ignored), name=name)
+        return replace(structured(model, shares, example_inputs, ignored), name=name)
     return replace(sparse(model, shares, ignored), name=name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from fsc.models.recognition import recognise
 from fsc.networks.wrappers import unwrap
@@ -18,7 +18,7 @@ from fsc.schemes.structured import Scheme
 
 
 def find(
-    given: str | os.PathLike[str], model: nn.Module
+    given: str | os.PathLike[str], model: nn.Module, example_inputs: Tensor
 ) -> Scheme | SparseScheme | QuantizedScheme:
     """Return a published scheme by its name, or one of the user's own by the path of its file.
 
@@ -26,6 +26,7 @@ def find(
         given: one of `names()`, or the path of a JSON file as `from_json` reads it.
         model: the network that it is for. Published schemes that remove channels are for networks
             of `fsc.models`, which are recognised by their weights; the others fit any network.
+        example_inputs: what the network takes; one image is enough.
 
     Raises:
         ValueError: it is neither, or does not fit the network.
@@ -33,14 +34,15 @@ def find(
 
     Example:
         >>> from fsc import models
-        >>> find("res-50", models.build("resnet56")).kept["layer1.0.conv1"]
+        >>> image = models.example_inputs("resnet56")
+        >>> find("res-50", models.build("resnet56"), image).kept["layer1.0.conv1"]
         9
     """
     model = unwrap(model)
     if given in names():
         return _published(str(given), model)
     if Path(given).suffix == ".json" or Path(given).is_file():
-        return from_json(given, model)
+        return from_json(given, model, example_inputs)
     raise ValueError(
         f"scheme must be one of {', '.join(names())} or the path of a JSON file, got {given!r}"
     )

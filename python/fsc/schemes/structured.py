@@ -1,16 +1,18 @@
-"""Structured schemes: how many output channels each convolution keeps."""
+"""Structured schemes: how many output channels each layer keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import fx, nn
+from torch import Tensor, nn
 
-from fsc.networks import tracing
-from fsc.networks.prunable import readers_if_prunable
+from fsc.networks.channels import ChannelGroup, group_written_by
+from fsc.networks.plain import plain
+from fsc.networks.proof import channel_groups
+from fsc.networks.propagation import AT_OUTPUT
 from fsc.networks.wrappers import unwrap
-from fsc.schemes.convolutions import check_ignored, convolution_of, counts_left
+from fsc.schemes.convolutions import check_ignored, check_shares
 from fsc.schemes.reasons import commonest
 
 
@@ -20,10 +22,11 @@ class Scheme:
 
     Attributes:
         name: what reports call it.
-        kept: name of each pruned convolution -> number of its output channels that stay.
+        kept: name of each pruned layer -> number of its output channels that stay. What goes with
+            them, such as the layers that are added to it, is not named.
         pruning_ratio: the share of all channels that was asked for; None where each layer has a
             number of its own.
-        held_back: name of each convolution that was to lose that share and cannot -> why.
+        held_back: name of each layer that was to lose that share and cannot -> why.
     """
 
     name: str
@@ -33,91 +36,153 @@ class Scheme:
 
 
 def structured(
-    model: nn.Module, pruning_ratio: float | Mapping[str, float], ignored: Collection[str] = ()
+    model: nn.Module,
+    pruning_ratio: float | Mapping[str, float],
+    example_inputs: Tensor | tuple[Tensor, ...],
+    ignored: Collection[str] = (),
 ) -> Scheme:
-    """Remove a share of the output channels of every convolution that can lose some.
+    """Remove a share of all channels that can go, each with what must go with it.
 
-    These are the convolutions that one other convolution reads, both without groups; what reaches
-    an addition, a concatenation or a Linear layer stays whole.
+    Channels that are added, multiplied or normalised together go together: see
+    `fsc.networks.channels`. The squeeze of a gate, which costs little and decides much, stays whole
+    unless it is named.
 
     Args:
         model: the network.
         pruning_ratio: share of the channels to remove, at least 0 and below 1, or name of each
-            convolution to prune -> its share; the number that stays is rounded, and at least one
-            stays.
-        ignored: names of convolutions that stay whole.
+            layer to prune -> its share; the number that stays is rounded, and at least one stays.
+        example_inputs: what the network takes; one image is enough.
+        ignored: names of layers that stay whole, with all that would go with them.
 
     Raises:
-        ValueError: a ratio outside [0, 1), a name that is no convolution, or nothing to prune; the
-            sentence then has the commonest reason.
+        ValueError: a ratio outside [0, 1), a name that is no layer that can lose channels, or
+            nothing to prune; the sentence then has the commonest reason.
 
     Example:
-        >>> structured(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), 0.5).kept
+        >>> import torch
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+        >>> structured(network, 0.5, torch.zeros(1, 3, 8, 8)).kept
         {'0': 2}
     """
-    model = unwrap(model)
+    check_shares("structured", pruning_ratio)
+    model = plain(unwrap(model), example_inputs)
     check_ignored("structured", ignored, model)
-    sizes = {n: m.out_channels for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    groups = channel_groups(model, example_inputs)
+    ratio = None if isinstance(pruning_ratio, Mapping) else pruning_ratio
+    held_back = {} if ratio is None else _held_back(groups, ignored)
     if isinstance(pruning_ratio, Mapping):
-        return Scheme("structured", counts_left("structured", sizes, pruning_ratio, ignored))
-    graph = tracing.trace(model)
-    asked = [name for name in sizes if name not in ignored]
-    reasons = {name: _held_back(model, graph, name) for name in asked}
-    held_back = {name: reason for name, reason in reasons.items() if reason is not None}
-    if asked and len(held_back) == len(asked):
-        raise ValueError(
-            "structured: model must have a convolution that can lose output channels, got none "
-            f"among {len(asked)}; {commonest(held_back)}"
-        )
-    prunable = {name: size for name, size in sizes.items() if name not in held_back}
-    kept = counts_left("structured", prunable, pruning_ratio, ignored)
-    name = f"structured-{round(100 * pruning_ratio, 4):g}"
-    return Scheme(name, kept, pruning_ratio, held_back)
+        shares = dict(pruning_ratio)
+    else:
+        shares = {g.name: pruning_ratio for g in groups if g.frozen is None and not g.is_gate}
+    kept = {}
+    for layer, share in shares.items():
+        group = _group_of(layer, model, groups)
+        if not set(group.named("writer")) & set(ignored):
+            kept[layer] = _rows_left(group, layer, share)
+    if not kept:
+        raise ValueError(f"structured: {_nothing(groups, ignored, held_back)}")
+    name = "structured" if ratio is None else f"structured-{round(100 * ratio, 4):g}"
+    return Scheme(name, kept, ratio, held_back)
 
 
-def _held_back(model: nn.Module, graph: fx.Graph, name: str) -> str | None:
-    """Why a convolution keeps all output channels, or None where it can lose some."""
-    try:
-        readers = readers_if_prunable(model, graph, name)
-    except ValueError as error:
-        return str(error)
-    if len(readers) != 1:
-        return f"layer {name!r} must be read by one convolution, got {len(readers)} readers"
-    reader = model.get_submodule(readers[0])
-    if isinstance(reader, nn.Conv2d):
-        return None
-    return (
-        f"layer {name!r} must be read by a convolution, got {type(reader).__name__} {readers[0]!r}"
-    )
+def _held_back(groups: Sequence[ChannelGroup], ignored: Collection[str]) -> dict[str, str]:
+    """Why layers keep all of their channels, but for those that make the output."""
+    reasons = {}
+    for group in groups:
+        reason = "they are the squeeze of a gate" if group.is_gate else group.frozen
+        if reason is not None and reason != AT_OUTPUT:
+            for layer in set(group.named("writer")) - set(ignored):
+                reasons[layer] = f"channels of {layer!r} stay, because {reason}"
+    return dict(sorted(reasons.items()))
 
 
-def check_structured(scheme: Scheme, model: nn.Module) -> None:
-    """Make sure that a scheme fits a network, before any work is done.
+def _rows_left(group: ChannelGroup, layer: str, share: float) -> int:
+    """How many of the rows of a layer stay where a share of those that can go goes."""
+    channels, repeats = group.rows_of(layer)
+    free = int(group.free[channels].sum())
+    left = max(round(free * (1 - share)), int(free == len(channels)))
+    return (len(channels) - free + left) * repeats
+
+
+def channels_left(
+    scheme: Scheme, model: nn.Module, groups: Sequence[ChannelGroup]
+) -> dict[str, int]:
+    """How many channels of each group a scheme keeps: {name of the group: count}.
 
     Raises:
-        ValueError: the scheme is empty, a layer does not exist or is no Conv2d, a count is no
-            integer, below one or above the output channels that there are, the network cannot be
-            traced, or a layer cannot lose channels because it or what reads it is grouped, or
-            because its channels reach an addition, a concatenation or the output.
+        ValueError: the scheme is empty, a layer does not exist or writes no channels that can go, a
+            count is no integer, below one or above the output channels that there are, or two
+            layers whose channels go together are to keep different numbers.
     """
     if not scheme.kept:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")
+    left: dict[str, int] = {}
     for layer, count in scheme.kept.items():
-        module = convolution_of(model, layer, scheme.name)
-        if type(count) is not int or not 1 <= count <= module.out_channels:
-            raise ValueError(
-                f"scheme {scheme.name!r}: layer {layer!r} must keep 1 to {module.out_channels} "
-                f"output channels, got {count!r}"
-            )
-    _check_prunable(scheme, model)
-
-
-def _check_prunable(scheme: Scheme, model: nn.Module) -> None:
-    graph = tracing.trace(model)
-    for layer in scheme.kept:
         try:
-            readers_if_prunable(model, graph, layer)
+            group = _group_of(layer, model, groups)
+            size = _size_left(group, layer, count)
         except ValueError as error:
+            raise ValueError(f"scheme {scheme.name!r}: {error}") from error
+        if left.setdefault(group.name, size) != size:
             raise ValueError(
-                f"scheme must prune layers that can lose channels, but in {scheme.name!r} {error}"
-            ) from error
+                f"scheme {scheme.name!r}: layer {layer!r} must keep as many channels as those that "
+                f"go with them, {', '.join(group.named('writer'))}, got {count}"
+            )
+    return left
+
+
+def _size_left(group: ChannelGroup, layer: str, count: object) -> int:
+    channels, repeats = group.rows_of(layer)
+    rows = len(channels) * repeats
+    if type(count) is not int or not 1 <= count <= rows:
+        raise ValueError(f"layer {layer!r} must keep 1 to {rows} output channels, got {count!r}")
+    if count < rows and group.frozen is not None:
+        raise ValueError(f"layer {layer!r} must keep its {rows} channels: {group.frozen}")
+    gone, rest = divmod(rows - count, repeats)
+    if rest:
+        raise ValueError(
+            f"layer {layer!r} must lose a multiple of {repeats} channels, which go together, got "
+            f"{rows - count}"
+        )
+    free = int(group.free[channels].sum())
+    if gone > free:
+        raise ValueError(
+            f"layer {layer!r} must keep at least {(len(channels) - free) * repeats} of its {rows} "
+            f"channels, which reach what cannot lose them, got {count}"
+        )
+    return group.size - gone
+
+
+def _group_of(layer: str, model: nn.Module, groups: Sequence[ChannelGroup]) -> ChannelGroup:
+    """The group that a layer writes.
+
+    Raises:
+        ValueError: there is no such layer, it makes no channels of its own, or the network never
+            calls it.
+    """
+    group = group_written_by(layer, groups)
+    if group is not None:
+        return group
+    module = dict(model.named_modules()).get(layer)
+    if module is None or not hasattr(module, "weight") or module.weight.ndim < 2:
+        found = "none" if module is None else type(module).__name__
+        raise ValueError(f"layer {layer!r} must be one that makes channels, got {found}")
+    carried = [group.name for group in groups if layer in group.named("carrier")]
+    if carried:
+        raise ValueError(
+            f"layer {layer!r} must make channels of its own, but it is depthwise: its channels go "
+            f"with those of {carried[0]!r}"
+        )
+    raise ValueError(f"layer {layer!r} must be called by the network, and once, for that")
+
+
+def _nothing(
+    groups: Sequence[ChannelGroup], ignored: Collection[str], held_back: Mapping[str, str]
+) -> str:
+    """Why there is nothing to prune."""
+    frozen = sum(group.frozen is not None for group in groups)
+    return (
+        f"model must have channels that can go, got none: {frozen} of {len(groups)} groups cannot"
+        + (f"; {commonest(held_back)}" if held_back else "")
+        + (f"; ignored holds {', '.join(sorted(ignored))}" if ignored else "")
+    )

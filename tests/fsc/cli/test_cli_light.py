@@ -15,7 +15,7 @@ import fsc
 import fsc.schemes
 from fsc.cli import commands
 
-HEAVY = ("torch", "numpy", "matplotlib", "sklearn", "torch_pruning", "rich", "fsc_ext")
+HEAVY = ("torch", "numpy", "matplotlib", "sklearn", "rich", "fsc_ext")
 
 
 def loaded_after(code: str, tmp_path: Path) -> set[str]:
@@ -65,7 +65,7 @@ def test_the_package_and_compress_import_what_they_use_only(tmp_path):
     assert loaded_after("import fsc", tmp_path) == set()
     after = loaded_after("import fsc; fsc.compress; fsc.schemes.named; fsc.models.build", tmp_path)
     assert "torch" in after
-    assert not after & {"matplotlib", "sklearn", "torch_pruning", "rich"}
+    assert not after & {"matplotlib", "sklearn", "rich"}
 
 
 def test_a_wrong_option_is_refused_without_torch(tmp_path):

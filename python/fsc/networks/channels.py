@@ -1,0 +1,190 @@
+"""Channels as the graph of a network has them: what goes together, what stays, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from fsc.networks.labels import NONE, Labels
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.out_of_place import out_of_place
+from fsc.networks.propagation import Propagation, Role, Side
+from fsc.networks.tracing import shared_layers, trace
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What of a module or parameter belongs to a group.
+
+    Attributes:
+        name: of the module, or of the bare parameter.
+        role: "writer", "reader" or "carrier".
+        channels: for every index of the module's side the channel of the group that it belongs to,
+            NONE where it belongs to another group, int64 [size].
+        axis: of a bare parameter, the axis that is indexed; None for a module.
+    """
+
+    name: str
+    role: Role
+    channels: Tensor
+    axis: int | None = None
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that several layers share, each of which goes or stays as a whole.
+
+    Attributes:
+        name: of the first layer that writes them.
+        size: number of channels; where several rows of a layer must go together, they are one.
+        slots: what is indexed by them, writers first, in execution order.
+        free: which of them may go, bool [size].
+        frozen: why none may go, None where some may.
+        is_gate: whether they are the squeeze of a gate: one value an image each, of which factors
+            for larger maps are made.
+    """
+
+    name: str
+    size: int
+    slots: tuple[Slot, ...]
+    free: Tensor
+    frozen: str | None
+    is_gate: bool = False
+
+    def named(self, role: Role) -> list[str]:
+        """The modules of a role, in execution order."""
+        return [slot.name for slot in self.slots if slot.role == role]
+
+    def rows_of(self, layer: str) -> tuple[Tensor, int]:
+        """The channels that a layer writes, in order, and how many of its rows each of them is."""
+        rows = next(s for s in self.slots if s.role == "writer" and s.name == layer).channels
+        channels = rows.unique()
+        return channels, len(rows) // len(channels)
+
+
+def group_written_by(layer: str, groups: Sequence[ChannelGroup]) -> ChannelGroup | None:
+    """The group of the channels that a layer writes, None where there is none."""
+    return next((group for group in groups if layer in group.named("writer")), None)
+
+
+def rows_left(groups: Sequence[ChannelGroup], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The output channels that stay of every layer that loses some.
+
+    Args:
+        groups: of the network.
+        kept: name of each group that loses channels -> those that stay.
+
+    Returns:
+        name of the layer -> int64 [count].
+    """
+    left = {}
+    for group in groups:
+        if group.name not in kept:
+            continue
+        stays = torch.zeros(group.size, dtype=torch.bool, device="cpu")
+        stays[kept[group.name].cpu()] = True
+        for slot in group.slots:
+            if slot.role == "writer" and not bool(stays[slot.channels].all()):
+                left[slot.name] = stays[slot.channels].nonzero().flatten()
+    return left
+
+
+def columns_left(groups: Sequence[ChannelGroup], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Which inputs stay of every layer that reads channels of a group.
+
+    Args:
+        groups: of the network.
+        kept: name of each group that loses channels -> those that stay.
+
+    Returns:
+        name of the layer -> bool [C_in].
+    """
+    left: dict[str, Tensor] = {}
+    for group in groups:
+        stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
+        if group.name in kept:
+            stays.zero_()[kept[group.name].cpu()] = True
+        for slot in group.slots:
+            if slot.role == "reader":
+                columns = stays[slot.channels.clamp(min=0)] | (slot.channels == NONE)
+                left[slot.name] = left.get(slot.name, torch.ones_like(columns)) & columns
+    return left
+
+
+def labelled_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> list[ChannelGroup]:
+    """Find the channels of a network that go or stay together, as its graph has them.
+
+    Args:
+        model: a network that `trace` accepts, on the CPU.
+        example_inputs: what it takes; the network runs on it once, its operations many times.
+
+    Returns:
+        Groups in execution order, of everything that a layer writes.
+
+    Raises:
+        ValueError: the network cannot be traced.
+    """
+    labels = Labels()
+    graph = trace(model)
+    with evaluation_mode(model), out_of_place(model), torch.no_grad():
+        pass_ = Propagation(model, graph, labels, shared_layers(model, graph))
+        pass_.run(*example_inputs)
+    return _grouped(pass_.all_sides(), labels, pass_.pixels)
+
+
+def _grouped(
+    sides: Sequence[Side], labels: Labels, pixels: Mapping[str, int]
+) -> list[ChannelGroup]:
+    """Classes of labels that share a writer, one group each."""
+    sides = [replace(side, labels=labels.roots(side.labels)) for side in sides]
+    writers = [side for side in sides if side.role == "writer"]
+    together = Labels()  # of the classes, those that a writer holds side by side
+    numbers: dict[int, int] = {}
+    for side in writers:
+        for label in side.labels.tolist():
+            numbers.setdefault(label, len(numbers))
+    together.make(len(numbers))
+    for side in writers:
+        found = torch.tensor([numbers[label] for label in side.labels.tolist()], device="cpu")
+        together.join(found[:1].expand_as(found), found)
+    members: dict[int, list[int]] = {}
+    for label, number in numbers.items():
+        members.setdefault(together.root(number), []).append(label)
+    return _with_gates([_group(classes, sides, labels) for classes in members.values()], pixels)
+
+
+def _with_gates(groups: list[ChannelGroup], pixels: Mapping[str, int]) -> list[ChannelGroup]:
+    """Marks what is made of one value an image, and is read only to make factors of larger maps."""
+
+    def largest(group: ChannelGroup | None) -> int:
+        return 1 if group is None else max(pixels[name] for name in group.named("writer"))
+
+    return [
+        replace(
+            group,
+            is_gate=largest(group) == 1
+            and bool(group.named("reader"))
+            and all(largest(group_written_by(r, groups)) > 1 for r in group.named("reader")),
+        )
+        for group in groups
+    ]
+
+
+def _group(classes: list[int], sides: Sequence[Side], labels: Labels) -> ChannelGroup:
+    known = torch.tensor(sorted(classes), device="cpu")  # as the first writer has them
+    slots = []
+    for side in sides:
+        place = torch.searchsorted(known, side.labels).clamp(max=len(known) - 1)
+        channels = torch.where(known[place] == side.labels, place, NONE)
+        if bool((channels != NONE).any()):
+            slots.append(Slot(side.name, side.role, channels, side.axis))
+    slots.sort(key=lambda slot: slot.role != "writer")
+    reasons = [labels.reason(label) for label in known.tolist()]
+    free = torch.tensor([reason is None for reason in reasons], device="cpu")
+    frozen = None if bool(free.any()) else reasons[0]
+    if len(known) == 1 and frozen is None:
+        frozen, free = "all of its channels go together", torch.tensor([False], device="cpu")
+    return ChannelGroup(slots[0].name, len(known), tuple(slots), free, frozen)

@@ -1,0 +1,343 @@
+"""One pass over the graph of a network that gives every channel of every value its label."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from fsc.networks.dependence import origins
+from fsc.networks.labels import NONE, Labels, present
+from fsc.networks.operations import ACTIVATION, DROPOUT, IDENTITY
+
+Role = Literal["writer", "reader", "carrier"]
+# The one reason that is nobody's loss.
+AT_OUTPUT = "they reach the output of the network"
+
+CONVOLUTION = nn.modules.conv._ConvNd
+CHANNEL_NORM = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is indexed by channels.
+
+    Attributes:
+        name: of the module, or of the bare parameter.
+        role: "writer" for what makes channels, "reader" for what mixes them, "carrier" for what
+            handles each by itself.
+        labels: of every index, int64 [size].
+        axis: of a bare parameter, which of its axes the channels are; None for a module.
+    """
+
+    name: str
+    role: Role
+    labels: Tensor
+    axis: int | None = None
+
+
+class Propagation(fx.Interpreter):
+    """Runs a network on an example and gives each value of each tensor its label.
+
+    Args:
+        model: the network in evaluation mode, out of place, on the CPU.
+        graph: its graph.
+        labels: where labels are made, joined and frozen.
+        shared: modules that stay whole, because they are called twice or share a weight -> why.
+    """
+
+    def __init__(
+        self, model: nn.Module, graph: fx.Graph, labels: Labels, shared: dict[str, str]
+    ) -> None:
+        """Starts with no side known."""
+        super().__init__(model, graph=graph)
+        self.known = labels
+        self.shared = shared
+        self.sides: list[Side] = []
+        self.pixels: dict[str, int] = {}  # of every layer's output
+        self._labels: dict[fx.Node, Any] = {}
+        self._parameters: dict[str, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node, then label what it gives."""
+        value = super().run_node(n)
+        self._labels[n] = self._label(n, value)
+        for source in self.user_to_last_uses.get(n, []):
+            if source is not n:
+                del self._labels[source]
+        return value
+
+    def all_sides(self) -> list[Side]:
+        """Every side, those of bare parameters too, once the network has run."""
+        bare = [self._bare(name, labels) for name, labels in self._parameters.items()]
+        return self.sides + [side for side in bare if side is not None]
+
+    def _label(self, node: fx.Node, value: Any) -> Any:
+        if node.op == "placeholder":
+            return tree_map(_unlabelled, value)
+        if node.op == "get_attr":
+            return self._attribute(str(node.target), value)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._labels.__getitem__)
+        if node.op == "output":
+            self._freeze((args, kwargs), AT_OUTPUT)
+            return None
+        if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(value)[0]):
+            return tree_map(_unlabelled, value)
+        if node.target is operator.getitem and isinstance(args[0], tuple | list | dict):
+            index: Any = node.args[1]
+            return args[0][index]
+        if any(kind.matches(self.module, node) for kind in (ACTIVATION, DROPOUT, IDENTITY)):
+            return args[0]  # most of a network's operations; the others are run to be understood
+        if node.op == "call_module":
+            source = args[0] if args else next(iter(kwargs.values()))
+            known = self._module(str(node.target), source, value)
+            if known is not None:
+                return known
+        return self._operation(node, (args, kwargs), value)
+
+    def _attribute(self, name: str, value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.numel() == 1:
+            return tree_map(_unlabelled, value)
+        if name not in self._parameters:
+            self._parameters[name] = self.known.make(value.numel()).view(value.shape)
+        return self._parameters[name]
+
+    def _bare(self, name: str, labels: Tensor) -> Side | None:
+        """The axis of a bare parameter along which its labels vary."""
+        labels = self.known.roots(labels)
+        axes = _varying(labels)
+        if len(axes) > 1:
+            self.known.freeze(labels, f"parameter {name!r} has other channels in each row")
+        if len(axes) != 1:
+            return None
+        return Side(name, "carrier", _lines(labels, axes[0])[:, 0], axes[0])
+
+    def _module(self, name: str, source: Any, value: Any) -> Any:
+        """The labels of a known module's output; None where running it tells."""
+        module = self.submodules[name]
+        if name in self.shared and next(module.parameters(), None) is not None:
+            self._freeze(source, self.shared[name])
+            return tree_map(_unlabelled, value)
+        if isinstance(module, CONVOLUTION | nn.Linear):
+            return self._layer(name, module, source, value)
+        if isinstance(module, CHANNEL_NORM):
+            unbatched = getattr(module, "_get_no_batch_dim", lambda: -1)() == source.ndim
+            return self._carry(name, source, 0 if unbatched else 1)
+        if isinstance(module, nn.GroupNorm):
+            channels = self.known.along(source, 1).view(module.num_groups, -1)
+            self.known.join(channels[:, :1].expand_as(channels).flatten(), channels.flatten())
+            return self._carry(name, source, 1)
+        if isinstance(module, nn.PReLU) and module.num_parameters > 1:
+            return self._carry(name, source, min(1, source.ndim - 1))
+        if isinstance(module, nn.LayerNorm):
+            self._freeze_varying(source, len(module.normalized_shape))
+            return source
+        if not [*module.parameters(), *module.buffers()] or isinstance(module, nn.PReLU):
+            return None
+        self._freeze(
+            source, f"{type(module).__name__} {name!r} is none of the layers that can be cut"
+        )
+        return tree_map(_unlabelled, value)
+
+    def _layer(self, name: str, layer: Any, source: Tensor, value: Tensor) -> Tensor:
+        """Labels of a convolution's or a Linear's output; its sides are taken down."""
+        if isinstance(layer, nn.Linear):
+            axis, groups, size = -1, 1, layer.out_features
+        else:
+            # Without a batch the channels are the first axis.
+            axis = source.ndim - len(layer.kernel_size) - 1
+            groups, size = layer.groups, layer.out_channels
+        columns = self.known.along(source, axis)  # [C_in]
+        if groups > 1 and groups == len(columns):
+            self.sides.append(Side(name, "carrier", columns))
+            rows = columns.repeat_interleave(size // groups)
+        else:
+            rows = self.known.make(size)
+            for channels in (columns, rows):
+                self._tie_blocks(channels, groups)
+            self.sides += [Side(name, "reader", columns), Side(name, "writer", rows)]
+        self.pixels[name] = value[:1].numel() // size
+        shape = [1] * value.ndim
+        shape[axis] = size
+        return rows.view(shape).expand(value.shape)
+
+    def _tie_blocks(self, channels: Tensor, groups: int) -> None:
+        """The same channels of every block of a grouped convolution go together."""
+        blocks = channels.view(groups, -1)
+        self.known.join(blocks[:1].expand_as(blocks).flatten(), blocks.flatten())
+
+    def _carry(self, name: str, source: Tensor, axis: int) -> Tensor:
+        self.sides.append(Side(name, "carrier", self.known.along(source, axis)))
+        return source
+
+    def _operation(self, node: fx.Node, given: Any, value: Any) -> Any:
+        """Labels of what an operation gives that is understood by running it."""
+        leaves, form = tree_flatten(self.fetch_args_kwargs_from_env(node))
+        marks = [
+            self.known.roots(m) if isinstance(m, Tensor) else None for m in tree_flatten(given)[0]
+        ]
+        places = [i for i, m in enumerate(marks) if m is not None and bool((m != NONE).any())]
+        if not places:
+            return tree_map(_unlabelled, value)
+
+        def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+            changed = list(leaves)
+            for place, tensor in zip(places, inputs, strict=True):
+                changed[place] = tensor
+            args, kwargs = tree_unflatten(changed, form)
+            result = getattr(self, node.op)(node.target, args, kwargs)
+            return [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+
+        kinds = [leaf.dtype for leaf in leaves if isinstance(leaf, Tensor)]
+        dtype = next((kind for kind in kinds if kind.is_floating_point), torch.float32)
+        found = self._combined(
+            node,
+            run,
+            [mark for mark in (marks[place] for place in places) if mark is not None],
+            dtype,
+        )
+        others = [
+            leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and i not in places
+        ]
+        found = [_filled(result) for result in found]
+        for result in found:
+            self._freeze_fixed(result, others, node)
+            self._keep_rectangular(result)
+        labels = iter(found)
+        flat, shape = tree_flatten(value)
+        return tree_unflatten(
+            [next(labels) if isinstance(leaf, Tensor) else None for leaf in flat], shape
+        )
+
+    def _combined(self, node: fx.Node, run: Any, marks: list[Tensor], dtype: Any) -> list[Tensor]:
+        """Labels of every result; what meets in one value is joined, what is mixed is frozen."""
+        together = origins(run, marks, dtype)
+        if together is None:
+            self._freeze(marks, f"{self._name(node)} decides by their values")
+            shapes = [
+                result.shape for result in run([torch.zeros(m.shape, device="cpu") for m in marks])
+            ]
+            return [torch.full(shape, NONE, device="cpu") for shape in shapes]
+        if not any(bool(origin.mixed.any()) for origin in together):
+            return [origin.labels for origin in together]
+        results = [(torch.full_like(origin.labels, NONE), torch.Size()) for origin in together]
+        for number, mark in enumerate(marks):
+            alone = [m if i == number else torch.full_like(m, NONE) for i, m in enumerate(marks)]
+            parts = origins(run, alone, dtype)
+            assert parts is not None
+            if any(bool(part.mixed.any()) for part in parts):
+                self._freeze(mark, f"{self._name(node)} mixes them")
+                continue
+            results = [
+                self._met(result, (part.labels, mark.shape))
+                for result, part in zip(results, parts, strict=True)
+            ]
+        return [labels for labels, _ in results]
+
+    def _met(
+        self, first: tuple[Tensor, torch.Size], second: tuple[Tensor, torch.Size]
+    ) -> tuple[Tensor, torch.Size]:
+        """Joins the labels that two inputs of some shapes bring to the same values."""
+        (one, shape), (other, other_shape) = first, second
+        repeated = other_repeated = False
+        if _broadcasts(one.shape, shape, other_shape):
+            repeated, other_repeated = _repeats(shape, other), _repeats(other_shape, one)
+        both = (one != NONE) & (other != NONE)
+        for is_repeated, labels in ((repeated, one), (other_repeated, other)):
+            if is_repeated:
+                # A mask of one channel: it stays, and the channels that it meets are not joined.
+                self.known.freeze(labels[both], "one channel meets many")
+        if not repeated and not other_repeated:
+            self.known.join(one[both], other[both])
+            if _broadcasts(one.shape, shape, other_shape) and shape:
+                # Such as channels of zeros, with which a shortcut was widened.
+                alone = (one == NONE) != (other == NONE)
+                for labels in (one[alone], other[alone]):
+                    self.known.freeze(labels, "they meet channels that no layer makes")
+        kept, filled = (other, one) if repeated else (one, other)
+        larger = max(shape, other_shape, key=math.prod) if shape else other_shape
+        return torch.where(kept == NONE, filled, kept), larger
+
+    def _freeze_fixed(self, labels: Tensor, others: Sequence[Tensor], node: fx.Node) -> None:
+        """Channels that meet a tensor of a size of its own must stay."""
+        for other in others:
+            if not _broadcasts(labels.shape, other.shape):
+                continue
+            sizes = [1] * (labels.ndim - other.ndim) + list(other.shape)
+            if any(sizes[axis] > 1 for axis in _varying(labels)):
+                self.known.freeze(labels, f"{self._name(node)} brings a tensor that no layer makes")
+
+    def _keep_rectangular(self, labels: Tensor) -> None:
+        """Where channels stand along several axes, only whole slices along one of them can go."""
+        labels = self.known.roots(labels)
+        axes = _varying(labels)
+        if len(axes) < 2:
+            return
+        lines = {axis: present(_lines(labels, axis)[:, 0]) for axis in axes}
+        is_image = labels.ndim == 4 and 1 in axes
+        self.known.along(labels, 1 if is_image else max(axes, key=lambda a: len(lines[a])))
+
+    def _freeze_varying(self, labels: Tensor, count: int) -> None:
+        """A normalization over all channels computes something else on fewer."""
+        last = set(range(labels.ndim - count, labels.ndim))
+        if last & set(_varying(self.known.roots(labels))):
+            self.known.freeze(labels, "a LayerNorm takes all of them together")
+
+    def _name(self, node: fx.Node) -> str:
+        if node.op == "call_module":
+            return f"{type(self.submodules[str(node.target)]).__name__} {str(node.target)!r}"
+        return str(getattr(node.target, "__name__", node.target))
+
+    def _freeze(self, marks: Any, reason: str) -> None:
+        for mark in tree_flatten(marks)[0]:
+            if isinstance(mark, Tensor):
+                self.known.freeze(mark, reason)
+
+
+def _unlabelled(value: Any) -> Tensor | None:
+    return torch.full(value.shape, NONE, device="cpu") if isinstance(value, Tensor) else None
+
+
+def _varying(labels: Tensor) -> list[int]:
+    """The axes along which labels change."""
+    return [
+        axis for axis in range(labels.ndim) if bool((labels != labels.narrow(axis, 0, 1)).any())
+    ]
+
+
+def _lines(labels: Tensor, axis: int) -> Tensor:
+    """The labels at every index of an axis, [size, rest]."""
+    return labels.movedim(axis, 0).reshape(labels.shape[axis], -1)
+
+
+def _filled(labels: Tensor) -> Tensor:
+    """Gives the pixels that an operation adds around those of a channel the channel's label."""
+    for axis in (1, -1) if labels.ndim > 2 else ():
+        lines = _lines(labels, axis)
+        label = lines.amax(1, keepdim=True)
+        if bool(((lines == label) | (lines == NONE)).all()):
+            shape = [1] * labels.ndim
+            shape[axis] = len(label)
+            return torch.where(labels == NONE, label.view(shape), labels)
+    return labels
+
+
+def _broadcasts(result: torch.Size, *shapes: torch.Size) -> bool:
+    """Whether each of the shapes stretches to the result's, as in an elementwise operation."""
+    return all(
+        len(shape) <= len(result)
+        and all(a in (1, b) for a, b in zip(shape[::-1], result[::-1], strict=False))
+        for shape in shapes
+    )
+
+
+def _repeats(shape: torch.Size, other: Tensor) -> bool:
+    """Whether an input of `shape` is repeated over an axis along which other labels change."""
+    sizes = [1] * (other.ndim - len(shape)) + list(shape)
+    return any(sizes[axis] == 1 for axis in _varying(other))
