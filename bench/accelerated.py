@@ -24,9 +24,11 @@ from fsc import models, schemes
 from fsc.images import data, sampling
 from fsc.layers.layer_problem import to_matrix
 from fsc.layers.moments import Moments
+from fsc.methods.base import Task
 from fsc.methods.layer_solver import LayerSolver, Settings
 from fsc.networks import surgery
 from fsc.networks.pretrained import load_pretrained
+from fsc.networks.proof import channel_groups
 from fsc.solvers.accelerated import ReluProblem, conjugate_gradient_relu
 from fsc.solvers.closed_form import ClosedForm, rows_of, solve_on_rows
 from fsc.solvers.patch import Patch
@@ -79,7 +81,8 @@ def record(model_name: str) -> dict[str, tuple[Layer, Tensor, Tensor]]:
     surgery.fold_batch_norm(teacher)
     settings = Settings(objective, ClosedForm(), "none", "input_channels", True)
     scheme = schemes.named(scheme_name, model_name)
-    recorder = Recorder(names, settings, scheme, teacher, None)
+    task = Task(teacher, images, scheme, groups=channel_groups(teacher, images[:1]))
+    recorder = Recorder(names, settings, task, teacher)
     walk(teacher, copy.deepcopy(teacher), images, recorder)
     return recorder.inputs
 

@@ -23,9 +23,11 @@ from fsc import models, schemes
 from fsc.images import data, sampling
 from fsc.layers.layer_problem import Pose, Solution
 from fsc.layers.proximal_problem import ProximalProblem
+from fsc.methods.base import Task
 from fsc.methods.layer_solver import LayerSolver, Settings
 from fsc.networks import surgery
 from fsc.networks.pretrained import load_pretrained
+from fsc.networks.proof import channel_groups
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
 from fsc.walking.walk import Layer, walk
@@ -79,7 +81,9 @@ def main(damping: float) -> None:
     surgery.fold_batch_norm(teacher)
     solver = ClosedForm(damping=damping)
     settings = Settings(fsc.Soft(0.9, 0.3), solver, "none", "input_channels", True)
-    visitor = Beside(settings, schemes.named("vgg-50", "vgg16"), teacher, None)
+    groups = channel_groups(teacher, images[:1])
+    task = Task(teacher, images, schemes.named("vgg-50", "vgg16"), groups=groups)
+    visitor = Beside(settings, task, teacher)
     print("| layer | closed form: loss | CPU s | 3000 steps: loss | CPU s | ratio of losses |")
     print("|---|---|---|---|---|---|")
     walk(teacher, copy.deepcopy(teacher), images, visitor)

@@ -1,5 +1,6 @@
 """What pip calls: the torch that is compiled against, what is missing, what is packed."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -95,10 +96,12 @@ def test_every_torch_in_the_range_stands_in_the_table_of_the_docs() -> None:
 
 
 @pytest.fixture
-def toolkit(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def toolkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """A torch for CUDA 13.0 and a toolkit beside it, without a GPU."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(build_cuda, "toolkit_version", lambda: "13.1")
+    monkeypatch.setattr(build_cuda.cpp_extension, "library_paths", lambda device: [str(tmp_path)])
+    (tmp_path / "libcudart.so").write_text("")  # an empty script of the linker
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     for name in ("FSC_CUDA", "FSC_CUDA_ARCHS", "TORCH_CUDA_ARCH_LIST"):
         monkeypatch.delenv(name, raising=False)
@@ -121,6 +124,29 @@ def test_cuda_is_decided_by_torch_and_the_toolkit(toolkit: pytest.MonkeyPatch) -
     toolkit.setattr(build_cuda, "toolkit_version", lambda: "12.4")
     with pytest.raises(SystemExit, match=r"built for CUDA 13\.0.* is 12\.4.*FSC_CUDA=0"):
         build_cuda.decision()
+
+
+def test_a_toolkit_that_cannot_be_linked_with_ends_the_build_at_once(
+    toolkit: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "libcudart.so").write_text("neither a library nor a script")
+    with pytest.raises(SystemExit, match=r"no libcudart to link with.*FSC_CUDA=0 builds without"):
+        build_cuda.decision()
+
+
+def test_the_toolkit_is_where_nvcc_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\necho '#$ TOP={tmp_path}/cuda/bin/..' >&2\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.setenv(name, "")  # restored afterwards
+        monkeypatch.delenv(name)
+    build_cuda.name_toolkit()
+    assert os.environ["CUDA_HOME"] == str(tmp_path / "cuda")
+    monkeypatch.setenv("CUDA_HOME", "/elsewhere")
+    build_cuda.name_toolkit()
+    assert os.environ["CUDA_HOME"] == "/elsewhere"
 
 
 def test_without_a_gpu_only_the_newest_generation_is_compiled(toolkit: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,30 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import torch
-from torch.utils import cpp_extension
+
+
+def name_toolkit() -> None:
+    """Tell torch the folder that nvcc itself calls its own, where nobody has named one.
+
+    Torch would guess it from the path, on which nvcc may be a link or a script: then the build
+    ends where it links, without the library of the run time.
+    """
+    nvcc = shutil.which("nvcc")
+    if nvcc and not (os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")):
+        # What it would do with a file, which need not be there, begins with its folders.
+        said = subprocess.run([nvcc, "--dryrun", "x.cu"], capture_output=True, text=True).stderr
+        if found := re.search(r"^#\$ TOP=(.+)$", said, re.MULTILINE):
+            os.environ["CUDA_HOME"] = str(Path(found[1]).resolve())
+
+
+name_toolkit()
+
+from torch.utils import cpp_extension  # noqa: E402
 
 OLDEST_GPU = (8, 0)  # the kernels copy to shared memory without registers
 
@@ -30,6 +49,7 @@ def decision() -> tuple[bool, str]:
         reason = "no CUDA toolkit was found (CUDA_HOME, or nvcc on the path)"
     else:
         _require_same_major(toolkit)
+        _require_runtime_library()
         return True, f"torch was built for CUDA {torch.version.cuda}, the toolkit is {toolkit}"
     if override == "1":
         raise SystemExit(f"FSC_CUDA=1 asks for the CUDA kernels, but {reason}")
@@ -52,6 +72,18 @@ def _require_same_major(toolkit: str) -> None:
             f"fsc-ext: torch was built for CUDA {torch.version.cuda}, but the toolkit in "
             f"{cpp_extension.CUDA_HOME} is {toolkit}: the CUDA kernels need the same major version "
             "(CUDA_HOME names another toolkit); FSC_CUDA=0 builds without them"
+        )
+
+
+def _require_runtime_library() -> None:
+    """Links nothing with it: cheaper than to find out after all files have been compiled."""
+    compiler = cpp_extension.get_cxx_compiler().split()
+    folders = [f"-L{folder}" for folder in cpp_extension.library_paths("cuda")]
+    command = [*compiler, "-shared", *folders, "-lcudart", "-o", os.devnull]
+    if shutil.which(compiler[0]) and subprocess.run(command, capture_output=True).returncode:
+        raise SystemExit(
+            f"fsc-ext: the CUDA toolkit in {cpp_extension.CUDA_HOME} has no libcudart to link with "
+            "(CUDA_HOME names another toolkit); FSC_CUDA=0 builds without the CUDA kernels"
         )
 
 

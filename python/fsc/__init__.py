@@ -17,12 +17,13 @@ if TYPE_CHECKING:
         training as training,
         walking as walking,
     )
-    from fsc.compression import Report, Result, compress
+    from fsc.compression import compress
     from fsc.layers.moments import Moments
     from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
     from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
     from fsc.networks.checkpoint import load, save
     from fsc.networks.plain import plain
+    from fsc.result import Report, Result
     from fsc.version import __version__
     from fsc.walking.walk import walk
     from fsc.warning import CompressionWarning
@@ -30,7 +31,7 @@ else:
     # torch takes seconds to import, which `fsc --help` and its like should not cost.
     __getattr__, __dir__ = lazy.exports(
         __name__,
-        dict.fromkeys(("Report", "Result", "compress"), "fsc.compression")
+        {"compress": "fsc.compression", "Report": "fsc.result", "Result": "fsc.result"}
         | {"Moments": "fsc.layers.moments"}
         | dict.fromkeys(
             ("Convex", "Correction", "Estimation", "Imitation", "Soft"), "fsc.layers.objectives"

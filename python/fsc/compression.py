@@ -5,7 +5,7 @@ import os
 import platform
 import time
 import warnings
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from numbers import Integral
 from typing import Any
 
@@ -15,16 +15,16 @@ from torch import Tensor, nn
 import fsc_ext
 from fsc import method_names, schemes
 from fsc.images.checks import check_images
-from fsc.images.scale import ImageStatistics, statistics
-from fsc.methods.base import LayerReport, Method, Outcome, Task
+from fsc.images.scale import statistics
+from fsc.methods.base import Method, Outcome, Task
 from fsc.methods.examination import Examination, Verdict
 from fsc.methods.journal import Journal, fingerprint
 from fsc.models.recognition import recognise
 from fsc.networks import cost
 from fsc.networks.channels import ChannelGroup, rows_left
 from fsc.networks.modes import evaluation_mode
-from fsc.networks.plain import Rewriting, pass_on, plain, rewritings
-from fsc.networks.proof import channel_groups
+from fsc.networks.plain import pass_on, plain, rewritings
+from fsc.networks.proof import channel_groups, check_cut
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import (
     check_layers,
@@ -35,81 +35,9 @@ from fsc.networks.wrappers import (
     unwrap,
 )
 from fsc.progress import Progress
+from fsc.result import Report, Result
 from fsc.schemes import AnyScheme, Scheme
 from fsc.warning import CompressionWarning
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was done and what it gave; `to_dict` is what the JSON files hold.
-
-    Args:
-        method: name of the method's class.
-        hyper_parameters: its fields.
-        scheme: name of the scheme.
-        num_images: images used.
-        images: their mean, deviation and range, channel by channel.
-        seed: seed of whatever was drawn.
-        device: where it was computed.
-        dtype: of teacher and student; half precision is solved in float32.
-        seconds: wall time of the compression.
-        parameters: number of parameters of the student, and of the teacher.
-        nonzero: number of parameters of the student that are not zero.
-        flops: multiply-accumulates for one image, of the student and of the teacher.
-        distance: how far the student's outputs are from the teacher's on the images, squared, as a
-            share of the teacher's energy.
-        distance_start: the same of the pruned or rounded teacher, before anything is recovered;
-            None where its outputs are not finite.
-        layers: errors of the solved layers, for layer-wise methods.
-        learning_rates: of every run of a method that trains; the student is that of the last, the
-            others diverged.
-        kept: the kept output channels of every layer that lost some.
-        held_back: the layers that the scheme was to prune and could not -> why.
-        warnings: what may not be as it was meant; each was also raised as a `CompressionWarning`.
-        rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
-        versions: of Python, this package, its build, and the packages it computes with.
-    """
-
-    method: str
-    hyper_parameters: dict[str, Any]
-    scheme: str
-    num_images: int
-    images: ImageStatistics
-    seed: int
-    device: str
-    dtype: str
-    seconds: float
-    parameters: int
-    parameters_teacher: int
-    nonzero: int
-    flops: int
-    flops_teacher: int
-    distance: float
-    distance_start: float | None
-    layers: list[LayerReport] = field(default_factory=list)
-    learning_rates: list[float] = field(default_factory=list)
-    kept: dict[str, list[int]] = field(default_factory=dict)
-    held_back: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    rewritten: list[Rewriting] = field(default_factory=list)
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain lists, dicts, strings and numbers."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A compressed network and how it came about.
-
-    Args:
-        student: the smaller network, in eval mode.
-        report: what was done.
-    """
-
-    student: nn.Module
-    report: Report
 
 
 def compress(
@@ -163,8 +91,8 @@ def compress(
             it started.
 
     Raises:
-        ValueError: images, weights, scheme or model do not fit, or the student is not finite; the
-            sentence says which.
+        ValueError: images, weights, scheme or model do not fit, the student is not finite, or a cut
+            network computes something else than the masked one; the sentence says which.
         TypeError: an argument is of the wrong type.
         OSError: the journal, or what is past the memory budget, cannot be written.
 
@@ -197,6 +125,8 @@ def compress(
         start = time.perf_counter()
         outcome = method.compress(task)
         seconds = time.perf_counter() - start
+        if outcome.kept:
+            check_cut(teacher, groups, outcome.kept, images[:1])
         verdict = examination.after(outcome)
     in_dtype_of(given, outcome.student)
     pass_on(teacher, outcome.student)
@@ -319,7 +249,7 @@ def _check_types(teacher: object, method: object, scheme: object) -> None:
         )
     if not isinstance(scheme, AnyScheme | str | os.PathLike):
         raise TypeError(
-            "scheme must be one of fsc.schemes, e.g. structured(model, 0.5, images), the name "
+            "scheme must be one of fsc.schemes, e.g. structured(model, 0.5, images[:1]), the name "
             f"of a published one, e.g. 'res-50', or the path of a JSON file, got {scheme!r}"
         )
 

@@ -1,6 +1,7 @@
 """Which channels go together, which stay, and why."""
 
 import copy
+from dataclasses import replace
 
 import branching
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from fsc import models
 from fsc.networks.channels import ChannelGroup, group_written_by, rows_left
 from fsc.networks.cutting import cut_channels, mask_channels
-from fsc.networks.proof import channel_groups
+from fsc.networks.proof import channel_groups, check_cut
 
 IMAGE = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
@@ -135,3 +136,64 @@ def test_a_group_is_found_by_any_layer_that_writes_it() -> None:
     group = group_written_by("first.1", groups)
     assert group is not None and group.name == "stem.0"
     assert group_written_by("nowhere", groups) is None
+
+
+class Halves(nn.Module):
+    """Two halves of one convolution, each with an activation of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.body(x).chunk(2, 1)
+        return self.last(torch.cat([first.relu(), second.sigmoid()], 1)).mean((2, 3))
+
+
+class SharedNorm(nn.Module):
+    """A normalization without parameters behind two layers, and a keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1)
+        self.norm, self.last = nn.BatchNorm2d(8, affine=False), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [self.norm(self.first(x)), nn.functional.relu(input=self.norm(self.second(x)))]
+        return self.last(torch.cat(parts, 1)).mean((2, 3))
+
+
+class Casting(nn.Module):
+    """A network that goes on in float32 whatever it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 8, 1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).float().mean((2, 3)))
+
+
+def test_equal_parts_of_one_value_lose_the_same_channels() -> None:
+    body = channel_groups(Halves(), IMAGE)[0]
+    assert body.size == 4 and body.slots[0].channels.tolist() == [0, 1, 2, 3] * 2
+
+
+def test_a_normalization_behind_two_layers_keeps_both_whole() -> None:
+    groups = {group.name: group for group in channel_groups(SharedNorm().eval(), IMAGE)}
+    for name in ("first", "second"):
+        assert groups[name].frozen == "layer 'norm' is called more than once"
+
+
+def test_a_network_that_does_not_run_in_float64_is_tried_as_it_is() -> None:
+    body = channel_groups(Casting(), IMAGE)[0]
+    assert (body.name, body.size, body.frozen) == ("body", 8, None)
+
+
+def test_a_cut_that_computes_something_else_is_refused() -> None:
+    model = Halves()
+    body, last = channel_groups(model, IMAGE)
+    slots = tuple(replace(s, channels=torch.arange(8)) for s in body.slots)
+    untied = replace(body, size=8, slots=slots, free=torch.ones(8, dtype=torch.bool))
+    with pytest.raises(ValueError, match="channels of 'body' cannot be cut: the output changes"):
+        check_cut(model, [untied, last], {"body": torch.tensor([0, 1, 2, 3, 4, 5])}, IMAGE)

@@ -11,7 +11,7 @@ from fsc import models
 from fsc.networks.channels import ChannelGroup
 from fsc.networks.cutting import cut_channels, filters, mask_channels
 from fsc.networks.pretrained import load_pretrained
-from fsc.networks.proof import channel_groups, difference
+from fsc.networks.proof import channel_groups, fault_of_cut
 from fsc.networks.surgery import fold_batch_norm
 
 
@@ -77,7 +77,7 @@ def test_masked_equals_cut_on_trained_weights(name: str, data_root: Path) -> Non
             stays = ~group.free
             stays[group.free.nonzero().flatten()[::3]] = True
             kept[group.name] = stays.nonzero().flatten()
-    assert difference(model, groups, kept, (images,)) is None
+    assert fault_of_cut(model, groups, kept, (images,)) is None
 
 
 def test_a_folded_batch_norm_loses_nothing() -> None:

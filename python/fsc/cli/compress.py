@@ -14,12 +14,12 @@ from fsc.cli.evaluation import Measured
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import MODEL_FILE, Settings, describe, make_student, save_model
-from fsc.compression import Report, Result
 from fsc.files import write_json, write_together
 from fsc.images import sampling
 from fsc.images.sampling import FewShotSample
 from fsc.methods.training_state import in_words
 from fsc.networks import cost
+from fsc.result import Report, Result
 
 _NUM_WORST_LAYERS = 5
 

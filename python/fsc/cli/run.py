@@ -11,10 +11,10 @@ from torch import nn
 from fsc import compress, method_names
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
-from fsc.compression import Report, Result
 from fsc.images.augmentation import augmented
 from fsc.images.sampling import FewShotSample
 from fsc.networks import checkpoint
+from fsc.result import Report, Result
 from fsc.schemes import AnyScheme
 from fsc.training.evaluate import accuracy
 

@@ -12,9 +12,9 @@ from fsc.layers.layer_problem import Activation, Axis, Solver
 from fsc.layers.objectives import Objective, Soft
 from fsc.methods.base import Outcome, Task
 from fsc.methods.layer_solver import LayerSolver, Settings
-from fsc.methods.plans import Support
+from fsc.methods.plans import ChannelPlans, Support
 from fsc.networks import surgery
-from fsc.networks.cutting import cut_channels
+from fsc.networks.cutting import cut_channels, mask_channels
 from fsc.networks.quantized_inputs import quantize_inputs
 from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
 from fsc.schemes.quantized import FULL_PRECISION
@@ -58,7 +58,9 @@ class CrossDistillation:
             behind the ReLU that follows the addition, each network with its own shortcut. False
             compares such a layer before the addition.
         axis: "input_channels" prunes what a layer reads, as the released code does;
-            "output_filters" prunes what a producer writes, as Eq. 11 of the paper does.
+            "output_filters" prunes what a producer writes, as Eq. 11 of the paper does. Either
+            where one layer alone reads the channels; channels that several layers read, or that
+            reach a layer that cannot be solved for, are chosen before by the L1 norm.
         recalibrate: gives every channel of a solved layer the mean and deviation that it has in
             the teacher, on the same images. The convex and the correction loss leave these to
             drift from layer to layer.
@@ -115,6 +117,8 @@ class CrossDistillation:
         settings = self._settings(task)
         visitor = LayerSolver(settings, task, teacher)
         student = copy.deepcopy(teacher)
+        if isinstance(visitor.plans, ChannelPlans):
+            mask_channels(student, task.groups, visitor.plans.masked)
         if isinstance(task.scheme, QuantizedScheme):
             _quantize_activations(student, task.scheme, task)
         walk(

@@ -117,11 +117,15 @@ class Examination:
         reached = 1 - self._flops_start / cost.flops(self.task.teacher, self.task.images[:1])
         if reached >= _LEAST_SHARE * scheme.pruning_ratio:
             return None
+        sentence = (
+            f"scheme removes {100 * reached:.2g} % of the multiply-accumulates, where "
+            f"{100 * scheme.pruning_ratio:g} % of the channels were asked for"
+        )
+        if not scheme.held_back:
+            return sentence
         total = len(scheme.kept) + len(scheme.held_back)
         return (
-            f"scheme removes {100 * reached:.2g} % of the multiply-accumulates, where "
-            f"{100 * scheme.pruning_ratio:g} % of the channels were asked for: "
-            f"{len(scheme.held_back)} of {total} layers keep all of them; "
+            f"{sentence}: {len(scheme.held_back)} of {total} layers keep all of them; "
             f"{commonest(scheme.held_back)}"
         )
 

@@ -41,6 +41,10 @@ def largest_channels(
     for group in groups:
         if group.name in counts:
             norms = channel_norms(model, group).masked_fill(~group.free, torch.inf)
+            for slot in group.slots:  # no layer may lose all that it reads or writes
+                channels = slot.channels[slot.channels >= 0].unique()
+                if len(channels) == len(slot.channels):
+                    norms[channels[norms[channels].argmax()]] = torch.inf
             order = norms.argsort(descending=True, stable=True)
             kept[group.name] = order[: counts[group.name]].sort().values
     return kept

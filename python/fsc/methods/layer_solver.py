@@ -90,6 +90,9 @@ class LayerSolver(Visitor):
 
     def wants(self, name: str) -> bool:
         """Whether the layer has anything to solve for."""
+        if isinstance(self.plans, ChannelPlans) and name in self.plans.readers:
+            # Whether it can be solved for or not, it goes on with less than the teacher has.
+            self._drifted = True
         return name in self.plans.choosing or (self._drifted and name in self._solvable)
 
     def on_shortcuts(self, layer: Layer, teacher: Tensor, student: Tensor) -> None:

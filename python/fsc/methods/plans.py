@@ -71,9 +71,9 @@ class QuantizedPlans:
 class ChannelPlans:
     """Channels go, each with what must go with it.
 
-    Where one solvable layer alone reads a group, that layer chooses among them while it is solved,
-    or the layer that writes them does, as `axis` says. Channels that several layers read are chosen
-    before, by the L1 norm of the filters that make them.
+    Where one solvable layer alone reads a group, each channel once and nothing else, that layer
+    chooses among them while it is solved, or the one layer that writes them does, as `axis` says.
+    All other channels are chosen before, by the L1 norm of the filters that make them.
 
     Args:
         counts: name of each group that loses channels -> how many stay.
@@ -102,8 +102,14 @@ class ChannelPlans:
         for group in groups:
             if group.name in counts and group.name not in self.kept:
                 self._assign(group, axis, teacher, solvable)
-        readers = {name for g in groups if g.name in counts for name in g.named("reader")}
-        self.choosing = (readers & set(solvable)) | set(self.filtering)
+        self.readers = {name for g in groups if g.name in counts for name in g.named("reader")}
+        self.choosing = (self.readers & set(solvable)) | set(self.filtering)
+        # What a layer reads that cannot be solved for is gone from the start.
+        self.masked = {
+            group.name: self.kept[group.name]
+            for group in groups
+            if group.name in self.kept and not set(group.named("reader")) <= set(solvable)
+        }
 
     def _assign(
         self, group: ChannelGroup, axis: Axis, teacher: nn.Module, solvable: Collection[str]
@@ -127,8 +133,7 @@ class ChannelPlans:
         channels = all_channels(layer)
         for group, columns in self.columns.get(name, ()):
             if group.name in self.kept:
-                stays = torch.zeros(group.size, dtype=torch.bool, device="cpu")
-                stays[self.kept[group.name].cpu()] = True
+                stays = group.mask(self.kept[group.name])
                 usable = stays[columns.clamp(min=0)] | (columns == NONE)
                 channels = channels[usable.to(channels.device)[channels]]
         reading, writing = self.choosers.get(name), self.filtering.get(name)
@@ -168,7 +173,7 @@ def _columns(groups: Sequence[ChannelGroup]) -> dict[str, list[tuple[ChannelGrou
 
 def _supported(groups: Sequence[ChannelGroup], support: Support) -> dict[str, Tensor]:
     """The channels of each group that stay, by the given output channels of a layer."""
-    kept = {}
+    kept: dict[str, Tensor] = {}
     for layer, given in support.items():
         group = group_written_by(layer, groups)
         assert group is not None  # the scheme names the same layers
@@ -176,7 +181,15 @@ def _supported(groups: Sequence[ChannelGroup], support: Support) -> dict[str, Te
         stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
         stays[rows] = False
         stays[rows[sorted(given)]] = True
-        kept[group.name] = stays.nonzero().flatten()
+        found = stays.nonzero().flatten()
+        if not torch.equal(kept.setdefault(group.name, found), found):
+            raise ValueError(
+                f"support must keep the same channels of layers that share them, got others for "
+                f"{layer!r} than for the layers before it"
+            )
+        if bool((~stays & ~group.free).any()):
+            reason = group.frozen or "they reach what cannot lose them"
+            raise ValueError(f"support must keep the channels of {layer!r} that stay: {reason}")
     return kept
 
 

@@ -32,6 +32,10 @@ class Slot:
     channels: Tensor
     axis: int | None = None
 
+    def mask(self, stays: Tensor) -> Tensor:
+        """Which indices stay, bool [size], where of the group's channels those of a mask stay."""
+        return stays[self.channels.clamp(min=0)] | (self.channels == NONE)
+
 
 @dataclass(frozen=True)
 class ChannelGroup:
@@ -57,6 +61,12 @@ class ChannelGroup:
     def named(self, role: Role) -> list[str]:
         """The modules of a role, in execution order."""
         return [slot.name for slot in self.slots if slot.role == role]
+
+    def mask(self, kept: Tensor) -> Tensor:
+        """The numbers of channels that stay as bool [size]."""
+        stays = torch.zeros(self.size, dtype=torch.bool, device="cpu")
+        stays[kept.cpu()] = True
+        return stays
 
     def rows_of(self, layer: str) -> tuple[Tensor, int]:
         """The channels that a layer writes, in order, and how many of its rows each of them is."""
@@ -84,11 +94,10 @@ def rows_left(groups: Sequence[ChannelGroup], kept: Mapping[str, Tensor]) -> dic
     for group in groups:
         if group.name not in kept:
             continue
-        stays = torch.zeros(group.size, dtype=torch.bool, device="cpu")
-        stays[kept[group.name].cpu()] = True
+        stays = group.mask(kept[group.name])
         for slot in group.slots:
-            if slot.role == "writer" and not bool(stays[slot.channels].all()):
-                left[slot.name] = stays[slot.channels].nonzero().flatten()
+            if slot.role == "writer" and not bool(slot.mask(stays).all()):
+                left[slot.name] = slot.mask(stays).nonzero().flatten()
     return left
 
 
@@ -104,12 +113,11 @@ def columns_left(groups: Sequence[ChannelGroup], kept: Mapping[str, Tensor]) -> 
     """
     left: dict[str, Tensor] = {}
     for group in groups:
-        stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
-        if group.name in kept:
-            stays.zero_()[kept[group.name].cpu()] = True
+        every = torch.arange(group.size, device="cpu")
+        stays = group.mask(kept.get(group.name, every))
         for slot in group.slots:
             if slot.role == "reader":
-                columns = stays[slot.channels.clamp(min=0)] | (slot.channels == NONE)
+                columns = slot.mask(stays)
                 left[slot.name] = left.get(slot.name, torch.ones_like(columns)) & columns
     return left
 
@@ -167,10 +175,19 @@ def _with_gates(groups: list[ChannelGroup], pixels: Mapping[str, int]) -> list[C
             group,
             is_gate=largest(group) == 1
             and bool(group.named("reader"))
-            and all(largest(group_written_by(r, groups)) > 1 for r in group.named("reader")),
+            and all(
+                pixels[reader] == 1 < largest(group_written_by(reader, groups))
+                for reader in group.named("reader")
+            ),
         )
         for group in groups
     ]
+
+
+def _is_even(slot: Slot) -> bool:
+    """Whether every channel of a writer is equally many rows of it."""
+    counts = slot.channels[slot.channels != NONE].unique(return_counts=True)[1]
+    return slot.role != "writer" or bool((counts == counts[0]).all())
 
 
 def _group(classes: list[int], sides: Sequence[Side], labels: Labels) -> ChannelGroup:
@@ -185,6 +202,9 @@ def _group(classes: list[int], sides: Sequence[Side], labels: Labels) -> Channel
     reasons = [labels.reason(label) for label in known.tolist()]
     free = torch.tensor([reason is None for reason in reasons], device="cpu")
     frozen = None if bool(free.any()) else reasons[0]
-    if len(known) == 1 and frozen is None:
-        frozen, free = "all of its channels go together", torch.tensor([False], device="cpu")
+    if frozen is None and len(known) == 1:
+        frozen = "all of its channels go together"
+    elif frozen is None and not all(_is_even(slot) for slot in slots):
+        frozen = "some of its channels are more rows of a layer than others"
+    free = free & (frozen is None)
     return ChannelGroup(slots[0].name, len(known), tuple(slots), free, frozen)

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fsc.networks.channels import ChannelGroup, Slot
-from fsc.networks.labels import NONE
+from fsc.networks.channels import ChannelGroup
 from fsc.networks.propagation import CHANNEL_NORM, CONVOLUTION
 
 # Which channels of each group stay: name of the group -> their numbers, int64 [count].
@@ -87,8 +86,10 @@ def _sides(groups: Sequence[ChannelGroup], kept: Kept) -> dict[str, _Sides]:
             side = sides.setdefault(slot.name, _Sides(axis=slot.axis))
             key = {"writer": "written", "reader": "read", "carrier": "carried"}[slot.role]
             before = getattr(side, key)
-            mask = _of_slot(slot, stays)
+            mask = slot.mask(stays)
             setattr(side, key, mask if before is None else before & mask)
+            if not bool(getattr(side, key).any()):
+                raise ValueError(f"kept: a channel of module {slot.name!r} must stay, got none")
     return sides
 
 
@@ -106,17 +107,12 @@ def _stays(group: ChannelGroup, indices: Tensor) -> Tensor:
             f"kept: channels of {group.name!r} must be strictly increasing from 0 to "
             f"{group.size - 1}, got {indices.tolist()}"
         )
-    stays = torch.zeros(group.size, dtype=torch.bool, device="cpu")
-    stays[indices] = True
+    stays = group.mask(indices)
     if bool((~stays & ~group.free).any()):
         first = int((~stays & ~group.free).nonzero()[0])
         reason = group.frozen or "another channel of its layer reaches what cannot lose it"
         raise ValueError(f"kept: channel {first} of {group.name!r} must stay, because {reason}")
     return stays
-
-
-def _of_slot(slot: Slot, stays: Tensor) -> Tensor:
-    return stays[slot.channels.clamp(min=0)] | (slot.channels == NONE)
 
 
 def _cut_module(module: Any, side: _Sides) -> None:

@@ -44,7 +44,6 @@ DROPOUT = Kind(
     (nn.Dropout, nn.Dropout2d, nn.AlphaDropout),
     frozenset({F.dropout, F.dropout2d, F.alpha_dropout}),
 )
-PADDING = Kind((nn.ZeroPad2d, nn.ConstantPad2d), frozenset())
 # fmt: on
 ADDITION = Kind((), frozenset({operator.add, torch.add, "add"}))
 MEAN = Kind((), frozenset({torch.mean, "mean"}))

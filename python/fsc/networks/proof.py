@@ -5,25 +5,28 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from fsc.networks.channels import ChannelGroup, labelled_groups
+from fsc.networks.computed_weights import copy_of
 from fsc.networks.cutting import Kept, cut_channels, mask_channels
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.wrappers import dtype_of
 
-# Relative, in float64: rounding stays ten orders of magnitude below.
+# A tensor, or all arguments of the network.
+Inputs = Tensor | tuple[Any, ...]
+# Relative; rounding in float64 stays ten orders of magnitude below.
 TOLERANCE = 1e-4
 
 
-def channel_groups(
-    model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]
-) -> list[ChannelGroup]:
+def channel_groups(model: nn.Module, example_inputs: Inputs) -> list[ChannelGroup]:
     """Find the channels of a network that go or stay together.
 
-    What the graph says is tried: half of the free channels of every group are cut, and the result
+    What the graph says is tried: a half of the free channels of every group is cut, and the result
     is compared with the network in which they are masked. A group in which the two differ, or whose
     cut does not run because sizes are written into the code, stays whole and says so.
 
@@ -37,20 +40,70 @@ def channel_groups(
     Raises:
         ValueError: the network cannot be traced.
     """
-    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    inputs = tuple(tensor.detach().cpu().double().as_subclass(Tensor) for tensor in inputs)
-    model = copy.deepcopy(model).cpu().double()
+    model, inputs = _in_double(model, example_inputs)
     groups = labelled_groups(model, inputs)
-    halves = {group.name: _half(group) for group in groups if group.frozen is None}
+    halves = {group.name: _half(group, i) for i, group in enumerate(groups) if not group.frozen}
     reasons = _unsound(model, groups, halves, inputs)
     return [_frozen(group, reasons.get(group.name)) for group in groups]
 
 
+def check_cut(
+    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, example_inputs: Inputs
+) -> None:
+    """Make sure that a cut network computes what the masked one computes.
+
+    Args:
+        model: the whole network; it is not changed.
+        groups: its channel groups.
+        kept: as for `cut_channels`.
+        example_inputs: what it takes.
+
+    Raises:
+        ValueError: it does not; the sentence names the groups.
+    """
+    model, inputs = _in_double(model, example_inputs)
+    for name, fault in _unsound(model, groups, kept, inputs).items():
+        raise ValueError(f"channels of {name!r} cannot be cut: {fault}")
+
+
+def _in_double(model: nn.Module, example_inputs: Inputs) -> tuple[nn.Module, tuple[Any, ...]]:
+    """A copy of the network on the CPU, in float64 if it runs so, and values of its inputs' shapes.
+
+    Values are drawn: with zeros, networks without biases would compute the same whatever is cut.
+    """
+    given = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value.cpu() if isinstance(value, Tensor) else value
+        return torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu")
+
+    inputs = tuple(drawn(value) for value in given)
+    found = copy_of(model).cpu()
+    double = copy.deepcopy(found).double()
+    try:
+        with evaluation_mode(double), torch.no_grad():
+            double(*inputs)
+    except RuntimeError:  # such as a network that casts to a dtype of its own
+        dtype = dtype_of(found)
+        cast = (
+            v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for v in inputs
+        )
+        return found, tuple(cast)
+    return double, inputs
+
+
+def _as(dtype: torch.dtype, value: Any) -> Any:
+    is_float = isinstance(value, Tensor) and value.is_floating_point()
+    return value.to(dtype) if is_float else value
+
+
 def _unsound(
-    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, inputs: tuple[Tensor, ...]
+    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, inputs: tuple[Any, ...]
 ) -> dict[str, str]:
     """The groups whose cut is wrong, with what is wrong: halves of the list are tried apart."""
-    reason = difference(model, groups, kept, inputs) if kept else None
+    reason = fault_of_cut(model, groups, kept, inputs) if kept else None
     if reason is None:
         return {}
     names = list(kept)
@@ -58,19 +111,20 @@ def _unsound(
         return {names[0]: reason}
     parts = names[: len(names) // 2], names[len(names) // 2 :]
     found = [_unsound(model, groups, {n: kept[n] for n in part}, inputs) for part in parts]
-    return found[0] | found[1]
+    # Where only all of them together are wrong, all of them stay.
+    return found[0] | found[1] or dict.fromkeys(names, reason)
 
 
-def difference(
-    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, inputs: tuple[Tensor, ...]
+def fault_of_cut(
+    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, inputs: tuple[Any, ...]
 ) -> str | None:
     """What tells the cut network from the masked one, None where nothing does.
 
     Args:
-        model: in float64, on the CPU; it is not changed.
+        model: on the CPU, in float64 where it runs so; it is not changed.
         groups: its channel groups.
         kept: as for `cut_channels`.
-        inputs: float64, on the CPU.
+        inputs: what it takes.
     """
     masked, cut = copy.deepcopy(model), copy.deepcopy(model)
     mask_channels(masked, groups, kept)
@@ -92,16 +146,20 @@ def difference(
 
 def _flat(output: object) -> Tensor:
     leaves = [leaf for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
+    if not leaves:
+        kind = type(output).__name__
+        raise ValueError(f"model must return tensors, or lists or dicts of them, got {kind}")
     return torch.cat([leaf.flatten().double() for leaf in leaves])
 
 
-def _half(group: ChannelGroup) -> Tensor:
-    """The channels left when every second free one goes, at least one."""
+def _half(group: ChannelGroup, seed: int) -> Tensor:
+    """The channels left when a half of those that are free goes, drawn for each group anew."""
     free = group.free.nonzero().flatten()
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(free), generator=generator, device="cpu")
+    gone = free[order[: max(1, len(free) // 2)]]
     stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
-    stays[free[1::2] if len(free) > 1 else free[:0]] = False
-    if len(free) == 1 and group.size > 1:
-        stays[free] = False
+    stays[gone] = False
     return stays.nonzero().flatten()
 
 

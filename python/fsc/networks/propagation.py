@@ -13,11 +13,12 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from fsc.networks.dependence import origins
+from fsc.networks.label_shapes import broadcasts, filled, lines, repeats, varying
 from fsc.networks.labels import NONE, Labels, present
 from fsc.networks.operations import ACTIVATION, DROPOUT, IDENTITY
 
 Role = Literal["writer", "reader", "carrier"]
-# The one reason that is nobody's loss.
+# Not a fault of the network: every network has such channels.
 AT_OUTPUT = "they reach the output of the network"
 
 CONVOLUTION = nn.modules.conv._ConvNd
@@ -93,11 +94,13 @@ class Propagation(fx.Interpreter):
             index: Any = node.args[1]
             return args[0][index]
         if any(kind.matches(self.module, node) for kind in (ACTIVATION, DROPOUT, IDENTITY)):
-            return args[0]  # most of a network's operations; the others are run to be understood
+            # Most of a network's operations; the others are run to be understood.
+            return args[0] if args else kwargs["input"]
         if node.op == "call_module":
             source = args[0] if args else next(iter(kwargs.values()))
             known = self._module(str(node.target), source, value)
             if known is not None:
+                self._freeze((args[1:], kwargs if args else {}), "they are no input of a layer")
                 return known
         return self._operation(node, (args, kwargs), value)
 
@@ -111,17 +114,18 @@ class Propagation(fx.Interpreter):
     def _bare(self, name: str, labels: Tensor) -> Side | None:
         """The axis of a bare parameter along which its labels vary."""
         labels = self.known.roots(labels)
-        axes = _varying(labels)
+        axes = varying(labels)
         if len(axes) > 1:
             self.known.freeze(labels, f"parameter {name!r} has other channels in each row")
         if len(axes) != 1:
             return None
-        return Side(name, "carrier", _lines(labels, axes[0])[:, 0], axes[0])
+        return Side(name, "carrier", lines(labels, axes[0])[:, 0], axes[0])
 
     def _module(self, name: str, source: Any, value: Any) -> Any:
         """The labels of a known module's output; None where running it tells."""
         module = self.submodules[name]
-        if name in self.shared and next(module.parameters(), None) is not None:
+        has_channels = isinstance(module, (*CHANNEL_NORM, nn.GroupNorm))
+        if name in self.shared and (has_channels or next(module.parameters(), None) is not None):
             self._freeze(source, self.shared[name])
             return tree_map(_unlabelled, value)
         if isinstance(module, CONVOLUTION | nn.Linear):
@@ -196,16 +200,14 @@ class Propagation(fx.Interpreter):
 
         kinds = [leaf.dtype for leaf in leaves if isinstance(leaf, Tensor)]
         dtype = next((kind for kind in kinds if kind.is_floating_point), torch.float32)
-        found = self._combined(
-            node,
-            run,
-            [mark for mark in (marks[place] for place in places) if mark is not None],
-            dtype,
-        )
+        labelled = [mark for i, mark in enumerate(marks) if i in places and mark is not None]
+        shapes = [leaf.shape for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]
+        found = self._combined(node, run, labelled, dtype, shapes)
         others = [
             leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and i not in places
         ]
-        found = [_filled(result) for result in found]
+        found = [filled(result) for result in found]
+        self._tie_parts(found)
         for result in found:
             self._freeze_fixed(result, others, node)
             self._keep_rectangular(result)
@@ -215,14 +217,18 @@ class Propagation(fx.Interpreter):
             [next(labels) if isinstance(leaf, Tensor) else None for leaf in flat], shape
         )
 
-    def _combined(self, node: fx.Node, run: Any, marks: list[Tensor], dtype: Any) -> list[Tensor]:
+    def _combined(
+        self,
+        node: fx.Node,
+        run: Any,
+        marks: list[Tensor],
+        dtype: torch.dtype,
+        shapes: list[torch.Size],
+    ) -> list[Tensor]:
         """Labels of every result; what meets in one value is joined, what is mixed is frozen."""
         together = origins(run, marks, dtype)
         if together is None:
             self._freeze(marks, f"{self._name(node)} decides by their values")
-            shapes = [
-                result.shape for result in run([torch.zeros(m.shape, device="cpu") for m in marks])
-            ]
             return [torch.full(shape, NONE, device="cpu") for shape in shapes]
         if not any(bool(origin.mixed.any()) for origin in together):
             return [origin.labels for origin in together]
@@ -246,8 +252,8 @@ class Propagation(fx.Interpreter):
         """Joins the labels that two inputs of some shapes bring to the same values."""
         (one, shape), (other, other_shape) = first, second
         repeated = other_repeated = False
-        if _broadcasts(one.shape, shape, other_shape):
-            repeated, other_repeated = _repeats(shape, other), _repeats(other_shape, one)
+        if broadcasts(one.shape, shape, other_shape):
+            repeated, other_repeated = repeats(shape, other), repeats(other_shape, one)
         both = (one != NONE) & (other != NONE)
         for is_repeated, labels in ((repeated, one), (other_repeated, other)):
             if is_repeated:
@@ -255,7 +261,7 @@ class Propagation(fx.Interpreter):
                 self.known.freeze(labels[both], "one channel meets many")
         if not repeated and not other_repeated:
             self.known.join(one[both], other[both])
-            if _broadcasts(one.shape, shape, other_shape) and shape:
+            if broadcasts(one.shape, shape, other_shape) and shape:
                 # Such as channels of zeros, with which a shortcut was widened.
                 alone = (one == NONE) != (other == NONE)
                 for labels in (one[alone], other[alone]):
@@ -264,29 +270,36 @@ class Propagation(fx.Interpreter):
         larger = max(shape, other_shape, key=math.prod) if shape else other_shape
         return torch.where(kept == NONE, filled, kept), larger
 
+    def _tie_parts(self, results: list[Tensor]) -> None:
+        """Equal parts of one value, as `chunk` gives them, lose the same channels."""
+        for part in results[1:]:
+            if part.shape == results[0].shape:
+                both = (part != NONE) & (results[0] != NONE)
+                self.known.join(results[0][both], part[both])
+
     def _freeze_fixed(self, labels: Tensor, others: Sequence[Tensor], node: fx.Node) -> None:
         """Channels that meet a tensor of a size of its own must stay."""
         for other in others:
-            if not _broadcasts(labels.shape, other.shape):
+            if not broadcasts(labels.shape, other.shape):
                 continue
             sizes = [1] * (labels.ndim - other.ndim) + list(other.shape)
-            if any(sizes[axis] > 1 for axis in _varying(labels)):
+            if any(sizes[axis] > 1 for axis in varying(labels)):
                 self.known.freeze(labels, f"{self._name(node)} brings a tensor that no layer makes")
 
     def _keep_rectangular(self, labels: Tensor) -> None:
         """Where channels stand along several axes, only whole slices along one of them can go."""
         labels = self.known.roots(labels)
-        axes = _varying(labels)
+        axes = varying(labels)
         if len(axes) < 2:
             return
-        lines = {axis: present(_lines(labels, axis)[:, 0]) for axis in axes}
+        found = {axis: present(lines(labels, axis)[:, 0]) for axis in axes}
         is_image = labels.ndim == 4 and 1 in axes
-        self.known.along(labels, 1 if is_image else max(axes, key=lambda a: len(lines[a])))
+        self.known.along(labels, 1 if is_image else max(axes, key=lambda axis: len(found[axis])))
 
     def _freeze_varying(self, labels: Tensor, count: int) -> None:
         """A normalization over all channels computes something else on fewer."""
         last = set(range(labels.ndim - count, labels.ndim))
-        if last & set(_varying(self.known.roots(labels))):
+        if last & set(varying(self.known.roots(labels))):
             self.known.freeze(labels, "a LayerNorm takes all of them together")
 
     def _name(self, node: fx.Node) -> str:
@@ -302,42 +315,3 @@ class Propagation(fx.Interpreter):
 
 def _unlabelled(value: Any) -> Tensor | None:
     return torch.full(value.shape, NONE, device="cpu") if isinstance(value, Tensor) else None
-
-
-def _varying(labels: Tensor) -> list[int]:
-    """The axes along which labels change."""
-    return [
-        axis for axis in range(labels.ndim) if bool((labels != labels.narrow(axis, 0, 1)).any())
-    ]
-
-
-def _lines(labels: Tensor, axis: int) -> Tensor:
-    """The labels at every index of an axis, [size, rest]."""
-    return labels.movedim(axis, 0).reshape(labels.shape[axis], -1)
-
-
-def _filled(labels: Tensor) -> Tensor:
-    """Gives the pixels that an operation adds around those of a channel the channel's label."""
-    for axis in (1, -1) if labels.ndim > 2 else ():
-        lines = _lines(labels, axis)
-        label = lines.amax(1, keepdim=True)
-        if bool(((lines == label) | (lines == NONE)).all()):
-            shape = [1] * labels.ndim
-            shape[axis] = len(label)
-            return torch.where(labels == NONE, label.view(shape), labels)
-    return labels
-
-
-def _broadcasts(result: torch.Size, *shapes: torch.Size) -> bool:
-    """Whether each of the shapes stretches to the result's, as in an elementwise operation."""
-    return all(
-        len(shape) <= len(result)
-        and all(a in (1, b) for a, b in zip(shape[::-1], result[::-1], strict=False))
-        for shape in shapes
-    )
-
-
-def _repeats(shape: torch.Size, other: Tensor) -> bool:
-    """Whether an input of `shape` is repeated over an axis along which other labels change."""
-    sizes = [1] * (other.ndim - len(shape)) + list(shape)
-    return any(sizes[axis] == 1 for axis in _varying(other))

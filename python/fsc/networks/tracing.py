@@ -226,8 +226,3 @@ def ancestors(node: fx.Node) -> Iterator[fx.Node]:
                 seen.add(parent)
                 pending.append(parent)
                 yield parent
-
-
-def _describe(node: fx.Node) -> str:
-    target = node.target
-    return target if isinstance(target, str) else getattr(target, "__name__", str(target))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from fsc.networks.plain import plain
 from fsc.networks.proof import channel_groups
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names
@@ -28,7 +29,7 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Tensor) -> None:
     Raises:
         ValueError: it does not; see `channels_left`, `check_sparse` and `check_quantized`.
     """
-    model = unwrap(model)
+    model = plain(unwrap(model), example_inputs)
     if isinstance(scheme, SparseScheme):
         check_sparse(scheme, model)
     elif isinstance(scheme, QuantizedScheme):

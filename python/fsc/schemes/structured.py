@@ -12,7 +12,7 @@ from fsc.networks.plain import plain
 from fsc.networks.proof import channel_groups
 from fsc.networks.propagation import AT_OUTPUT
 from fsc.networks.wrappers import unwrap
-from fsc.schemes.convolutions import check_ignored, check_shares
+from fsc.schemes.convolutions import check_shares
 from fsc.schemes.reasons import commonest
 
 
@@ -66,8 +66,8 @@ def structured(
     """
     check_shares("structured", pruning_ratio)
     model = plain(unwrap(model), example_inputs)
-    check_ignored("structured", ignored, model)
     groups = channel_groups(model, example_inputs)
+    _check_ignored(ignored, groups)
     ratio = None if isinstance(pruning_ratio, Mapping) else pruning_ratio
     held_back = {} if ratio is None else _held_back(groups, ignored)
     if isinstance(pruning_ratio, Mapping):
@@ -77,12 +77,24 @@ def structured(
     kept = {}
     for layer, share in shares.items():
         group = _group_of(layer, model, groups)
-        if not set(group.named("writer")) & set(ignored):
+        if share > 0 and group.frozen is not None:
+            raise ValueError(f"structured: layer {layer!r} must keep all channels: {group.frozen}")
+        if not {slot.name for slot in group.slots if slot.role != "reader"} & set(ignored):
             kept[layer] = _rows_left(group, layer, share)
     if not kept:
         raise ValueError(f"structured: {_nothing(groups, ignored, held_back)}")
     name = "structured" if ratio is None else f"structured-{round(100 * ratio, 4):g}"
     return Scheme(name, kept, ratio, held_back)
+
+
+def _check_ignored(ignored: Collection[str], groups: Sequence[ChannelGroup]) -> None:
+    """Make sure that what is ignored makes channels or carries them."""
+    known = {slot.name for group in groups for slot in group.slots if slot.role != "reader"}
+    for name in ignored:
+        if name not in known:
+            raise ValueError(
+                f"structured: ignored must name layers that make or carry channels, got {name!r}"
+            )
 
 
 def _held_back(groups: Sequence[ChannelGroup], ignored: Collection[str]) -> dict[str, str]:
