@@ -111,6 +111,7 @@ def compress(
     check_teacher(given)
     teacher, images = in_single_precision(given, images)
     check_images("compress", images, teacher, moved=False)
+    images = images.detach()
     teacher = plain(teacher, images[:2])
     check_layers(teacher)
     check_images("compress", images, teacher, trace(teacher), moved=False)

@@ -197,3 +197,8 @@ def test_a_cut_that_computes_something_else_is_refused() -> None:
     untied = replace(body, size=8, slots=slots, free=torch.ones(8, dtype=torch.bool))
     with pytest.raises(ValueError, match="channels of 'body' cannot be cut: the output changes"):
         check_cut(model, [untied, last], {"body": torch.tensor([0, 1, 2, 3, 4, 5])}, IMAGE)
+
+
+def test_an_example_that_does_not_fit_is_named() -> None:
+    with pytest.raises(ValueError, match=r"example_inputs of \[1, 1, 12, 12\] must run together"):
+        channel_groups(Halves(), IMAGE[:, :1])

@@ -1,11 +1,13 @@
 import json
 
+import branching
 import pytest
 import torch
 from networks import small
 from safetensors.torch import save_file
 from torch import nn
 
+import fsc
 from fsc import models
 from fsc.networks import checkpoint, pretrained
 from fsc.networks.structure import match_structure
@@ -299,3 +301,22 @@ def test_files_from_before_there_were_checksums(tmp_path):
     save_file(model.state_dict(), path, metadata={"fsc": json.dumps(HEADER)})
     with pytest.raises(ValueError, match="old.safetensors is damaged: its header holds no checksu"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize("kind", branching.NETWORKS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("method", ["l1", "cd-nc"])
+def test_students_of_every_kind_come_back(kind, method, tmp_path):
+    teacher, images = branching.branching(kind), torch.randn(8, 3, 12, 12)
+    scheme = fsc.schemes.structured(teacher, 0.5, images[:1])
+    student = fsc.compress(teacher, images, method=method, scheme=scheme).student
+    checkpoint.save(student, tmp_path / "student.safetensors")
+    loaded = checkpoint.load(tmp_path / "student.safetensors", branching.branching(kind))
+    with torch.no_grad():
+        assert torch.equal(loaded(images), student(images))
+
+
+def test_save_refuses_the_name_of_another_network(tmp_path):
+    with pytest.raises(ValueError, match="save: name must be that of the network, .* 'resnet20'"):
+        checkpoint.save(small(), tmp_path / "student.safetensors", name="resnet20")
+    with pytest.raises(FileNotFoundError, match="checkpoint must be a file, got the folder"):
+        checkpoint.load(tmp_path)

@@ -74,3 +74,11 @@ def test_reasons_that_differ_in_names_and_numbers_are_one_kind() -> None:
         "d": "got node 'cat' (cat)",
     }
     assert commonest(reasons) == "commonest reason, 2 times: got node 'add_1' (add)"
+
+
+def test_a_share_that_rounds_to_nothing_is_said_without_a_reason() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    images = torch.randn(4, 3, 16, 16)
+    scheme = schemes.structured(model, 0.01, images[:1])
+    with pytest.warns(fsc.CompressionWarning, match="scheme removes 0 % .* were asked for$"):
+        fsc.compress(model, images, method="l1", scheme=scheme)

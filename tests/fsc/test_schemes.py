@@ -227,9 +227,12 @@ def test_sparse_shares_that_leave_nothing_to_prune():
 
 def test_nothing_to_prune_says_why():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Softmax(1), nn.Conv2d(4, 2, 1))
-    with pytest.raises(ValueError, match="2 of 2 groups cannot; .* because Softmax '1' mixes"):
+    with pytest.raises(ValueError, match="2 of 2 sets .* because Softmax '1' mixes"):
         schemes.structured(model, 0.5, IMAGE)
-    with pytest.raises(ValueError, match="1 of 2 groups cannot; ignored holds 0"):
+    with pytest.raises(
+        ValueError,
+        match="1 of 2 sets of channels .* reach the output of the network; ignored holds 0",
+    ):
         schemes.structured(chain_of(4, 2), 0.5, IMAGE, ["0"])
     with pytest.raises(ValueError, match="layer '9' must be one that makes channels, got none"):
         schemes.structured(chain_of(4, 2), {"9": 0.5}, IMAGE)

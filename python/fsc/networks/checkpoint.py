@@ -67,6 +67,8 @@ def save(
         raise ValueError(f"save: metadata must not use the key {taken[0]!r}")
     tensors = model.state_dict()
     check_finite(tensors, "save: model")
+    if name:
+        _check_name(name, header, tensors)
     write_tensors(path, tensors, header | extra)
 
 
@@ -142,6 +144,20 @@ def _ends(model: nn.Module, name: str) -> dict[str, int]:
     }
 
 
+def _check_name(name: str, header: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Makes sure that `load` will build what is saved under a name."""
+    with torch.device("meta"):
+        known = models.build(name, header["num_classes"], header["in_channels"])
+    match_structure(known, state)
+    try:
+        check_match(known, state, Path(name))
+    except ValueError as error:
+        raise ValueError(
+            f"save: name must be that of the network, or left out, got {name!r}, which it is not: "
+            f"{error}"
+        ) from error
+
+
 def _check_header(header: Mapping[str, Any], path: Path) -> None:
     name = header.get("model")
     if name == "":
@@ -167,6 +183,8 @@ def existing(path: str | os.PathLike[str]) -> Path:
         FileNotFoundError: it is not.
     """
     path = Path(path)
+    if path.is_dir():
+        raise FileNotFoundError(f"checkpoint must be a file, got the folder {path}")
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     return path

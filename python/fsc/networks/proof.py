@@ -38,7 +38,7 @@ def channel_groups(model: nn.Module, example_inputs: Inputs) -> list[ChannelGrou
         Groups in execution order, of everything that a layer writes.
 
     Raises:
-        ValueError: the network cannot be traced.
+        ValueError: the network cannot be traced, or does not run on the example.
     """
     model, inputs = _in_double(model, example_inputs)
     groups = labelled_groups(model, inputs)
@@ -82,16 +82,27 @@ def _in_double(model: nn.Module, example_inputs: Inputs) -> tuple[nn.Module, tup
     inputs = tuple(drawn(value) for value in given)
     found = copy_of(model).cpu()
     double = copy.deepcopy(found).double()
-    try:
-        with evaluation_mode(double), torch.no_grad():
-            double(*inputs)
-    except RuntimeError:  # such as a network that casts to a dtype of its own
-        dtype = dtype_of(found)
-        cast = (
-            v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for v in inputs
+    if _fault_of_run(double, inputs) is None:
+        return double, inputs
+    # Such as a network that casts to a dtype of its own.
+    inputs = tuple(_as(dtype_of(found), value) for value in inputs)
+    fault = _fault_of_run(found, inputs)
+    if fault is not None:
+        shapes = ", ".join(str(list(v.shape)) for v in inputs if isinstance(v, Tensor))
+        raise ValueError(
+            f"model and example_inputs of {shapes} must run together, failed with: {fault}"
         )
-        return found, tuple(cast)
-    return double, inputs
+    return found, inputs
+
+
+def _fault_of_run(model: nn.Module, inputs: tuple[Any, ...]) -> str | None:
+    """The first line of what a network raises on some inputs."""
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            model(*inputs)
+    except Exception as error:  # whatever the network's own code raises
+        return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return None
 
 
 def _as(dtype: torch.dtype, value: Any) -> Any:

@@ -133,7 +133,7 @@ def _draw_accuracy(axes: Axes, points: Sequence[Point], teacher_top1: float, num
         right = f"{correct(teacher_top1, num_test)} of {num_test}"
     label = f"teacher, {right}"
     axes.axvline(teacher_top1, color=TEACHER, linestyle="--", linewidth=1.2, label=label)
-    floor = _floor(points, teacher_top1)
+    floor = _floor(points, teacher_top1, num_test if few else None)
     shown = [(row, point) for row, point in enumerate(points) if point.top1 >= floor]
     if few:
         ends = [wilson(point.top1, num_test) for _, point in shown]
@@ -155,9 +155,12 @@ def _draw_accuracy(axes: Axes, points: Sequence[Point], teacher_top1: float, num
     axes.set_xlabel("top-1 accuracy on the test images (%)")
 
 
-def _floor(points: Sequence[Point], teacher_top1: float) -> float:
+def _floor(points: Sequence[Point], teacher_top1: float, num_test: int | None) -> float:
     """Where the axis of accuracies ends: a few failures must not flatten all differences."""
     floor = teacher_top1 - _MAX_LOSS_SHOWN
+    if num_test is not None:
+        start, end = wilson(max(floor, 0.0), num_test)
+        floor = min(floor, teacher_top1 - _INTERVALS_SHOWN * (end - start))  # as far as it reaches
     num_below = sum(point.top1 < floor for point in points)
     return floor if num_below <= len(points) // 2 else -math.inf
 

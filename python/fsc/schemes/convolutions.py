@@ -45,6 +45,8 @@ def check_shares(function: str, pruning_ratio: float | Mapping[str, float]) -> N
     """
     given = pruning_ratio if isinstance(pruning_ratio, Mapping) else {"": pruning_ratio}
     for name, share in given.items():
+        if not isinstance(share, int | float):
+            raise TypeError(f"{function}: pruning_ratio must be numbers, got {share!r}")
         if not 0 <= share < 1:
             where = f" for {name}" if name else ""
             raise ValueError(

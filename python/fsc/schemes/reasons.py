@@ -20,7 +20,8 @@ def commonest(reasons: Mapping[str, str]) -> str:
     kinds = {name: _kind(reason) for name, reason in reasons.items()}
     kind, count = Counter(kinds.values()).most_common(1)[0]
     example = next(reason for name, reason in reasons.items() if kinds[name] == kind)
-    return f"commonest reason, {count} times: {example}"
+    times = "once" if count == 1 else f"{count} times"
+    return f"commonest reason, {times}: {example}"
 
 
 def _kind(reason: str) -> str:

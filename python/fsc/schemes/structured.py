@@ -65,6 +65,8 @@ def structured(
         {'0': 2}
     """
     check_shares("structured", pruning_ratio)
+    if pruning_ratio == {}:
+        raise ValueError("structured: pruning_ratio must name a layer, got none")
     model = plain(unwrap(model), example_inputs)
     groups = channel_groups(model, example_inputs)
     _check_ignored(ignored, groups)
@@ -193,8 +195,12 @@ def _nothing(
 ) -> str:
     """Why there is nothing to prune."""
     frozen = sum(group.frozen is not None for group in groups)
+    reasons = held_back or {
+        group.name: group.frozen for group in groups if group.frozen is not None
+    }
     return (
-        f"model must have channels that can go, got none: {frozen} of {len(groups)} groups cannot"
-        + (f"; {commonest(held_back)}" if held_back else "")
+        "model must have channels that can go and are to go, got none: "
+        f"{frozen} of {len(groups)} sets of channels that go together cannot"
+        + (f"; {commonest(reasons)}" if reasons else "")
         + (f"; ignored holds {', '.join(sorted(ignored))}" if ignored else "")
     )
