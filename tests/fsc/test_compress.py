@@ -144,9 +144,12 @@ def test_unfit_arguments_are_refused() -> None:
 
 def test_methods_and_schemes_by_name(tmp_path) -> None:
     teacher, images = models.build("vgg16").eval(), torch.randn(2, 3, 32, 32)
-    found = fsc.compress(teacher, images, method="cd-soft", scheme="vgg-50").report
-    assert found.hyper_parameters["objective"] == {"type": "Soft", "alpha": 0.9, "beta": 0.3}
+    found = fsc.compress(teacher, images, method="l1", scheme="vgg-50").report
     assert found.scheme == "vgg-50"
+    resnet = models.build("resnet14").eval()
+    found_soft = fsc.compress(resnet, images, method="cd-soft", scheme="res-50").report
+    soft = {"type": "Soft", "alpha": 0.9, "beta": 0.5}
+    assert found_soft.hyper_parameters["objective"] == soft
     scheme = schemes.find("vgg-50", teacher, images[:1])
     assert {n: len(kept) for n, kept in found.kept.items()} == scheme.kept
     path = tmp_path / "mine.json"
