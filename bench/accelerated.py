@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import fsc
 import fsc_ext
 from fsc import models, schemes
+from fsc.channels.proof import channel_groups
 from fsc.images import data, sampling
 from fsc.layers.layer_problem import to_matrix
 from fsc.layers.moments import Moments
@@ -28,7 +29,6 @@ from fsc.methods.base import Task
 from fsc.methods.layer_solver import LayerSolver, Settings
 from fsc.networks import surgery
 from fsc.networks.pretrained import load_pretrained
-from fsc.networks.proof import channel_groups
 from fsc.solvers.accelerated import ReluProblem, conjugate_gradient_relu
 from fsc.solvers.closed_form import ClosedForm, rows_of, solve_on_rows
 from fsc.solvers.patch import Patch

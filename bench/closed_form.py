@@ -20,6 +20,7 @@ from torch import Tensor
 
 import fsc
 from fsc import models, schemes
+from fsc.channels.proof import channel_groups
 from fsc.images import data, sampling
 from fsc.layers.layer_problem import Pose, Solution
 from fsc.layers.proximal_problem import ProximalProblem
@@ -27,7 +28,6 @@ from fsc.methods.base import Task
 from fsc.methods.layer_solver import LayerSolver, Settings
 from fsc.networks import surgery
 from fsc.networks.pretrained import load_pretrained
-from fsc.networks.proof import channel_groups
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
 from fsc.walking.walk import Layer, walk

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from fsc import schemes
+from fsc.channels.cutting import cut_channels
+from fsc.channels.proof import channel_groups, check_cut
 from fsc.files import write_json
 from fsc.methods.l1_norm import largest_channels
 from fsc.networks import cost
-from fsc.networks.cutting import cut_channels
 from fsc.networks.plain import plain
-from fsc.networks.proof import channel_groups, check_cut
 
 RATIO = 0.5
 

@@ -7,6 +7,7 @@ from fsc import lazy
 if TYPE_CHECKING:
     # What a submodule of `fsc` is called, it may be called without an import of its own.
     from fsc import (
+        channels as channels,
         images as images,
         methods as methods,
         models as models,

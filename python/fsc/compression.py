@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 import fsc_ext
 from fsc import method_names, schemes
+from fsc.channels.groups import ChannelGroup, rows_left
+from fsc.channels.proof import channel_groups, check_cut
 from fsc.images.checks import check_images
 from fsc.images.scale import statistics
 from fsc.methods.base import Method, Outcome, Task
@@ -21,10 +23,8 @@ from fsc.methods.examination import Examination, Verdict
 from fsc.methods.journal import Journal, fingerprint
 from fsc.models.recognition import recognise
 from fsc.networks import cost
-from fsc.networks.channels import ChannelGroup, rows_left
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import pass_on, plain, rewritings
-from fsc.networks.proof import channel_groups, check_cut
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import (
     check_layers,

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from fsc import models, schemes
+from fsc.channels.cut_cost import CutCost
+from fsc.channels.cutting import cut_channels
+from fsc.channels.groups import labelled_groups
 from fsc.methods.l1_norm import keep_largest_weights, largest_channels
 from fsc.networks import cost
-from fsc.networks.channels import labelled_groups
-from fsc.networks.cut_cost import CutCost
-from fsc.networks.cutting import cut_channels
 
 
 class Flattened(nn.Module):

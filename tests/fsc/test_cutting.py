@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from fsc import models
-from fsc.networks.channels import ChannelGroup
-from fsc.networks.cutting import cut_channels, filters, mask_channels
+from fsc.channels.cutting import cut_channels, filters, mask_channels
+from fsc.channels.groups import ChannelGroup
+from fsc.channels.proof import channel_groups, fault_of_cut
 from fsc.networks.pretrained import load_pretrained
-from fsc.networks.proof import channel_groups, fault_of_cut
 from fsc.networks.surgery import fold_batch_norm
 
 

@@ -8,11 +8,11 @@ from networks import chain
 from torch import Tensor, nn
 
 import fsc
+from fsc.channels.cutting import cut_channels
+from fsc.channels.proof import channel_groups
 from fsc.methods import fskd
 from fsc.methods.l1_norm import largest_channels
 from fsc.networks import surgery
-from fsc.networks.cutting import cut_channels
-from fsc.networks.proof import channel_groups
 from fsc.schemes import Scheme
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})

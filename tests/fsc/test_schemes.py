@@ -5,8 +5,8 @@ from torch import nn
 
 import fsc
 from fsc import models, schemes
+from fsc.channels.proof import channel_groups
 from fsc.networks import cost
-from fsc.networks.proof import channel_groups
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 

@@ -7,10 +7,10 @@ from networks import chain
 from torch import Tensor, nn
 
 import fsc
+from fsc.channels.proof import channel_groups
 from fsc.methods import Outcome, Task
 from fsc.methods.examination import starting_point
 from fsc.methods.soundness import Yardstick, is_sound
-from fsc.networks.proof import channel_groups
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
 from fsc.schemes import Scheme, quantized, sparse
 

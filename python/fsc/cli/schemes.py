@@ -10,11 +10,11 @@ import torch
 from rich.table import Table
 
 from fsc import models, schemes
+from fsc.channels.cut_cost import CutCost
+from fsc.channels.groups import labelled_groups
 from fsc.cli import options, tables
 from fsc.files import write_json
-from fsc.networks.channels import labelled_groups
 from fsc.networks.cost import Size
-from fsc.networks.cut_cost import CutCost
 from fsc.schemes import QuantizedScheme, SparseScheme
 
 _MODELS = ("vgg16", "resnet56", "resnet34")

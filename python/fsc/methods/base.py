@@ -6,8 +6,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from fsc.channels.groups import ChannelGroup
 from fsc.methods.journal import Journal
-from fsc.networks.channels import ChannelGroup
 from fsc.progress import Progress
 from fsc.schemes import AnyScheme, Scheme, channels_left
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.layers.layer_problem import Activation, Axis, Solver
 from fsc.layers.objectives import Objective, Soft
 from fsc.methods.base import Outcome, Task
 from fsc.methods.layer_solver import LayerSolver, Settings
 from fsc.methods.plans import ChannelPlans, Support
 from fsc.networks import surgery
-from fsc.networks.cutting import cut_channels, mask_channels
 from fsc.networks.quantized_inputs import quantize_inputs
 from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
 from fsc.schemes.quantized import FULL_PRECISION

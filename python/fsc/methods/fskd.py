@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
+from fsc.channels.cutting import cut_channels, mask_channels
+from fsc.channels.groups import rows_left
 from fsc.layers.moments import ACCUMULATOR
 from fsc.methods.base import LayerReport, Outcome, Task
 from fsc.methods.l1_norm import largest_channels
 from fsc.networks import surgery
-from fsc.networks.channels import rows_left
-from fsc.networks.cutting import cut_channels, mask_channels
 from fsc.walking.walk import Layer, Visitor, walk
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
+from fsc.channels.cutting import cut_channels, filters
+from fsc.channels.groups import ChannelGroup
 from fsc.methods.base import Outcome, Task
-from fsc.networks.channels import ChannelGroup
-from fsc.networks.cutting import cut_channels, filters
 from fsc.schemes import SparseScheme
 
 

@@ -8,14 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fsc.channels.cutting import cut_channels
+from fsc.channels.groups import columns_left
 from fsc.methods.base import Outcome, Task
 from fsc.methods.l1_norm import largest_channels
 from fsc.methods.mimicking import Lesson, Mimicry, all_trainable, own_draws
 from fsc.methods.soundness import Yardstick, is_sound
 from fsc.methods.training_state import TrainingState
 from fsc.networks import tracing
-from fsc.networks.channels import columns_left
-from fsc.networks.cutting import cut_channels
 
 # At each the loss is looked at, and the state kept where there is a journal.
 _STEPS_BETWEEN_LOOKS = 50

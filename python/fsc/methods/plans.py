@@ -6,11 +6,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from fsc.channels.groups import ChannelGroup, group_written_by
+from fsc.channels.labels import NONE
 from fsc.layers.layer_problem import Axis, Plan, Solution, all_channels
 from fsc.methods.base import Task
 from fsc.methods.l1_norm import largest_channels
-from fsc.networks.channels import ChannelGroup, group_written_by
-from fsc.networks.labels import NONE
 from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
 
 # Name of each layer of a scheme -> the output channels, or single weights, that stay.

@@ -1,4 +1,4 @@
-"""Reading, cutting, measuring and saving networks."""
+"""Reading, rewriting, measuring and saving networks."""
 
 from typing import TYPE_CHECKING
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from fsc.channels.proof import channel_groups
 from fsc.networks.plain import plain
-from fsc.networks.proof import channel_groups
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names
 from fsc.schemes.files import from_json

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from fsc.networks.channels import ChannelGroup, group_written_by
+from fsc.channels.groups import ChannelGroup, group_written_by
+from fsc.channels.proof import channel_groups
+from fsc.channels.propagation import AT_OUTPUT
 from fsc.networks.plain import plain
-from fsc.networks.proof import channel_groups
-from fsc.networks.propagation import AT_OUTPUT
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_shares
 from fsc.schemes.reasons import commonest
@@ -44,7 +44,7 @@ def structured(
     """Remove a share of all channels that can go, each with what must go with it.
 
     Channels that are added, multiplied or normalised together go together: see
-    `fsc.networks.channels`. The squeeze of a gate, which costs little and decides much, stays whole
+    `fsc.channels.groups`. The squeeze of a gate, which costs little and decides much, stays whole
     unless it is named.
 
     Args:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from fsc.networks.dependence import origins
-from fsc.networks.label_shapes import broadcasts, filled, lines, repeats, varying
-from fsc.networks.labels import NONE, Labels, present
+from fsc.channels.dependence import origins
+from fsc.channels.label_shapes import broadcasts, filled, lines, repeats, varying
+from fsc.channels.labels import NONE, Labels, present
 from fsc.networks.operations import ACTIVATION, DROPOUT, IDENTITY
 
 Role = Literal["writer", "reader", "carrier"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fsc.networks.labels import NONE, Labels
+from fsc.channels.labels import NONE, Labels
+from fsc.channels.propagation import Propagation, Role, Side
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.out_of_place import out_of_place
-from fsc.networks.propagation import Propagation, Role, Side
 from fsc.networks.tracing import shared_layers, trace
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from fsc.networks.channels import ChannelGroup, labelled_groups
+from fsc.channels.cutting import Kept, cut_channels, mask_channels
+from fsc.channels.groups import ChannelGroup, labelled_groups
 from fsc.networks.computed_weights import copy_of
-from fsc.networks.cutting import Kept, cut_channels, mask_channels
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.wrappers import dtype_of
 

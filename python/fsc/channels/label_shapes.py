@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fsc.networks.labels import NONE
+from fsc.channels.labels import NONE
 
 
 def varying(labels: Tensor) -> list[int]:

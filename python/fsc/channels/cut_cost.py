@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from fsc.networks.channels import ChannelGroup, Slot
+from fsc.channels.groups import ChannelGroup, Slot
 from fsc.networks.cost import Size
 from fsc.networks.modes import evaluation_mode
 

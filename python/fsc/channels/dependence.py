@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fsc.networks.labels import NONE, present
+from fsc.channels.labels import NONE, present
 
 # What stands where no NaN does: finite under roots, logarithms and divisions.
 _FILL = 0.5

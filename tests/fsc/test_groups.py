@@ -10,9 +10,9 @@ from branching import NETWORKS
 from torch import Tensor, nn
 
 from fsc import models
-from fsc.networks.channels import ChannelGroup, group_written_by, rows_left
-from fsc.networks.cutting import cut_channels, mask_channels
-from fsc.networks.proof import channel_groups, check_cut
+from fsc.channels.cutting import cut_channels, mask_channels
+from fsc.channels.groups import ChannelGroup, group_written_by, rows_left
+from fsc.channels.proof import channel_groups, check_cut
 
 IMAGE = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 

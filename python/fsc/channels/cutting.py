@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fsc.networks.channels import ChannelGroup
-from fsc.networks.propagation import CHANNEL_NORM, CONVOLUTION
+from fsc.channels.groups import ChannelGroup
+from fsc.channels.propagation import CHANNEL_NORM, CONVOLUTION
 
 # Which channels of each group stay: name of the group -> their numbers, int64 [count].
 Kept = Mapping[str, Tensor]
