@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from fsc.channels.groups import ChannelGroup, Slot
+from fsc.channels.propagation import CONVOLUTION
 from fsc.networks.cost import Size
 from fsc.networks.modes import evaluation_mode
+
+Kind = Literal["flops", "parameters"]
 
 
 class CutCost:
     """Counts parameters and multiply-accumulates for any number of cuts of one network.
 
+    Every parameter has prod over its axes of (size - sum of repeats * channels gone) numbers, and
+    every weight of a convolution or Linear is applied at so many pixels.
+
     Args:
         model: a network as it was built; only shapes count, its weights may hold anything. Its
             batch normalization is taken to shift by zero.
         example_inputs: one image [1, C, H, W] where the network is.
-        groups: its channel groups; layers must be without groups of their own.
+        groups: its channel groups.
     """
 
     def __init__(
@@ -32,7 +39,24 @@ class CutCost:
         self.shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         norms = (name for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d))
         self.shifts = {f"{name}.bias" for name in norms}
-        self.positions = _positions(model, example_inputs)
+        self.pixels = _pixels(model, example_inputs)
+        # name of the parameter -> axis -> name of each group, indices that a channel of it is
+        self.losses: dict[str, dict[int, dict[str, float]]] = {name: {} for name in self.shapes}
+        for group in groups:
+            for slot in group.slots:
+                for parameter, axis, share in _axes(model, slot):
+                    if parameter in self.losses:
+                        along = self.losses[parameter].setdefault(axis, {})
+                        repeats = share * _repeats(slot, group)
+                        along[group.name] = along.get(group.name, 0) + repeats
+        self.touched = {
+            group.name: [
+                name
+                for name, axes in self.losses.items()
+                if any(group.name in along for along in axes.values())
+            ]
+            for group in groups
+        }
 
     def size(self, kept: Mapping[str, int], weights_kept: Mapping[str, int]) -> Size:
         """Return what a cut leaves.
@@ -41,49 +65,80 @@ class CutCost:
             kept: name of each group that loses channels -> how many stay.
             weights_kept: single weights that are not zero of each convolution that loses some.
         """
-        shapes = dict(self.shapes)
-        for name, count in kept.items():
-            self._cut(shapes, self.groups[name], count)
-        numbers = {name: math.prod(shape) for name, shape in shapes.items()}
+        numbers = {name: self._numel(name, kept) for name in self.shapes}
         parameters = sum(numbers.values())
         zeros = sum(number for name, number in numbers.items() if name in self.shifts)
         zeros += sum(numbers[f"{name}.weight"] - count for name, count in weights_kept.items())
-        flops = sum(
-            positions * numbers[f"{name}.weight"] for name, positions in self.positions.items()
-        )
+        flops = sum(pixels * numbers[name] for name, pixels in self.pixels.items())
         return Size(parameters, parameters - zeros, flops)
 
-    @staticmethod
-    def _cut(shapes: dict[str, tuple[int, ...]], group: ChannelGroup, count: int) -> None:
-        for slot in group.slots:
-            lost = (group.size - count) * _repeats(slot, group)
-            if slot.role == "reader":
-                rows, columns, *kernel = shapes[f"{slot.name}.weight"]
-                shapes[f"{slot.name}.weight"] = (rows, columns - lost, *kernel)
-                continue
-            for key in (f"{slot.name}.weight", f"{slot.name}.bias"):
-                if key in shapes:
-                    shapes[key] = (shapes[key][0] - lost, *shapes[key][1:])
+    def saved(self, kind: Kind, kept: Mapping[str, int], group: str, fewer: int) -> int:
+        """What it saves to keep fewer channels of one group, where the others are as they are.
+
+        Args:
+            kind: what is counted.
+            kept: name of each group that loses channels -> how many stay.
+            group: name of the group.
+            fewer: how many of its channels are to stay.
+        """
+        then = {**kept, group: fewer}
+        return sum(
+            (self._numel(name, kept) - self._numel(name, then))
+            * (1 if kind == "parameters" else self.pixels.get(name, 0))
+            for name in self.touched[group]
+        )
+
+    def _numel(self, parameter: str, kept: Mapping[str, int]) -> int:
+        sizes = list(self.shapes[parameter])
+        for axis, along in self.losses[parameter].items():
+            lost = sum(
+                repeats * (self.groups[name].size - kept[name])
+                for name, repeats in along.items()
+                if name in kept
+            )
+            sizes[axis] -= round(lost)
+        return math.prod(sizes)
 
 
-def _repeats(slot: Slot, group: ChannelGroup) -> int:
-    """How many indices of a module each channel that may go is."""
+def _axes(model: nn.Module, slot: Slot) -> list[tuple[str, int, float]]:
+    """The parameters of a slot: name, axis that loses, indices of it for one of the slot's."""
+    if slot.axis is not None:
+        return [(slot.name, slot.axis, 1)]
+    weight, bias = f"{slot.name}.weight", f"{slot.name}.bias"
+    module: Any = model.get_submodule(slot.name)
+    if not isinstance(module, CONVOLUTION | nn.Linear):
+        return [(weight, 0, 1), (bias, 0, 1)]  # a normalization or PReLU
+    groups, transposed = getattr(module, "groups", 1), getattr(module, "transposed", False)
+    if slot.role == "carrier":
+        multiplier = module.out_channels // groups
+        return [(weight, 0, 1 if transposed else multiplier), (bias, 0, multiplier)]
+    outer = (slot.role == "writer") != transposed
+    found: list[tuple[str, int, float]] = [(weight, 0, 1) if outer else (weight, 1, 1 / groups)]
+    return [*found, (bias, 0, 1)] if slot.role == "writer" else found
+
+
+def _repeats(slot: Slot, group: ChannelGroup) -> float:
+    """How many indices of a module each channel that may go is, on average."""
     found = group.free[slot.channels[slot.channels >= 0]]
-    return int(found.sum()) // int(group.free.sum())
+    return int(found.sum()) / max(int(group.free.sum()), 1)
 
 
-def _positions(model: nn.Module, image: Tensor) -> dict[str, int]:
-    """How often each layer applies its whole weight to one image: its output pixels."""
+def _pixels(model: nn.Module, image: Tensor) -> dict[str, int]:
+    """How often each layer applies its whole weight to one image, by the name of the weight."""
     found: dict[str, int] = {}
 
-    def watch(name: str, layer: nn.Module) -> RemovableHandle:
-        def count(layer: nn.Module, inputs: object, output: Tensor) -> None:
-            sizes = output.shape[2:] if isinstance(layer, nn.Conv2d) else output.shape[1:-1]
-            found[name] = math.prod(sizes)
+    def watch(name: str, layer: Any) -> RemovableHandle:
+        def count(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if isinstance(layer, nn.Linear):
+                sizes = output.shape[1:-1]
+            else:
+                sizes = (inputs[0] if layer.transposed else output).shape[2:]
+            found[name] = found.get(name, 0) + math.prod(sizes)
 
         return layer.register_forward_hook(count)
 
-    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    kinds = (CONVOLUTION, nn.Linear)
+    layers = [(f"{n}.weight", m) for n, m in model.named_modules() if isinstance(m, kinds)]
     hooks = [watch(name, layer) for name, layer in layers]
     try:
         with evaluation_mode(model), torch.no_grad():

@@ -8,20 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
-from fsc.channels.cutting import cut_channels, filters
+from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import ChannelGroup
+from fsc.channels.norms import filter_norms
 from fsc.methods.base import Outcome, Task
 from fsc.schemes import SparseScheme
-
-
-def channel_norms(model: nn.Module, group: ChannelGroup) -> Tensor:
-    """The L1 norm of every channel of a group, summed over the layers that write it, [size]."""
-    norms = torch.zeros(group.size, dtype=torch.float64, device="cpu")
-    for slot in group.slots:
-        if slot.role == "writer":
-            rows = filters(model.get_submodule(slot.name)).detach().abs().flatten(1).double().sum(1)
-            norms.index_add_(0, slot.channels, rows.cpu())
-    return norms
 
 
 def largest_channels(
@@ -40,7 +31,7 @@ def largest_channels(
     kept = {}
     for group in groups:
         if group.name in counts:
-            norms = channel_norms(model, group).masked_fill(~group.free, torch.inf)
+            norms = filter_norms(model, group).masked_fill(~group.free, torch.inf)
             for slot in group.slots:  # no layer may lose all that it reads or writes
                 channels = slot.channels[slot.channels >= 0].unique()
                 if len(channels) == len(slot.channels):

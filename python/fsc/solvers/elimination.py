@@ -93,7 +93,7 @@ class FactoredInverse:
         return lower, torch.linalg.solve_triangular(lower, rows, upper=False)
 
 
-class _Elimination:
+class Elimination:
     """What the choice needs to know after every channel taken out so far."""
 
     def __init__(self, weight: Tensor, inverse: DampedInverse, groups: Tensor) -> None:
@@ -108,19 +108,21 @@ class _Elimination:
         """What taking out each channel costs, [G]; meaningless where it went already."""
         return torch.linalg.solve(self.blocks, self.power).diagonal(dim1=1, dim2=2).sum(1)
 
-    def remove(self, channel: int) -> None:
-        """Takes one channel out."""
-        group = self.groups[channel]
-        lower, factor = self.inverse.remove(group)
-        share = torch.linalg.solve_triangular(lower, self.weight[group], upper=False)  # [s, C_out]
-        local = factor.T[self.groups]  # [G, s, s]
+    def remove(self, channels: Tensor) -> float:
+        """Takes some channels out at once, numbers [B]; returns by how much the loss rises."""
+        rows = self.groups[channels].flatten()  # [B s]
+        lower, factor = self.inverse.remove(rows)
+        share = torch.linalg.solve_triangular(lower, self.weight[rows], upper=False)
+        local = factor.T[self.groups]  # [G, s, B s]
         cross = (share @ self.weight.T).T[self.groups] @ local.transpose(1, 2)  # [G, s, s]
         self.power += local @ (share @ share.T) @ local.transpose(1, 2)
         self.power -= cross + cross.transpose(1, 2)
         self.blocks -= local @ local.transpose(1, 2)
         self.weight.addmm_(factor.T, share, alpha=-1)
-        # Its own block is zero now but for rounding; the identity keeps the batch solvable.
-        self.blocks[channel].zero_().fill_diagonal_(1)
+        # Their own blocks are zero now but for rounding; the identity keeps the batch solvable.
+        size = self.groups.shape[1]
+        self.blocks[channels] = torch.eye(size, dtype=share.dtype, device=share.device)
+        return float(share.square().sum())
 
 
 def eliminate_channels(
@@ -137,10 +139,10 @@ def eliminate_channels(
     Returns:
         The kept channels in increasing order.
     """
-    elimination = _Elimination(weight, inverse, groups)
+    elimination = Elimination(weight, inverse, groups)
     gone = groups.new_zeros(len(groups), dtype=torch.bool)
     for _ in range(len(groups) - count):
-        cheapest = int(elimination.rises().masked_fill(gone, torch.inf).argmin())
-        elimination.remove(cheapest)
+        cheapest = elimination.rises().masked_fill(gone, torch.inf).argmin()
+        elimination.remove(cheapest[None])
         gone[cheapest] = True
     return (~gone).nonzero().flatten().tolist()

@@ -1,0 +1,150 @@
+"""From a share of the cost that is to stay to a scheme: how many channels of each group stay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+from fsc.channels.cut_cost import CutCost, Kind
+from fsc.channels.groups import ChannelGroup
+from fsc.schemes.removal import Removal
+
+# No group loses more than nine of ten channels: what is left of it must carry all that it did.
+FLOOR = 0.1
+# Steps of a group from all of its channels to none, until the target is near.
+STEPS = 50
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to stay of a network.
+
+    Args:
+        kind: what is counted, "flops" or "parameters".
+        share: that is to stay, above 0 and at most 1.
+        round_to: layers keep a multiple of so many channels, at least 1.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    kind: Kind
+    share: float
+    round_to: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses what no network can be cut to."""
+        if not 0 < self.share <= 1:
+            raise ValueError(f"{self.kind} must be above 0 and at most 1, got {self.share}")
+        if self.round_to < 1:
+            raise ValueError(f"round_to must be at least 1, got {self.round_to}")
+
+
+class _Trade:
+    """How many channels of each group stay, and what it costs to let the next ones go.
+
+    Args:
+        target: what is to stay.
+        cut_cost: what counts it.
+        removal: what each group loses, channel by channel.
+        by_loss: whether the next channels are those of the least loss for what they save; or those
+            of the group that has lost the smallest share of its channels.
+    """
+
+    def __init__(
+        self, target: Target, cut_cost: CutCost, removal: Mapping[str, Removal], by_loss: bool
+    ) -> None:
+        self.target, self.cut_cost, self.removal, self.by_loss = target, cut_cost, removal, by_loss
+        self.left = {name: cut_cost.groups[name].size for name in removal}
+        self.units = {name: _unit(cut_cost.groups[name], target.round_to) for name in removal}
+        self.coarse = True
+        self.prices: dict[str, float] = {}
+        self.reprice(removal)
+
+    def refine(self) -> None:
+        """From now on goes in the smallest steps."""
+        self.coarse = False
+        self.reprice(self.removal)
+
+    def fewer(self, name: str) -> int:
+        """How many channels stay after the next step: a multiple of the group's unit."""
+        size, unit = self.cut_cost.groups[name].size, self.units[name]
+        step = unit * (max(1, round(size / (STEPS * unit))) if self.coarse else 1)
+        left = self.left[name] - step
+        return left + (-left) % unit
+
+    def saving(self, name: str) -> int:
+        return self.cut_cost.saved(self.target.kind, self.left, name, self.fewer(name))
+
+    def cheapest(self) -> str | None:
+        name = min(self.prices, key=self.prices.__getitem__, default=None)
+        return None if name is None or self.prices[name] == math.inf else name
+
+    def take(self, name: str) -> None:
+        """Lets the next channels of a group go."""
+        self.left[name] = self.fewer(name)
+        touched = set(self.cut_cost.touched[name])
+        self.reprice(
+            other for other in self.prices if touched & set(self.cut_cost.touched[other])
+        )
+
+    def reprice(self, names: Iterable[str]) -> None:
+        self.prices.update({name: self._price(name) for name in names})
+
+    def _price(self, name: str) -> float:
+        size, loss = self.cut_cost.groups[name].size, self.removal[name].loss
+        gone, then = size - self.left[name], size - self.fewer(name)
+        if then >= len(loss) or then <= gone:
+            return math.inf
+        if not self.by_loss:
+            return then / size
+        saved = self.saving(name)
+        return float(loss[then] - loss[gone]) / saved if saved > 0 else math.inf
+
+
+def allocate(
+    target: Target,
+    cut_cost: CutCost,
+    fixed: int,
+    removal: Mapping[str, Removal],
+    by_loss: bool = True,
+) -> dict[str, int]:
+    """How many channels of each group stay so that a share of the cost stays.
+
+    Args:
+        target: the share.
+        cut_cost: counts what a cut leaves.
+        fixed: what the network costs beside what `cut_cost` counts.
+        removal: of every group that may lose channels.
+        by_loss: see `_Trade`.
+
+    Raises:
+        ValueError: even with all that may go gone, more stays; the sentence says how much.
+    """
+    trade = _Trade(target, cut_cost, removal, by_loss)
+    whole = getattr(cut_cost.size({}, {}), target.kind) + fixed
+    left, goal = whole, target.share * whole
+    while left > goal:
+        name = trade.cheapest()
+        if name is None:
+            raise ValueError(
+                f"{target.kind} must be at least {left / whole:.3f} for this model: all that may "
+                f"go is gone then, got {target.share}"
+            )
+        saved = trade.saving(name)
+        if trade.coarse and left - saved < goal:
+            trade.refine()
+            continue
+        trade.take(name)
+        left -= saved
+    return {
+        name: count for name, count in trade.left.items() if count < cut_cost.groups[name].size
+    }
+
+
+def _unit(group: ChannelGroup, round_to: int) -> int:
+    """Channels that go at once so that each writer keeps a multiple of `round_to` rows."""
+    repeats = [group.rows_of(layer)[1] for layer in dict.fromkeys(group.named("writer"))]
+    return math.lcm(*(round_to // math.gcd(round_to, count) for count in repeats))
