@@ -5,6 +5,7 @@ import os
 import platform
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from numbers import Integral
 from typing import Any
@@ -13,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
-from fsc import method_names, schemes
-from fsc.channels.groups import ChannelGroup, rows_left
-from fsc.channels.proof import channel_groups, check_cut
+from fsc import method_names
+from fsc.channels.groups import rows_left
+from fsc.channels.proof import check_cut
+from fsc.goal import Goal
 from fsc.images.checks import check_images
+from fsc.images.gathering import Images, gathered
 from fsc.images.scale import statistics
 from fsc.methods.base import Method, Outcome, Task
+from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.examination import Examination, Verdict
 from fsc.methods.journal import Journal, fingerprint
 from fsc.models.recognition import recognise
@@ -37,15 +41,21 @@ from fsc.networks.wrappers import (
 from fsc.progress import Progress
 from fsc.result import Report, Result
 from fsc.schemes import AnyScheme, Scheme
+from fsc.schemes.ignoring import Ignored
 from fsc.warning import CompressionWarning
 
 
 def compress(
     teacher: nn.Module,
-    images: Tensor,
+    images: Images,
     *,
-    method: Method | str,
-    scheme: AnyScheme | str | os.PathLike[str],
+    method: Method | str | None = None,
+    scheme: AnyScheme | str | os.PathLike[str] | None = None,
+    flops: float | None = None,
+    parameters: float | None = None,
+    pruning_ratio: float | Mapping[str, float] | None = None,
+    ignored: Ignored = (),
+    round_to: int = 1,
     batch_size: int = 64,
     memory_budget: int | None = None,
     seed: int = 0,
@@ -61,13 +71,22 @@ def compress(
             like wrap is taken out of them. A network in half precision is solved in float32, and
             its student comes back in half precision.
         images: [N, C, H, W] of the teacher's dtype (float32 for half precision, too) and on its
-            device, normalised as the teacher expects.
+            device, normalised as the teacher expects; or a DataLoader, a Dataset, a list or another
+            iterable of images or batches, whose labels are dropped.
         method: `CrossDistillation(...)`, `FSKD(...)`, `MiR(...)` or `L1Norm()`, or the name of one,
             such as "cd-soft", see `fsc.method_names.NAMES`; by name it takes what its paper states
-            for the teacher's family, if that is one of `fsc.models`.
+            for the teacher's family, if that is one of `fsc.models`. None: `CrossDistillation()`.
         scheme: which convolutions keep how many output channels, or how many single weights, see
             `fsc.schemes`; or the name of a published scheme that fits the teacher, such as
-            "res-50"; or the path of a JSON file, see `fsc.schemes.from_json`.
+            "res-50"; or the path of a JSON file, see `fsc.schemes.from_json`. At most one of
+            this and the next three is given; none of them is `flops=0.5`.
+        flops: share of the multiply-accumulates that stays, above 0 and at most 1. Channels go
+            where they lose least for what they save, see `fsc.schemes.targets`.
+        parameters: share of the parameters that stays, likewise.
+        pruning_ratio: share of the channels that goes, of every set of channels alike, or of those
+            of some layers; see `fsc.schemes.structured`.
+        ignored: layers that stay whole: names, patterns such as "head*", types.
+        round_to: layers keep a multiple of so many channels.
         batch_size: images that go through the networks at once; the result does not depend on it.
         memory_budget: bytes of activations held in memory before they go to disk; None: all. What
             cross distillation solves a single layer from comes on top: both inputs of a layer
@@ -101,24 +120,38 @@ def compress(
         >>> from fsc import models
         >>> teacher = models.build("resnet20").eval()
         >>> images = torch.randn(4, 3, 32, 32)
-        >>> result = fsc.compress(teacher, images, method="l1", scheme="res-50")
-        >>> result.report.parameters < result.report.parameters_teacher
+        >>> report = fsc.compress(teacher, images).report
+        >>> 0.49 < report.flops / report.flops_teacher <= 0.5
         True
     """
-    _check_types(teacher, method, scheme)
+    _check_types(teacher, method)
     _check_numbers(batch_size, memory_budget, seed)
+    goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to)
     given = unwrap(teacher)
     check_teacher(given)
+    images = gathered("compress", images)
     teacher, images = in_single_precision(given, images)
     check_images("compress", images, teacher, moved=False)
     images = images.detach()
     teacher = plain(teacher, images[:2])
     check_layers(teacher)
     check_images("compress", images, teacher, trace(teacher), moved=False)
-    method, scheme = _method(method, teacher), _scheme(scheme, teacher, images)
-    groups = _groups(scheme, teacher, images)
+    method = _method(method, teacher)
+    plan = goal.plan(given, teacher, images, batch_size, progress)
+    scheme, groups = plan.scheme, plan.groups
     kept = None if journal is None else _journal(journal, teacher, images, method, scheme, seed)
-    task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress, kept, groups)
+    task = Task(
+        teacher,
+        images,
+        scheme,
+        batch_size,
+        memory_budget,
+        seed,
+        progress,
+        kept,
+        groups,
+        plan.removal,
+    )
     with evaluation_mode(teacher), torch.no_grad():
         examination = Examination(task)
         doubts = examination.before()
@@ -143,26 +176,10 @@ def _warn(sentences: list[str]) -> None:
         warnings.warn(sentence, CompressionWarning, stacklevel=3)
 
 
-def _method(given: Method | str, teacher: nn.Module) -> Method:
+def _method(given: Method | str | None, teacher: nn.Module) -> Method:
+    if given is None:
+        return CrossDistillation()
     return method_names.named(given, recognise(teacher)) if isinstance(given, str) else given
-
-
-def _scheme(
-    given: AnyScheme | str | os.PathLike[str], teacher: nn.Module, images: Tensor
-) -> AnyScheme:
-    if isinstance(given, str | os.PathLike):
-        return schemes.find(given, teacher, images[:1])
-    return given
-
-
-def _groups(scheme: AnyScheme, teacher: nn.Module, images: Tensor) -> list[ChannelGroup]:
-    """The channels that a scheme is about, once it is known to fit them."""
-    if not isinstance(scheme, schemes.Scheme):
-        schemes.check(scheme, teacher, images[:1])
-        return []
-    groups = channel_groups(teacher, images[:1])
-    schemes.channels_left(scheme, teacher, groups)
-    return groups
 
 
 def _journal(
@@ -239,19 +256,14 @@ def _fields(method: Method) -> dict[str, Any]:
     return found
 
 
-def _check_types(teacher: object, method: object, scheme: object) -> None:
+def _check_types(teacher: object, method: object) -> None:
     if not isinstance(teacher, nn.Module):
         raise TypeError(f"teacher must be a torch.nn.Module, got {type(teacher).__name__}")
     is_method = not isinstance(method, type) and callable(getattr(method, "compress", None))
-    if not is_method and not isinstance(method, str):
+    if not is_method and not isinstance(method, str | None):
         raise TypeError(
             "method must be one of fsc.methods, e.g. fsc.CrossDistillation(), or its name, e.g. "
             f"'cd-soft', got {method!r}"
-        )
-    if not isinstance(scheme, AnyScheme | str | os.PathLike):
-        raise TypeError(
-            "scheme must be one of fsc.schemes, e.g. structured(model, 0.5, images[:1]), the name "
-            f"of a published one, e.g. 'res-50', or the path of a JSON file, got {scheme!r}"
         )
 
 

@@ -210,7 +210,7 @@ def _structured(model, ratio, ignored):
         (1.0, [], "pruning_ratio must be at least 0 and below 1, got 1.0"),
         ({"0": -0.1}, [], "pruning_ratio must be at least 0 and below 1, got -0.1"),
         (float("nan"), [], "pruning_ratio must be at least 0 and below 1, got nan"),
-        (0.5, ["9"], "ignored must name .*, got '9'"),
+        (0.5, ["9"], "ignored must .*, got '9'"),
     ],
 )
 def test_shares_that_do_not_fit(make, ratio, ignored, message):

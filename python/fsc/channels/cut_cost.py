@@ -105,12 +105,13 @@ def _axes(model: nn.Module, slot: Slot) -> list[tuple[str, int, float]]:
     if slot.axis is not None:
         return [(slot.name, slot.axis, 1)]
     weight, bias = f"{slot.name}.weight", f"{slot.name}.bias"
-    module: Any = model.get_submodule(slot.name)
+    module = model.get_submodule(slot.name)
     if not isinstance(module, CONVOLUTION | nn.Linear):
         return [(weight, 0, 1), (bias, 0, 1)]  # a normalization or PReLU
-    groups, transposed = getattr(module, "groups", 1), getattr(module, "transposed", False)
+    layer: Any = module
+    groups, transposed = getattr(layer, "groups", 1), getattr(layer, "transposed", False)
     if slot.role == "carrier":
-        multiplier = module.out_channels // groups
+        multiplier = layer.out_channels // groups
         return [(weight, 0, 1 if transposed else multiplier), (bias, 0, multiplier)]
     outer = (slot.role == "writer") != transposed
     found: list[tuple[str, int, float]] = [(weight, 0, 1) if outer else (weight, 1, 1 / groups)]
@@ -142,8 +143,7 @@ def _pixels(model: nn.Module, image: Tensor) -> dict[str, int]:
     hooks = [watch(name, layer) for name, layer in layers]
     try:
         with evaluation_mode(model), torch.no_grad():
-            # A batch of no images has the sizes of one and costs nothing.
-            model(image[:0])
+            model(image)
     finally:
         for hook in hooks:
             hook.remove()

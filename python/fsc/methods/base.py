@@ -1,6 +1,6 @@
 """What every method is given and gives back; a method knows when, the solvers know what."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from fsc.channels.groups import ChannelGroup
 from fsc.methods.journal import Journal
 from fsc.progress import Progress
 from fsc.schemes import AnyScheme, Scheme, channels_left
+from fsc.schemes.removal import Removal
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Task:
         progress: told what is being done.
         journal: where solved layers, or the state of a training, are kept; None: nowhere.
         groups: the teacher's channels as they go together, where the scheme removes some.
+        removal: what removing channels costs each group, where it is known already.
     """
 
     teacher: nn.Module
@@ -38,6 +40,7 @@ class Task:
     progress: Progress | None = None
     journal: Journal | None = None
     groups: Sequence[ChannelGroup] = ()
+    removal: Mapping[str, Removal] = field(default_factory=dict)
 
     def channels_left(self) -> dict[str, int]:
         """How many channels of each group stay, for methods that remove channels.

@@ -60,7 +60,9 @@ class CrossDistillation:
         axis: "input_channels" prunes what a layer reads, as the released code does;
             "output_filters" prunes what a producer writes, as Eq. 11 of the paper does. Either
             where one layer alone reads the channels; channels that several layers read, or that
-            reach a layer that cannot be solved for, are chosen before by the L1 norm.
+            reach a layer that cannot be solved for, are chosen before, as the solver's
+            `selection` says: by what a removal costs all readers together in the teacher, see
+            `fsc.schemes.removal`, or by the L1 norm.
         recalibrate: gives every channel of a solved layer the mean and deviation that it has in
             the teacher, on the same images. The convex and the correction loss leave these to
             drift from layer to layer.

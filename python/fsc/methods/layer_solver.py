@@ -76,7 +76,9 @@ class LayerSolver(Visitor):
         self.journal = task.journal
         self.reports: list[LayerReport] = []
         solvable = {name: m for name, m in teacher.named_modules() if _is_solvable(m)}
-        self.plans = plans_of(task, settings.axis, settings.support, teacher, solvable)
+        solver = settings.solver
+        selection = "norm" if isinstance(solver, Proximal) else solver.selection
+        self.plans = plans_of(task, settings.axis, settings.support, selection, teacher, solvable)
         self._solvable = {n for n, module in solvable.items() if isinstance(module, nn.Conv2d)}
         self._check_choosing_layers()
         self._drifted = False

@@ -1,6 +1,7 @@
 """From a scheme to what each layer may keep."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -12,9 +13,15 @@ from fsc.layers.layer_problem import Axis, Plan, Solution, all_channels
 from fsc.methods.base import Task
 from fsc.methods.l1_norm import largest_channels
 from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
+from fsc.schemes.removal import removals
+from fsc.solvers.closed_form import Selection
 
 # Name of each layer of a scheme -> the output channels, or single weights, that stay.
 Support = Mapping[str, Sequence[int]]
+
+
+# Which channels of each of some groups stay.
+Choose = Callable[[Sequence[ChannelGroup]], Mapping[str, Tensor]]
 
 
 class Plans(Protocol):
@@ -73,14 +80,14 @@ class ChannelPlans:
 
     Where one solvable layer alone reads a group, each channel once and nothing else, that layer
     chooses among them while it is solved, or the one layer that writes them does, as `axis` says.
-    All other channels are chosen before, by the L1 norm of the filters that make them.
+    All other channels are chosen before.
 
     Args:
         counts: name of each group that loses channels -> how many stay.
         groups: the teacher's.
         axis: on which side of a pruned channel the choice falls.
         support: what stays, where it is given.
-        teacher: whose filters are compared.
+        choose: what stays of groups that no layer chooses from.
         solvable: names of the layers whose weights can be solved for.
     """
 
@@ -90,7 +97,7 @@ class ChannelPlans:
         groups: Sequence[ChannelGroup],
         axis: Axis,
         support: Support | None,
-        teacher: nn.Module,
+        choose: Choose,
         solvable: Collection[str],
     ) -> None:
         """Finds who chooses, and chooses where nobody else does."""
@@ -99,9 +106,14 @@ class ChannelPlans:
         self.columns = _columns(groups)
         self.choosers: dict[str, ChannelGroup] = {}
         self.filtering: dict[str, ChannelGroup] = {}
-        for group in groups:
-            if group.name in counts and group.name not in self.kept:
-                self._assign(group, axis, teacher, solvable)
+        others = [
+            group
+            for group in groups
+            if group.name in counts
+            and group.name not in self.kept
+            and not self._assign(group, axis, solvable)
+        ]
+        self.kept |= choose(others)
         self.readers = {name for g in groups if g.name in counts for name in g.named("reader")}
         self.choosing = (self.readers & set(solvable)) | set(self.filtering)
         # What a layer reads that cannot be solved for is gone from the start.
@@ -111,9 +123,8 @@ class ChannelPlans:
             if group.name in self.kept and not set(group.named("reader")) <= set(solvable)
         }
 
-    def _assign(
-        self, group: ChannelGroup, axis: Axis, teacher: nn.Module, solvable: Collection[str]
-    ) -> None:
+    def _assign(self, group: ChannelGroup, axis: Axis, solvable: Collection[str]) -> bool:
+        """Whether a layer chooses from a group; it is taken down."""
         readers = group.named("reader")
         alone = len(readers) == 1 and readers[0] in solvable and bool(group.free.all())
         if axis == "input_channels" and alone and self._is_whole(readers[0], group):
@@ -121,7 +132,8 @@ class ChannelPlans:
         elif axis == "output_filters" and alone and _is_written_once(group, solvable):
             self.filtering[group.name] = group
         else:
-            self.kept |= largest_channels(teacher, [group], self.counts)
+            return False
+        return True
 
     def _is_whole(self, reader: str, group: ChannelGroup) -> bool:
         """Whether a layer reads every channel of a group once, and nothing else."""
@@ -194,7 +206,12 @@ def _supported(groups: Sequence[ChannelGroup], support: Support) -> dict[str, Te
 
 
 def plans_of(
-    task: Task, axis: Axis, support: Support | None, teacher: nn.Module, solvable: Collection[str]
+    task: Task,
+    axis: Axis,
+    support: Support | None,
+    selection: Selection,
+    teacher: nn.Module,
+    solvable: Collection[str],
 ) -> Plans:
     """The plans of a task's scheme; `teacher` is the folded one.
 
@@ -208,7 +225,28 @@ def plans_of(
         return SparsePlans(scheme, support)
     if isinstance(scheme, QuantizedScheme):
         return QuantizedPlans(scheme)
-    return ChannelPlans(task.channels_left(), task.groups, axis, support, teacher, solvable)
+    counts = task.channels_left()
+    choose = partial(_chosen, task, counts, selection)
+    return ChannelPlans(counts, task.groups, axis, support, choose, solvable)
+
+
+def _chosen(
+    task: Task, counts: Mapping[str, int], selection: Selection, groups: Sequence[ChannelGroup]
+) -> dict[str, Tensor]:
+    """The channels that stay of groups that several layers read, or none that can be solved for."""
+    if selection == "norm":
+        return largest_channels(task.teacher, groups, counts)
+    unknown = [group for group in groups if group.name not in task.removal]
+    found = dict(task.removal)
+    if unknown:
+        least = {group.name: counts[group.name] for group in unknown}
+        found |= removals(task.teacher, unknown, task.images, least, batch_size=task.batch_size)
+    kept = {}
+    for group in groups:
+        stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
+        stays[found[group.name].order[: group.size - counts[group.name]]] = False
+        kept[group.name] = stays.nonzero().flatten()
+    return kept
 
 
 def _check_support(scheme: AnyScheme, support: Support, teacher: nn.Module) -> None:

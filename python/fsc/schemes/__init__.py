@@ -34,8 +34,10 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Tensor) -> None:
         check_sparse(scheme, model)
     elif isinstance(scheme, QuantizedScheme):
         check_quantized(scheme, model)
-    else:
+    elif scheme.kept:
         channels_left(scheme, model, channel_groups(model, example_inputs))
+    else:
+        raise ValueError(f"scheme {scheme.name!r} prunes no layer")
 
 
 __all__ = [

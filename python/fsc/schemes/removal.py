@@ -185,15 +185,15 @@ def _voter(inputs: _Inputs, group: ChannelGroup, name: str, damping: float) -> _
 
 
 def _removed(voters: Sequence[_Voter], group: ChannelGroup, count: int) -> Removal:
-    """Takes `count` channels out of all readers, the cheapest first, a few at once of many."""
-    stays = group.free.clone()
+    """Takes `count` channels out of all readers, the cheapest first, of many some at once."""
+    stays = _Staying(group)
     order, loss = torch.empty(0, dtype=torch.int64), torch.zeros(1, dtype=ACCUMULATOR)
     at_once = max(1, group.size // ROUNDS)
     while len(order) < count:
         rises = torch.stack([voter.rises(group.size) for voter in voters]).sum(0)
-        cheapest = rises.masked_fill(~stays, torch.inf).argsort(stable=True)
-        cheapest = cheapest[: min(at_once, count - len(order))]
-        stays[cheapest] = False
+        cheapest = stays.take(rises, min(at_once, count - len(order)))
+        if not len(cheapest):
+            break
         rise = sum(max(voter.remove(cheapest), 0.0) for voter in voters)
         order = torch.cat([order, cheapest])
         steps = torch.arange(1, len(cheapest) + 1, dtype=ACCUMULATOR) / len(cheapest)
@@ -201,10 +201,34 @@ def _removed(voters: Sequence[_Voter], group: ChannelGroup, count: int) -> Remov
     return Removal(order, loss)
 
 
+class _Staying:
+    """Which channels of a group may still go: every layer keeps one of those that it has."""
+
+    def __init__(self, group: ChannelGroup) -> None:
+        self.free = group.free.clone()
+        held = [slot.channels[slot.channels != NONE].unique() for slot in group.slots]
+        self.held = torch.zeros(len(held), group.size, dtype=torch.bool, device="cpu")
+        for row, channels in zip(self.held, held, strict=True):
+            row[channels] = True
+
+    def take(self, costs: Tensor, count: int) -> Tensor:
+        """The `count` cheapest that may go, or fewer; they are gone then."""
+        taken: list[int] = []
+        for channel in costs.masked_fill(~self.free, torch.inf).argsort(stable=True).tolist():
+            if len(taken) == count or not self.free[channel]:
+                break
+            having = self.held[:, channel]
+            self.free[channel] = False
+            if bool((self.held[having].sum(1) > 1).all()):
+                self.held[:, channel] = False
+                taken.append(channel)
+        return torch.tensor(taken, dtype=torch.int64)
+
+
 def _by_norm(model: nn.Module, group: ChannelGroup, count: int) -> Removal:
     """Where no reader can be asked: the share of the squared norm of the filters."""
     energy = filter_norms(model, group, 2)
-    order = energy.masked_fill(~group.free, torch.inf).argsort(stable=True)[:count]
+    order = _Staying(group).take(energy, count)
     shares = energy[order].cumsum(0) / energy.sum().clamp(min=1e-30)
     return Removal(order, torch.cat([shares.new_zeros(1), shares]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from fsc.channels.propagation import AT_OUTPUT
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_shares
+from fsc.schemes.ignoring import Ignored, ignored_layers
 from fsc.schemes.reasons import commonest
 
 
@@ -39,7 +41,8 @@ def structured(
     model: nn.Module,
     pruning_ratio: float | Mapping[str, float],
     example_inputs: Tensor | tuple[Tensor, ...],
-    ignored: Collection[str] = (),
+    ignored: Ignored = (),
+    round_to: int = 1,
 ) -> Scheme:
     """Remove a share of all channels that can go, each with what must go with it.
 
@@ -52,7 +55,9 @@ def structured(
         pruning_ratio: share of the channels to remove, at least 0 and below 1, or name of each
             layer to prune -> its share; the number that stays is rounded, and at least one stays.
         example_inputs: what the network takes; one image is enough.
-        ignored: names of layers that stay whole, with all that would go with them.
+        ignored: layers that stay whole, with all that would go with them: names, patterns such as
+            "head*", types.
+        round_to: layers keep a multiple of so many channels, where they have as many.
 
     Raises:
         ValueError: a ratio outside [0, 1), a name that is no layer that can lose channels, or
@@ -67,11 +72,11 @@ def structured(
     check_shares("structured", pruning_ratio)
     if pruning_ratio == {}:
         raise ValueError("structured: pruning_ratio must name a layer, got none")
+    left_alone = ignored_layers("structured", ignored, unwrap(model))
     model = plain(unwrap(model), example_inputs)
     groups = channel_groups(model, example_inputs)
-    _check_ignored(ignored, groups)
     ratio = None if isinstance(pruning_ratio, Mapping) else pruning_ratio
-    held_back = {} if ratio is None else _held_back(groups, ignored)
+    stuck = {} if ratio is None else held_back(groups, left_alone)
     if isinstance(pruning_ratio, Mapping):
         shares = dict(pruning_ratio)
     else:
@@ -81,41 +86,44 @@ def structured(
         group = _group_of(layer, model, groups)
         if share > 0 and group.frozen is not None:
             raise ValueError(f"structured: layer {layer!r} must keep all channels: {group.frozen}")
-        if not {slot.name for slot in group.slots if slot.role != "reader"} & set(ignored):
-            kept[layer] = _rows_left(group, layer, share)
+        if not is_ignored(group, left_alone):
+            kept[layer] = _rows_left(group, layer, share, round_to)
     if not kept:
-        raise ValueError(f"structured: {_nothing(groups, ignored, held_back)}")
+        raise ValueError(f"structured: {nothing_to_prune(groups, ignored, stuck)}")
     name = "structured" if ratio is None else f"structured-{round(100 * ratio, 4):g}"
-    return Scheme(name, kept, ratio, held_back)
+    return Scheme(name, kept, ratio, stuck)
 
 
-def _check_ignored(ignored: Collection[str], groups: Sequence[ChannelGroup]) -> None:
-    """Make sure that what is ignored makes channels or carries them."""
-    known = {slot.name for group in groups for slot in group.slots if slot.role != "reader"}
-    for name in ignored:
-        if name not in known:
-            raise ValueError(
-                f"structured: ignored must name layers that make or carry channels, got {name!r}"
-            )
+def is_ignored(group: ChannelGroup, left_alone: Collection[str]) -> bool:
+    """Whether a layer that makes or carries the channels of a group is to be left alone."""
+    return any(slot.role != "reader" and slot.name in left_alone for slot in group.slots)
 
 
-def _held_back(groups: Sequence[ChannelGroup], ignored: Collection[str]) -> dict[str, str]:
+def held_back(groups: Sequence[ChannelGroup], left_alone: Collection[str]) -> dict[str, str]:
     """Why layers keep all of their channels, but for those that make the output."""
     reasons = {}
     for group in groups:
         reason = "they are the squeeze of a gate" if group.is_gate else group.frozen
         if reason is not None and reason != AT_OUTPUT:
-            for layer in set(group.named("writer")) - set(ignored):
+            for layer in set(group.named("writer")) - set(left_alone):
                 reasons[layer] = f"channels of {layer!r} stay, because {reason}"
     return dict(sorted(reasons.items()))
 
 
-def _rows_left(group: ChannelGroup, layer: str, share: float) -> int:
+def _rows_left(group: ChannelGroup, layer: str, share: float, round_to: int) -> int:
     """How many of the rows of a layer stay where a share of those that can go goes."""
     channels, repeats = group.rows_of(layer)
     free = int(group.free[channels].sum())
     left = max(round(free * (1 - share)), int(free == len(channels)))
-    return (len(channels) - free + left) * repeats
+    count, unit = len(channels) - free + left, unit_of(group, round_to)
+    rounded = max(round(count / unit), 1) * unit
+    return min(max(rounded, len(channels) - free), len(channels)) * repeats
+
+
+def unit_of(group: ChannelGroup, round_to: int) -> int:
+    """Channels that go at once so that each writer keeps a multiple of `round_to` rows."""
+    repeats = [group.rows_of(layer)[1] for layer in dict.fromkeys(group.named("writer"))]
+    return math.lcm(*(round_to // math.gcd(round_to, count) for count in repeats))
 
 
 def channels_left(
@@ -124,12 +132,10 @@ def channels_left(
     """How many channels of each group a scheme keeps: {name of the group: count}.
 
     Raises:
-        ValueError: the scheme is empty, a layer does not exist or writes no channels that can go, a
+        ValueError: a layer does not exist or writes no channels that can go, a
             count is no integer, below one or above the output channels that there are, or two
             layers whose channels go together are to keep different numbers.
     """
-    if not scheme.kept:
-        raise ValueError(f"scheme {scheme.name!r} prunes no layer")
     left: dict[str, int] = {}
     for layer, count in scheme.kept.items():
         try:
@@ -190,8 +196,8 @@ def _group_of(layer: str, model: nn.Module, groups: Sequence[ChannelGroup]) -> C
     raise ValueError(f"layer {layer!r} must be called by the network, and once, for that")
 
 
-def _nothing(
-    groups: Sequence[ChannelGroup], ignored: Collection[str], held_back: Mapping[str, str]
+def nothing_to_prune(
+    groups: Sequence[ChannelGroup], ignored: Ignored, held_back: Mapping[str, str]
 ) -> str:
     """Why there is nothing to prune."""
     frozen = sum(group.frozen is not None for group in groups)
@@ -202,5 +208,5 @@ def _nothing(
         "model must have channels that can go and are to go, got none: "
         f"{frozen} of {len(groups)} sets of channels that go together cannot"
         + (f"; {commonest(reasons)}" if reasons else "")
-        + (f"; ignored holds {', '.join(sorted(ignored))}" if ignored else "")
+        + (f"; ignored holds {', '.join(map(str, ignored))}" if ignored else "")
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor, nn
 
 from fsc.channels.cut_cost import CutCost, Kind
 from fsc.channels.groups import ChannelGroup
-from fsc.schemes.removal import Removal
+from fsc.networks import cost
+from fsc.progress import Progress
+from fsc.schemes.removal import Removal, removals
+from fsc.schemes.structured import Scheme, held_back, is_ignored, nothing_to_prune, unit_of
 
 # No group loses more than nine of ten channels: what is left of it must carry all that it did.
 FLOOR = 0.1
@@ -42,6 +46,55 @@ class Target:
             raise ValueError(f"round_to must be at least 1, got {self.round_to}")
 
 
+def to_target(
+    model: nn.Module,
+    images: Tensor,
+    target: Target,
+    groups: Sequence[ChannelGroup],
+    left_alone: Collection[str] = (),
+    *,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> tuple[Scheme, dict[str, Removal]]:
+    """Cut a network to a share of its cost, the channels first that lose least for what they save.
+
+    Args:
+        model: the teacher, in plain modules.
+        images: normalised images [N, C, H, W], on which the losses are measured.
+        target: what is to stay.
+        groups: of the teacher.
+        left_alone: names of layers that stay whole; the squeezes of gates do, too.
+        batch_size: images that go through the network at once.
+        progress: told of the groups that are done.
+
+    Returns:
+        The scheme, and what removing channels costs each group that it may cut.
+
+    Raises:
+        ValueError: nothing may go, or even with all that may go gone more stays than is to.
+    """
+    least = {
+        group.name: group.size - _most(group)
+        for group in groups
+        if group.frozen is None and not group.is_gate and not is_ignored(group, left_alone)
+    }
+    stuck = held_back(groups, left_alone)
+    if not least:
+        raise ValueError(f"{target.kind}: {nothing_to_prune(groups, left_alone, stuck)}")
+    removal = removals(model, groups, images, least, batch_size=batch_size, progress=progress)
+    cut_cost = CutCost(model, images[:1], groups)
+    # What is no layer with a weight, such as the products of attention, costs what it costs.
+    fixed = cost.flops(model, images[:1]) - cut_cost.size({}, {}).flops
+    left = allocate(target, cut_cost, fixed if target.kind == "flops" else 0, removal)
+    kept = {}
+    for name, count in left.items():
+        group = cut_cost.groups[name]
+        layer = _speaker(group)
+        channels, repeats = group.rows_of(layer)
+        kept[layer] = (len(channels) - (group.size - count)) * repeats
+    return Scheme(f"{target.kind}-{target.share:g}", kept, held_back=stuck), removal
+
+
 class _Trade:
     """How many channels of each group stay, and what it costs to let the next ones go.
 
@@ -58,7 +111,7 @@ class _Trade:
     ) -> None:
         self.target, self.cut_cost, self.removal, self.by_loss = target, cut_cost, removal, by_loss
         self.left = {name: cut_cost.groups[name].size for name in removal}
-        self.units = {name: _unit(cut_cost.groups[name], target.round_to) for name in removal}
+        self.units = {name: unit_of(cut_cost.groups[name], target.round_to) for name in removal}
         self.coarse = True
         self.prices: dict[str, float] = {}
         self.reprice(removal)
@@ -86,9 +139,7 @@ class _Trade:
         """Lets the next channels of a group go."""
         self.left[name] = self.fewer(name)
         touched = set(self.cut_cost.touched[name])
-        self.reprice(
-            other for other in self.prices if touched & set(self.cut_cost.touched[other])
-        )
+        self.reprice(other for other in self.prices if touched & set(self.cut_cost.touched[other]))
 
     def reprice(self, names: Iterable[str]) -> None:
         self.prices.update({name: self._price(name) for name in names})
@@ -139,12 +190,16 @@ def allocate(
             continue
         trade.take(name)
         left -= saved
-    return {
-        name: count for name, count in trade.left.items() if count < cut_cost.groups[name].size
-    }
+    return {name: count for name, count in trade.left.items() if count < cut_cost.groups[name].size}
 
 
-def _unit(group: ChannelGroup, round_to: int) -> int:
-    """Channels that go at once so that each writer keeps a multiple of `round_to` rows."""
-    repeats = [group.rows_of(layer)[1] for layer in dict.fromkeys(group.named("writer"))]
-    return math.lcm(*(round_to // math.gcd(round_to, count) for count in repeats))
+def _speaker(group: ChannelGroup) -> str:
+    """The layer whose number of channels says how many of a group stay: it has most that may go."""
+    layers = group.named("writer")
+    return max(layers, key=lambda layer: int(group.free[group.rows_of(layer)[0]].sum()))
+
+
+def _most(group: ChannelGroup) -> int:
+    """How many channels of a group may go."""
+    free = int(group.free[group.rows_of(_speaker(group))[0]].sum())
+    return min(free - 1, math.floor((1 - FLOOR) * group.size))

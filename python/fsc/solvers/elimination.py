@@ -94,9 +94,16 @@ class FactoredInverse:
 
 
 class Elimination:
-    """What the choice needs to know after every channel taken out so far."""
+    """What the choice needs to know after every channel taken out so far.
+
+    Args:
+        weight: the damped minimiser on all channels, [C_out, dim].
+        inverse: the damped inverse of the same quadratic; overwritten.
+        groups: row numbers of each input channel that may go, [G, s].
+    """
 
     def __init__(self, weight: Tensor, inverse: DampedInverse, groups: Tensor) -> None:
+        """Starts with nothing taken out."""
         self.inverse = inverse
         self.groups = groups
         self.weight = weight.T.contiguous()  # [dim, C_out]

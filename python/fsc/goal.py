@@ -1,0 +1,150 @@
+"""What a user asks for: a scheme, or a share of the cost or of the channels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+
+from torch import Tensor, nn
+
+from fsc import schemes
+from fsc.channels.groups import ChannelGroup
+from fsc.channels.proof import channel_groups
+from fsc.progress import Progress
+from fsc.schemes import AnyScheme
+from fsc.schemes.ignoring import Ignored, ignored_layers
+from fsc.schemes.removal import Removal
+from fsc.schemes.targets import Target, to_target
+
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A goal for one network.
+
+    Attributes:
+        scheme: what stays.
+        groups: the network's channels as they go together; none for schemes that keep them all.
+        removal: what removing channels costs, where it was measured.
+    """
+
+    scheme: AnyScheme
+    groups: list[ChannelGroup] = field(default_factory=list)
+    removal: Mapping[str, Removal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked for; the arguments of `fsc.compress`.
+
+    Raises:
+        ValueError: two of them, a share out of its range, or an argument that does not go with a
+            scheme.
+        TypeError: an argument is of the wrong type.
+    """
+
+    scheme: AnyScheme | str | os.PathLike[str] | None = None
+    flops: float | None = None
+    parameters: float | None = None
+    pruning_ratio: float | Mapping[str, float] | None = None
+    ignored: Ignored = ()
+    round_to: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses what contradicts itself, before any work is done."""
+        names = ("scheme", "flops", "parameters", "pruning_ratio")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if len(given) > 1:
+            told = " and ".join(
+                name if name == "scheme" else f"{name}={value}" for name, value in given.items()
+            )
+            raise ValueError(f"at most one of {', '.join(names)} must be given, got {told}")
+        if "scheme" in given:
+            self._check_scheme()
+        for name in ("flops", "parameters"):
+            share = given.get(name)
+            if share is not None and (not isinstance(share, Real) or isinstance(share, bool)):
+                raise TypeError(f"{name} must be a number, got {share!r}")
+        if not isinstance(self.round_to, Integral) or isinstance(self.round_to, bool):
+            raise TypeError(f"round_to must be an integer, got {self.round_to!r}")
+        self.target()
+
+    def _check_scheme(self) -> None:
+        if not isinstance(self.scheme, AnyScheme | str | os.PathLike):
+            raise TypeError(
+                "scheme must be one of fsc.schemes, e.g. structured(model, 0.5, images[:1]), the "
+                "name of a published one, e.g. 'res-50', or the path of a JSON file, got "
+                f"{self.scheme!r}"
+            )
+        for name, default in (("ignored", ()), ("round_to", 1)):
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{name} must go with flops, parameters or pruning_ratio, got it with a scheme"
+                )
+
+    def target(self) -> Target | None:
+        """The share of the cost that is to stay; half of the multiply-accumulates by default.
+
+        Raises:
+            ValueError: it is out of its range.
+        """
+        if self.scheme is not None or self.pruning_ratio is not None:
+            return None
+        if self.parameters is not None:
+            return Target("parameters", float(self.parameters), self.round_to)
+        return Target("flops", HALF if self.flops is None else float(self.flops), self.round_to)
+
+    def plan(
+        self,
+        given: nn.Module,
+        teacher: nn.Module,
+        images: Tensor,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> Plan:
+        """What it comes to for a network.
+
+        Args:
+            given: the network as the user has it, for the types of layers that are ignored.
+            teacher: the same in plain modules.
+            images: normalised images [N, C, H, W].
+            batch_size: images that go through the network at once.
+            progress: told of the work.
+
+        Raises:
+            ValueError: it does not fit the network.
+        """
+        target, example = self.target(), images[:1]
+        if target is not None:
+            left_alone = ignored_layers("compress", self.ignored, given)
+            groups = channel_groups(teacher, example)
+            scheme, removal = to_target(
+                teacher,
+                images,
+                target,
+                groups,
+                left_alone,
+                batch_size=batch_size,
+                progress=progress,
+            )
+            return Plan(scheme, groups, removal)
+        found = self._named(given, teacher, example)
+        if not isinstance(found, schemes.Scheme) or not found.kept:
+            schemes.check(found, teacher, example)
+            return Plan(found)
+        groups = channel_groups(teacher, example)
+        schemes.channels_left(found, teacher, groups)
+        return Plan(found, groups)
+
+    def _named(self, given: nn.Module, teacher: nn.Module, example: Tensor) -> AnyScheme:
+        if self.pruning_ratio is not None:
+            return schemes.structured(
+                given, self.pruning_ratio, example, self.ignored, self.round_to
+            )
+        if isinstance(self.scheme, str | os.PathLike):
+            return schemes.find(self.scheme, teacher, example)
+        assert self.scheme is not None
+        return self.scheme

@@ -1,0 +1,69 @@
+"""Images in whatever form users have them, as one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+# One tensor [N, C, H, W]; or a DataLoader, Dataset, list, ... of images or batches.
+Images: TypeAlias = Tensor | Dataset[Any] | Iterable[Any]
+
+
+def gathered(function: str, images: Images) -> Tensor:
+    """Put images together into one tensor; labels that come with them are dropped.
+
+    Args:
+        function: the function that was given the images, for the sentence.
+        images: a tensor [N, C, H, W], which is given back as it is; or a DataLoader, a Dataset, or
+            anything that gives images [C, H, W] or batches [N, C, H, W], alone or first of a tuple.
+            It is read to its end.
+
+    Raises:
+        TypeError: it gives something else than tensors.
+        ValueError: it gives nothing, or images of different sizes or dtypes.
+    """
+    if isinstance(images, Tensor):
+        return images
+    batches = [_batch(function, item) for item in _items(function, images)]
+    if not batches:
+        raise ValueError(f"{function}: images must hold at least one, got none")
+    kinds = {(tuple(batch.shape[1:]), batch.dtype, batch.device): None for batch in batches}
+    if len(kinds) > 1:
+        (shape, dtype, _), (other, other_dtype, _) = list(kinds)[:2]
+        raise ValueError(
+            f"{function}: images must all have one size and dtype, got {dtype} {list(shape)} and "
+            f"{other_dtype} {list(other)}"
+        )
+    return torch.cat(batches)
+
+
+def _items(function: str, images: Any) -> Iterator[Any]:
+    if isinstance(images, Dataset) and not hasattr(images, "__iter__"):
+        count: int = len(images)  # type: ignore[arg-type]
+        return (images[index] for index in range(count))
+    if isinstance(images, str | bytes | dict) or not isinstance(images, Iterable):
+        raise TypeError(
+            f"{function}: images must be a torch.Tensor, a DataLoader, a Dataset or an iterable of "
+            f"images, got {type(images).__name__}"
+        )
+    return iter(images)
+
+
+def _batch(function: str, item: Any) -> Tensor:
+    """One item of an iterable as a batch [N, C, H, W]."""
+    found = item[0] if isinstance(item, tuple | list) and item else item
+    if not isinstance(found, Tensor):
+        hint = "; give the Dataset a transform to tensors" if hasattr(found, "convert") else ""
+        raise TypeError(
+            f"{function}: images must come as tensors, alone or before their labels, got "
+            f"{type(found).__name__}{hint}"
+        )
+    if found.ndim not in (3, 4):
+        raise ValueError(
+            f"{function}: images must come as [C, H, W] or [N, C, H, W], got {list(found.shape)}"
+        )
+    return found if found.ndim == 4 else found[None]
