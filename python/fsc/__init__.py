@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
     from fsc.networks.checkpoint import load, save
     from fsc.networks.plain import plain
+    from fsc.report.inspection import Inspection, inspect
     from fsc.result import Report, Result
     from fsc.version import __version__
     from fsc.walking.walk import walk
@@ -39,6 +40,7 @@ else:
         )
         | dict.fromkeys(("FSKD", "CrossDistillation", "L1Norm", "MiR"), "fsc.methods")
         | dict.fromkeys(("load", "save"), "fsc.networks.checkpoint")
+        | dict.fromkeys(("Inspection", "inspect"), "fsc.report.inspection")
         | {"plain": "fsc.networks.plain", "walk": "fsc.walking.walk"}
         | {"CompressionWarning": "fsc.warning", "__version__": "fsc.version"},
     )
@@ -51,6 +53,7 @@ __all__ = [
     "CrossDistillation",
     "Estimation",
     "Imitation",
+    "Inspection",
     "L1Norm",
     "MiR",
     "Moments",
@@ -59,6 +62,7 @@ __all__ = [
     "Soft",
     "__version__",
     "compress",
+    "inspect",
     "load",
     "plain",
     "save",

@@ -35,7 +35,7 @@ class Report:
         learning_rates: of every run of a method that trains; the student is that of the last, the
             others diverged.
         kept: the kept output channels of every layer that lost some.
-        held_back: the layers that the scheme was to prune and could not -> why.
+        left: the layers that were left whole though the scheme was for all of them -> why.
         warnings: what may not be as it was meant; each was also raised as a `CompressionWarning`.
         rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
         versions: of Python, this package, its build, and the packages it computes with.
@@ -60,7 +60,7 @@ class Report:
     layers: list[LayerReport] = field(default_factory=list)
     learning_rates: list[float] = field(default_factory=list)
     kept: dict[str, list[int]] = field(default_factory=dict)
-    held_back: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     rewritten: list[Rewriting] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)

@@ -75,9 +75,12 @@ def test_a_stem_that_is_declared_late_tells_the_channels() -> None:
     ("change", "sentence"),
     [
         ({"method": fsc.CrossDistillation}, "method must be one of .*, got <class"),
-        ({"method": None}, r"e\.g\. fsc\.CrossDistillation\(\), or its name, .* got None"),
+        ({"method": 1}, r"e\.g\. fsc\.CrossDistillation\(\), or its name, .* got 1"),
         ({"scheme": {"conv1": 4}}, r"scheme must be one of fsc\.schemes, .* got {'conv1': 4}"),
-        ({"images": [[0.0]]}, r"images must be a torch\.Tensor, got list"),
+        (
+            {"images": [[0.0]]},
+            "images must come as tensors, alone or before their labels, got float",
+        ),
         ({"batch_size": "64"}, "batch_size must be an integer, got '64'"),
         ({"memory_budget": 1e6}, "memory_budget must be an integer, got 1000000.0"),
         ({"seed": None}, "seed must be an integer, got None"),

@@ -42,7 +42,7 @@ def test_a_share_that_is_out_of_reach_is_said_before_the_work() -> None:
     assert "commonest reason, 3 times: channels of 'body' stay, because softmax mixes" in sentence
     reached = 100 * (1 - report.flops / report.flops_teacher)
     assert f"scheme removes {reached:.2g} % of" in sentence
-    assert report.held_back == scheme.held_back and sentence in report.warnings
+    assert report.left == scheme.held_back and sentence in report.warnings
 
 
 def test_a_share_that_is_reached_is_not_commented(recwarn) -> None:
@@ -50,7 +50,7 @@ def test_a_share_that_is_reached_is_not_commented(recwarn) -> None:
     images = torch.randn(2, 3, 16, 16)
     scheme = schemes.structured(model, 0.5, images[:1])
     report = fsc.compress(model, images, method=fsc.L1Norm(), scheme=scheme).report
-    assert not recwarn.list and not report.held_back
+    assert not recwarn.list and not report.left
 
 
 def test_the_squeeze_of_a_gate_is_held_back_and_the_output_is_not() -> None:

@@ -1,0 +1,73 @@
+"""Images in whatever form users have them give the tensor that they are."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import fsc
+from fsc import models
+from fsc.images.gathering import gathered
+
+IMAGES = torch.randn(5, 3, 8, 8)
+LABELS = torch.arange(5)
+
+
+class Pairs(Dataset):
+    """What torchvision's data sets are like: no `__iter__`, an image and its class."""
+
+    def __len__(self) -> int:
+        return len(IMAGES)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return IMAGES[index], int(LABELS[index])
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        IMAGES,
+        list(IMAGES),
+        [IMAGES[:2], IMAGES[2:]],
+        (image for image in IMAGES),
+        TensorDataset(IMAGES, LABELS),
+        Pairs(),
+        DataLoader(TensorDataset(IMAGES, LABELS), batch_size=2),
+        DataLoader(Pairs(), batch_size=3),
+        [[IMAGES, LABELS]],
+    ],
+    ids=str.split("tensor images batches generator tensors dataset loader pairs lists"),
+)
+def test_every_form_is_the_same_tensor(images):
+    assert torch.equal(gathered("compress", images), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "sentence"),
+    [
+        ([], ValueError, "compress: images must hold at least one, got none"),
+        ([IMAGES, IMAGES[:, :, :4]], ValueError, r"one size .* \[3, 8, 8\] and .* \[3, 4, 8\]"),
+        ([IMAGES, IMAGES.double()], ValueError, "one size and dtype, got torch.float32"),
+        ([IMAGES[0, 0]], ValueError, r"\[C, H, W\] or \[N, C, H, W\], got \[8, 8\]"),
+        ([np.zeros((3, 8, 8))], TypeError, "must come as tensors, .* got ndarray"),
+        ({"images": IMAGES}, TypeError, "an iterable of images, got dict"),
+        ("images.pt", TypeError, "an iterable of images, got str"),
+        (7, TypeError, "an iterable of images, got int"),
+    ],
+)
+def test_what_is_no_image_is_refused(images, error, sentence):
+    with pytest.raises(error, match=sentence):
+        gathered("compress", images)
+
+
+def test_pictures_ask_for_a_transform():
+    image = pytest.importorskip("PIL.Image").new("RGB", (8, 8))
+    with pytest.raises(TypeError, match="give the Dataset a transform to tensors"):
+        gathered("compress", [(image, 0)])
+
+
+def test_a_loader_goes_into_a_compression():
+    images = torch.randn(4, 3, 32, 32)
+    loader = DataLoader(TensorDataset(images, torch.zeros(4)), batch_size=3)
+    report = fsc.compress(models.build("resnet20").eval(), loader, method="l1", flops=0.5).report
+    assert report.num_images == 4

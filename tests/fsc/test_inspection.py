@@ -1,0 +1,64 @@
+"""What `fsc.inspect` finds is what a compression would cut."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fsc
+from fsc import models
+
+IMAGES = torch.randn(2, 3, 16, 16)
+
+
+class Gated(nn.Module):
+    """A gate, a layer with odd padding and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.squeeze, self.expand = (
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.Conv2d(8, 2, 1),
+            nn.Conv2d(2, 8, 1),
+        )
+        self.body, self.head = nn.Conv2d(8, 6, 3), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        x = x * self.expand(self.squeeze(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return self.head(self.body(x).relu().mean((2, 3)))
+
+
+def test_what_goes_together_and_what_stays():
+    found = fsc.inspect(Gated(), IMAGES)
+    together = {tuple(group.named("writer")) for group in found.groups}
+    assert ("stem", "expand") in together and ("body",) in together
+    assert set(found.left) == {"squeeze", "head"}
+    assert "gate" in found.left["squeeze"] and "output" in found.left["head"]
+
+
+def test_what_can_go_is_what_a_compression_cuts():
+    model = Gated().eval()
+    found = fsc.inspect(model, IMAGES)
+    report = fsc.compress(model, IMAGES, method="l1", pruning_ratio=0.5).report
+    assert set(report.kept) == {
+        layer for group in found.groups for layer in group.named("writer")
+    } - set(found.left)
+
+
+def test_it_prints_a_table():
+    told = str(fsc.inspect(Gated(), IMAGES))
+    assert "can go" in told and "stem" in told
+    assert "squeeze: they are the squeeze of a gate" in told
+    assert max(map(len, told.splitlines())) <= 100
+
+
+def test_it_is_plain_data():
+    found = fsc.inspect(models.build("resnet20"), torch.randn(1, 3, 32, 32)).to_dict()
+    assert found["parameters"] == 269_722 and found["groups"][0]["name"] == "conv1"
+
+
+def test_bad_input_is_named():
+    with pytest.raises(TypeError, match="model must be a torch.nn.Module, got str"):
+        fsc.inspect("resnet20", IMAGES)
+    with pytest.raises(ValueError, match="inspect: images must be floating point"):
+        fsc.inspect(Gated(), IMAGES[0, 0])

@@ -1,0 +1,121 @@
+"""A share of the cost as the goal: it is met, or the least possible is said."""
+
+import pytest
+import torch
+from torch import nn
+
+import fsc
+from fsc import models
+
+IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def teacher(name: str = "resnet20") -> nn.Module:
+    torch.manual_seed(0)
+    return models.build(name).eval()
+
+
+def reached(result: fsc.Result, kind: str) -> float:
+    report = result.report
+    return getattr(report, kind) / getattr(report, f"{kind}_teacher")
+
+
+def test_half_of_the_multiply_accumulates_stay_where_nothing_is_said():
+    result = fsc.compress(teacher(), IMAGES)
+    assert result.report.method == "CrossDistillation"
+    assert 0.49 <= reached(result, "flops") <= 0.5
+    assert result.report.scheme == "flops-0.5"
+
+
+@pytest.mark.parametrize("kind", ["flops", "parameters"])
+@pytest.mark.parametrize("share", [0.8, 0.35])
+def test_a_share_is_met_within_one_percent(kind: str, share: float):
+    result = fsc.compress(teacher(), IMAGES, method="l1", **{kind: share})
+    assert share - 0.01 <= reached(result, kind) <= share
+
+
+def test_layers_keep_multiples():
+    result = fsc.compress(teacher(), IMAGES, method="l1", flops=0.6, round_to=8)
+    widths = [m.out_channels for m in result.student.modules() if isinstance(m, nn.Conv2d)]
+    assert all(width % 8 == 0 for width in widths)
+    assert reached(result, "flops") <= 0.6
+
+
+@pytest.mark.parametrize("ignored", [["layer1*"], ["layer1"], ["layer1.?.conv1", "layer1.0"]])
+def test_what_is_ignored_stays_whole(ignored: list[str]):
+    whole = teacher()
+    student = fsc.compress(whole, IMAGES, method="l1", flops=0.7, ignored=ignored).student
+    before, after = (
+        {name: m.out_channels for name, m in net.named_modules() if isinstance(m, nn.Conv2d)}
+        for net in (whole, student)
+    )
+    kept = [name for name in before if name.startswith("layer1")]
+    assert all(before[name] == after[name] for name in kept)
+    assert before != after
+
+
+def test_types_can_be_ignored():
+    with pytest.raises(ValueError, match="ignored holds .*Conv2d"):
+        fsc.compress(teacher(), IMAGES, method="l1", pruning_ratio=0.5, ignored=[nn.Conv2d])
+
+
+def test_nothing_goes_where_all_is_to_stay():
+    whole = teacher()
+    result = fsc.compress(whole, IMAGES, flops=1.0)
+    assert reached(result, "flops") == 1 and not result.report.kept
+    with torch.no_grad():
+        torch.testing.assert_close(result.student(IMAGES), whole(IMAGES), rtol=1e-4, atol=1e-4)
+
+
+def test_channels_go_where_they_lose_least():
+    """A layer whose channels are copies of one another loses more of them than its twin."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()),
+        *(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)),
+    ).eval()
+    with torch.no_grad():
+        for row in range(2, 8):  # behind two channels all others repeat them
+            model[2].weight[row], model[2].bias[row] = (
+                model[2].weight[row % 2],
+                model[2].bias[row % 2],
+            )
+    images = torch.randn(64, 3, 16, 16)
+    report = fsc.compress(model, images, method="l1", flops=0.6).report
+    assert len(report.kept["2"]) <= 3
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"flops": 0.5, "parameters": 0.5}, "at most one of .* got flops=0.5 and parameters=0.5"),
+        ({"flops": 0.5, "scheme": "res-50"}, "at most one of .* got scheme and flops=0.5"),
+        ({"flops": 0.0}, "flops must be above 0 and at most 1, got 0.0"),
+        ({"parameters": 1.5}, "parameters must be above 0 and at most 1, got 1.5"),
+        ({"flops": float("nan")}, "flops must be above 0 and at most 1, got nan"),
+        ({"pruning_ratio": 1.0}, "pruning_ratio must be at least 0 and below 1, got 1.0"),
+        ({"round_to": 0}, "round_to must be at least 1, got 0"),
+        ({"flops": 0.001}, r"flops must be at least 0\.\d+ for this model.*, got 0.001"),
+        ({"ignored": ["head*"]}, "ignored must fit modules of the model, got 'head\\*'"),
+        ({"ignored": [nn.Conv3d]}, "ignored must fit modules of the model, got Conv3d"),
+        ({"ignored": ["linear"], "scheme": "res-50"}, "ignored must go with flops, .* a scheme"),
+        ({"round_to": 8, "scheme": "res-50"}, "round_to must go with flops, .* a scheme"),
+    ],
+)
+def test_goals_that_cannot_be_met_are_refused(given: dict, sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        fsc.compress(teacher(), IMAGES, method="l1", **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"flops": "half"}, "flops must be a number, got 'half'"),
+        ({"round_to": 8.0}, "round_to must be an integer, got 8.0"),
+        ({"ignored": "linear"}, "ignored must be a list of .*, got 'linear'"),
+        ({"ignored": [3]}, "ignored must hold names, patterns or types of modules, got 3"),
+    ],
+)
+def test_goals_of_another_type_are_refused(given: dict, sentence: str):
+    with pytest.raises(TypeError, match=sentence):
+        fsc.compress(teacher(), IMAGES, method="l1", **given)
