@@ -33,19 +33,20 @@ class Form:
         """Finds the form; weights are shared where they have its shape."""
         if not isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
             raise ValueError(f"layer must be a convolution or Linear, got {type(layer).__name__}")
-        self.layer: Any = layer
+        given: Any = layer  # whose attributes its kind decides
+        self.layer = given
         self.is_linear = isinstance(layer, nn.Linear)
         self.is_transposed = bool(getattr(layer, "transposed", False))
-        self.dims: int = 0 if self.is_linear else len(self.layer.kernel_size)
-        pads = [] if self.is_linear or self.is_transposed else _padding(self.layer)
+        self.dims = 0 if self.is_linear else len(given.kernel_size)
+        pads = [] if self.is_linear or self.is_transposed else _padding(given)
         is_even = all(before == after for before, after in pads)
         self.pads_itself = is_even and self.dims < 3 and not self._has_mode()
         self.pads = [] if self.pads_itself else pads
         is_plain = isinstance(layer, nn.Conv2d) and self.pads_itself
-        self.convolution: nn.Conv2d = self.layer if is_plain else self._as_convolution(pads)
+        self.convolution: nn.Conv2d = given if is_plain else self._as_convolution(pads)
 
     def image(self, features: Tensor) -> Tensor:
-        """What the convolution reads, from what the layer reads, [N, C_in, ...] or [N, ..., C_in]."""
+        """What the convolution reads where the layer reads [N, C_in, ...] or [N, ..., C_in]."""
         if self.convolution is self.layer:
             return features
         if self.is_linear:
@@ -63,9 +64,10 @@ class Form:
 
     def pieces(self, features: Tensor) -> Iterator[slice]:
         """Which images become images of the convolution at once, one at least."""
-        taps = math.prod(self.layer.kernel_size) if self.dims == 3 else 1
-        values = max(1, features[:1].numel() * taps)
-        step = max(1, _PIECE // values) if taps > 1 else max(1, len(features))
+        step = max(1, len(features))
+        if self.dims == 3:
+            values = features[:1].numel() * math.prod(self.layer.kernel_size)
+            step = max(1, _PIECE // max(1, values))
         for begin in range(0, len(features), step):
             yield slice(begin, begin + step)
 

@@ -22,8 +22,14 @@ from fsc.layers.objectives import Estimation, Objective
 from fsc.layers.posing import problem_of
 from fsc.methods.base import LayerReport, Progress, Task
 from fsc.methods.plans import ChannelPlans, Support, plans_of
-from fsc.methods.recalibration import ChannelStatistics, recalibrate, renormalise
-from fsc.networks.operations import BATCH_NORM, LAYER_OR_NORM
+from fsc.methods.recalibration import (
+    ChannelStatistics,
+    is_flat,
+    recalibrate,
+    renormalise,
+    running_norms,
+)
+from fsc.networks.operations import LAYER_OR_NORM
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
 from fsc.networks.tracing import layer_names, shared_layers, trace
 from fsc.schemes.reasons import commonest
@@ -79,7 +85,7 @@ class LayerSolver(Visitor):
         self.reports: list[LayerReport] = []
         graph = trace(teacher)
         self._solvable = set(layer_names(teacher, graph))
-        self._norms = _norms(teacher)
+        self._norms = running_norms(teacher)
         self.plans = plans_of(task, settings.axis, settings.support, teacher, self._solvable)
         # Who reads fewer channels and cannot be solved for keeps its other weights.
         by_channels = isinstance(self.plans, ChannelPlans)
@@ -114,7 +120,7 @@ class LayerSolver(Visitor):
         if layer.name in self._norms:
             self._take_statistics(layer, input_teacher, input_student)
             return
-        if _is_flat(layer, input_teacher) and layer.name not in self.plans.choosing:
+        if is_flat(layer, input_teacher) and layer.name not in self.plans.choosing:
             return
         if isinstance(layer.student, QuantizedInputConv2d):
             input_student = layer.student.quantized(input_student)
@@ -142,7 +148,7 @@ class LayerSolver(Visitor):
 
     def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
         """Gathers the statistics of one batch of outputs."""
-        is_solved = layer.name not in self._norms and not _is_flat(layer, output_teacher)
+        is_solved = layer.name not in self._norms and not is_flat(layer, output_teacher)
         if is_solved and self.settings.recalibrate and layer.student.bias is not None:
             self._take_statistics(layer, output_teacher, output_student)
 
@@ -258,20 +264,6 @@ def _check_names(argument: str, names: Collection[str], known: Collection[str]) 
                 f"{argument} must name convolutions or Linears that the teacher calls once, "
                 f"got {name!r}"
             )
-
-
-def _norms(teacher: nn.Module) -> set[str]:
-    """The BatchNorms that are left, and have statistics to take anew."""
-    return {
-        name
-        for name, module in teacher.named_modules()
-        if isinstance(module, BATCH_NORM) and module.running_mean is not None
-    }
-
-
-def _is_flat(layer: Layer, value: Tensor) -> bool:
-    """Whether a layer is a Linear that sees one column an image."""
-    return isinstance(layer.teacher, nn.Linear) and value.ndim == 2
 
 
 def _write(student: Any, form: Form, solution: Solution) -> None:

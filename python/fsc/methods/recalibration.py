@@ -9,7 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from fsc.networks.operations import BATCH_NORM
+from fsc.walking.walk import Layer
 
 # Channels of a smaller share of the teacher's variance carry nothing to be scaled up.
 _LEAST_VARIANCE = 1e-6
@@ -96,3 +99,17 @@ def renormalise(student: Any, statistics: ChannelStatistics) -> None:
     student.running_mean.copy_((mean - shift) / scale)
     widened = (variance + student.eps) / scale.square() - student.eps
     student.running_var.copy_(widened.clamp_min(0))
+
+
+def running_norms(model: nn.Module) -> set[str]:
+    """The BatchNorms of a network that have statistics to take anew."""
+    return {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, BATCH_NORM) and module.running_mean is not None
+    }
+
+
+def is_flat(layer: Layer, value: Tensor) -> bool:
+    """Whether a layer is a Linear that sees one column an image."""
+    return isinstance(layer.teacher, nn.Linear) and value.ndim == 2
