@@ -178,7 +178,9 @@ def test_one_group_is_rounded_as_the_layer_is(
     )
 
 
-@pytest.mark.parametrize("make", [lambda m: schemes.sparse(m, 0.5), lambda m: schemes.quantized(m, 2)])
+@pytest.mark.parametrize(
+    "make", [lambda m: schemes.sparse(m, 0.5), lambda m: schemes.quantized(m, 2)]
+)
 def test_layers_that_cannot_be_solved_stay_whole_and_are_named(make) -> None:
     teacher, images = branching.branching(branching.Twice), torch.randn(6, 3, 12, 12)
     scheme = make(teacher)
