@@ -103,15 +103,14 @@ def test_q_is_absorbed_by_every_layer_that_mixes(layer: nn.Module) -> None:
     told = Layer("layer", layer, layer, "none", 5, 0, 1)
     with torch.no_grad():
         before = layer(features)
-        expected = before.clone().movedim(-1 if isinstance(layer, nn.Linear) else 1, 0)
+        axis = -1 if isinstance(layer, nn.Linear) else 1
+        expected = before.clone().movedim(axis, 0)
         for own, pointwise in zip(rows, factors, strict=True):
             expected[own] = (pointwise @ expected[own].flatten(1)).view_as(expected[own])
         fskd._absorb(layer, rows, factors)
         after = layer(features)
         changed = fskd._aligned(told, before, rows, factors)
-    torch.testing.assert_close(
-        after.movedim(-1 if isinstance(layer, nn.Linear) else 1, 0), expected
-    )
+    torch.testing.assert_close(after.movedim(axis, 0), expected)
     torch.testing.assert_close(changed, after)
 
 

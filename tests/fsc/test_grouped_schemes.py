@@ -14,6 +14,7 @@ from fsc.schemes import QuantizedScheme, SparseScheme
 from fsc.solvers import ClosedForm, Proximal, blocks, sparse
 from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import GramQuadratic
+from fsc.solvers.quantization import pass_errors_on
 
 GROUPED = ("wide", "grouped", "depthwise")
 
@@ -163,8 +164,6 @@ def test_errors_are_passed_on_within_every_group() -> None:
 def test_one_group_is_rounded_as_the_layer_is(
     problem: tuple[blocks.BlockQuadratic, Tensor],
 ) -> None:
-    from fsc.solvers.quantization import pass_errors_on
-
     quadratic, teacher = problem
     every = torch.ones(3, 1, 19, dtype=torch.bool)
     weight = quadratic.minimum_near(teacher, every, 1.0)
@@ -178,12 +177,10 @@ def test_one_group_is_rounded_as_the_layer_is(
     )
 
 
-@pytest.mark.parametrize(
-    "make", [lambda m: schemes.sparse(m, 0.5), lambda m: schemes.quantized(m, 2)]
-)
+@pytest.mark.parametrize("make", [schemes.sparse, schemes.quantized])
 def test_layers_that_cannot_be_solved_stay_whole_and_are_named(make) -> None:
     teacher, images = branching.branching(branching.Twice), torch.randn(6, 3, 12, 12)
-    scheme = make(teacher)
+    scheme = make(teacher, 0.5 if make is schemes.sparse else 2)
     with pytest.warns(fsc.CompressionWarning, match="4 layers, 1 of which stay whole: .*'shared'"):
         result = fsc.compress(teacher, images, method=fsc.CrossDistillation(), scheme=scheme)
     assert result.report.held_back == {"shared": "layer 'shared' is called more than once"}

@@ -68,10 +68,8 @@ def test_a_batch_norm_gives_what_it_gives_in_the_teacher(
     statistics.accumulate(inputs, drifted)
     with torch.no_grad():
         renormalise(student, statistics)
-        wanted, found = (
-            net(x).movedim(1, 0).flatten(1)[:3]
-            for net, x in ((teacher, inputs), (student, drifted))
-        )
+        outputs = teacher(inputs), student(drifted)
+    wanted, found = (output.movedim(1, 0).flatten(1)[:3] for output in outputs)
     for statistic in (torch.mean, torch.std):
         torch.testing.assert_close(statistic(found, 1), statistic(wanted, 1))
     assert student.running_mean[3] == teacher.running_mean[3]
