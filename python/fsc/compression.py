@@ -240,7 +240,7 @@ def _report(
         layers=outcome.layers,
         learning_rates=outcome.learning_rates,
         kept={n: rows.tolist() for n, rows in rows_left(task.groups, outcome.kept).items()},
-        left=task.scheme.held_back if isinstance(task.scheme, Scheme) else {},
+        left=(task.scheme.held_back if isinstance(task.scheme, Scheme) else {}) | outcome.held_back,
         warnings=verdict.warnings,
         rewritten=rewritings(task.teacher),
         versions=versions(),

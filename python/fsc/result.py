@@ -35,7 +35,7 @@ class Report:
         learning_rates: of every run of a method that trains; the student is that of the last, the
             others diverged.
         kept: the kept output channels of every layer that lost some.
-        left: the layers that were left whole though the scheme was for all of them -> why.
+        left: the layers that were to be pruned or changed and could not be -> why.
         warnings: what may not be as it was meant; each was also raised as a `CompressionWarning`.
         rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
         versions: of Python, this package, its build, and the packages it computes with.

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from kinds import every_kind
 from networks import chain
 from torch import nn
 from torch.nn import functional
@@ -11,6 +12,7 @@ from torch.nn import functional
 import fsc
 from fsc import models, schemes
 from fsc.report.analysis import estimation_bound, layer_errors
+from fsc.schemes import SparseScheme
 
 IMAGES = torch.randn(30, 3, 12, 12)
 
@@ -98,3 +100,13 @@ def test_errors(sparse):
         estimation_bound(teacher, smaller, layer_errors(teacher, smaller, images), 0.5)
     with pytest.raises(ValueError, match="teacher must be a chain of layers, got add"):
         estimation_bound(models.build("resnet14"), models.build("resnet14"), [], 0.5)
+
+
+def test_errors_are_those_of_every_kind_of_layer() -> None:
+    teacher, images = every_kind(), torch.randn(4, 3, 8, 8)
+    scheme = SparseScheme("mine", {"grouped": 40})
+    student = fsc.compress(teacher, images, method=fsc.L1Norm(), scheme=scheme).student
+    errors = {layer.name: layer.estimation for layer in layer_errors(teacher, student, images)}
+    layers = ["first", "wide", "grouped", "depthwise", "up", "volume", "rows", "tokens", "head"]
+    assert list(errors) == layers
+    assert errors["wide"] == 0 < min(errors[name] for name in layers[2:])

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from kinds import every_kind
 from networks import chain
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from fsc.methods import fskd
 from fsc.methods.l1_norm import largest_channels
 from fsc.networks import surgery
 from fsc.schemes import Scheme
+from fsc.walking.walk import Layer
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
 
@@ -80,3 +82,42 @@ def test_fskd_repeats_on_flipped_images() -> None:
         fsc.FSKD(iterations=0)
     with pytest.raises(ValueError, match="damping must be finite and above 0, got -1"):
         fsc.FSKD(damping=-1)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 6, 3, padding=1, groups=2),
+        nn.Conv1d(4, 6, 3, bias=False),
+        nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2),
+        nn.Linear(4, 6),
+    ],
+    ids=["grouped", "rows", "transposed", "tokens"],
+)
+def test_q_is_absorbed_by_every_layer_that_mixes(layer: nn.Module) -> None:
+    shape = {nn.Conv1d: (5, 4, 9), nn.Linear: (5, 7, 4)}.get(type(layer), (5, 4, 6, 6))
+    layer, features = layer.double(), torch.randn(shape, dtype=torch.float64)
+    groups = getattr(layer, "groups", 1)
+    rows = torch.tensor([0, 2, 3, 5]).view(groups, -1)
+    factors = torch.randn(groups, rows.shape[1], rows.shape[1], dtype=torch.float64)
+    told = Layer("layer", layer, layer, "none", 5, 0, 1)
+    with torch.no_grad():
+        before = layer(features)
+        axis = -1 if isinstance(layer, nn.Linear) else 1
+        expected = before.clone().movedim(axis, 0)
+        for own, pointwise in zip(rows, factors, strict=True):
+            expected[own] = (pointwise @ expected[own].flatten(1)).view_as(expected[own])
+        fskd._absorb(layer, rows, factors)
+        after = layer(features)
+        changed = fskd._aligned(told, before, rows, factors)
+    torch.testing.assert_close(after.movedim(axis, 0), expected)
+    torch.testing.assert_close(changed, after)
+
+
+def test_fskd_aligns_grouped_convolutions_and_not_depthwise_ones() -> None:
+    teacher, images = every_kind(), torch.randn(16, 3, 8, 8)
+    result = fsc.compress(teacher, images, method=fsc.FSKD(), scheme=Scheme("half", {"first": 4}))
+    aligned = [layer.name for layer in result.report.layers]
+    assert aligned == ["first", "grouped", "up", "volume", "rows", "tokens"]
+    assert all(e.error <= e.error_before * (1 + 1e-6) + 1e-9 for e in result.report.layers)
+    assert torch.equal(result.student.depthwise.weight, teacher.depthwise.weight)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kinds import every_kind
 from networks import chain
 from stand_in import run_alone, stand_in
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from fsc.training.finetuning import FineTuning, recalibrate_batch_norm
 # What a case makes on a device: tensors that must be there, and be those that the CPU makes.
 Found = dict[str, Tensor]
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
+EVERY_KIND = Scheme("half", {"first": 4})
 SPARSE = SparseScheme("sparse", {"conv2": 100, "conv4": 20})
 SUPPORT = {"conv1": [6, 0, 3, 1], "conv2": [1, 2, 3, 8, 9], "conv3": [0, 1, 2, 3, 4, 5]}
 WEIGHTS = {"conv2": list(range(0, 700, 7)), "conv4": list(range(0, 40, 2))}
@@ -205,6 +207,18 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "given channels by steps": compressed(CD(solver=Proximal(4), support=SUPPORT)),
     "given weights": compressed(CD(support=WEIGHTS), SPARSE),
     "noise": compressed(CD(noise=0.2)),
+    **{
+        f"every kind, {name}": compressed(method, scheme, every_kind)
+        for name, (method, scheme) in {
+            "cd": (CD(), EVERY_KIND),
+            "relu": (CD(activation="relu"), EVERY_KIND),
+            "steps": (CD(solver=Proximal(steps=4)), EVERY_KIND),
+            "fskd": (fsc.FSKD(), EVERY_KIND),
+            "sparse": (CD(), SparseScheme("s", {"grouped": 100, "depthwise": 30})),
+            "sparse by steps": (CD(solver=SGD), SparseScheme("s", {"grouped": 9})),
+            "w2a4": (CD(), QuantizedScheme("q", {"grouped": 2, "depthwise": 2}, 4)),
+        }.items()
+    },
     "not recalibrated": compressed(CD(recalibrate=False, crossing=["conv3"])),
     "spilled to disk": spilled,
     "resumed": resumed,

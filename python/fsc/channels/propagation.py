@@ -15,14 +15,13 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from fsc.channels.dependence import origins
 from fsc.channels.label_shapes import broadcasts, filled, lines, repeats, varying
 from fsc.channels.labels import NONE, Labels, present
-from fsc.networks.operations import ACTIVATION, DROPOUT, IDENTITY
+from fsc.networks.operations import ACTIVATION, BATCH_NORM, CONVOLUTION, DROPOUT, IDENTITY
 
 Role = Literal["writer", "reader", "carrier"]
 # Not a fault of the network: every network has such channels.
 AT_OUTPUT = "they reach the output of the network"
 
-CONVOLUTION = nn.modules.conv._ConvNd
-CHANNEL_NORM = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+CHANNEL_NORM = (BATCH_NORM, nn.modules.instancenorm._InstanceNorm)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ coefficients are linear in these three, so that ratios, mixing weights and suppo
 without touching an image again.
 """
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -64,7 +66,7 @@ class Moments:
             raise ValueError(
                 f"moments must be of one geometry to be added, got {self.patch} and {other.patch}"
             )
-        total = Moments(self.patch, self.gram_student.device)
+        total = copy.copy(self)
         total.gram_student = self.gram_student + other.gram_student
         total.gram_cross = self.gram_cross + other.gram_cross
         total.gram_teacher = self.gram_teacher + other.gram_teacher
@@ -89,7 +91,7 @@ class Moments:
 
     def _add(self, total: Tensor, *shares: float) -> None:
         """Adds the given shares of G_TT, G_TS, G_TS^T and G_SS."""
-        grams = (self.gram_teacher, self.gram_cross, self.gram_cross.T, self.gram_student)
+        grams = (self.gram_teacher, self.gram_cross, self.gram_cross.mT, self.gram_student)
         for share, gram in zip(shares, grams, strict=True):
             if share:
                 total.add_(gram, alpha=share)

@@ -86,6 +86,7 @@ class Outcome:
         kept: the channels that stay of every group that lost some.
         layers: one report per solved layer.
         learning_rates: of every run of a method that trains; the student is that of the last.
+        held_back: layers that the scheme was to change and the method could not -> why.
         warnings: sentences about what did not go as it should.
     """
 
@@ -93,6 +94,7 @@ class Outcome:
     kept: dict[str, Tensor]
     layers: list[LayerReport] = field(default_factory=list)
     learning_rates: list[float] = field(default_factory=list)
+    held_back: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 

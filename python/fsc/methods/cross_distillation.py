@@ -3,7 +3,7 @@
 import copy
 import math
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -36,11 +36,12 @@ class CrossDistillation:
         1. fold every BatchNorm into its convolution, in copies of the teacher;
         2. where the scheme quantizes activations, clip and round what the student's convolutions
            read, limits found on the teacher;
-        3. walk both networks side by side; at each convolution gather the inputs of both and
-           solve the layer's objective, on fewer channels where the scheme says so and on all of
-           them where it does not (Algorithm 1 runs over every layer);
+        3. walk both networks side by side; at each layer, grouped and transposed convolutions
+           included, gather the inputs of both and solve its objective, on fewer channels where the
+           scheme says so and on all of them where it does not (Algorithm 1 runs over every layer);
         4. write the new weight and bias into the student, match the statistics of its outputs to
-           the teacher's, and walk on with the corrected student;
+           the teacher's, and walk on with the corrected student; at a BatchNorm that stands before
+           a convolution, and so was not folded, take its statistics anew;
         5. cut the dead channels out, where channels were pruned.
 
     Layers before the first pruned one have nothing to correct and keep the teacher's weight.
@@ -122,7 +123,7 @@ class CrossDistillation:
         if isinstance(visitor.plans, ChannelPlans):
             mask_channels(student, task.groups, visitor.plans.masked)
         if isinstance(task.scheme, QuantizedScheme):
-            _quantize_activations(student, task.scheme, task)
+            _quantize_activations(student, task.scheme, task, visitor.held_back)
         walk(
             teacher,
             student,
@@ -133,7 +134,13 @@ class CrossDistillation:
             progress=task.progress,
         )
         cut_channels(student, task.groups, visitor.plans.kept)
-        return Outcome(student.eval(), visitor.plans.kept, visitor.reports)
+        return Outcome(
+            student.eval(),
+            visitor.plans.kept,
+            visitor.reports,
+            held_back=visitor.held_back,
+            warnings=_left_whole(visitor.held_back, len(visitor.plans.choosing)),
+        )
 
     def _settings(self, task: Task) -> Settings:
         return Settings(
@@ -176,11 +183,21 @@ def _check_quantizing(solver: Solver, activation: Activation) -> None:
         raise ValueError(f"batch_size must be 0 for a quantized scheme, got {solver.batch_size}")
 
 
-def _quantize_activations(student: nn.Module, scheme: QuantizedScheme, task: Task) -> None:
+def _left_whole(held_back: Mapping[str, str], total: int) -> list[str]:
+    if not held_back:
+        return []
+    reasons = "; ".join(held_back.values())
+    return [f"scheme changes {total} layers, {len(held_back)} of which stay whole: {reasons}"]
+
+
+def _quantize_activations(
+    student: nn.Module, scheme: QuantizedScheme, task: Task, held_back: Collection[str]
+) -> None:
     """Makes the student, still the folded teacher, read few values where the scheme says so."""
     bits = scheme.activation_bits
     if bits < FULL_PRECISION:
-        limits = input_limits(student, task.images, scheme.bits, bits, task.batch_size)
+        names = [name for name in scheme.bits if name not in held_back]
+        limits = input_limits(student, task.images, names, bits, task.batch_size)
         quantize_inputs(student, limits, bits)
 
 

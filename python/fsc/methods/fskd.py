@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 import fsc_ext
 from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.channels.groups import rows_left
+from fsc.layers.form import Form
 from fsc.layers.moments import ACCUMULATOR
 from fsc.methods.base import LayerReport, Outcome, Task
 from fsc.methods.l1_norm import largest_channels
+from fsc.methods.recalibration import ChannelStatistics, is_flat, renormalise, running_norms
 from fsc.networks import surgery
+from fsc.networks.operations import CONVOLUTION, LAYER_OR_NORM
 from fsc.walking.walk import Layer, Visitor, walk
 
 
@@ -28,8 +32,10 @@ class FSKD:
            smallest in a copy of the teacher;
         2. walk teacher and student side by side; after each convolution, before its activation,
            solve Q = argmin || Q X_S - X_T ||_F^2 (Eq. 1) with X_T the teacher's kept channels;
-        3. absorb Q into the convolution: W' = Q W, b' = Q b (Theorem 1), and walk on; grouped
-           convolutions cannot absorb a Q that mixes their groups and stay as they are;
+        3. absorb Q into the convolution: W' = Q W, b' = Q b (Theorem 1), and walk on. Q stands
+           where a layer ends that mixes channels: in blocks behind a grouped convolution, and
+           behind the pointwise one that follows a depthwise one. A BatchNorm that stands before a
+           convolution has its statistics taken anew;
         4. repeat on randomly flipped images when `iterations` asks for it (Algorithm 1);
         5. cut the masked channels out.
 
@@ -108,65 +114,91 @@ def align(gram_student: Tensor, gram_cross: Tensor, damping: float) -> Tensor:
 
 
 class _Aligner(Visitor):
-    """Aligns every ungrouped convolution of the student to the teacher's kept channels."""
+    """Aligns what every mixing layer of the student gives to the teacher's kept channels.
+
+    A grouped convolution mixes within its groups, so its Q has a block a group. A depthwise one
+    mixes nothing: it makes one block with the layer behind it, and Q stands where that ends. A
+    Linear that sees one column an image has too few of them for a Q.
+    """
+
+    kind = LAYER_OR_NORM
 
     def __init__(self, student: nn.Module, rows: dict[str, Tensor], damping: float) -> None:
-        self._names = {
-            name
-            for name, module in student.named_modules()
-            if isinstance(module, nn.Conv2d) and module.groups == 1
-        }
+        modules = dict(student.named_modules())
+        self._names = {name for name, module in modules.items() if _mixes(module)}
+        self._norms = running_norms(student)
         self.rows = rows
         self.damping = damping
         self.reports: list[LayerReport] = []
-        self._grams: tuple[Tensor, Tensor, Tensor] | None = None
+        self._grams: list[tuple[Tensor, Tensor, Tensor]] = []  # of every group
+        self._statistics: ChannelStatistics | None = None
         self._columns = 0
 
     def wants(self, name: str) -> bool:
-        return name in self._names
+        return name in self._names or name in self._norms
+
+    def on_inputs(self, layer: Layer, input_teacher: Tensor, input_student: Tensor) -> None:
+        if layer.name in self._norms:
+            if self._statistics is None:
+                self._statistics = ChannelStatistics(input_student.device)
+            self._statistics.accumulate(input_teacher, input_student)
+
+    def before_run(self, layer: Layer) -> None:
+        if self._statistics is not None:
+            renormalise(layer.student, self._statistics)
+            self._statistics = None
 
     def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
-        if layer.name in self.rows:
-            rows = self.rows[layer.name]
-            output_teacher, output_student = output_teacher[:, rows], output_student[:, rows]
-        if self._grams is None:
-            size = output_student.shape[1]
-            zero = output_student.new_zeros(size, size, dtype=ACCUMULATOR)
-            self._grams = (zero, zero.clone(), zero.clone())
+        if layer.name in self._norms or is_flat(layer, output_student):
+            return
+        rows = self._rows_of(layer)  # [groups, rows]
+        if not self._grams:
+            shape = (rows.shape[1], rows.shape[1])
+            zero = output_student.new_zeros(shape, dtype=ACCUMULATOR)
+            self._grams = [(zero.clone(), zero.clone(), zero.clone()) for _ in rows]
             self._columns = 0
-        fsc_ext.gram_accumulate_(*self._grams, output_student, output_teacher)
-        self._columns += output_student[:, 0].numel()
+        teacher, student = (_as_image(layer, side) for side in (output_teacher, output_student))
+        for grams, own in zip(self._grams, rows, strict=True):
+            fsc_ext.gram_accumulate_(*grams, student[:, own], teacher[:, own])
+        self._columns += student[:, 0].numel()
 
-    def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor]:
-        assert self._grams is not None and isinstance(layer.student, nn.Conv2d)
+    def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
+        if not self._grams:
+            return None
         start = time.perf_counter()
-        student, cross, teacher = self._grams
-        self._grams = None
-        pointwise = align(student, cross, self.damping)
-        self._remember(layer, pointwise, (student, cross, teacher), start)
-        weight, bias = layer.student.weight, layer.student.bias
-        every = torch.arange(len(weight), device=weight.device)
+        grams, self._grams = self._grams, []
+        pointwise = [align(student, cross, self.damping) for student, cross, _ in grams]
+        self._remember(layer, pointwise, grams, start)
+        rows = self._rows_of(layer)
+        student: Any = layer.student
+        factors = torch.stack(pointwise).to(student.weight.dtype)  # [groups, rows, rows]
+        _absorb(student, rows, factors)
+        return lambda output: _aligned(layer, output, rows, factors)
+
+    def _rows_of(self, layer: Layer) -> Tensor:
+        """The output channels that are aligned, [groups, rows]."""
+        weight: Any = layer.student.weight
+        size = getattr(layer.student, "out_channels", len(weight))
+        every = torch.arange(size, device=weight.device)
         rows = self.rows.get(layer.name, every).to(weight.device)
-        pointwise = pointwise.to(weight.dtype)  # [rows, rows]
-        absorbed = fsc_ext.absorb_conv1x1(
-            weight[rows], None if bias is None else bias[rows], pointwise
-        )
-        weight[rows] = absorbed[0]
-        if bias is not None:
-            bias[rows] = absorbed[1]
-        return lambda output: _aligned(output, rows, pointwise)
+        return rows.view(getattr(layer.student, "groups", 1), -1)
 
     def _remember(
-        self, layer: Layer, pointwise: Tensor, grams: tuple[Tensor, Tensor, Tensor], start: float
+        self,
+        layer: Layer,
+        pointwise: list[Tensor],
+        grams: list[tuple[Tensor, Tensor, Tensor]],
+        start: float,
     ) -> None:
-        student, cross, teacher = grams
+        def error(factors: list[Tensor]) -> float:
+            return sum(
+                float((q @ student * q).sum() - 2 * (q * cross).sum() + teacher.trace())
+                for q, (student, cross, teacher) in zip(factors, grams, strict=True)
+            )
 
-        def error(q: Tensor) -> float:
-            return float((q @ student * q).sum() - 2 * (q * cross).sum() + teacher.trace())
-
-        identity = torch.eye(len(student), dtype=ACCUMULATOR, device=student.device)
-        before, after = error(identity), error(pointwise)
-        scale = float(teacher.trace())
+        before = error([torch.eye(len(q), dtype=ACCUMULATOR, device=q.device) for q in pointwise])
+        after = error(pointwise)
+        scale = sum(float(teacher.trace()) for _, _, teacher in grams)
         images = layer.num_images
         self.reports.append(
             LayerReport(
@@ -180,8 +212,42 @@ class _Aligner(Visitor):
         )
 
 
-def _aligned(output: Tensor, rows: Tensor, pointwise: Tensor) -> Tensor:
-    """The output of a layer, [N, C_out, H, W], once Q has been absorbed by some of its rows."""
-    changed = output.clone()
-    changed[:, rows] = nn.functional.conv2d(output[:, rows], pointwise[:, :, None, None])
-    return changed
+def _mixes(module: nn.Module) -> bool:
+    """Whether a layer mixes channels, so that it can absorb what mixes them once more."""
+    if isinstance(module, nn.Linear):
+        return True
+    if not isinstance(module, CONVOLUTION):
+        return False
+    return module.groups == 1 or module.groups < module.in_channels
+
+
+def _absorb(layer: Any, rows: Tensor, factors: Tensor) -> None:
+    """Writes Q [groups, rows, rows] into the rows [groups, rows] of a layer that it mixes."""
+    form = Form(layer)
+    weight, bias = form.convolution.weight.detach().clone(), layer.bias
+    for own, pointwise in zip(rows, factors, strict=True):
+        absorbed = fsc_ext.absorb_conv1x1(
+            weight[own], None if bias is None else bias[own], pointwise
+        )
+        weight[own] = absorbed[0]
+        if bias is not None:
+            bias[own] = absorbed[1]
+    layer.weight.copy_(form.weight(weight))
+
+
+def _as_image(layer: Layer, output: Tensor) -> Tensor:
+    """What a layer gives, [N, C_out, ...] or [N, ..., C_out], as [N, C_out, H, W]."""
+    if isinstance(layer.student, nn.Linear):
+        return output.flatten(1, -2).movedim(-1, 1)[..., None]
+    return output if output.ndim == 4 else output.flatten(2)[..., None]
+
+
+def _aligned(layer: Layer, output: Tensor, rows: Tensor, factors: Tensor) -> Tensor:
+    """The output of a layer once Q has been absorbed by some of its rows."""
+    image, flat = _as_image(layer, output), rows.flatten()
+    changed = image.clone()
+    kernel = factors.flatten(0, 1)[:, :, None, None]  # [groups rows, rows, 1, 1]
+    changed[:, flat] = nn.functional.conv2d(image[:, flat], kernel, groups=len(rows))
+    if isinstance(layer.student, nn.Linear):
+        changed = changed[..., 0].movedim(1, -1)
+    return changed.reshape(output.shape)

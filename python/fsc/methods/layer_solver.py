@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from fsc.layers.accelerated_problem import AcceleratedProblem
-from fsc.layers.closed_form_problem import ClosedFormProblem
+from fsc.layers.form import Form
 from fsc.layers.layer_problem import (
     Activation,
     Axis,
@@ -19,14 +19,20 @@ from fsc.layers.layer_problem import (
     Solver,
 )
 from fsc.layers.objectives import Estimation, Objective
-from fsc.layers.proximal_problem import ProximalProblem
-from fsc.layers.quantized_problem import QuantizedProblem
+from fsc.layers.posing import problem_of
 from fsc.methods.base import LayerReport, Progress, Task
 from fsc.methods.plans import ChannelPlans, Support, plans_of
-from fsc.methods.recalibration import OutputStatistics, recalibrate
+from fsc.methods.recalibration import (
+    ChannelStatistics,
+    is_flat,
+    recalibrate,
+    renormalise,
+    running_norms,
+)
+from fsc.networks.operations import LAYER_OR_NORM
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
-from fsc.solvers.accelerated import Accelerated
-from fsc.solvers.closed_form import ClosedForm
+from fsc.networks.tracing import layer_names, shared_layers, trace
+from fsc.schemes.reasons import commonest
 from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal
 from fsc.walking.walk import Layer, Visitor
@@ -49,10 +55,11 @@ class Settings:
 
 
 class LayerSolver(Visitor):
-    """Solves every convolution whose input has drifted or that takes part in the scheme.
+    """Solves every layer whose input has drifted or that takes part in the scheme.
 
-    Convolutions that moments cannot express (grouped, or padded otherwise than with zeros) keep the
-    teacher's weight when the scheme leaves them alone, and are refused when it does not.
+    A Linear that sees one column an image, as a head does, has too few of them to follow a drift;
+    it is solved only where it lost inputs. A BatchNorm that was not folded has its statistics taken
+    anew.
 
     Args:
         settings: hyper-parameters.
@@ -60,9 +67,10 @@ class LayerSolver(Visitor):
         teacher: the folded teacher, for the network's structure.
 
     Raises:
-        ValueError: the scheme does not fit the teacher, or a layer whose single weights or bits are
-            to be chosen cannot be solved.
+        ValueError: the scheme does not fit the teacher, or none of its layers can be solved.
     """
+
+    kind = LAYER_OR_NORM
 
     def __init__(
         self,
@@ -75,19 +83,25 @@ class LayerSolver(Visitor):
         self.progress = task.progress
         self.journal = task.journal
         self.reports: list[LayerReport] = []
-        solvable = {name: m for name, m in teacher.named_modules() if _is_solvable(m)}
+        graph = trace(teacher)
+        self._solvable = set(layer_names(teacher, graph))
+        self._norms = running_norms(teacher)
         solver = settings.solver
         selection = "norm" if isinstance(solver, Proximal) else solver.selection
-        self.plans = plans_of(task, settings.axis, settings.support, selection, teacher, solvable)
-        self._solvable = {n for n, module in solvable.items() if isinstance(module, nn.Conv2d)}
-        self._check_choosing_layers()
+        self.plans = plans_of(
+            task, settings.axis, settings.support, selection, teacher, self._solvable
+        )
+        # Who reads fewer channels and cannot be solved for keeps its other weights.
+        by_channels = isinstance(self.plans, ChannelPlans)
+        self.held_back = {} if by_channels else self._held_back(graph, teacher)
         self._drifted = False
         self._generator = torch.Generator()
         _check_names("crossing", settings.crossing or (), self._solvable)
+        self._form: Form | None = None
         self._problem: LayerProblem | None = None
         self._known: Solution | None = None
         self._shortcuts: Shortcuts | None = None
-        self._outputs = OutputStatistics()
+        self._statistics: ChannelStatistics | None = None
         self._columns = 0
 
     def wants(self, name: str) -> bool:
@@ -95,85 +109,113 @@ class LayerSolver(Visitor):
         if isinstance(self.plans, ChannelPlans) and name in self.plans.readers:
             # Whether it can be solved for or not, it goes on with less than the teacher has.
             self._drifted = True
+        if name in self._norms:
+            return self._drifted and self.settings.recalibrate
         return name in self.plans.choosing or (self._drifted and name in self._solvable)
 
     def on_shortcuts(self, layer: Layer, teacher: Tensor, student: Tensor) -> None:
         """Keeps what both layers are added to, where they are compared behind the addition."""
-        if self.settings.activation == "relu" and self.settings.after_addition:
+        compares = self.settings.activation == "relu" and self.settings.after_addition
+        if compares and isinstance(layer.teacher, nn.Conv2d):
             self._shortcuts = teacher, student
 
     def on_inputs(self, layer: Layer, input_teacher: Tensor, input_student: Tensor) -> None:
         """Gathers what the layer's solver needs of one batch."""
+        if layer.name in self._norms:
+            self._take_statistics(layer, input_teacher, input_student)
+            return
+        if is_flat(layer, input_teacher) and layer.name not in self.plans.choosing:
+            return
         if isinstance(layer.student, QuantizedInputConv2d):
             input_student = layer.student.quantized(input_student)
-        if isinstance(layer.teacher, nn.Linear):
-            layer = _as_convolution(layer)
-            input_teacher, input_student = _as_image(input_teacher), _as_image(input_student)
-        size = (input_teacher.shape[2], input_teacher.shape[3])
-        if self._problem is None:
-            self._columns = layer.num_images * Patch.of(layer.teacher).num_columns(size)
-            self._problem = self._pose(layer)
-            self._known = self._solved_before(layer)
-            self._generator.manual_seed(self.settings.seed + layer.index)
-        shortcuts = self._shortcuts
-        if shortcuts is not None:
-            # What is added may be one value a channel.
-            shape = (len(input_teacher), -1, *Patch.of(layer.teacher).output_size(size))
-            shortcuts = shortcuts[0].expand(shape), shortcuts[1].expand(shape)
+        if self._form is None:
+            self._begin(layer, input_teacher)
         if self._known is None:
-            self._problem.accumulate(input_teacher, self._with_noise(input_student), shortcuts)
+            self._accumulate(input_teacher, self._with_noise(input_student))
 
     def before_run(self, layer: Layer) -> None:
         """Solves the layer and writes its weight into the student."""
-        layer = _as_convolution(layer)
-        assert self._problem is not None and isinstance(layer.student, nn.Conv2d)
+        if layer.name in self._norms and self._statistics is not None:
+            renormalise(layer.student, self._statistics)
+            self._statistics = None
+        if self._form is None:
+            return
         start = time.perf_counter()
         solution = self._known
         if solution is None:
-            solution = self._solve(layer, self._problem)
+            solution = self._solve(layer.name, self._form)
             if self.journal is not None:
                 self.journal.add(layer.name, solution)
-        self._problem = self._shortcuts = None
-        self._outputs = OutputStatistics(layer.student.weight.device)
-        self._write(layer.student, solution)
+        _write(layer.student, self._form, solution)
+        self._form = self._problem = self._shortcuts = None
         self._remember(layer.name, solution, time.perf_counter() - start)
-
-    def _solved_before(self, layer: Layer) -> Solution | None:
-        assert isinstance(layer.student, nn.Conv2d)
-        if self.journal is None:
-            return None
-        return self.journal.find(layer.name, layer.student.weight.device)
-
-    def _solve(self, layer: Layer, problem: LayerProblem) -> Solution:
-        assert isinstance(layer.student, nn.Conv2d)
-        try:
-            return problem.solve(self.plans.plan(layer.name, layer.student))
-        except torch.linalg.LinAlgError as error:
-            raise ValueError(
-                f"layer {layer.name} cannot be solved: its inputs are too large, or the damping is "
-                f"too small for them, got {self.settings.solver}"
-            ) from error
 
     def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
         """Gathers the statistics of one batch of outputs."""
-        if self.settings.recalibrate and isinstance(layer.student, nn.Conv2d):
-            self._outputs.accumulate(output_teacher, output_student)
+        is_solved = layer.name not in self._norms and not is_flat(layer, output_teacher)
+        if is_solved and self.settings.recalibrate and layer.student.bias is not None:
+            self._take_statistics(layer, output_teacher, output_student)
 
     def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
         """Matches the statistics of the student's channels to the teacher's."""
-        student = layer.student
-        if not self.settings.recalibrate or not isinstance(student, nn.Conv2d):
-            return None
-        return None if student.bias is None else recalibrate(student, self._outputs)
+        statistics, self._statistics = self._statistics, None
+        return None if statistics is None else recalibrate(layer.student, statistics)
 
-    def _check_choosing_layers(self) -> None:
-        if isinstance(self.plans, ChannelPlans):
-            return  # who reads fewer channels and cannot be solved for keeps its other weights
-        for name in sorted(self.plans.choosing - self._solvable):
+    def _held_back(self, graph: fx.Graph, teacher: nn.Module) -> dict[str, str]:
+        """The layers whose single weights or bits were to be chosen and stay whole -> why."""
+        shared = shared_layers(teacher, graph)
+        reasons = {
+            name: shared.get(name, f"layer {name!r} is never called by itself")
+            for name in sorted(self.plans.choosing - self._solvable)
+        }
+        if reasons and len(reasons) == len(self.plans.choosing):
             raise ValueError(
-                "scheme must change convolutions without groups and with equal zero padding on "
-                f"both sides for cross distillation, got layer {name}"
+                f"scheme must change a layer that can be solved, got {len(reasons)} that cannot; "
+                f"{commonest(reasons)}"
             )
+        return reasons
+
+    def _take_statistics(self, layer: Layer, teacher: Tensor, student: Tensor) -> None:
+        if self._statistics is None:
+            axis = -1 if isinstance(layer.teacher, nn.Linear) else 1
+            self._statistics = ChannelStatistics(teacher.device, axis)
+        self._statistics.accumulate(teacher, student)
+
+    def _begin(self, layer: Layer, input_teacher: Tensor) -> None:
+        """Poses the layer as a problem, knowing the size of its inputs."""
+        self._form = Form(layer.teacher)
+        convolution = self._form.convolution
+        size = self._form.image(input_teacher[:1]).shape[2:]
+        patch = Patch.of_group(convolution)
+        self._columns = layer.num_images * patch.num_columns((size[0], size[1]))
+        self._problem = self._pose(layer, convolution)
+        if self.journal is not None:
+            self._known = self.journal.find(layer.name, convolution.weight.device)
+        self._generator.manual_seed(self.settings.seed + layer.index)
+
+    def _accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
+        form, shortcuts = self._form, self._shortcuts
+        assert form is not None and self._problem is not None
+        for piece in form.pieces(input_teacher):
+            images = [form.image(side[piece]) for side in (input_teacher, input_student)]
+            added = None
+            if shortcuts is not None:
+                # What is added may be one value a channel.
+                height, width = images[0].shape[2:]
+                size = Patch.of_group(form.convolution).output_size((height, width))
+                shape = (len(input_teacher), -1, *size)
+                added = shortcuts[0].expand(shape)[piece], shortcuts[1].expand(shape)[piece]
+            self._problem.accumulate(images[0], images[1], added)
+
+    def _solve(self, name: str, form: Form) -> Solution:
+        assert self._problem is not None
+        try:
+            return self._problem.solve(self.plans.plan(name, form.convolution))
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(
+                f"layer {name} cannot be solved: its inputs are too large, or the damping is "
+                f"too small for them, got {self.settings.solver}"
+            ) from error
 
     def _with_noise(self, features: Tensor) -> Tensor:
         """The paper's Gauss.: noise of a share of the largest feature of each image."""
@@ -183,40 +225,23 @@ class LayerSolver(Visitor):
         draws = [
             torch.randn(image.shape, generator=self._generator, device="cpu") for image in features
         ]
-        largest = features.amax((1, 2, 3), keepdim=True)  # [N, 1, 1, 1]
+        largest = features.amax(tuple(range(1, features.ndim)), keepdim=True)  # [N, 1, ...]
         return features + self.settings.noise * largest * torch.stack(draws).to(features)
 
-    def _pose(self, layer: Layer) -> LayerProblem:
-        assert isinstance(layer.teacher, nn.Conv2d)
+    def _pose(self, layer: Layer, convolution: nn.Conv2d) -> LayerProblem:
         settings, solver = self.settings, self.settings.solver
         has_shortcuts = self._shortcuts is not None
         behind_relu = settings.activation == layer.activation == "relu" or has_shortcuts
         activation: Activation = "relu" if behind_relu else "none"
         crosses = settings.crossing is None or layer.name in settings.crossing
         objective = settings.objective if crosses else Estimation()
-        pose = Pose(layer.teacher, objective, activation, self._columns, has_shortcuts)
+        pose = Pose(convolution, objective, activation, self._columns, has_shortcuts)
         steps = solver.steps if isinstance(solver, Proximal) else 0
-        on_step = self._step_progress(layer.name, steps)
-        if self.plans.plan(layer.name, layer.teacher).bits is not None:
-            assert not isinstance(solver, Accelerated)
-            return QuantizedProblem(pose, solver, on_step)
-        if isinstance(solver, Proximal):
-            return ProximalProblem(pose, solver, on_step)
-        if isinstance(solver, Accelerated) and activation == "relu":
-            return AcceleratedProblem(pose, solver)
-        return ClosedFormProblem(pose, ClosedForm(solver.selection, solver.damping))
-
-    def _step_progress(self, name: str, steps: int) -> "_Steps | None":
-        return None if self.progress is None else _Steps(self.progress, name, steps)
-
-    @staticmethod
-    def _write(student: nn.Conv2d, solution: Solution) -> None:
-        student.weight.copy_(solution.weight)
-        if student.bias is not None and solution.bias is not None:
-            student.bias.copy_(solution.bias)
+        on_step = None if self.progress is None else _Steps(self.progress, layer.name, steps)
+        return problem_of(pose, solver, self.plans.plan(layer.name, convolution).bits, on_step)
 
     def _remember(self, name: str, solution: Solution, seconds: float) -> None:
-        self._drifted = True
+        self._drifted, self._known = True, None
         self.plans.remember(name, solution)
         relative = solution.error / solution.error_of_zero if solution.error_of_zero else 0.0
         self.reports.append(
@@ -240,37 +265,12 @@ def _check_names(argument: str, names: Collection[str], known: Collection[str]) 
     for name in sorted(names):
         if name not in known:
             raise ValueError(
-                f"{argument} must name convolutions of the teacher without groups, got {name!r}"
+                f"{argument} must name convolutions or Linears that the teacher calls once, "
+                f"got {name!r}"
             )
 
 
-def _is_solvable(layer: nn.Module) -> bool:
-    try:
-        Patch.of(layer)
-    except ValueError:
-        return False
-    return True
-
-
-def _as_convolution(layer: Layer) -> Layer:
-    """A Linear as the convolution with one pixel that it is, on the same weights."""
-    if not isinstance(layer.teacher, nn.Linear):
-        return layer
-    forms = []
-    for linear in (layer.teacher, layer.student):
-        assert isinstance(linear, nn.Linear)
-        form = nn.Conv2d(linear.in_features, linear.out_features, 1, device="meta")
-        form.weight = nn.Parameter(linear.weight.detach()[:, :, None, None], requires_grad=False)
-        bias = linear.bias
-        form.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        forms.append(form)
-    return replace(layer, teacher=forms[0], student=forms[1])
-
-
-def _as_image(features: Tensor) -> Tensor:
-    """What a Linear reads, [N, ..., C], as the image of its convolution, [N, C, pixels, 1]."""
-    return (
-        features.flatten(1, -2).movedim(-1, 1)[..., None]
-        if features.ndim > 2
-        else (features[:, :, None, None])
-    )
+def _write(student: Any, form: Form, solution: Solution) -> None:
+    student.weight.copy_(form.weight(solution.weight))
+    if student.bias is not None and solution.bias is not None:
+        student.bias.copy_(solution.bias)

@@ -25,7 +25,10 @@ class Kind:
         return node.op in ("call_function", "call_method") and node.target in self.targets
 
 
-LAYER = Kind((nn.Conv2d, nn.Linear), frozenset())
+CONVOLUTION = nn.modules.conv._ConvNd
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+LAYER = Kind((CONVOLUTION, nn.Linear), frozenset())
+LAYER_OR_NORM = Kind((CONVOLUTION, nn.Linear, BATCH_NORM), frozenset())
 IDENTITY = Kind((nn.Identity,), frozenset())
 RELU = Kind((nn.ReLU,), frozenset({F.relu, torch.relu, "relu"}))
 # fmt: off

@@ -10,6 +10,7 @@ from torch import fx, nn
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import (
     LAYER,
+    Kind,
     is_linear,
     is_pooling,
     only_user,
@@ -92,13 +93,18 @@ def untraceable(model: nn.Module) -> tuple[str, str] | None:
     return None
 
 
-def layer_names(model: nn.Module, graph: fx.Graph) -> list[str]:
-    """Return the names of the Conv2d and Linear modules of a graph in execution order.
+def layer_names(model: nn.Module, graph: fx.Graph, kind: Kind = LAYER) -> list[str]:
+    """Return the names of the convolutions and Linears of a graph in execution order.
 
     Those that are called more than once, or share their weight, are operations like any other.
+
+    Args:
+        model: the module that the graph was traced from.
+        graph: its graph.
+        kind: what counts as a layer.
     """
     shared = shared_layers(model, graph)
-    layers = [str(node.target) for node in graph.nodes if LAYER.matches(model, node)]
+    layers = [str(node.target) for node in graph.nodes if kind.matches(model, node)]
     return [name for name in layers if name not in shared]
 
 
@@ -213,7 +219,7 @@ def layer_node(model: nn.Module, graph: fx.Graph, name: str) -> fx.Node:
     for node in graph.nodes:
         if node.target == name and LAYER.matches(model, node):
             return node
-    raise ValueError(f"name must be a Conv2d or Linear that model calls, got {name!r}")
+    raise ValueError(f"name must be a convolution or Linear that model calls, got {name!r}")
 
 
 def ancestors(node: fx.Node) -> Iterator[fx.Node]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc.networks import surgery
-from fsc.networks.operations import reads_shape
+from fsc.networks.operations import CONVOLUTION, reads_shape
 from fsc.networks.tracing import trace
 from fsc.walking.walk import Layer, Visitor, walk
 
@@ -109,9 +109,10 @@ class _Measure(Visitor):
 
 def _output(layer: Layer, module: nn.Module, features: Tensor) -> Tensor | None:
     """What a layer makes of some features, activated; None where their channels do not fit."""
-    assert isinstance(module, nn.Conv2d | nn.Linear)
-    expected = module.in_channels if isinstance(module, nn.Conv2d) else module.in_features
-    if features.shape[1 if isinstance(module, nn.Conv2d) else -1] != expected:
+    assert isinstance(module, CONVOLUTION | nn.Linear)
+    is_linear = isinstance(module, nn.Linear)
+    expected = module.in_features if is_linear else module.in_channels
+    if features.shape[-1 if is_linear else 1] != expected:
         return None
     output: Tensor = module(features)
     return output.relu() if layer.activation == "relu" else output

@@ -32,15 +32,25 @@ class Patch:
             return cls(layer.in_features, bias=layer.bias is not None)
         if not isinstance(layer, nn.Conv2d):
             raise ValueError(f"layer must be a Conv2d or Linear, got {type(layer).__name__}")
+        if layer.groups != 1:
+            raise ValueError(f"layer must be a Conv2d with groups=1, got groups={layer.groups}")
+        return cls.of_group(layer)
+
+    @classmethod
+    def of_group(cls, layer: nn.Conv2d) -> "Patch":
+        """The geometry of each group of a Conv2d by itself.
+
+        Raises:
+            ValueError: it pads otherwise than with zeros, equally many on both sides.
+        """
         padding = _padding(layer)
-        if layer.groups != 1 or layer.padding_mode != "zeros" or padding is None:
+        if layer.padding_mode != "zeros" or padding is None:
             raise ValueError(
-                "layer must be a Conv2d with groups=1 and equal zero padding on both sides, got "
-                f"groups={layer.groups}, padding={layer.padding!r}, "
-                f"padding_mode={layer.padding_mode!r}"
+                "layer must be a Conv2d with equal zero padding on both sides, got "
+                f"padding={layer.padding!r}, padding_mode={layer.padding_mode!r}"
             )
         return cls(
-            layer.in_channels,
+            layer.in_channels // layer.groups,
             _pair(layer.kernel_size),
             _pair(layer.stride),
             padding,

@@ -47,31 +47,51 @@ def quantize_closed_form(
     if selection == "norm":
         rounded = fsc_ext.quantize_weight(weight_teacher[:, :num_quantized], bits)
         return torch.cat([rounded, weight_teacher[:, num_quantized:]], 1)
-    dim = weight_teacher.shape[1]
-    everything = torch.arange(dim, device=weight_teacher.device)
+    everything = torch.arange(weight_teacher.shape[1], device=weight_teacher.device)
     weight = solve_on_rows(quadratic, weight_teacher, everything, damping)
     hessian = quadratic.hessian_on(everything)
     hessian.diagonal().add_(damping_strength(quadratic, damping))
+    return pass_errors_on(weight, hessian, num_quantized, bits)
+
+
+def pass_errors_on(weight: Tensor, damped: Tensor, num_quantized: int, bits: int) -> Tensor:
+    """Rounds a minimiser column by column; the columns still free make up for each.
+
+    Args:
+        weight: [..., rows, dim]; what stands before are problems of their own.
+        damped: their damped Hessians, [..., dim, dim].
+        num_quantized: the first so many columns are quantized.
+        bits: 2^bits values for each row.
+
+    Returns:
+        The weight, [..., rows, dim].
+    """
+    dim = weight.shape[-1]
     # Columns of large inputs first: many are left to make up for them.
-    first = hessian.diagonal()[:num_quantized].argsort(descending=True, stable=True)
-    order = torch.cat([first, everything[num_quantized:]])
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[order][:, order]))
-    factor = torch.linalg.cholesky(inverse, upper=True)  # [dim, dim]
-    grid = _Grid(weight[:, :num_quantized], bits)
-    rounded = _round_columns(weight[:, order], factor, grid, num_quantized)
-    return torch.empty_like(rounded).index_copy_(1, order, rounded)
+    diagonal = damped.diagonal(dim1=-2, dim2=-1)[..., :num_quantized]
+    first = diagonal.argsort(descending=True, stable=True)
+    rest = torch.arange(num_quantized, dim, device=weight.device).expand(*first.shape[:-1], -1)
+    order = torch.cat([first, rest], -1)  # [..., dim]
+    by_columns = order[..., None, :].expand_as(weight)
+    sorted_rows = damped.gather(-2, order[..., :, None].expand_as(damped))
+    ordered = sorted_rows.gather(-1, order[..., None, :].expand_as(damped))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(ordered))
+    factor = torch.linalg.cholesky(inverse, upper=True)  # [..., dim, dim]
+    grid = _Grid(weight[..., :num_quantized], bits)
+    rounded = _round_columns(weight.gather(-1, by_columns), factor, grid, num_quantized)
+    return torch.empty_like(rounded).scatter_(-1, by_columns, rounded)
 
 
 class _Grid:
-    """The values of every output channel: low + step * (0 ... 2^bits - 1), [C_out, 1] each."""
+    """The values of every output channel: low + step * (0 ... 2^bits - 1), [..., rows, 1] each."""
 
     def __init__(self, weight: Tensor, bits: int) -> None:
-        ends = fsc_ext.quantize_weight(weight, bits)
-        self.low, self.high = ends.amin(1, keepdim=True), ends.amax(1, keepdim=True)
+        ends = fsc_ext.quantize_weight(weight.flatten(0, -2), bits).view(weight.shape)
+        self.low, self.high = ends.amin(-1, keepdim=True), ends.amax(-1, keepdim=True)
         self.step = (self.high - self.low) / (2**bits - 1)
 
     def nearest(self, weight: Tensor) -> Tensor:
-        """The nearest values to a weight, [C_out, any]."""
+        """The nearest values to a weight, [..., rows, any]."""
         steps = (torch.clamp(weight, self.low, self.high) - self.low) / self.step
         return self.low + self.step * steps.round().nan_to_num()
 
@@ -81,14 +101,15 @@ def _round_columns(weight: Tensor, factor: Tensor, grid: _Grid, count: int) -> T
     weight = weight.clone()
     for begin in range(0, count, _BLOCK):
         end = min(begin + _BLOCK, count)
-        errors = weight.new_zeros(len(weight), end - begin)
+        errors = weight.new_zeros(*weight.shape[:-1], end - begin)
         for i in range(begin, end):
-            rounded = grid.nearest(weight[:, i : i + 1])
-            error = (weight[:, i : i + 1] - rounded) / factor[i, i]
-            weight[:, i + 1 : end] -= error * factor[i, i + 1 : end]
-            weight[:, i : i + 1] = rounded
-            errors[:, i - begin : i - begin + 1] = error
-        weight[:, end:] -= errors @ factor[begin:end, end:]
+            rounded = grid.nearest(weight[..., i : i + 1])
+            pivot = factor[..., i, i, None, None]
+            error = (weight[..., i : i + 1] - rounded) / pivot
+            weight[..., i + 1 : end] -= error * factor[..., i, None, i + 1 : end]
+            weight[..., i : i + 1] = rounded
+            errors[..., i - begin : i - begin + 1] = error
+        weight[..., end:] -= errors @ factor[..., begin:end, end:]
     return weight
 
 

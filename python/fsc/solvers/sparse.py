@@ -48,23 +48,23 @@ def choose_weights(
         raise ValueError(f"count must be in [1, {num_rows * prunable}], got {count}")
     mask = torch.ones_like(weight_teacher, dtype=torch.bool)
     if selection == "norm":
-        return _keep_largest(mask, weight_teacher[:, :prunable].abs(), count)
+        return keep_largest(mask, weight_teacher[:, :prunable].abs(), count)
     delta = damping_strength(quadratic, damping)
     everything = torch.arange(dim, device=weight_teacher.device)
     weight = solve_on_rows(quadratic, weight_teacher, everything, damping)
     inverse = _inverse(quadratic, everything, delta)  # [dim, dim]
     if prunable <= MAX_CANDIDATES:
         order, rises = fsc_ext.elimination_order(weight, inverse[None], prunable)
-        return _drop(mask, order, rises, num_rows * prunable - count)
+        return drop_cheapest(mask, order, rises, num_rows * prunable - count)
     scores = weight[:, :prunable].square() / inverse.diagonal()[:prunable]  # [C_out, prunable]
     if 2 * count > num_rows * MAX_CANDIDATES:
-        return _keep_largest(mask, scores, count)
+        return keep_largest(mask, scores, count)
     del inverse
     candidates = scores.topk(MAX_CANDIDATES, 1).indices.sort(1).values  # [C_out, m]
     mask[:, :prunable] = False
     mask.scatter_(1, candidates, True)
     order, rises = _eliminate_candidates(quadratic, weight_teacher, candidates, prunable, damping)
-    return _drop(mask, order, rises, num_rows * MAX_CANDIDATES - count)
+    return drop_cheapest(mask, order, rises, num_rows * MAX_CANDIDATES - count)
 
 
 def solve_on_mask(
@@ -122,7 +122,7 @@ def _eliminate_candidates(
     return torch.cat(orders), torch.cat(rises)
 
 
-def _drop(mask: Tensor, order: Tensor, rises: Tensor, count: int) -> Tensor:
+def drop_cheapest(mask: Tensor, order: Tensor, rises: Tensor, count: int) -> Tensor:
     """Takes `count` weights out of the mask, the cheapest first, in the order of every row."""
     # A removal can only follow those before it in its row: it costs at least as much as they did.
     costs = rises.cummax(1).values.flatten()
@@ -132,7 +132,7 @@ def _drop(mask: Tensor, order: Tensor, rises: Tensor, count: int) -> Tensor:
     return mask & ~removed
 
 
-def _keep_largest(mask: Tensor, scores: Tensor, count: int) -> Tensor:
+def keep_largest(mask: Tensor, scores: Tensor, count: int) -> Tensor:
     """Keeps the `count` largest scores [C_out, prunable]."""
     order = scores.flatten().argsort(descending=True, stable=True)
     kept = scores.new_zeros(scores.numel(), dtype=torch.bool)

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from fsc.images.checks import check_images, device_of
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.operations import LAYER, Kind
 from fsc.networks.out_of_place import out_of_place
 from fsc.networks.tracing import layer_names, trace
 from fsc.networks.wrappers import unwrap
@@ -26,11 +27,12 @@ class Layer:
 
     Attributes:
         name: name of the module in both networks.
-        teacher: the Conv2d or Linear of the teacher.
+        teacher: the convolution, Linear or, where the visitor sees those, BatchNorm of the teacher.
         student: the layer of the student, which the visitor may rewrite.
-        activation: "relu" when a ReLU alone reads the output, "none" otherwise.
+        activation: "relu" when a ReLU alone reads the output of a convolution or Linear, "none"
+            otherwise.
         num_images: number of images in all batches together.
-        index: position among all Conv2d and Linear layers in execution order, from 0.
+        index: position among all layers that the visitor sees in execution order, from 0.
         count: number of those layers.
     """
 
@@ -54,7 +56,12 @@ class Visitor:
         2. `before_run`, once
         3. `on_outputs`, batch by batch, each as soon as both networks have run the layer
         4. `after_run`, once
+
+    Attributes:
+        kind: which modules are layers to it.
     """
+
+    kind: Kind = LAYER
 
     def wants(self, name: str) -> bool:
         """Tell whether the other hooks are called for this layer; unwanted ones just run."""
@@ -111,7 +118,7 @@ def walk(
         student: a network of the same structure: the same forward and names of modules.
         images: normalised images [N, C, H, W] of the dtype of the teacher; batches move to the
             device of each network.
-        visitor: sees, and may rewrite, each Conv2d and Linear.
+        visitor: sees, and may rewrite, each convolution and Linear, or what else its `kind` says.
         batch_size: images in one batch.
         memory_budget: bytes of values to keep in memory, for both networks together; what is
             beyond goes to temporary files. None for no limit.
@@ -148,7 +155,7 @@ def walk(
         stack.enter_context(torch.no_grad())
         frontier = stack.enter_context(Frontier(memory_budget))
         steps = _Walk(graph, (teacher, student), images.split(batch_size), visitor, frontier)
-        names = layer_names(teacher, graph)
+        names = layer_names(teacher, graph, visitor.kind)
         for node in graph.nodes:
             if node.op not in ("call_module", "call_function", "call_method"):
                 continue
@@ -157,7 +164,8 @@ def walk(
                 steps.run(node)
                 continue
             layer = _layer(teacher, student, graph, names, name, len(images))
-            steps.visit(node, layer, shortcut_of(teacher, graph, name))
+            mixes = LAYER.matches(teacher, node)
+            steps.visit(node, layer, shortcut_of(teacher, graph, name) if mixes else None)
             if progress is not None:
                 progress("walk", names.index(name) + 1, len(names))
 
@@ -258,11 +266,13 @@ def _layer(
     name: str,
     num_images: int,
 ) -> Layer:
+    module = teacher.get_submodule(name)
+    mixes = isinstance(module, LAYER.modules)
     return Layer(
         name=name,
-        teacher=teacher.get_submodule(name),
+        teacher=module,
         student=student.get_submodule(name),
-        activation=following_activation(teacher, graph, name),
+        activation=following_activation(teacher, graph, name) if mixes else "none",
         num_images=num_images,
         index=names.index(name),
         count=len(names),
