@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import click
 
 from fsc.cli import tables
-from fsc.cli.inputs import Inputs
+from fsc.cli.given import Inputs
 from fsc.images import sampling
 from fsc.images.folder import ImageFolder
 from fsc.images.sampling import FewShotSample
@@ -44,9 +44,7 @@ class Draw:
         """
         train = inputs.train
         if self.num_images is not None:
-            sample = sampling.sample_random(
-                train.labels, self.num_images, seed, inputs.data_name
-            )
+            sample = sampling.sample_random(train.labels, self.num_images, seed, inputs.data_name)
         else:
             assert self.num_shots is not None
             if not train.classes:

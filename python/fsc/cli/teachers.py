@@ -42,8 +42,8 @@ def load_teacher(factory: Factory, checkpoint_path: Path | None) -> tuple[nn.Mod
         return load_pretrained(model, checkpoint_path), f"weights of {checkpoint_path}"
     if factory.kind == "fsc":
         raise FileNotFoundError(
-            f"--checkpoint must name the weights of {factory}, which for a folder of images are not "
-            "looked for"
+            f"--checkpoint must name the weights of {factory}, which are not looked for where "
+            "images come from a folder"
         )
     if factory.kind == "file":
         return factory.build(), f"weights as {factory} gives them"
@@ -85,8 +85,8 @@ def preparation_for(
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     if len(mean) != channels:
         raise ValueError(
-            f"--normalize must have one number for each of the {channels} channels that the network "
-            f"reads, got {len(mean)}"
+            f"--normalize must have one number for each of the {channels} channels that the "
+            f"network reads, got {len(mean)}"
         )
     if len(typed) == 2:
         source = ""

@@ -19,9 +19,7 @@ class ModelName(click.ParamType):
 
     name = "NAME|LIBRARY:NAME|FILE.py:FUNCTION"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name as it was typed, once it is one."""
         try:
             return str(factories.parse(value))
@@ -34,9 +32,7 @@ class DataName(click.ParamType):
 
     name = f"[{'|'.join(DATA_SETS)}|{FOLDER}PATH]"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name as it was typed, once it is one."""
         text = str(value)
         if text in DATA_SETS or (text.startswith(FOLDER) and text != FOLDER):
@@ -61,8 +57,8 @@ class Size(click.ParamType):
             if 1 <= crop <= side:
                 return side, crop
         raise ValueError(
-            "--size must be a positive number of pixels, or SIDE:CROP with a crop that is no larger "
-            f"than the side, got {value}"
+            "--size must be a positive number of pixels, or SIDE:CROP with a crop that is no "
+            f"larger than the side, got {value}"
         )
 
 
@@ -102,10 +98,10 @@ def _mean_and_std(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | No
         return None
     if len(mean) != len(std) and 1 not in (len(mean), len(std)):
         return None
-    channels = max(len(mean), len(std))
     scale = 255.0 if max(values) > 1 else 1.0
-    mean, std = (tuple(v / scale for v in (e * channels if len(e) == 1 else e)) for e in (mean, std))
-    return mean, std
+    channels = max(len(mean), len(std))
+    mean, std = (part * channels if len(part) == 1 else part for part in (mean, std))
+    return tuple(value / scale for value in mean), tuple(value / scale for value in std)
 
 
 MODEL, DATA, SIZE, NORMALIZATION = ModelName(), DataName(), Size(), Normalization()

@@ -125,7 +125,7 @@ class ImageFolder(Sequence[tuple[Tensor, int]]):
         return torch.stack([self.preparation.read(file) for file in self.files])
 
     def fingerprint(self) -> str:
-        """SHA-256 of all that the images and labels depend on: every file, and what is done to it."""
+        """SHA-256 of what images and labels depend on: every file, and what is done to it."""
         whole = hashlib.sha256(f"{self.preparation!r} Pillow {PIL.__version__}".encode())
         for file, label in zip(self.files, self.labels, strict=True):
             whole.update(f"{label} ".encode() + hashlib.sha256(file.read_bytes()).digest())
@@ -134,7 +134,7 @@ class ImageFolder(Sequence[tuple[Tensor, int]]):
 
 def splits(
     path: str | os.PathLike[str], preparation: Preparation
-) -> tuple[ImageFolder | None, ImageFolder | None]:
+) -> tuple[ImageFolder, ImageFolder | None]:
     """The images to draw from and those to test on.
 
     Args:

@@ -41,7 +41,7 @@ class Preparation:
     2. cut the middle `size[1]` x `size[1]` pixels out;
     3. y = (x / 255 - mean) / std for each channel.
 
-    Networks for ImageNet are mostly evaluated with (256, 224), a share of 0.875 of the shorter side.
+    Networks for ImageNet are mostly evaluated with (256, 224), 0.875 of the shorter side.
 
     Attributes:
         size: (shorter side, crop), or one number for both; None: images stay as large as they are.
@@ -92,8 +92,8 @@ class Preparation:
     def read(self, path: str | os.PathLike[str]) -> Tensor:
         """Decode and prepare one image file.
 
-        Colours become grey where the network reads one channel and grey ones colours where it reads
-        three; transparency and the orientation that a camera noted are ignored, as torchvision does.
+        Colours become grey where the network reads one channel, and grey colours where it reads
+        three. Transparency and the orientation that a camera noted are ignored, as by torchvision.
 
         Returns:
             float32 [C, H, W].
@@ -138,7 +138,8 @@ class Preparation:
             return f"as large as they are, {normalised}"
         assert isinstance(self.size, tuple)
         shorter, crop = self.size
-        return f"shorter side {shorter} ({self.interpolation}), the middle {crop} x {crop}, {normalised}"
+        resized = f"shorter side {shorter} ({self.interpolation}), the middle {crop} x {crop}"
+        return f"{resized}, {normalised}"
 
 
 def dimensions(path: str | os.PathLike[str]) -> tuple[int, int]:

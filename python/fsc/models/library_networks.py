@@ -32,24 +32,16 @@ def build(
         OSError: the weights cannot be fetched, or there are none.
     """
     module = import_library(library)
-    classes = {} if num_classes is None else {"num_classes": num_classes}
-    known = _names(library, module)
-    base = name.partition(".")[0] if library == "timm" else name
-    if base not in known:
-        raise ValueError(f"model must be one of {library}'s, {_nearest(name, known)}; got {name!r}")
-    if base != name and name not in _names(library, module, tagged=True):
-        tagged = [
-            each for each in _names(library, module, tagged=True) if each.startswith(f"{base}.")
-        ]
-        raise ValueError(f"model must be one of timm's, {_nearest(name, tagged)}; got {name!r}")
+    _check_name(library, name, module)
+    default: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if library == "timm":
+        make, default["pretrained"] = module.create_model, pretrained
+    else:
+        make, default["weights"] = module.models.get_model, "DEFAULT" if pretrained else None
     if not pretrained:
-        if library == "timm":
-            return module.create_model(name, **classes)
-        return module.models.get_model(name, weights=None, **classes)
+        return make(name, **default)
     try:
-        if library == "timm":
-            return module.create_model(name, pretrained=True)
-        return module.models.get_model(name, weights="DEFAULT")
+        return make(name, **default)
     # Each way of fetching has errors of its own.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -99,13 +91,16 @@ def _configuration(
     }
 
 
-def _names(library: str, module: Any, *, tagged: bool = False) -> list[str]:
-    if library == "timm":
-        return list(module.list_pretrained() if tagged else module.list_models())
-    # Those for classification alone; the others stand in modules below.
-    return list(module.models.list_models(module=module.models))
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=_NUM_NEAREST, cutoff=0.4)
-    return f"such as {', '.join(close or known[:_NUM_NEAREST])}"
+def _check_name(library: str, name: str, module: Any) -> None:
+    if library == "torchvision":
+        # Those for classification alone; the others stand in modules below.
+        known = module.models.list_models(module=module.models)
+    else:
+        architecture, _, tag = name.partition(".")
+        known = module.list_models()
+        if tag and architecture in known:
+            known = module.list_pretrained(f"{architecture}.*")
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=_NUM_NEAREST, cutoff=0.4)
+        such = ", ".join(close or known[:_NUM_NEAREST])
+        raise ValueError(f"model must be one of {library}'s, such as {such}; got {name!r}")
