@@ -14,7 +14,7 @@ from fsc import schemes
 from fsc.cli import inputs as cli_inputs, options, tables
 from fsc.cli.drawing import Draw
 from fsc.cli.progress import Reporter
-from fsc.cli.run import BATCH_SIZE_TEST, Settings, make_student
+from fsc.cli.run import Settings, batch_size_for, make_student
 from fsc.cli.teachers import Statistics
 from fsc.files import write_json
 from fsc.images.checks import device_of
@@ -64,6 +64,7 @@ def command(
     schemes.check(scheme, inputs.teacher, inputs.example)
     sample = draw.sample(inputs, seed)
     images, labels = inputs.first_test(num_test)
+    batch_size = batch_size_for(inputs)
     found = []
     with Reporter() as reporter:
         for line in inputs.notes:
@@ -72,8 +73,9 @@ def command(
             settings = Settings(scheme, augment=augment)
             student = make_student(method, inputs, sample, settings, reporter).student
             reporter.say(f"  {method:<14}  measuring on {len(images):,} test images")
-            layers = layer_errors(inputs.teacher, student, images, batch_size=BATCH_SIZE_TEST)
-            found.append(Analysis(method, _cross_entropy(student, images, labels), layers))
+            layers = layer_errors(inputs.teacher, student, images, batch_size=batch_size)
+            entropy = _cross_entropy(student, images, labels, batch_size)
+            found.append(Analysis(method, entropy, layers))
     title = f"{inputs.model_title}, scheme {scheme.name}, {draw}"
     tables.show(*(_table(title, analysis) for analysis in found), _ratio_table(title, found))
     if json_path is not None:
@@ -91,9 +93,9 @@ def command(
 
 
 @torch.no_grad()
-def _cross_entropy(student: nn.Module, images: Tensor, labels: Tensor) -> float:
+def _cross_entropy(student: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
     device = device_of(student, images)
-    scores = torch.cat([student(batch.to(device)) for batch in images.split(BATCH_SIZE_TEST)])
+    scores = torch.cat([student(batch.to(device)) for batch in images.split(batch_size)])
     return float(nn.functional.cross_entropy(scores, labels.to(device)))
 
 

@@ -70,6 +70,7 @@ def compress(**given: Any) -> None:
     "--model",
     "model_name",
     type=typed.MODEL,
+    metavar=typed.MODEL.name,
     help="The network of a plain checkpoint, or the one that a student of your own was made from; "
     "other files of fsc name it themselves.",
 )

@@ -66,12 +66,14 @@ def _check_channels(inputs: Inputs, title: str) -> None:
 def _show(inputs: Inputs, title: str, path: Path | None, accuracy: Accuracy | None) -> None:
     (milliseconds,) = latencies([inputs.teacher], inputs.example)
     row = tables.Row(
-        title if path is None else path.stem,
+        "teacher" if path is None else path.stem,
         [] if accuracy is None else [accuracy.top1],
         [],
         cost.size(inputs.teacher, inputs.example),
         num_test=len(inputs.test_images),
-        kilobytes=None if path is None else evaluation.kilobytes(path),
+        kilobytes=evaluation.kilobytes_as_saved(inputs)
+        if path is None
+        else evaluation.kilobytes(path),
         milliseconds=milliseconds,
         top5=[] if accuracy is None or accuracy.top5 is None else [accuracy.top5],
     )

@@ -87,11 +87,8 @@ def measure(
         own_accuracy = accuracy_on_test(student, inputs, reporter, "student")
         accuracy = own_accuracy, teacher_accuracy(inputs, reporter)
     own, teachers = milliseconds(inputs, [student, inputs.teacher], reporter)
-    with tempfile.TemporaryDirectory() as folder:
-        # As a file of fsc too: the teacher's own may hold more than weights, or half of their bits.
-        file = Path(folder) / "teacher.safetensors"
-        save_model(file, inputs.teacher, inputs)
-        sizes = kilobytes(path), kilobytes(file)
+    # As a file of fsc too: the teacher's own may hold more than weights, or half of their bits.
+    sizes = kilobytes(path), kilobytes_as_saved(inputs)
     return Measured(len(inputs.test_images), accuracy, sizes, (own, teachers))
 
 
@@ -122,6 +119,14 @@ def milliseconds(inputs: Inputs, networks: Sequence[nn.Module], reporter: Report
     """Median time that each network takes for one test image."""
     reporter.stage("measuring the time for one image")
     return latencies(networks, inputs.example)
+
+
+def kilobytes_as_saved(inputs: Inputs) -> float:
+    """Size of the teacher in kB as fsc writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "teacher.safetensors"
+        save_model(file, inputs.teacher, inputs)
+        return kilobytes(file)
 
 
 def kilobytes(path: Path) -> float:

@@ -61,6 +61,7 @@ data_name = click.option(
     "--data",
     "data_name",
     type=typed.DATA,
+    metavar=typed.DATA.name,
     required=True,
     help="Data set, or folder:PATH: train/ and val/ (or test/) with a folder for each class, one "
     "such folder, or images without labels; JPEG, PNG and WebP.",
@@ -75,6 +76,7 @@ size = click.option(
 normalize = click.option(
     "--normalize",
     type=typed.NORMALIZATION,
+    metavar=typed.NORMALIZATION.name,
     help="imagenet, or numbers for each channel, as in 0.5,0.5,0.5/0.2,0.2,0.2 for values between "
     "0 and 1; where one is above 1, as in 127/128, all are for values up to 255.  [default: as "
     "timm, torchvision or the network's file say, else imagenet]",
@@ -86,6 +88,7 @@ model_name = click.option(
     "--model",
     "model_name",
     type=typed.MODEL,
+    metavar=typed.MODEL.name,
     required=True,
     help=f"The teacher: {', '.join(models.names())}, {FORMS}, which is run and returns a network.",
 )

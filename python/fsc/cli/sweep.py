@@ -10,7 +10,7 @@ from fsc import compress, schemes
 from fsc.cli import inputs as cli_inputs, options, tables
 from fsc.cli.drawing import Draw
 from fsc.cli.progress import Reporter
-from fsc.cli.run import BATCH_SIZE_TEST
+from fsc.cli.run import batch_size_for
 from fsc.cli.teachers import Statistics
 from fsc.files import write_json
 from fsc.layers.objectives import Convex, Objective, Soft
@@ -67,7 +67,7 @@ def command(
                 progress=reporter.stage(text),
             ).student
             top1 = accuracy(
-                student, images, labels, BATCH_SIZE_TEST, reporter.stage(f"{text}: test")
+                student, images, labels, batch_size_for(inputs), reporter.stage(f"{text}: test")
             )
             rows.append({**point, "top1": top1})
             reporter.say(f"  {text:<24} {top1:6.2f} %   {number} of {len(grid)}")

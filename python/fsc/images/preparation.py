@@ -158,11 +158,12 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
         return Image.open(path, formats=_FORMATS)
     except Image.UnidentifiedImageError as error:
         empty = Path(path).stat().st_size == 0
-        what = "is empty" if empty else f"is damaged or none of {', '.join(_FORMATS)}"
+        what = "is empty" if empty else "is damaged or no JPEG, PNG or WebP"
         raise ValueError(f"image {path} {what}") from error
-    except OSError as error:
-        raise OSError(f"image {path} cannot be read: {reason(error)}") from error
     except _DECODING_ERRORS as error:
+        # Those of the system have a number, Pillow's own have none.
+        if isinstance(error, OSError) and error.errno:
+            raise OSError(f"image {path} cannot be read: {reason(error)}") from error
         raise ValueError(f"image {path} is damaged: {reason(error)}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -11,6 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from torch import nn
+
+from fsc.models.torchvision_import import leave_out_operators_that_do_not_load
 
 
 def build_from_file(path: str, function: str) -> nn.Module:
@@ -51,13 +54,14 @@ def _run(path: Path) -> ModuleType:
     """The file as a module; another one for each path, and the same one for the same path."""
     if not path.is_file():
         raise FileNotFoundError(f"model must name a file that exists, got {path}")
-    name = f"fsc_model_{path.resolve().as_posix()}"
+    name = re.sub(r"\W", "_", f"fsc_model_{path.resolve()}")
     if name in sys.modules:
         return sys.modules[name]
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     folder = str(path.resolve().parent)
+    leave_out_operators_that_do_not_load()
     if folder not in sys.path:
         sys.path.insert(0, folder)
     # Dataclasses and pickle look a module up while it runs.
@@ -66,9 +70,8 @@ def _run(path: Path) -> ModuleType:
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise ValueError(
-            f"model must name a file that runs, {_raised(error, str(path))}"
-        ) from error
+        raised = _raised(error, str(path))
+        raise ValueError(f"model must name a file that runs, got {path}, {raised}") from error
     return module
 
 
