@@ -29,6 +29,13 @@ class Record:
     flops: int
     top5: float | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """What the file holds of it; top-5 only where it was measured."""
+        found = asdict(self)
+        if self.top5 is None:
+            del found["top5"]
+        return found
+
     @property
     def accuracy(self) -> Accuracy:
         """What was measured of the student."""
@@ -96,7 +103,7 @@ class Comparison:
         """
         self.records.append(record)
         if self.path is not None:
-            runs = [asdict(each) for each in self.records]
+            runs = [each.to_dict() for each in self.records]
             measured = {} if self.teacher is None else self.teacher.to_dict("_teacher")
             write_json(self.path, self.identity | measured | {"runs": runs})
 

@@ -1,5 +1,6 @@
 """A network of the user's own and the user's own images, from the first command to the last."""
 
+import importlib.util
 import json
 import shutil
 
@@ -313,6 +314,18 @@ def test_models_that_make_no_sense(compress, net, tmp_path):
         result = compress(model=typed)
         assert result.exit_code == 2
         assert result.stderr.splitlines()[-1].startswith("Error: Invalid value for '--model': ")
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_a_library_that_is_missing_is_one_sentence(compress, monkeypatch, library):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == library else real(name)
+    )
+    assert sentence(compress(model=f"{library}:resnet18")) == (
+        f"model {library}:NAME needs {library}, which is not installed: "
+        f"pip install 'fsc-ext[{library}]'"
+    )
 
 
 def test_flags_that_go_with_a_folder_alone(fsc, net):
