@@ -22,6 +22,7 @@ RUNTIME = [
     "click>=8.1",
     "matplotlib>=3.8",
     "numpy>=1.26",
+    "pillow>=10.1",
     "rich>=13",
     "safetensors>=0.4",
     "scikit-learn>=1.4",

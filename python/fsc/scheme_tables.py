@@ -58,8 +58,10 @@ def fits(name: str, model_name: str | None = None) -> bool:
     return model_name is not None and name in OF_FAMILY[models.family(model_name)]
 
 
-def in_words(name: str, model_name: str) -> str:
+def in_words(name: str, model_name: str | None) -> str:
     """Return what a published scheme does to a network, to follow its name; "" for any other.
+
+    The network is one of `fsc.models`, or None for another one.
 
     Example:
         >>> in_words("sparse-90", "vgg16")
@@ -73,6 +75,8 @@ def in_words(name: str, model_name: str) -> str:
         weight, activation = QUANTIZED_BITS[name]
         reads = "" if activation == 32 else f", and what convolutions read on {activation}"
         return f"writes the weights of convolutions on {weight} bits{reads}"
+    if model_name is None:
+        return ""
     family = models.family(model_name)
     if name not in OF_FAMILY[family]:
         return ""

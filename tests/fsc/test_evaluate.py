@@ -2,13 +2,15 @@ import os
 
 import pytest
 import torch
+from image_folders import write_classes
 from torch import nn
 
 from fsc import models
 from fsc.images import data
+from fsc.images.folder import ImageFolder
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.pretrained import load_pretrained
-from fsc.training.evaluate import accuracy
+from fsc.training.evaluate import accuracies, accuracy
 
 
 def scores_of(labels: list[int], num_classes: int = 4) -> torch.Tensor:
@@ -22,6 +24,28 @@ def test_share_of_right_answers_for_every_batch_size(batch_size):
     images = scores_of([0, 1, 2, 3, 0])
     labels = torch.tensor([0, 1, 2, 0, 3])
     assert accuracy(nn.Flatten(), images, labels, batch_size) == 60.0
+
+
+def test_shares_among_the_highest_scores():
+    scores = torch.tensor([[4.0, 3, 2, 1], [4, 3, 2, 1], [1, 2, 3, 4]])[..., None, None]
+    labels = torch.tensor([0, 2, 0])
+    found = accuracies(nn.Flatten(), scores, labels, (1, 3, 4), batch_size=2)
+    assert found == pytest.approx((100 / 3, 200 / 3, 100))
+    for ranks in ((0,), (1, 5)):
+        with pytest.raises(ValueError, match="ranks must lie between 1 and the 4 classes"):
+            accuracies(nn.Flatten(), scores, labels, ranks)
+
+
+def test_a_folder_gives_what_its_images_give(tmp_path, monkeypatch):
+    images = ImageFolder(write_classes(tmp_path, count=5), size=8)
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    labels = torch.from_numpy(images.labels)
+    expected = accuracies(model, images.decoded(), labels, (1, 2))
+    sizes = []
+    real = ImageFolder.decoded
+    monkeypatch.setattr(ImageFolder, "decoded", lambda self: sizes.append(len(self)) or real(self))
+    assert accuracies(model, images, labels, (1, 2), batch_size=4) == expected
+    assert max(sizes) == 4, "never more than a batch at a time"
 
 
 def test_runs_in_evaluation_mode_and_restores_every_mode():

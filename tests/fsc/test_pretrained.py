@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fsc import models
-from fsc.networks.pretrained import load_pretrained
+from fsc.networks.pretrained import load_pretrained, num_classes_in
 
 IMAGES = torch.randn(2, 3, 32, 32)
 
@@ -163,3 +163,13 @@ def test_damaged_pretrained_file(tmp_path):
         load_pretrained(small(), path)
     with pytest.raises(FileNotFoundError, match="checkpoint .*none.pt does not exist"):
         load_pretrained(small(), tmp_path / "none.pt")
+
+
+def test_the_number_of_classes_of_a_checkpoint(tmp_path):
+    known, path = models.build("resnet14"), tmp_path / "seven.pt"
+    torch.save({"state_dict": models.build("resnet14", num_classes=7).state_dict()}, path)
+    assert num_classes_in(known, path) == 7
+    torch.save(known.state_dict(), path)
+    assert num_classes_in(known, path) is None
+    torch.save(models.build("resnet14", 7, in_channels=1).state_dict(), path)
+    assert num_classes_in(known, path) is None, "more than the head differs"

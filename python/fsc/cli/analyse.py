@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from fsc import schemes
 from fsc.cli import inputs as cli_inputs, options, tables
+from fsc.cli.drawing import Draw
 from fsc.cli.progress import Reporter
-from fsc.cli.run import BATCH_SIZE_TEST, Settings, make_student
+from fsc.cli.run import Settings, batch_size_for, make_student
+from fsc.cli.teachers import Statistics
 from fsc.files import write_json
-from fsc.images import sampling
 from fsc.images.checks import device_of
 from fsc.report import figure
 from fsc.report.analysis import LayerErrors, layer_errors
@@ -36,7 +37,8 @@ def command(
     model_name: str,
     data_name: str,
     scheme_name: str,
-    num_shots: int,
+    num_shots: int | None,
+    num_images: int | None,
     methods: tuple[str, ...],
     num_test: int,
     seed: int,
@@ -45,28 +47,40 @@ def command(
     overwrite: bool,
     checkpoint_path: Path | None,
     data_root: Path | None,
+    size: tuple[int, int] | None,
+    normalize: Statistics | None,
     augment: str | None,
     device: torch.device,
 ) -> None:
     """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
+    draw = Draw(num_shots, num_images)
     options.check_outputs(json_path, figure_path, replacing=overwrite)
-    scheme = cli_inputs.find_scheme(scheme_name, model_name)
-    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
-    schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
-    sample = sampling.sample_per_class(inputs.train.labels, num_shots, seed, data_name)
-    images, labels = inputs.test_images[:num_test], inputs.test_labels[:num_test]
+    inputs = cli_inputs.load(
+        model_name, data_name, data_root, checkpoint_path, device, size, normalize
+    )
+    inputs.check_evaluable("fsc analyse")
+    inputs.check_scores()
+    scheme = cli_inputs.find_scheme(scheme_name, inputs)
+    schemes.check(scheme, inputs.teacher, inputs.example)
+    sample = draw.sample(inputs, seed)
+    images, labels = inputs.first_test(num_test)
+    batch_size = batch_size_for(inputs)
     found = []
     with Reporter() as reporter:
+        for line in inputs.notes:
+            reporter.say(line)
         for method in dict.fromkeys(methods):
             settings = Settings(scheme, augment=augment)
             student = make_student(method, inputs, sample, settings, reporter).student
             reporter.say(f"  {method:<14}  measuring on {len(images):,} test images")
-            layers = layer_errors(inputs.teacher, student, images, batch_size=BATCH_SIZE_TEST)
-            found.append(Analysis(method, _cross_entropy(student, images, labels), layers))
-    title = f"{model_name}, scheme {scheme.name}, {tables.shots(num_shots)}"
+            layers = layer_errors(inputs.teacher, student, images, batch_size=batch_size)
+            entropy = _cross_entropy(student, images, labels, batch_size)
+            found.append(Analysis(method, entropy, layers))
+    title = f"{inputs.model_title}, scheme {scheme.name}, {draw}"
     tables.show(*(_table(title, analysis) for analysis in found), _ratio_table(title, found))
     if json_path is not None:
-        write_json(json_path, {"shots": num_shots, "students": [asdict(a) for a in found]})
+        drawn = {"shots": num_shots, "images": num_images}
+        write_json(json_path, drawn | {"students": [asdict(a) for a in found]})
     if figure_path is not None:
         lines = {a.method: _ratios(a, found[0]) for a in found[1:]}
         figure.draw_lines(
@@ -79,9 +93,9 @@ def command(
 
 
 @torch.no_grad()
-def _cross_entropy(student: nn.Module, images: Tensor, labels: Tensor) -> float:
+def _cross_entropy(student: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
     device = device_of(student, images)
-    scores = torch.cat([student(batch.to(device)) for batch in images.split(BATCH_SIZE_TEST)])
+    scores = torch.cat([student(batch.to(device)) for batch in images.split(batch_size)])
     return float(nn.functional.cross_entropy(scores, labels.to(device)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from fsc import method_names, models
-from fsc.cli import options
+from fsc.cli import options, typed
 
 
 @click.command("demo")
@@ -31,17 +31,14 @@ def demo(**given: Any) -> None:
 @options.data_name
 @click.option("--method", type=options.METHOD, required=True, help="How to compress.")
 @options.scheme_name
-@click.option("--shots", "num_shots", type=click.IntRange(min=1), help="Images a class.")
-@click.option(
-    "--images-total",
-    "num_images",
-    type=click.IntRange(min=1),
-    help="Images in all, drawn without regard to classes; instead of --shots.",
-)
+@options.num_shots
+@options.num_images
 @options.seed
 @options.output_folder()
 @options.checkpoint_path
 @options.data_root
+@options.size
+@options.normalize
 @options.mir_steps
 @options.augment
 @options.batch_size
@@ -67,23 +64,28 @@ def compress(**given: Any) -> None:
 
 
 @click.command("evaluate")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path), required=False)
 @options.data_name
 @click.option(
     "--model",
     "model_name",
-    type=click.Choice(models.names()),
-    help="The network of a plain checkpoint; files of fsc name it themselves.",
+    type=typed.MODEL,
+    metavar=typed.MODEL.name,
+    help="The network of a plain checkpoint, or the one that a student of your own was made from; "
+    "other files of fsc name it themselves.",
 )
 @options.test_images()
 @options.data_root
+@options.size
+@options.normalize
 @options.device
 @options.threads
 def evaluate(**given: Any) -> None:
     """Print top-1 accuracy, parameters and FLOPs of the network in PATH.
 
     PATH is a .safetensors file that fsc wrote, the folder that fsc compress wrote it to, or a
-    checkpoint of a dense network, which --model names.
+    checkpoint of a dense network, which --model names. Without PATH it is the teacher that --model
+    names, with the weights that compress would take.
     """
     from fsc.cli import evaluate as work
 
@@ -95,6 +97,7 @@ def evaluate(**given: Any) -> None:
 @options.data_name
 @options.scheme_name
 @options.num_shots
+@options.num_images
 @click.option(
     "--seeds",
     "num_seeds",
@@ -119,6 +122,8 @@ def evaluate(**given: Any) -> None:
 @options.test_images()
 @options.checkpoint_path
 @options.data_root
+@options.size
+@options.normalize
 @options.mir_steps
 @options.augment
 @options.batch_size
@@ -154,6 +159,7 @@ def schemes(**given: Any) -> None:
 @options.data_name
 @options.scheme_name
 @options.num_shots
+@options.num_images
 @click.option(
     "--method",
     "methods",
@@ -170,6 +176,8 @@ def schemes(**given: Any) -> None:
 @options.overwrite
 @options.checkpoint_path
 @options.data_root
+@options.size
+@options.normalize
 @options.augment
 @options.device
 @options.threads
@@ -185,6 +193,7 @@ def analyse(**given: Any) -> None:
 @options.data_name
 @options.scheme_name
 @options.num_shots
+@options.num_images
 @click.option(
     "--objective",
     "objective_name",
@@ -206,6 +215,8 @@ def analyse(**given: Any) -> None:
 @options.overwrite
 @options.checkpoint_path
 @options.data_root
+@options.size
+@options.normalize
 @options.device
 @options.threads
 def sweep(**given: Any) -> None:

@@ -14,13 +14,13 @@ import torch
 from fsc import method_names, schemes
 from fsc.cli import evaluation, inputs as cli_inputs, options, outputs, published, tables
 from fsc.cli.comparison import Comparison, Record
-from fsc.cli.inputs import Inputs
+from fsc.cli.drawing import Draw
+from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Settings, execute
+from fsc.cli.teachers import Statistics
 from fsc.compression import versions
-from fsc.images import sampling
 from fsc.images.checks import device_of
-from fsc.images.sampling import FewShotSample
 from fsc.methods.journal import fingerprint
 from fsc.networks import cost
 from fsc.report import methods_figure
@@ -32,7 +32,7 @@ class _Plan:
     """Which runs to make."""
 
     methods: Sequence[str]
-    num_shots: int
+    draw: Draw
     num_seeds: int
 
     @property
@@ -50,7 +50,8 @@ def command(
     model_name: str,
     data_name: str,
     scheme_name: str,
-    num_shots: int,
+    num_shots: int | None,
+    num_images: int | None,
     num_seeds: int,
     methods: tuple[str, ...],
     json_path: Path | None,
@@ -59,6 +60,8 @@ def command(
     overwrite: bool,
     checkpoint_path: Path | None,
     data_root: Path | None,
+    size: tuple[int, int] | None,
+    normalize: Statistics | None,
     mir_steps: int,
     augment: str | None,
     batch_size: int,
@@ -69,17 +72,21 @@ def command(
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     if resume and json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
+    plan = _Plan(list(dict.fromkeys(methods)), Draw(num_shots, num_images), num_seeds)
     options.check_outputs(json_path, figure_path, replacing=overwrite or resume)
-    plan = _Plan(list(dict.fromkeys(methods)), num_shots, num_seeds)
-    scheme = cli_inputs.find_scheme(scheme_name, model_name)
-    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
+    inputs = cli_inputs.load(
+        model_name, data_name, data_root, checkpoint_path, device, size, normalize
+    )
+    inputs.check_evaluable("fsc compare")
     inputs = inputs.evaluated_on(num_test)
-    schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
+    inputs.check_scores()
+    scheme = cli_inputs.find_scheme(scheme_name, inputs)
+    schemes.check(scheme, inputs.teacher, inputs.example)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
-    sample = _draw(inputs, num_shots, seed=0)
+    sample = plan.draw.sample(inputs, seed=0)
     settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget), augment)
     outputs.check_space(inputs, sample.num_images, settings, output=None)
-    comparison = Comparison(_identity(inputs, settings, num_shots), json_path)
+    comparison = Comparison(_identity(inputs, settings, plan.draw), json_path)
     if resume:
         comparison.resume()
     try:
@@ -90,21 +97,23 @@ def command(
     _report(comparison, plan, inputs, figure_path)
 
 
-def _identity(inputs: Inputs, settings: Settings, num_shots: int) -> dict[str, Any]:
+def _identity(inputs: Inputs, settings: Settings, draw: Draw) -> dict[str, Any]:
     """What two comparisons must share for their runs to stand in one table."""
     return {
         "model": inputs.model_name,
         "data": inputs.data_name,
         "scheme": settings.scheme.name,
-        "shots": num_shots,
+        "shots": draw.num_shots,
+        "images": draw.num_images,
+        "preparation": None if inputs.preparation is None else str(inputs.preparation),
         "test_images": len(inputs.test_images),
         "definition": asdict(settings.scheme),
         "mir_steps": settings.mir_steps,
         "augment": settings.augment,
         "weights_teacher": fingerprint(inputs.teacher.state_dict().values()),
         "parameters_teacher": cost.parameters(inputs.teacher),
-        "flops_teacher": cost.flops(inputs.teacher, inputs.test_images[:1]),
-        "device": device_of(inputs.teacher, inputs.test_images).type,
+        "flops_teacher": cost.flops(inputs.teacher, inputs.example),
+        "device": device_of(inputs.teacher, inputs.example).type,
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
@@ -115,15 +124,17 @@ def _run_all(
 ) -> None:
     missing = [pair for pair in plan.pairs if comparison.find(*pair) is None]
     done = len(plan.pairs) - len(missing)
+    for line in inputs.notes:
+        reporter.say(line)
     reporter.say(
-        f"Comparing {len(plan.methods)} methods on {inputs.model_name}, scheme "
-        f"{settings.scheme.name}: {plan.draws} of {tables.shots(plan.num_shots)},\n"
+        f"Comparing {len(plan.methods)} methods on {inputs.model_title}, scheme "
+        f"{settings.scheme.name}: {plan.draws} of {plan.draw},\n"
         f"every student evaluated on {inputs.test_name}."
         + (f" {done} runs are there already." if done else "")
     )
-    if comparison.top1_teacher is None:
-        comparison.top1_teacher = evaluation.teacher_accuracy(inputs, reporter)
-    reporter.say(f"  {'teacher':<14}           {comparison.top1_teacher:6.2f} %")
+    if comparison.teacher is None:
+        comparison.teacher = evaluation.teacher_accuracy(inputs, reporter)
+    reporter.say(f"  {'teacher':<14}           {comparison.teacher.top1:6.2f} %")
     for index, (method, seed) in enumerate(missing, start=done + 1):
         record = _run_one(comparison, method, seed, plan, inputs, settings, reporter)
         comparison.add(record)
@@ -142,27 +153,24 @@ def _run_one(
     settings: Settings,
     reporter: Reporter,
 ) -> Record:
-    sample = _draw(inputs, plan.num_shots, seed)
+    sample = plan.draw.sample(inputs, seed)
     # Without data every draw gives the same student: one evaluation serves all of them.
     earlier = comparison.of(method) if method == method_names.DATA_FREE else []
-    known_top1 = earlier[0].top1 if earlier else None
-    run = execute(method, inputs, sample, settings, reporter, known_top1)
+    known = earlier[0].accuracy if earlier else None
+    run = execute(method, inputs, sample, settings, reporter, known)
     report = run.report
     return Record(
         method,
         report.scheme,
-        plan.num_shots,
+        plan.draw.num_shots,
         seed,
-        run.top1,
+        run.accuracy.top1,
         report.seconds,
         report.parameters,
         report.nonzero,
         report.flops,
+        run.accuracy.top5,
     )
-
-
-def _draw(inputs: Inputs, num_shots: int, seed: int) -> FewShotSample:
-    return sampling.sample_per_class(inputs.train.labels, num_shots, seed, inputs.data_name)
 
 
 def _kept(comparison: Comparison) -> str:
@@ -174,21 +182,17 @@ def _kept(comparison: Comparison) -> str:
 
 
 def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Path | None) -> None:
-    identity, top1_teacher = comparison.identity, comparison.top1_teacher
-    assert top1_teacher is not None
-    size = cost.size(inputs.teacher, inputs.test_images[:1])
+    identity, teacher = comparison.identity, comparison.teacher
+    assert teacher is not None
+    size = cost.size(inputs.teacher, inputs.example)
     few = len(inputs.test_images) < SMALL_TEST_SET
     num_test = len(inputs.test_images) if few else None
-    rows, points = [tables.Row("teacher", [top1_teacher], [], size, num_test=num_test)], []
+    top5 = [] if teacher.top5 is None else [teacher.top5]
+    rows = [tables.Row("teacher", [teacher.top1], [], size, num_test=num_test, top5=top5)]
+    points = []
     for method in plan.methods:
         records = comparison.of(method, range(plan.num_seeds))
-        paper = published.lookup(
-            method,
-            model_name=inputs.model_name,
-            data_name=inputs.data_name,
-            scheme=identity["scheme"],
-            num_shots=plan.num_shots,
-        )
+        paper = _published(method, inputs, identity)
         row = replace(_row(method, records, paper), num_test=num_test)
         rows.append(row)
         mean, std = tables.mean_and_std(row.top1)
@@ -196,7 +200,7 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
         points.append(
             methods_figure.Point(method, mean, std, seconds, paper.mean if paper else None)
         )
-    stays = tables.what_stays(identity["scheme"], inputs.model_name, size, rows[-1].size)
+    stays = tables.what_stays(identity["scheme"], inputs.known_as, size, rows[-1].size)
     title = _title(inputs, identity, plan)
     has_paper = any(row.published for row in rows)
     note = _note(inputs, has_paper, few)
@@ -207,7 +211,7 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
             figure_path,
             title=title,
             subtitle="\n".join(stays),
-            teacher_top1=top1_teacher,
+            teacher_top1=teacher.top1,
             num_test=len(inputs.test_images),
         )
     written = [path for path in (comparison.path, figure_path) if path is not None]
@@ -218,8 +222,8 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
 def _title(inputs: Inputs, identity: dict[str, Any], plan: _Plan) -> str:
     augment = f", augmented by {identity['augment']}" if identity["augment"] else ""
     return (
-        f"{inputs.model_name} on {inputs.data_name}, scheme {identity['scheme']}, "
-        f"{tables.shots(plan.num_shots)}, {plan.draws}{augment}"
+        f"{inputs.model_title} on {inputs.data_title}, scheme {identity['scheme']}, "
+        f"{plan.draw}, {plan.draws}{augment}"
     )
 
 
@@ -230,6 +234,19 @@ def _row(method: str, records: Sequence[Record], paper: published.Published | No
         [record.seconds for record in records],
         cost.Size(records[0].parameters, records[0].nonzero, records[0].flops),
         tables.spread(paper.mean, paper.std) if paper else "",
+        top5=[record.top5 for record in records if record.top5 is not None],
+    )
+
+
+def _published(method: str, inputs: Inputs, identity: dict[str, Any]) -> published.Published | None:
+    if identity["shots"] is None:
+        return None
+    return published.lookup(
+        method,
+        model_name=inputs.model_name,
+        data_name=inputs.data_name,
+        scheme=identity["scheme"],
+        num_shots=identity["shots"],
     )
 
 

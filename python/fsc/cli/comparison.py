@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fsc.cli.run import Accuracy
 from fsc.files import read_json, write_json
 
 _KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "nonzero", "flops")
@@ -15,17 +16,30 @@ _KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "
 
 @dataclass(frozen=True)
 class Record:
-    """One run: accuracy in percent, seconds of compression, size of the student."""
+    """One run: accuracies in percent, seconds of compression, size of the student."""
 
     method: str
     scheme: str
-    shots: int
+    shots: int | None
     seed: int
     top1: float
     seconds: float
     parameters: int
     nonzero: int
     flops: int
+    top5: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the file holds of it; top-5 only where it was measured."""
+        found = asdict(self)
+        if self.top5 is None:
+            del found["top5"]
+        return found
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """What was measured of the student."""
+        return Accuracy(self.top1, self.top5)
 
 
 class Comparison:
@@ -40,7 +54,7 @@ class Comparison:
         """Begins an empty comparison; the file appears with the first run."""
         self.identity = identity
         self.path = path
-        self.top1_teacher: float | None = None
+        self.teacher: Accuracy | None = None
         self.records: list[Record] = []
 
     def resume(self) -> None:
@@ -58,8 +72,12 @@ class Comparison:
                     f"{self.path} holds another comparison: its {key} is "
                     f"{_brief(content.get(key))}, not {_brief(value)}"
                 )
-        self.top1_teacher = content.get("top1_teacher")
-        self.records = [Record(**{key: run[key] for key in _KEYS}) for run in content["runs"]]
+        if content.get("top1_teacher") is not None:
+            self.teacher = Accuracy(content["top1_teacher"], content.get("top5_teacher"))
+        self.records = [
+            Record(**{key: run[key] for key in _KEYS}, top5=run.get("top5"))
+            for run in content["runs"]
+        ]
 
     def find(self, method: str, seed: int) -> Record | None:
         """Return the run of a method with a seed, if it is there."""
@@ -85,8 +103,9 @@ class Comparison:
         """
         self.records.append(record)
         if self.path is not None:
-            runs = [asdict(each) for each in self.records]
-            write_json(self.path, self.identity | {"top1_teacher": self.top1_teacher, "runs": runs})
+            runs = [each.to_dict() for each in self.records]
+            measured = {} if self.teacher is None else self.teacher.to_dict("_teacher")
+            write_json(self.path, self.identity | measured | {"runs": runs})
 
 
 def _read(path: Path) -> dict[str, Any]:

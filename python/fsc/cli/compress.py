@@ -10,12 +10,13 @@ import torch
 
 from fsc import schemes
 from fsc.cli import evaluation, inputs as cli_inputs, locks, options, outputs, tables
+from fsc.cli.drawing import Draw
 from fsc.cli.evaluation import Measured
-from fsc.cli.inputs import Inputs
+from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import MODEL_FILE, Settings, describe, make_student, save_model
+from fsc.cli.teachers import Statistics
 from fsc.files import write_json, write_together
-from fsc.images import sampling
 from fsc.images.sampling import FewShotSample
 from fsc.methods.training_state import in_words
 from fsc.networks import cost
@@ -35,6 +36,8 @@ def command(
     output: Path,
     checkpoint_path: Path | None,
     data_root: Path | None,
+    size: tuple[int, int] | None,
+    normalize: Statistics | None,
     mir_steps: int,
     augment: str | None,
     batch_size: int,
@@ -47,18 +50,22 @@ def command(
     evaluated: bool,
 ) -> None:
     """Compress a pretrained network and write the student, a report and the sample."""
-    if (num_shots is None) == (num_images is None):
-        raise click.UsageError("Give either --shots or --images-total.")
+    draw = Draw(num_shots, num_images)
     if num_test is not None and not evaluated:
         raise click.UsageError("Give either --test-images or --no-evaluate.")
     journal = output / "unfinished"
     locks.hold_folder(output)
     outputs.check_student(output, journal, resume=resume, overwrite=overwrite)
-    scheme = cli_inputs.find_scheme(scheme_name, model_name)
-    inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
+    inputs = cli_inputs.load(
+        model_name, data_name, data_root, checkpoint_path, device, size, normalize
+    )
     inputs = inputs.evaluated_on(num_test)
-    schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
-    sample = _draw(inputs, num_shots, num_images, seed)
+    evaluated = evaluated and len(inputs.test_images) > 0
+    if evaluated:
+        inputs.check_scores()
+    scheme = cli_inputs.find_scheme(scheme_name, inputs)
+    schemes.check(scheme, inputs.teacher, inputs.example)
+    sample = draw.sample(inputs, seed)
     budget = options.to_bytes(memory_budget)
     settings = Settings(scheme, mir_steps, batch_size, budget, augment, journal)
     outputs.check_space(inputs, sample.num_images, settings, output)
@@ -66,7 +73,8 @@ def command(
     if not resume:
         shutil.rmtree(journal, ignore_errors=True)
     with Reporter() as reporter:
-        reporter.say(_intention(method, inputs, scheme.name, sample, evaluated))
+        for line in (*inputs.notes, _intention(method, inputs, scheme.name, sample, evaluated)):
+            reporter.say(line)
         if resume and not journal.is_dir():
             reporter.say(f"Nothing is unfinished in {output}: starting anew.")
         if kept:
@@ -82,9 +90,11 @@ def command(
             measured = evaluation.measure(
                 inputs, result.student, output / MODEL_FILE, reporter, evaluated=evaluated
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ValueError, OSError) as error:
             kept = f"the student is in {output}; only what is measured of it is missing"
-            raise KeyboardInterrupt(f"{kept}, go on with --resume") from None
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"{kept}, go on with --resume") from None
+            raise ValueError(f"{error}; {kept}") from error
     report = describe(method, result.report, sample, inputs) | measured.to_dict()
     _show(method, result.report, inputs, measured, all_layers)
     write_json(output / "report.json", report)
@@ -107,20 +117,10 @@ def _intention(
 ) -> str:
     then = f"then evaluating student and teacher on {inputs.test_name}"
     return (
-        f"Compressing {inputs.model_name} by {method}, scheme {scheme_name}, from "
-        f"{sample.num_images} training images of {inputs.data_name}; "
+        f"Compressing {inputs.model_title} by {method}, scheme {scheme_name}, from "
+        f"{sample.num_images} training images of {inputs.data_title}; "
         f"{then if evaluated else 'nothing is evaluated'}."
     )
-
-
-def _draw(
-    inputs: Inputs, num_shots: int | None, num_images: int | None, seed: int
-) -> FewShotSample:
-    labels, name = inputs.train.labels, inputs.data_name
-    if num_shots is not None:
-        return sampling.sample_per_class(labels, num_shots, seed, name)
-    assert num_images is not None
-    return sampling.sample_random(labels, num_images, seed, name)
 
 
 def _write_or_rescue(
@@ -151,7 +151,7 @@ def _write(
 def _show(
     method: str, report: Report, inputs: Inputs, measured: Measured, all_layers: bool
 ) -> None:
-    teacher = cost.size(inputs.teacher, inputs.test_images[:1])
+    teacher = cost.size(inputs.teacher, inputs.example)
     student = cost.Size(report.parameters, report.nonzero, report.flops)
     rows = [
         measured.row("teacher", teacher, [], of_teacher=True),
@@ -159,8 +159,8 @@ def _show(
     ]
     if report.layers:
         tables.show(tables.layers(report.layers, None if all_layers else _NUM_WORST_LAYERS))
-    title = f"{inputs.model_name} on {inputs.data_name}, not evaluated"
-    if measured.top1 is not None:
-        title = f"{inputs.model_name} on {inputs.test_name}"
-    stays = tables.what_stays(report.scheme, inputs.model_name, teacher, student)
+    title = f"{inputs.model_title} on {inputs.data_title}, not evaluated"
+    if measured.accuracy is not None:
+        title = f"{inputs.model_title} on {inputs.test_name}"
+    stays = tables.what_stays(report.scheme, inputs.known_as, teacher, student)
     tables.show(tables.networks(title, rows, tables.wrapped(*stays, *measured.notes)))

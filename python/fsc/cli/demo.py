@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fsc import method_names
+from fsc import method_names, schemes
 from fsc.cli import evaluation, inputs as cli_inputs, invocation, locks, outputs, tables
-from fsc.cli.inputs import Inputs
+from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
 from fsc.compression import versions
@@ -89,7 +89,7 @@ def demonstrate(output: Path, seed: int, plan: Plan) -> None:
 
 
 def _demonstrate(output: Path, seed: int, plan: Plan, written: list[str]) -> None:
-    scheme = cli_inputs.find_scheme(_SCHEME, _MODEL)
+    scheme = schemes.named(_SCHEME, _MODEL)
     with Reporter() as reporter:
         reporter.say(_intention(plan))
         inputs, teacher = _trained(seed, plan, reporter)
@@ -109,7 +109,7 @@ def _demonstrate(output: Path, seed: int, plan: Plan, written: list[str]) -> Non
             seconds = f"{run.report.seconds:5.1f} s"
             reporter.say(f"  {method:<13} {seconds}  {method_names.IN_WORDS[method]}")
             save_model(output / f"{method}.safetensors", run.student, inputs, method=method,
-                       scheme=scheme.name, top1=run.top1)  # fmt: skip
+                       scheme=scheme.name, top1=run.accuracy.top1)  # fmt: skip
             written.append(f"{method}.safetensors")
             runs.append(run)
         costs = _costs(output, inputs, runs, reporter)
@@ -142,13 +142,13 @@ def _trained(seed: int, plan: Plan, reporter: Reporter) -> tuple[Inputs, Teacher
     start = time.perf_counter()
     untrained = _untrained(seed).to(plan.device)
     inputs = cli_inputs.with_teacher(_MODEL, _DATA, None, untrained)
-    normalization, split = inputs.normalization, inputs.train
+    normalization, split = inputs.normalization, data.load(_DATA, "train")
     images = data.to_tensor(split.images, normalization.mean, normalization.std)  # [N, 1, 8, 8]
     labels = torch.from_numpy(split.labels)  # [N]
     stage = reporter.stage("training the teacher")
     training.train(inputs.teacher, images, labels, epochs=plan.epochs, seed=seed, progress=stage)
     seconds = time.perf_counter() - start
-    top1 = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
+    top1 = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher").top1
     reporter.say(
         f"  {len(images):,} images, {plan.epochs} epochs, {seconds:.1f} s; then right on "
         f"{correct(top1, len(inputs.test_images))} of {inputs.test_name}"
@@ -184,7 +184,7 @@ def _report(
         "epochs": plan.epochs,
         "test_images": num_test,
         "teacher": asdict(teacher) | measured("teacher", teacher.top1),
-        "runs": [run.to_dict(inputs) | measured(run.method, run.top1) for run in runs],
+        "runs": [run.to_dict(inputs) | measured(run.method, run.accuracy.top1) for run in runs],
         "versions": versions(),
     }
 
@@ -198,7 +198,10 @@ def _size(run: Run) -> cost.Size:
 
 
 def _draw(path: Path, plan: Plan, inputs: Inputs, teacher: Teacher, runs: Sequence[Run]) -> None:
-    points = [methods_figure.Point(run.method, run.top1, None, run.report.seconds) for run in runs]
+    points = [
+        methods_figure.Point(run.method, run.accuracy.top1, None, run.report.seconds)
+        for run in runs
+    ]
     methods_figure.draw(
         points,
         path,
@@ -223,7 +226,7 @@ def _show(
         return tables.Row(name, [top1], [seconds], size, num_test=num_test, **asdict(costs[name]))
 
     rows = [row("teacher", teacher.top1, teacher.seconds, teacher.size)]
-    rows += [row(run.method, run.top1, run.report.seconds, _size(run)) for run in runs]
+    rows += [row(run.method, run.accuracy.top1, run.report.seconds, _size(run)) for run in runs]
     notes = tables.wrapped(
         *_what_stays(teacher, runs),
         tables.INTERVAL_NOTE,
@@ -234,7 +237,7 @@ def _show(
     )
     title = f"{_MODEL} on {inputs.test_name}, {tables.shots(plan.num_shots)} to compress from"
     tables.show(tables.networks(title, rows, notes))
-    best = max(runs, key=lambda run: run.top1)
+    best = max(runs, key=lambda run: run.accuracy.top1)
     student = output / f"{best.method}.safetensors"
     tables.show(
         f"\nWritten to {output}: teacher.safetensors and one file a method,\n"

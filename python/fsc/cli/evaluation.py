@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from fsc.cli import known_accuracy, tables
-from fsc.cli.inputs import Inputs
+from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
-from fsc.cli.run import accuracy_on_test, save_model
+from fsc.cli.run import Accuracy, accuracy_on_test, save_model
 from fsc.networks.cost import Size
 from fsc.networks.latency import latencies
 from fsc.report.interval import correct, wilson
@@ -27,15 +27,13 @@ class Measured:
 
     Attributes:
         num_test: test images.
-        top1: the student's accuracy in percent; None where nothing was evaluated.
-        top1_teacher: the teacher's.
+        accuracy: the student's, the teacher's; None where nothing was evaluated.
         kilobytes: of the student's file, of the teacher's as fsc writes it.
         milliseconds: median time for one image, of the student, of the teacher.
     """
 
     num_test: int
-    top1: float | None
-    top1_teacher: float | None
+    accuracy: tuple[Accuracy, Accuracy] | None
     kilobytes: tuple[float, float]
     milliseconds: tuple[float, float]
 
@@ -44,30 +42,32 @@ class Measured:
         found: dict[str, Any] = {}
         for name, pair in (("kilobytes", self.kilobytes), ("milliseconds", self.milliseconds)):
             found |= {name: pair[0], f"{name}_teacher": pair[1]}
-        if self.top1 is not None:
-            found |= {"top1": self.top1, "top1_teacher": self.top1_teacher}
+        if self.accuracy is not None:
+            own, teachers = self.accuracy
+            found |= own.to_dict() | teachers.to_dict("_teacher")
             found |= {"test_images": self.num_test}
-            found |= {"top1_interval": list(wilson(self.top1, self.num_test))}
+            found |= {"top1_interval": list(wilson(own.top1, self.num_test))}
         return found
 
     def row(self, name: str, size: Size, seconds: list[float], *, of_teacher: bool) -> tables.Row:
         """The line of the student or the teacher in a table."""
-        top1 = self.top1_teacher if of_teacher else self.top1
+        measured = None if self.accuracy is None else self.accuracy[of_teacher]
         return tables.Row(
             name,
-            [] if top1 is None else [top1],
+            [] if measured is None else [measured.top1],
             seconds,
             size,
             num_test=self.num_test,
             kilobytes=self.kilobytes[of_teacher],
             milliseconds=self.milliseconds[of_teacher],
+            top5=[] if measured is None or measured.top5 is None else [measured.top5],
         )
 
     @property
     def notes(self) -> list[str]:
         """What a table of it must explain."""
         explained = [COST_NOTE, tables.FLOPS_NOTE]
-        return explained if self.top1 is None else [tables.INTERVAL_NOTE, *explained]
+        return explained if self.accuracy is None else [tables.INTERVAL_NOTE, *explained]
 
 
 def measure(
@@ -82,44 +82,51 @@ def measure(
         reporter: told of the progress.
         evaluated: whether to count right answers too, which takes longer than all the rest.
     """
-    top1 = top1_teacher = None
+    accuracy = None
     if evaluated:
-        top1 = accuracy_on_test(student, inputs, reporter, "student")
-        top1_teacher = teacher_accuracy(inputs, reporter)
+        own_accuracy = accuracy_on_test(student, inputs, reporter, "student")
+        accuracy = own_accuracy, teacher_accuracy(inputs, reporter)
     own, teachers = milliseconds(inputs, [student, inputs.teacher], reporter)
-    with tempfile.TemporaryDirectory() as folder:
-        # As a file of fsc too: the teacher's own may hold more than weights, or half of their bits.
-        file = Path(folder) / "teacher.safetensors"
-        save_model(file, inputs.teacher, inputs)
-        sizes = kilobytes(path), kilobytes(file)
-    return Measured(len(inputs.test_images), top1, top1_teacher, sizes, (own, teachers))
+    # As a file of fsc too: the teacher's own may hold more than weights, or half of their bits.
+    sizes = kilobytes(path), kilobytes_as_saved(inputs)
+    return Measured(len(inputs.test_images), accuracy, sizes, (own, teachers))
 
 
-def teacher_accuracy(inputs: Inputs, reporter: Reporter) -> float:
-    """Top-1 accuracy of the teacher in percent; measured once, then kept between runs.
+def teacher_accuracy(inputs: Inputs, reporter: Reporter) -> Accuracy:
+    """Accuracies of the teacher in percent; measured once, then kept between runs.
 
-    Says so where it was kept, and where it cannot be.
+    Says so where they were kept, and where they cannot be.
     """
     key = known_accuracy.identity(inputs)
-    known = known_accuracy.find(key)
-    if known is not None:
+    keys = [key if rank == 1 else key | {"rank": rank} for rank in inputs.ranks]
+    known = [share for share in map(known_accuracy.find, keys) if share is not None]
+    if len(known) == len(keys):
         reporter.say(
-            f"  The teacher's {known:.2f} % were measured in an earlier run and are kept in\n"
+            f"  The teacher's {known[0]:.2f} % were measured in an earlier run and are kept in\n"
             f"  {known_accuracy.folder()}."
         )
-        return known
-    top1 = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
+        return Accuracy(*known)
+    found = accuracy_on_test(inputs.teacher, inputs, reporter, "teacher")
     try:
-        known_accuracy.keep(key, correct(top1, len(inputs.test_images)))
+        for each, share in zip(keys, found.to_dict().values(), strict=True):
+            known_accuracy.keep(each, correct(share, len(inputs.test_images)))
     except OSError as error:
         reporter.say(f"  The teacher's accuracy is not kept for later runs: {error}")
-    return top1
+    return found
 
 
 def milliseconds(inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter) -> list[float]:
     """Median time that each network takes for one test image."""
     reporter.stage("measuring the time for one image")
-    return latencies(networks, inputs.test_images[:1])
+    return latencies(networks, inputs.example)
+
+
+def kilobytes_as_saved(inputs: Inputs) -> float:
+    """Size of the teacher in kB as fsc writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "teacher.safetensors"
+        save_model(file, inputs.teacher, inputs)
+        return kilobytes(file)
 
 
 def kilobytes(path: Path) -> float:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from fsc import models, schemes
+from fsc.cli import folders, teachers
+from fsc.cli.given import Inputs, Normalization
 from fsc.images import data
-from fsc.images.checks import device_of
-from fsc.images.sampling import FewShotSample
+from fsc.images.preparation import Preparation
+from fsc.models import factories
 from fsc.networks.pretrained import load_pretrained
 from fsc.schemes import AnyScheme
 
@@ -23,84 +24,63 @@ _IN_CHANNELS = {"cifar10": 3, "digits": 1}
 _DIGITS_NORMALIZATION = ((0.305,), (0.376,))
 
 
-@dataclass(frozen=True)
-class Normalization:
-    """What is subtracted from and divides each channel of images between 0 and 1."""
-
-    mean: Sequence[float]
-    std: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a compression and its evaluation are given.
-
-    Attributes:
-        model_name: name of the network in `fsc.models`.
-        data_name: name of the data set in `fsc.images.data`.
-        teacher: the pretrained network in evaluation mode.
-        normalization: what the teacher expects of images.
-        train: the split that the few images are drawn from.
-        test_images: normalised images, float32 [N, C, H, W], on the CPU wherever the teacher is.
-        test_labels: their classes, int64 [N].
-        num_test_available: how many test images the data set has.
-    """
-
-    model_name: str
-    data_name: str
-    teacher: nn.Module
-    normalization: Normalization
-    train: data.Split
-    test_images: Tensor
-    test_labels: Tensor
-    num_test_available: int
-
-    @property
-    def test_name(self) -> str:
-        """The test images in words."""
-        return name_of_test(len(self.test_images), self.num_test_available, self.data_name)
-
-    def evaluated_on(self, num_test: int | None) -> Inputs:
-        """The same with the first `num_test` test images only; None: all of them.
-
-        Raises:
-            ValueError: there are fewer.
-        """
-        images, labels = first_of_test(self.test_images, self.test_labels, num_test, self.data_name)
-        return replace(self, test_images=images, test_labels=labels)
-
-    def images_of(self, sample: FewShotSample) -> Tensor:
-        """The normalised images of a sample, float32 [N, C, H, W], where the teacher is."""
-        chosen = self.train.images[sample.indices]  # [N, H, W, C]
-        images = data.to_tensor(chosen, self.normalization.mean, self.normalization.std)
-        return images.to(device_of(self.teacher, images))
-
-
 def load(
     model_name: str,
     data_name: str,
     data_root: Path | None,
     checkpoint_path: Path | None,
     device: torch.device,
+    size: tuple[int, int] | None = None,
+    normalize: teachers.Statistics | None = None,
 ) -> Inputs:
     """Read the teacher and both splits; the teacher goes to the device.
 
     Raises:
         ValueError: an unknown name, or a file that is damaged or does not match.
-        FileNotFoundError: data or checkpoint are not there.
+        ImportError: the library of the network is missing.
+        OSError: data or weights are not there.
     """
-    if checkpoint_path is None:
-        checkpoint_path = find_checkpoint(model_name, data_name, data_root)
-    teacher = load_pretrained(build(model_name, data_name), checkpoint_path)
-    return with_teacher(model_name, data_name, data_root, teacher.to(device))
+    teacher, weights = read_teacher(model_name, data_name, data_root, checkpoint_path)
+    found = with_teacher(
+        model_name, data_name, data_root, teacher.to(device), size=size, normalize=normalize
+    )
+    return replace(found, notes=(*weights, *found.notes))
+
+
+def read_teacher(
+    model_name: str, data_name: str, data_root: Path | None, checkpoint_path: Path | None
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The teacher, and what is to be said of its weights; the arguments are those of `load`."""
+    factory = factories.parse(model_name)
+    if factory.kind == "fsc" and not folders.is_folder(data_name):
+        path = checkpoint_path or find_checkpoint(model_name, data_name, data_root)
+        return load_pretrained(build(model_name, data_name), path), ()
+    teacher, weights = teachers.load_teacher(factory, checkpoint_path)
+    return teacher, (f"{Path(model_name).name}: {weights}.",)
 
 
 def with_teacher(
-    model_name: str, data_name: str, data_root: Path | None, teacher: nn.Module
+    model_name: str,
+    data_name: str,
+    data_root: Path | None,
+    teacher: nn.Module,
+    *,
+    size: tuple[int, int] | None = None,
+    normalize: teachers.Statistics | None = None,
+    drawn_from: bool = True,
 ) -> Inputs:
-    """Read both splits for a teacher that is there already."""
-    normalization = normalization_of(model_name, data_name)
-    train = data.load(data_name, "train", data_root)
+    """Read both splits for a teacher that is there already.
+
+    Without `drawn_from` the training images are left out, and the test images stand for them.
+    """
+    if folders.is_folder(data_name):
+        pictures = folders.open_pictures(
+            data_name, factories.parse(model_name), teacher, size, normalize
+        )
+        return of_pictures(model_name, data_name, teacher, pictures)
+    check_size_unasked(size, data_name)
+    normalization, notes = asked_normalization(model_name, data_name, normalize)
+    train = data.load(data_name, "train" if drawn_from else "test", data_root)
     test_images, test_labels = test_split(data_name, data_root, normalization)
     return Inputs(
         model_name,
@@ -111,7 +91,54 @@ def with_teacher(
         test_images,
         test_labels,
         num_test_available=len(test_images),
+        preparation=Preparation(None, *normalize) if normalize else None,
+        notes=notes,
     )
+
+
+def of_pictures(
+    model_name: str, data_name: str, teacher: nn.Module, pictures: folders.Pictures
+) -> Inputs:
+    """Inputs from the splits of a folder."""
+    return Inputs(
+        model_name,
+        data_name,
+        teacher,
+        Normalization(pictures.preparation.mean, pictures.preparation.std),
+        pictures.train,
+        pictures.test,
+        torch.from_numpy(pictures.test.labels),
+        num_test_available=len(pictures.test),
+        preparation=pictures.preparation,
+        notes=pictures.notes,
+    )
+
+
+def check_size_unasked(size: tuple[int, int] | None, data_name: str) -> None:
+    """Make sure that no size is asked for where images have the right one.
+
+    Raises:
+        ValueError: one is.
+    """
+    if size is not None:
+        raise ValueError(
+            f"--size must be left out with --data {data_name}, whose images have one size, "
+            f"got {size[0]}:{size[1]}"
+        )
+
+
+def asked_normalization(
+    model_name: str, data_name: str, normalize: teachers.Statistics | None
+) -> tuple[Normalization, tuple[str, ...]]:
+    """What --normalize says, or else what the network expects, and what is to be said of it."""
+    if normalize is not None:
+        count = _IN_CHANNELS[data_name] if len(normalize[0]) == 1 else 1
+        return Normalization(normalize[0] * count, normalize[1] * count), ()
+    factory = factories.parse(model_name)
+    if factory.kind == "fsc" or data_name == "digits":
+        return normalization_of(model_name, data_name), ()
+    (mean, std), whose = teachers.default_statistics(factory)
+    return Normalization(mean, std), (f"Images of {data_name}: mean and std {whose}.",)
 
 
 def build(model_name: str, data_name: str) -> nn.Module:
@@ -143,28 +170,6 @@ def test_split(
         )
     images = data.to_tensor(split.images, normalization.mean, normalization.std)
     return images, torch.from_numpy(split.labels)
-
-
-def first_of_test(
-    images: Tensor, labels: Tensor, num_test: int | None, data_name: str
-) -> tuple[Tensor, Tensor]:
-    """Return the first test images and their classes, or all of them for None.
-
-    Raises:
-        ValueError: there are fewer.
-    """
-    if num_test is not None and num_test > len(images):
-        raise ValueError(
-            f"--test-images must not exceed the {len(images):,} test images of {data_name}, "
-            f"got {num_test}"
-        )
-    return images[:num_test], labels[:num_test]
-
-
-def name_of_test(number: int, available: int, data_name: str) -> str:
-    """Test images in words: 500 test images of digits, the first 100 of 500 test images of ...."""
-    which = f"{available:,}" if number == available else f"the first {number:,} of {available:,}"
-    return f"{which} test images of {data_name}"
 
 
 def find_checkpoint(model_name: str, data_name: str, data_root: Path | None) -> Path:
@@ -207,12 +212,14 @@ def find_checkpoint(model_name: str, data_name: str, data_root: Path | None) -> 
     return found[0]
 
 
-def find_scheme(name: str, model_name: str) -> AnyScheme:
+def find_scheme(name: str, inputs: Inputs) -> AnyScheme:
     """Return a published scheme by its name, or one of the user's own by the path of its file.
 
     Raises:
         ValueError: the name is neither, or the scheme does not fit the network.
     """
+    if inputs.model_name not in models.names():
+        return schemes.find(name, inputs.teacher, inputs.example)
     with torch.random.fork_rng(devices=[]):
-        model = models.build(model_name)
-    return schemes.find(name, model, models.example_inputs(model_name))
+        model = models.build(inputs.model_name)
+    return schemes.find(name, model, models.example_inputs(inputs.model_name))

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from fsc.cli.inputs import Inputs
+from fsc.cli.given import Inputs
 from fsc.files import read_json, write_json
 from fsc.images.checks import device_of
+from fsc.images.folder import ImageFolder
 from fsc.methods.journal import fingerprint
 
 
@@ -26,12 +27,15 @@ def folder() -> Path:
 
 def identity(inputs: Inputs) -> dict[str, Any]:
     """What the accuracy of a teacher depends on; the fingerprint is of normalised images."""
+    images = inputs.test_images
     return {
         "model": inputs.model_name,
         "weights": fingerprint(inputs.teacher.state_dict().values()),
-        "images": fingerprint([inputs.test_images, inputs.test_labels]),
+        "images": images.fingerprint()
+        if isinstance(images, ImageFolder)
+        else fingerprint([images, inputs.test_labels]),
         "num_images": len(inputs.test_images),
-        "device": device_of(inputs.teacher, inputs.test_images).type,
+        "device": device_of(inputs.teacher, inputs.example).type,
         "torch": torch.__version__,
     }
 

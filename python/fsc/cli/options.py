@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fsc import method_names, models, scheme_tables
-from fsc.cli import locks
-from fsc.images.names import AUGMENTATIONS, DATA_SETS
+from fsc.cli import locks, typed
+from fsc.images.names import AUGMENTATIONS
+from fsc.models.factories import FORMS
 from fsc.report import figure
 
 if TYPE_CHECKING:
@@ -57,19 +58,46 @@ def _finite(
 
 
 data_name = click.option(
-    "--data", "data_name", type=click.Choice(DATA_SETS), required=True, help="Data set."
+    "--data",
+    "data_name",
+    type=typed.DATA,
+    metavar=typed.DATA.name,
+    required=True,
+    help="Data set, or folder:PATH: train/ and val/ (or test/) with a folder for each class, one "
+    "such folder, or images without labels; JPEG, PNG and WebP.",
+)
+size = click.option(
+    "--size",
+    type=typed.SIZE,
+    help="For folder:PATH: resize the shorter side to CROP pixels, or to SIDE, and cut the middle "
+    "CROP x CROP out; networks for ImageNet mostly take 256:224.  [default: as timm, torchvision "
+    "or the network's file say, else as large as they are]",
+)
+normalize = click.option(
+    "--normalize",
+    type=typed.NORMALIZATION,
+    metavar=typed.NORMALIZATION.name,
+    help="imagenet, or numbers for each channel, as in 0.5,0.5,0.5/0.2,0.2,0.2 for values between "
+    "0 and 1; where one is above 1, as in 127/128, all are for values up to 255.  [default: as "
+    "timm, torchvision or the network's file say, else imagenet]",
 )
 data_root = click.option(
     "--data-root", type=_FOLDER, help="Folder of the data and checkpoints.  [default: $FSC_DATA]"
 )
 model_name = click.option(
-    "--model", "model_name", type=click.Choice(models.names()), required=True, help="The teacher."
+    "--model",
+    "model_name",
+    type=typed.MODEL,
+    metavar=typed.MODEL.name,
+    required=True,
+    help=f"The teacher: {', '.join(models.names())}, {FORMS}, which is run and returns a network.",
 )
 checkpoint_path = click.option(
     "--checkpoint",
     "checkpoint_path",
     type=FILE,
-    help="The teacher's weights.  [default: by name in the folder of the data]",
+    help="The teacher's weights.  [default: by name in the folder of the data; for torchvision and "
+    "timm the library's own, which it fetches; for a file what its function gives]",
 )
 scheme_name = click.option(
     "--scheme",
@@ -80,8 +108,12 @@ scheme_name = click.option(
     "The number of a res, vgg or sparse scheme is the percentage that it removes from the layers "
     "that it prunes; `fsc schemes` says what is left of the whole.",
 )
-num_shots = click.option(
-    "--shots", "num_shots", type=click.IntRange(min=1), required=True, help="Images a class."
+num_shots = click.option("--shots", "num_shots", type=click.IntRange(min=1), help="Images a class.")
+num_images = click.option(
+    "--images",
+    "num_images",
+    type=click.IntRange(min=1),
+    help="Images in all, drawn without regard to classes; instead of --shots.",
 )
 figure_path = click.option(
     "--output", "figure_path", type=FILE, help="Draw a figure: .png, .pdf or .svg."

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from fsc import method_names
-from fsc.cli.inputs import Inputs
+from fsc.cli.given import Inputs
 from fsc.cli.locks import OTHERWISE
 from fsc.cli.run import Settings
 from fsc.files import check_room, read_json
@@ -90,7 +90,7 @@ def check_space(inputs: Inputs, num_images: int, settings: Settings, output: Pat
     )
     if settings.memory_budget is not None:
         copies = 2 if settings.augment is None else 4
-        largest = copies * num_images * largest_frontier(inputs.teacher, inputs.test_images[:1])
+        largest = copies * num_images * largest_frontier(inputs.teacher, inputs.example)
         folder = Path(tempfile.gettempdir())
         needed[folder] = needed.get(folder, 0) + max(0, largest - settings.memory_budget)
     check_room(needed)

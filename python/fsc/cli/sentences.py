@@ -34,4 +34,5 @@ def _flags(command: click.Command | None) -> dict[str, str]:
             names = {option.name, flag.lstrip("-").replace("-", "_")}
             names |= {option.name.removesuffix(ending) for ending in _ENDINGS}
             found.update(dict.fromkeys(names, flag))
-    return found
+    # What functions call images are those of the data; --images is how many are drawn.
+    return found | ({"images": "--data"} if "data" in found else {})

@@ -31,6 +31,7 @@ class Row:
     Attributes:
         name: of the method, or "teacher".
         top1: accuracies in percent, one a seed.
+        top5: shares of images whose label is among the five highest scores, where they are shown.
         seconds: of compression, one a seed; empty where nothing was timed.
         size: what it costs.
         published: the paper's accuracy, ready to print, or "".
@@ -47,6 +48,7 @@ class Row:
     num_test: int | None = None
     kilobytes: float | None = None
     milliseconds: float | None = None
+    top5: Sequence[float] = ()
 
 
 def shots(count: int) -> str:
@@ -80,7 +82,7 @@ def interval(top1: Sequence[float], num_test: int) -> str:
     return f"{low:.1f}–{high:.1f}"
 
 
-def what_stays(scheme_name: str, model_name: str, teacher: Size, student: Size) -> list[str]:
+def what_stays(scheme_name: str, model_name: str | None, teacher: Size, student: Size) -> list[str]:
     """What a scheme does and what it leaves, a sentence each."""
     done = scheme_tables.in_words(scheme_name, model_name)
     shares = [
@@ -114,6 +116,7 @@ def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:
     columns = {
         "top-1 %": [spread(*mean_and_std(row.top1)) if row.top1 else "" for row in rows],
         "95 %": [interval(row.top1, row.num_test) if row.num_test else "" for row in rows],
+        "top-5 %": [spread(*mean_and_std(row.top5)) if row.top5 else "" for row in rows],
         "paper %": [row.published for row in rows],
         "seconds": durations([row.seconds for row in rows]),
         "parameters": [f"{row.size.parameters:,}" for row in rows],

@@ -1,5 +1,7 @@
 """What data sets and augmentations are called; apart from them, so that torch is not needed."""
 
 DATA_SETS = ("cifar10", "digits")
+# Before the path of a folder of images, where a data set is asked for.
+FOLDER = "folder:"
 SPLITS = ("train", "test")
 AUGMENTATIONS = ("mirror", "crop", "mixup")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ class FewShotSample:
 
     Attributes:
         indices: positions in the training split.
-        labels: their classes, in the same order.
+        labels: their classes, in the same order; empty where images have none.
         seed: the seed of the draw.
         num_shots: images a class, or None for a draw that ignores the classes.
         num_images: images in all.
         dataset: name of the data set.
+        files: paths of the images in its folder; empty where it has no folder.
     """
 
     indices: list[int]
@@ -30,6 +32,7 @@ class FewShotSample:
     num_shots: int | None
     num_images: int
     dataset: str
+    files: list[str] = field(default_factory=list)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the sample as JSON.
@@ -55,7 +58,11 @@ class FewShotSample:
 
 
 def sample_per_class(
-    labels: np.ndarray, num_shots: int, seed: int, dataset: str = ""
+    labels: np.ndarray,
+    num_shots: int,
+    seed: int,
+    dataset: str = "",
+    classes: Sequence[str] = (),
 ) -> FewShotSample:
     """Draw `num_shots` images of every class without replacement.
 
@@ -67,6 +74,7 @@ def sample_per_class(
         num_shots: images a class (K in the papers), at least 1.
         seed: not negative; the same seed and labels give the same sample.
         dataset: name of the data set, for the record.
+        classes: their names, for the sentence.
 
     Returns:
         The sample, class after class.
@@ -81,15 +89,15 @@ def sample_per_class(
     labels = _checked_labels("sample_per_class", labels, seed)
     if num_shots < 1:
         raise ValueError(f"sample_per_class: num_shots must be at least 1, got {num_shots}")
-    classes, counts = np.unique(labels, return_counts=True)
-    for label, count in zip(classes, counts, strict=True):
+    present, counts = np.unique(labels, return_counts=True)
+    for label, count in zip(present, counts, strict=True):
         if count < num_shots:
             raise ValueError(
                 f"sample_per_class: num_shots must not exceed the {count} images of class "
-                f"{label}, got {num_shots}"
+                f"{classes[label] if classes else label}, got {num_shots}"
             )
     generator = np.random.default_rng(seed)
-    chosen = [generator.permutation(np.flatnonzero(labels == c))[:num_shots] for c in classes]
+    chosen = [generator.permutation(np.flatnonzero(labels == c))[:num_shots] for c in present]
     return _sample(np.concatenate(chosen), labels, seed, num_shots, dataset)
 
 
@@ -146,9 +154,10 @@ def _sample(
 
 
 def _fault(content: Any) -> str | None:
-    fields = FewShotSample.__dataclass_fields__
-    if not isinstance(content, dict) or set(content) != set(fields):
-        return f"expected an object with exactly {', '.join(fields)}"
+    fields = set(FewShotSample.__dataclass_fields__)
+    # Samples of earlier versions have no files.
+    if not isinstance(content, dict) or set(content) | {"files"} != fields:
+        return f"expected an object with exactly {', '.join(FewShotSample.__dataclass_fields__)}"
     if type(content["seed"]) is not int:
         return f"seed must be an integer, got {content['seed']!r}"
     if content["num_shots"] is not None and type(content["num_shots"]) is not int:
@@ -159,8 +168,11 @@ def _fault(content: Any) -> str | None:
         values = content[key]
         if not isinstance(values, list) or not all(type(v) is int and v >= 0 for v in values):
             return f"{key} must be a list of integers that are not negative"
-    if len(content["indices"]) != len(content["labels"]):
+    if content["labels"] and len(content["indices"]) != len(content["labels"]):
         return "indices and labels must be equally long"
+    files = content.get("files", [])
+    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+        return "files must be a list of texts"
     if content["num_images"] != len(content["indices"]):
         return f"num_images must be {len(content['indices'])}, got {content['num_images']}"
     if len(set(content["indices"])) != len(content["indices"]):

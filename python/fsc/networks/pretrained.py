@@ -47,17 +47,47 @@ def load_pretrained(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module
             none or several state dicts, holds NaN or Inf, or does not match; the network is then
             unchanged.
     """
-    path = existing(path)
-    _check_is_no_stand_in(path)
     inner = unwrap(model)
-    found = read_tensors(path)[0] if path.suffix == ".safetensors" else _read_torch(path)
-    state = {
-        key: _widened(value) for key, value in _without_wrappers(found, inner.state_dict()).items()
-    }
+    state = {key: _widened(value) for key, value in _state_for(inner, path).items()}
     check_finite(state, str(path))
-    check_match(inner, state, path)
+    check_match(inner, state, Path(path))
     inner.load_state_dict(versioned(state, inner), strict=True)
     return model.eval()
+
+
+def num_classes_in(model: nn.Module, path: str | os.PathLike[str]) -> int | None:
+    """The number of classes of a checkpoint, where that is all it differs in from a network.
+
+    Args:
+        model: the network with another head.
+        path: as for `load_pretrained`.
+
+    Returns:
+        The rows of the tensors that have other numbers of rows than the network's, if that is one
+        number against one; else None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read, as for `load_pretrained`.
+    """
+    expected = unwrap(model).state_dict()
+    differing = {
+        (value.shape[0], expected[key].shape[0])
+        for key, value in _state_for(unwrap(model), path).items()
+        if key in expected
+        and value.ndim
+        and value.ndim == expected[key].ndim
+        and value.shape != expected[key].shape
+    }
+    return next(iter(differing))[0] if len(differing) == 1 else None
+
+
+def _state_for(model: nn.Module, path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
+    """What a file holds, under the names of a network where it has them."""
+    path = existing(path)
+    _check_is_no_stand_in(path)
+    found = read_tensors(path)[0] if path.suffix == ".safetensors" else _read_torch(path)
+    return _without_wrappers(found, model.state_dict())
 
 
 def _check_is_no_stand_in(path: Path) -> None:

@@ -85,17 +85,17 @@ def test_shows_the_worst_layers_and_all_on_request(compressed, fsc, on_digits, t
 
 
 def test_images_in_all_instead_of_shots(fsc, on_digits, tmp_path):
-    result = fsc("compress", *on_digits, "--method", "l1", "--images-total", 7,
+    result = fsc("compress", *on_digits, "--method", "l1", "--images", 7,
                  "--output", tmp_path)  # fmt: skip
     assert result.exit_code == 0, result.output
     sample = sampling.FewShotSample.load(tmp_path / "samples.json")
     assert (sample.num_shots, sample.num_images) == (None, 7)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--shots", 1, "--images-total", 5]])
+@pytest.mark.parametrize("arguments", [[], ["--shots", 1, "--images", 5]])
 def test_asks_for_one_of_shots_and_images(fsc, on_digits, tmp_path, arguments):
     result = fsc("compress", *on_digits, "--method", "l1", *arguments, "--output", tmp_path / "x")
-    assert result.exit_code == 2 and "either --shots or --images-total" in result.stderr
+    assert result.exit_code == 2 and "either --shots or --images" in result.stderr
     assert not (tmp_path / "x").exists()
 
 

@@ -95,8 +95,8 @@ def test_fewer_images_than_asked_for(fsc, compress, on_digits, teacher_file, tmp
     for verb in (("compare",), ("analyse",), ("sweep", "--objective", "soft")):
         arguments = [a for a in on_digits if a not in ("--mir-steps", 2) or verb == ("compare",)]
         assert sentence(fsc(*verb, *arguments, "--shots", 1000)) == expected
-    given = ("--method", "l1", "--output", tmp_path, "--images-total", 1298)
-    expected = "--images-total must lie between 1 and the 1297 images there are, got 1298"
+    given = ("--method", "l1", "--output", tmp_path, "--images", 1298)
+    expected = "--images must lie between 1 and the 1297 images there are, got 1298"
     assert sentence(fsc("compress", *on_digits, *given)) == expected
 
 

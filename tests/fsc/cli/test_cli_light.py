@@ -15,7 +15,7 @@ import fsc
 import fsc.schemes
 from fsc.cli import commands
 
-HEAVY = ("torch", "numpy", "matplotlib", "sklearn", "rich", "fsc_ext")
+HEAVY = ("torch", "numpy", "matplotlib", "sklearn", "rich", "fsc_ext", "PIL", "timm")
 
 
 def loaded_after(code: str, tmp_path: Path) -> set[str]:
@@ -58,7 +58,7 @@ def test_help_lists_every_name(tmp_path):
     shown = CliRunner().invoke(main, ["compress", "--help"], terminal_width=300).output
     for name in (*models.names(), *schemes.names(), *method_names.NAMES, *AUGMENTATIONS):
         assert name in shown
-    assert f"[{'|'.join(DATA_SETS)}]" in shown
+    assert f"[{'|'.join(DATA_SETS)}|folder:PATH]" in shown
 
 
 def test_the_package_and_compress_import_what_they_use_only(tmp_path):

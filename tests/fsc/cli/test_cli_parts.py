@@ -70,10 +70,12 @@ def test_checkpoints_are_found_by_name(tmp_path: Path):
 
 
 def test_scheme_by_name_or_by_file(tmp_path: Path):
-    assert inputs.find_scheme("res-50", "resnet20") == schemes.named("res-50", "resnet20")
+    teacher = inputs.build("resnet20", "digits").eval()
+    loaded = inputs.with_teacher("resnet20", "digits", None, teacher)
+    assert inputs.find_scheme("res-50", loaded) == schemes.named("res-50", "resnet20")
     path = tmp_path / "mine.json"
     path.write_text('{"name": "mine", "kept": {"conv1": 3}}')
-    assert inputs.find_scheme(str(path), "resnet20") == schemes.Scheme("mine", {"conv1": 3})
+    assert inputs.find_scheme(str(path), loaded) == schemes.Scheme("mine", {"conv1": 3})
 
 
 def test_digits_are_normalised_by_their_own_statistics():

@@ -50,7 +50,7 @@ def test_sentences_name_the_flag(fsc, teacher_file, tmp_path, verb, option):
     command = main.commands[verb]
     known = {name for other in command.params for name in other.opts}
     # The two exclude each other.
-    shots = ("--shots", "1") if flag == "--images-total" else ()
+    shots = ("--shots", "1") if flag == "--images" else ()
     arguments = [part for part in _VALID[verb] if part not in shots]
     if "--checkpoint" in known:
         arguments += ["--checkpoint", teacher_file]

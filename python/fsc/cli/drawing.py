@@ -1,0 +1,62 @@
+"""Which few images a command draws: so many a class, or so many in all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import click
+
+from fsc.cli import tables
+from fsc.cli.given import Inputs
+from fsc.images import sampling
+from fsc.images.folder import ImageFolder
+from fsc.images.sampling import FewShotSample
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How the few images are drawn; exactly one of the two is given.
+
+    Attributes:
+        num_shots: images a class.
+        num_images: images in all, without regard to classes.
+    """
+
+    num_shots: int | None
+    num_images: int | None
+
+    def __post_init__(self) -> None:
+        """Refuses both and none."""
+        if (self.num_shots is None) == (self.num_images is None):
+            raise click.UsageError("Give either --shots or --images.")
+
+    def __str__(self) -> str:
+        """How many, in words."""
+        if self.num_shots is not None:
+            return tables.shots(self.num_shots)
+        return "1 image" if self.num_images == 1 else f"{self.num_images} images"
+
+    def sample(self, inputs: Inputs, seed: int) -> FewShotSample:
+        """Draw from the training images.
+
+        Raises:
+            ValueError: there are fewer images than asked for, or none of them has a class.
+        """
+        train = inputs.train
+        if self.num_images is not None:
+            sample = sampling.sample_random(train.labels, self.num_images, seed, inputs.data_name)
+        else:
+            assert self.num_shots is not None
+            if not train.classes:
+                raise ValueError(
+                    f"--shots must be left out where images have no classes, as in "
+                    f"{inputs.data_title}: give --images, the number of all"
+                )
+            sample = sampling.sample_per_class(
+                train.labels, self.num_shots, seed, inputs.data_name, train.classes
+            )
+        if not isinstance(train, ImageFolder):
+            return sample
+        files = train.at(sample.indices).files
+        names = [file.relative_to(train.path).as_posix() for file in files]
+        return replace(sample, files=names, labels=sample.labels if train.classes else [])

@@ -1,0 +1,175 @@
+"""What a compression and its evaluation are given: teacher, images, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fsc import models
+from fsc.cli import folders
+from fsc.images import data
+from fsc.images.checks import device_of
+from fsc.images.folder import ImageFolder
+from fsc.images.preparation import Preparation
+from fsc.images.sampling import FewShotSample
+from fsc.models.recognition import recognise
+from fsc.networks.modes import evaluation_mode
+
+# Among fewer classes the five highest scores say little.
+_LEAST_FOR_TOP5 = 10
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What is subtracted from and divides each channel of images between 0 and 1."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a compression and its evaluation are given.
+
+    Attributes:
+        model_name: the network, as --model names it.
+        data_name: the images, as --data names them.
+        teacher: the pretrained network in evaluation mode.
+        normalization: what the teacher expects of images.
+        train: the images that the few are drawn from.
+        test_images: normalised images, float32 [N, C, H, W], on the CPU wherever the teacher is, or
+            a folder of them; empty where nothing can be evaluated.
+        test_labels: their classes, int64 [N].
+        num_test_available: how many test images the data set has.
+        preparation: what is done to images, where it is not what the data set has for all.
+        notes: what a command says before its work, a sentence each.
+    """
+
+    model_name: str
+    data_name: str
+    teacher: nn.Module
+    normalization: Normalization
+    train: data.Split | ImageFolder
+    test_images: Tensor | ImageFolder
+    test_labels: Tensor
+    num_test_available: int
+    preparation: Preparation | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def model_title(self) -> str:
+        """The network in tables and sentences: a file by its own name alone."""
+        return Path(self.model_name).name
+
+    @property
+    def data_title(self) -> str:
+        """The images in tables and sentences."""
+        return folders.title_of(self.data_name)
+
+    @cached_property
+    def known_as(self) -> str | None:
+        """The name in `fsc.models` of such a network, whoever built it; None for any other."""
+        return self.model_name if self.model_name in models.names() else recognise(self.teacher)
+
+    @cached_property
+    def example(self) -> Tensor:
+        """One normalised image, float32 [1, C, H, W], on the CPU."""
+        if isinstance(self.test_images, Tensor):
+            return self.test_images[:1]
+        assert isinstance(self.train, ImageFolder)
+        return (self.test_images if len(self.test_images) else self.train)[:1].decoded()
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The k of the top-k accuracies that are measured, 5 only where it says something."""
+        many = isinstance(self.train, ImageFolder) and len(self.train.classes) >= _LEAST_FOR_TOP5
+        return (1, 5) if many else (1,)
+
+    def check_evaluable(self, purpose: str) -> None:
+        """Make sure that accuracies can be measured, for what needs them.
+
+        Raises:
+            ValueError: there are no test images with labels.
+        """
+        if not len(self.test_images):
+            raise ValueError(
+                f"--data must have labelled images to test on for {purpose}, got "
+                f"{self.data_name} without"
+            )
+
+    @torch.no_grad()
+    def check_scores(self) -> None:
+        """Make sure that the place of a class among the folders can be its place in the scores.
+
+        Raises:
+            ValueError: there are more or fewer scores than classes.
+        """
+        with evaluation_mode(self.teacher):
+            scores = self.teacher(self.example.to(device_of(self.teacher, self.example)))
+        count = len(self.train.classes)
+        if isinstance(scores, Tensor) and scores.ndim == 2 and scores.shape[1] != count:
+            raise ValueError(
+                f"--data must have one class for each of the {scores.shape[1]:,} scores of "
+                f"{self.model_title}, got {count:,} in {self.data_title}; fsc compress "
+                "--no-evaluate does without"
+            )
+
+    @property
+    def test_name(self) -> str:
+        """The test images in words."""
+        return name_of_test(len(self.test_images), self.num_test_available, self.data_title)
+
+    def evaluated_on(self, num_test: int | None) -> Inputs:
+        """The same with the first `num_test` test images only; None: all of them.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        if num_test is not None:
+            self.check_evaluable("--test-images")
+        images, labels = first_of_test(
+            self.test_images, self.test_labels, num_test, self.data_title
+        )
+        return replace(self, test_images=images, test_labels=labels)
+
+    def first_test(self, num_test: int) -> tuple[Tensor, Tensor]:
+        """At most so many test images, decoded, with their classes."""
+        images = self.test_images[:num_test]
+        decoded = images.decoded() if isinstance(images, ImageFolder) else images
+        return decoded, self.test_labels[:num_test]
+
+    def images_of(self, sample: FewShotSample) -> Tensor:
+        """The normalised images of a sample, float32 [N, C, H, W], where the teacher is."""
+        if isinstance(self.train, ImageFolder):
+            images = self.train.at(sample.indices).decoded()
+        else:
+            chosen = self.train.images[sample.indices]  # [N, H, W, C]
+            images = data.to_tensor(chosen, self.normalization.mean, self.normalization.std)
+        return images.to(device_of(self.teacher, images))
+
+
+def first_of_test(
+    images: Tensor | ImageFolder, labels: Tensor, num_test: int | None, data_name: str
+) -> tuple[Tensor | ImageFolder, Tensor]:
+    """Return the first test images and their classes, or all of them for None.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    if num_test is not None and num_test > len(images):
+        raise ValueError(
+            f"--test-images must not exceed the {len(images):,} test images of {data_name}, "
+            f"got {num_test}"
+        )
+    return images[:num_test], labels[:num_test]
+
+
+def name_of_test(number: int, available: int, data_name: str) -> str:
+    """Test images in words: 500 test images of digits, the first 100 of 500 test images of ...."""
+    which = f"{available:,}" if number == available else f"the first {number:,} of {available:,}"
+    return f"{which} test images of {data_name}"

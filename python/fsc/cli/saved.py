@@ -1,0 +1,156 @@
+"""A network from its file, with what the file says of the images that it expects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fsc.cli import folders, inputs as cli_inputs, teachers
+from fsc.cli.given import Inputs
+from fsc.cli.run import MODEL_FILE
+from fsc.images.preparation import Preparation
+from fsc.models import factories
+from fsc.models.factories import LIBRARIES, Factory
+from fsc.networks import checkpoint
+from fsc.networks.tensor_files import read_tensors
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of a file.
+
+    Attributes:
+        model: in evaluation mode.
+        factory: what it was made from.
+        statistics: mean and std that the file holds; None where it says nothing.
+        preparation: of images of a folder, likewise.
+        notes: what is to be said of it.
+    """
+
+    model: nn.Module
+    factory: Factory
+    statistics: teachers.Statistics | None = None
+    preparation: Preparation | None = None
+    notes: tuple[str, ...] = ()
+
+    def tested_on(
+        self,
+        data_name: str,
+        data_root: Path | None,
+        size: tuple[int, int] | None,
+        normalize: teachers.Statistics | None,
+        device: torch.device,
+    ) -> Inputs:
+        """The network on a device, with the test images that --data, --size and --normalize say."""
+        model, name = self.model.to(device), str(self.factory)
+        if folders.is_folder(data_name):
+            pictures = folders.open_pictures(
+                data_name, self.factory, model, size, normalize, self.preparation
+            )
+            found = cli_inputs.of_pictures(name, data_name, model, pictures)
+        else:
+            found = cli_inputs.with_teacher(
+                name,
+                data_name,
+                data_root,
+                model,
+                size=size,
+                normalize=normalize or self.statistics,
+                drawn_from=False,
+            )
+        return replace(found, notes=(*self.notes, *found.notes))
+
+
+def file_of(path: Path) -> Path:
+    """The file itself, or the student in a folder of `fsc compress`.
+
+    Raises:
+        FileNotFoundError: the folder holds no student.
+    """
+    if not path.is_dir():
+        return path
+    student = path / MODEL_FILE
+    if not student.is_file():
+        others = sorted(other.name for other in path.glob("*.safetensors"))
+        raise FileNotFoundError(
+            f"folder {path} must hold {MODEL_FILE}, which fsc compress writes, got "
+            f"{', '.join(others) or 'no network'}; name a file"
+        )
+    return student
+
+
+def read(path: Path, data_name: str, model_name: str | None) -> Network:
+    """Read the network of a file.
+
+    Args:
+        path: what fsc wrote, or a checkpoint of a dense network.
+        data_name: the images it is for.
+        model_name: the network, where the file does not name it.
+
+    Raises:
+        ValueError: the file is damaged or does not match, or the network must be named.
+        OSError: there is no such file.
+        ImportError: the library of the network is missing.
+    """
+    factory = None if model_name is None else factories.parse(model_name)
+    if factory is not None and (factory.kind == "fsc" or not _is_of_fsc(path)):
+        model, notes = cli_inputs.read_teacher(str(factory), data_name, None, path)
+        return Network(model, factory, notes=notes)
+    if path.is_file() and path.suffix != ".safetensors":
+        raise ValueError(f"{path} does not say which network it is: name it with --model")
+    header = checkpoint.read_metadata(path)
+    if header["model"]:
+        factory = factories.parse(header["model"])
+        model = checkpoint.load(path)
+    else:
+        factory = factory or _named_in(header, path)
+        model = checkpoint.load(path, model=factory.build())
+    return _described(model, factory, header, path)
+
+
+def _named_in(header: dict[str, Any], path: Path) -> Factory:
+    """The network of a library that a header names; no file is run because a header says so."""
+    source = header.get("source")
+    try:
+        factory = factories.parse(source) if isinstance(source, str) else None
+    except ValueError:
+        factory = None
+    if factory is None or factory.kind not in LIBRARIES:
+        made_from = f", it was made from {source}" if factory is not None else ""
+        raise ValueError(
+            f"--model must be given, because {path} names no network of fsc, torchvision or timm"
+            f"{made_from}"
+        )
+    return factory
+
+
+def _described(model: nn.Module, factory: Factory, header: dict[str, Any], path: Path) -> Network:
+    content = header.get("normalization")
+    if content is None:
+        return Network(model, factory)
+    pair = [content.get(key) if isinstance(content, dict) else None for key in ("mean", "std")]
+    if not all(isinstance(values, list) and all(map(_is_number, values)) for values in pair):
+        raise ValueError(
+            f"{path}: normalization in the header must hold mean and std, a finite number a "
+            f"channel each, got {content!r}"
+        )
+    mean, std = tuple(content["mean"]), tuple(content["std"])
+    preparation = None
+    if header.get("preparation") is not None:
+        preparation = teachers.stored_preparation(header["preparation"], mean, std, path)
+    return Network(model, factory, (mean, std), preparation)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= torch.finfo(torch.float32).max
+
+
+def _is_of_fsc(path: Path) -> bool:
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    header = read_tensors(path)[1]
+    return isinstance(header, dict) and "format" in header

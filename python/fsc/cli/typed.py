@@ -1,0 +1,107 @@
+"""What may be typed for a network, for images and for how they are prepared; read without torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from fsc.images.names import DATA_SETS, FOLDER
+from fsc.models import factories
+
+IMAGENET = "imagenet"
+_INTEGER = re.compile(r"\d+")
+
+
+class ModelName(click.ParamType):
+    """A network: one of fsc's, torchvision:NAME, timm:NAME or FILE.py:FUNCTION."""
+
+    name = "NAME|LIBRARY:NAME|FILE.py:FUNCTION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it was typed, once it is one."""
+        try:
+            return str(factories.parse(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class DataName(click.ParamType):
+    """A data set: one that fsc knows, or folder:PATH."""
+
+    name = f"[{'|'.join(DATA_SETS)}|{FOLDER}PATH]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it was typed, once it is one."""
+        text = str(value)
+        if text in DATA_SETS or (text.startswith(FOLDER) and text != FOLDER):
+            return text
+        self.fail(f"{text!r} is not one of {', '.join(DATA_SETS)}, {FOLDER}PATH", param, ctx)
+
+
+class Size(click.ParamType):
+    """CROP or SIDE:CROP in pixels."""
+
+    name = "CROP|SIDE:CROP"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """The shorter side that is resized to, and the side of the middle that is cut out."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(":")
+        if len(parts) <= 2 and all(_INTEGER.fullmatch(part) for part in parts):
+            side, crop = int(parts[0]), int(parts[-1])
+            if 1 <= crop <= side:
+                return side, crop
+        raise ValueError(
+            "--size must be a positive number of pixels, or SIDE:CROP with a crop that is no "
+            f"larger than the side, got {value}"
+        )
+
+
+class Normalization(click.ParamType):
+    """imagenet, or MEAN/STD with a number for each channel, between commas."""
+
+    name = f"{IMAGENET}|MEAN/STD"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and std for values between 0 and 1."""
+        if isinstance(value, tuple):
+            return value
+        if value == IMAGENET:
+            # Here, because what prepares images imports torch.
+            from fsc.images.preparation import IMAGENET_MEAN, IMAGENET_STD
+
+            return IMAGENET_MEAN, IMAGENET_STD
+        found = _mean_and_std(str(value))
+        if found is None:
+            raise ValueError(
+                f"--normalize must be {IMAGENET} or MEAN/STD, a number for each channel and std "
+                f"positive, as in 0.5,0.5,0.5/0.2,0.2,0.2 or 127/128, got {value}"
+            )
+        return found
+
+
+def _mean_and_std(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """What is typed as MEAN/STD; where a number is above 1, all are for pixels up to 255."""
+    try:
+        mean, std = (tuple(map(float, part.split(","))) for part in text.split("/"))
+    except ValueError:
+        return None
+    values = mean + std
+    if not all(abs(value) < float("inf") for value in values) or min(std) <= 0:
+        return None
+    if len(mean) != len(std) and 1 not in (len(mean), len(std)):
+        return None
+    scale = 255.0 if max(values) > 1 else 1.0
+    channels = max(len(mean), len(std))
+    mean, std = (part * channels if len(part) == 1 else part for part in (mean, std))
+    return tuple(value / scale for value in mean), tuple(value / scale for value in std)
+
+
+MODEL, DATA, SIZE, NORMALIZATION = ModelName(), DataName(), Size(), Normalization()

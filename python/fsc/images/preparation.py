@@ -1,0 +1,173 @@
+"""From an image file to what a network reads: decoded, resized, cut to a square, normalised."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fsc.files import reason
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# No other decoder of Pillow is given a file, whatever its name.
+_FORMATS = ("JPEG", "PNG", "WEBP")
+_MODES = {1: "L", 3: "RGB"}
+_INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+_DECODING_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, MemoryError,
+    OverflowError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How images become what a network reads; the steps are those of torchvision, on Pillow images.
+
+    1. resize, antialiased, so that the shorter side has `size[0]` pixels; the longer one is cut off
+       to an integer;
+    2. cut the middle `size[1]` x `size[1]` pixels out;
+    3. y = (x / 255 - mean) / std for each channel.
+
+    Networks for ImageNet are mostly evaluated with (256, 224), 0.875 of the shorter side.
+
+    Attributes:
+        size: (shorter side, crop), or one number for both; None: images stay as large as they are.
+        mean: one number for each channel, 3 for RGB and 1 for grey, for values between 0 and 1.
+        std: likewise, positive.
+        interpolation: "bilinear" or "bicubic".
+
+    Raises:
+        ValueError: a size that is not positive or smaller than its crop, statistics that do not fit
+            each other, or an unknown interpolation.
+
+    Example:
+        >>> Preparation(224).size
+        (224, 224)
+    """
+
+    size: tuple[int, int] | int | None = None
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        size = (self.size, self.size) if isinstance(self.size, int) else self.size
+        if size is not None:
+            size = (int(size[0]), int(size[1]))
+            if min(size) < 1 or size[0] < size[1]:
+                raise ValueError(
+                    "size must be a positive number of pixels, or a shorter side and a crop that "
+                    f"is no larger, got {self.size}"
+                )
+        object.__setattr__(self, "size", size)
+        for argument in ("mean", "std"):
+            object.__setattr__(self, argument, tuple(map(float, getattr(self, argument))))
+        if len(self.mean) not in _MODES or len(self.std) != len(self.mean):
+            raise ValueError(
+                "mean and std must have one number for each channel, 3 or 1, "
+                f"got {len(self.mean)} and {len(self.std)}"
+            )
+        if not all(np.isfinite(self.mean + self.std)) or min(self.std) <= 0:
+            raise ValueError(f"std must be positive and mean finite, got {self.std}, {self.mean}")
+        if self.interpolation not in _INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation must be one of {', '.join(_INTERPOLATIONS)}, "
+                f"got {self.interpolation!r}"
+            )
+
+    def read(self, path: str | os.PathLike[str]) -> Tensor:
+        """Decode and prepare one image file.
+
+        Colours become grey where the network reads one channel, and grey colours where it reads
+        three. Transparency and the orientation that a camera noted are ignored, as by torchvision.
+
+        Returns:
+            float32 [C, H, W].
+
+        Raises:
+            ValueError: the file is damaged, is no JPEG, PNG or WebP, or has more than 8 bits a
+                channel.
+            OSError: it cannot be opened.
+        """
+        with _opened(path) as image:
+            _check_depth(image, path)
+            try:
+                # A palette with transparency goes through RGBA, or Pillow warns.
+                wide = image.convert("RGBA") if image.mode in ("P", "PA") else image
+                decoded = wide.convert(_MODES[len(self.mean)])
+            except _DECODING_ERRORS as error:
+                raise ValueError(f"image {path} is damaged: {reason(error)}") from error
+        pixels = np.array(self._square(decoded), dtype=np.uint8)  # [H, W] or [H, W, C]
+        shape = (len(self.mean), 1, 1)
+        x = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).float()
+        x = (x / 255 - torch.tensor(self.mean).view(shape)) / torch.tensor(self.std).view(shape)
+        return x.contiguous()
+
+    def _square(self, image: Image.Image) -> Image.Image:
+        if self.size is None:
+            return image
+        assert isinstance(self.size, tuple)
+        shorter, crop = self.size
+        width, height = image.size
+        if min(width, height) != shorter:
+            longer = int(shorter * max(width, height) / min(width, height))
+            new = (shorter, longer) if width <= height else (longer, shorter)
+            image = image.resize(new, _INTERPOLATIONS[self.interpolation])
+        left, top = (round((side - crop) / 2) for side in image.size)
+        return image.crop((left, top, left + crop, top + crop))
+
+    def __str__(self) -> str:
+        """What is done, in words."""
+        numbers = [" ".join(f"{value:.4g}" for value in each) for each in (self.mean, self.std)]
+        normalised = f"minus {numbers[0]}, divided by {numbers[1]}"
+        if self.size is None:
+            return f"as large as they are, {normalised}"
+        assert isinstance(self.size, tuple)
+        shorter, crop = self.size
+        resized = f"shorter side {shorter} ({self.interpolation}), the middle {crop} x {crop}"
+        return f"{resized}, {normalised}"
+
+
+def dimensions(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Width and height of an image file, from its head alone.
+
+    Raises:
+        ValueError: it is damaged, or no JPEG, PNG or WebP.
+        OSError: it cannot be opened.
+    """
+    with _opened(path) as image:
+        return image.size
+
+
+def _opened(path: str | os.PathLike[str]) -> Image.Image:
+    try:
+        return Image.open(path, formats=_FORMATS)
+    except Image.UnidentifiedImageError as error:
+        empty = Path(path).stat().st_size == 0
+        what = "is empty" if empty else "is damaged or no JPEG, PNG or WebP"
+        raise ValueError(f"image {path} {what}") from error
+    except _DECODING_ERRORS as error:
+        # Those of the system have a number, Pillow's own have none.
+        if isinstance(error, OSError) and error.errno:
+            raise OSError(f"image {path} cannot be read: {reason(error)}") from error
+        raise ValueError(f"image {path} is damaged: {reason(error)}") from error
+
+
+def _check_depth(image: Image.Image, path: str | os.PathLike[str]) -> None:
+    # Pillow would cut their values off at 255.
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"image {path} must have 8 bits a channel, got mode {image.mode}")
