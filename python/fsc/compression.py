@@ -117,7 +117,9 @@ def compress(
     check_images("compress", images, teacher, trace(teacher), moved=False)
     method, scheme = _method(method, teacher), _scheme(scheme, teacher, images)
     groups = _groups(scheme, teacher, images)
-    kept = None if journal is None else _journal(journal, teacher, images, method, scheme, seed)
+    kept = None
+    if journal is not None:
+        kept = Journal(journal, identity(given, images, method, scheme, seed))
     task = Task(teacher, images, scheme, batch_size, memory_budget, seed, progress, kept, groups)
     with evaluation_mode(teacher), torch.no_grad():
         examination = Examination(task)
@@ -131,8 +133,6 @@ def compress(
         verdict = examination.after(outcome)
     in_dtype_of(given, outcome.student)
     pass_on(teacher, outcome.student)
-    if kept is not None:
-        kept.sign()
     _warn(verdict.warnings)
     verdict = replace(verdict, warnings=doubts + verdict.warnings)
     return Result(outcome.student, _report(method, task, outcome, verdict, seconds))
@@ -165,26 +165,34 @@ def _groups(scheme: AnyScheme, teacher: nn.Module, images: Tensor) -> list[Chann
     return groups
 
 
-def _journal(
-    folder: str | os.PathLike[str],
-    teacher: nn.Module,
-    images: Tensor,
-    method: Method,
-    scheme: AnyScheme,
-    seed: int,
-) -> Journal:
-    identity = {
-        "method": repr(method),
+def identity(
+    teacher: nn.Module, images: Tensor, method: Method, scheme: AnyScheme, seed: int
+) -> dict[str, Any]:
+    """What two compressions must share for one to go on where the other stopped.
+
+    Args:
+        teacher: the network as `compress` is given it.
+        images: [N, C, H, W], on its device.
+        method: how it is compressed.
+        scheme: what is pruned.
+        seed: of whatever the method draws.
+    """
+    return {
+        "method": described(method),
         "scheme": asdict(scheme),
         "seed": seed,
         # Devices round differently, so that one does not go on where another stopped.
         "device": images.device.type,
-        "images": fingerprint([images]),
+        "images": {"number": len(images), "sha256": fingerprint([images])},
         "teacher": fingerprint(teacher.state_dict().values()),
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-    return Journal(folder, identity)
+
+
+def described(method: Method) -> dict[str, Any]:
+    """The kind of a method and its hyper-parameters."""
+    return {"type": type(method).__name__, **_fields(method)}
 
 
 def versions() -> dict[str, str]:

@@ -102,8 +102,10 @@ def test_a_damaged_state_is_dropped_with_a_sentence(tmp_path: Path, damage: str)
 def test_the_state_of_another_compression_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _run(_teacher(), tmp_path, 9)
-    with pytest.raises(ValueError, match="journal must belong to the same .* differs in method"):
+    told = r"^journal must belong to .* with method\.learning_rate 0\.02, not 0\.01: pass what"
+    with pytest.raises(ValueError, match=told):
         _run(_teacher(), tmp_path, learning_rate=0.01)
+    assert [path.name for path in tmp_path.iterdir()] == ["training.safetensors"]
 
 
 def test_dropout_follows_the_seed_and_leaves_the_generator_alone() -> None:

@@ -9,12 +9,12 @@ import click
 import torch
 
 from fsc import schemes
-from fsc.cli import evaluation, inputs as cli_inputs, locks, options, outputs, tables
+from fsc.cli import evaluation, inputs as cli_inputs, locks, options, outputs, resumption, tables
 from fsc.cli.evaluation import Measured
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import MODEL_FILE, Settings, describe, make_student, save_model
-from fsc.files import write_json, write_together
+from fsc.files import Writers, write_json, write_together
 from fsc.images import sampling
 from fsc.images.sampling import FewShotSample
 from fsc.methods.training_state import in_words
@@ -51,46 +51,49 @@ def command(
         raise click.UsageError("Give either --shots or --images-total.")
     if num_test is not None and not evaluated:
         raise click.UsageError("Give either --test-images or --no-evaluate.")
-    journal = output / "unfinished"
+    unfinished = output / "unfinished"
     locks.hold_folder(output)
-    outputs.check_student(output, journal, resume=resume, overwrite=overwrite)
+    outputs.check_student(output, unfinished, resume=resume, overwrite=overwrite)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)
     inputs = cli_inputs.load(model_name, data_name, data_root, checkpoint_path, device)
     inputs = inputs.evaluated_on(num_test)
     schemes.check(scheme, inputs.teacher, inputs.test_images[:1])
     sample = _draw(inputs, num_shots, num_images, seed)
     budget = options.to_bytes(memory_budget)
-    settings = Settings(scheme, mir_steps, batch_size, budget, augment, journal)
+    settings = Settings(scheme, mir_steps, batch_size, budget, augment, unfinished)
     outputs.check_space(inputs, sample.num_images, settings, output)
-    kept = in_words(journal)
-    if not resume:
-        shutil.rmtree(journal, ignore_errors=True)
+    journal, begun = resumption.take_up(
+        unfinished, method, inputs, sample, settings, resume=resume, overwrite=overwrite
+    )
     with Reporter() as reporter:
         reporter.say(_intention(method, inputs, scheme.name, sample, evaluated))
-        if resume and not journal.is_dir():
-            reporter.say(f"Nothing is unfinished in {output}: starting anew.")
-        if kept:
-            how = "Going on after" if resume else "Starting anew, as --overwrite says, in spite of"
-            reporter.say(f"{how} {kept} in {journal}.")
+        if begun:
+            reporter.say(begun)
         try:
             result = make_student(method, inputs, sample, settings, reporter)
             # An interrupted evaluation must not cost the student.
-            _write_or_rescue(output, method, result, sample, inputs)
+            _write_or_rescue(output, method, result, sample, inputs, journal.signature())
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(_unfinished(journal)) from None
-        try:
-            measured = evaluation.measure(
-                inputs, result.student, output / MODEL_FILE, reporter, evaluated=evaluated
-            )
-        except KeyboardInterrupt:
-            kept = f"the student is in {output}; only what is measured of it is missing"
-            raise KeyboardInterrupt(f"{kept}, go on with --resume") from None
+            raise KeyboardInterrupt(_unfinished(unfinished)) from None
+        measured = _measure(output, result, inputs, reporter, evaluated)
     report = describe(method, result.report, sample, inputs) | measured.to_dict()
-    _show(method, result.report, inputs, measured, all_layers)
     write_json(output / "report.json", report)
     # With it an interrupted evaluation was taken up without solving again.
-    shutil.rmtree(journal, ignore_errors=True)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    # Last: whoever reads it may be gone.
+    _show(method, result.report, inputs, measured, all_layers)
     tables.show(f"Written to {output}: {MODEL_FILE}, report.json, samples.json")
+
+
+def _measure(
+    output: Path, result: Result, inputs: Inputs, reporter: Reporter, evaluated: bool
+) -> Measured:
+    path = output / MODEL_FILE
+    try:
+        return evaluation.measure(inputs, result.student, path, reporter, evaluated=evaluated)
+    except KeyboardInterrupt:
+        kept = f"the student is in {output}; only what is measured of it is missing"
+        raise KeyboardInterrupt(f"{kept}, go on with --resume") from None
 
 
 def _unfinished(journal: Path) -> str:
@@ -124,23 +127,35 @@ def _draw(
 
 
 def _write_or_rescue(
-    output: Path, method: str, result: Result, sample: FewShotSample, inputs: Inputs
+    output: Path,
+    method: str,
+    result: Result,
+    sample: FewShotSample,
+    inputs: Inputs,
+    signature: Writers,
 ) -> None:
     try:
-        _write(output, method, result, sample, inputs)
+        # Signed as unfinished until what is measured of the student stands in its report too.
+        _write(output, method, result, sample, inputs, signature)
     except OSError as error:
-        kept = outputs.rescue(lambda folder: _write(folder, method, result, sample, inputs))
+        kept = outputs.rescue(lambda folder: _write(folder, method, result, sample, inputs, {}))
         raise OSError(f"{error}; {kept}") from error
 
 
 def _write(
-    output: Path, method: str, result: Result, sample: FewShotSample, inputs: Inputs
+    output: Path,
+    method: str,
+    result: Result,
+    sample: FewShotSample,
+    inputs: Inputs,
+    signature: Writers,
 ) -> None:
     report = describe(method, result.report, sample, inputs)
     header = {"method": method, "scheme": result.report.scheme}
     # A model without its report tells nobody where it came from: all three files or none.
     write_together(
         {
+            **signature,
             output / "report.json": lambda path: write_json(path, report),
             output / "samples.json": sample.save,
             output / MODEL_FILE: lambda path: save_model(path, result.student, inputs, **header),

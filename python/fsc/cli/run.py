@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fsc import compress, method_names
 from fsc.cli.inputs import Inputs
 from fsc.cli.progress import Reporter
+from fsc.compression import identity
 from fsc.images.augmentation import augmented
 from fsc.images.sampling import FewShotSample
+from fsc.methods import Method
 from fsc.networks import checkpoint
 from fsc.result import Report, Result
 from fsc.schemes import AnyScheme
@@ -87,13 +89,10 @@ def make_student(
     Raises:
         ValueError: something does not fit together; the sentence says what.
     """
-    images = inputs.images_of(sample)
-    if settings.augment is not None:
-        images = augmented(images, settings.augment, seed=sample.seed)
     return compress(
         inputs.teacher,
-        images,
-        method=method_names.named(method, inputs.model_name, settings.mir_steps),
+        _images(inputs, sample, settings),
+        method=named(method, inputs, settings.mir_steps),
         scheme=settings.scheme,
         batch_size=settings.batch_size,
         memory_budget=settings.memory_budget,
@@ -101,6 +100,28 @@ def make_student(
         progress=reporter.stage(f"{method}, seed {sample.seed}"),
         journal=settings.journal,
     )
+
+
+def identity_of(
+    method: str, inputs: Inputs, sample: FewShotSample, settings: Settings
+) -> dict[str, Any]:
+    """What `make_student` with the same arguments must share with a run that it goes on with."""
+    images = _images(inputs, sample, settings)
+    made = named(method, inputs, settings.mir_steps)
+    return identity(inputs.teacher, images, made, settings.scheme, sample.seed)
+
+
+def named(method: str, inputs: Inputs, mir_steps: int) -> Method:
+    """The method of a name, with its hyper-parameters for the teacher."""
+    return method_names.named(method, inputs.model_name, mir_steps)
+
+
+def _images(inputs: Inputs, sample: FewShotSample, settings: Settings) -> Tensor:
+    """What is compressed from, float32 [N, C, H, W]."""
+    images = inputs.images_of(sample)
+    if settings.augment is None:
+        return images
+    return augmented(images, settings.augment, seed=sample.seed)
 
 
 def execute(
