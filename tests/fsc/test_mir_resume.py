@@ -1,3 +1,4 @@
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,11 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+@cache
+def _whole(drops: bool, momentum: float) -> nn.Module:
+    return _run(_teacher(drops), None, momentum=momentum)[0]
+
+
 @pytest.mark.parametrize("drops", [False, True], ids=["plain", "dropout"])
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
 @pytest.mark.parametrize("stop_after", [3, 4, 14, 27, 30])
@@ -61,7 +67,7 @@ def test_interrupted_and_resumed_has_the_bits_of_an_uninterrupted_run(
     tmp_path: Path, stop_after: int, momentum: float, drops: bool
 ) -> None:
     teacher = _teacher(drops)
-    whole, _ = _run(teacher, None, momentum=momentum)
+    whole = _whole(drops, momentum)
     torch.rand(1)  # what others draw does not matter
     with pytest.raises(KeyboardInterrupt):
         _run(teacher, tmp_path, stop_after, momentum=momentum)

@@ -200,7 +200,6 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
     title = _title(inputs, identity, plan)
     has_paper = any(row.published for row in rows)
     note = _note(inputs, has_paper, few)
-    tables.show(tables.networks(title, rows, f"{tables.wrapped(*stays)}\n{note}"))
     if figure_path is not None:
         methods_figure.draw(
             points,
@@ -210,9 +209,8 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
             teacher_top1=top1_teacher,
             num_test=len(inputs.test_images),
         )
-    written = [path for path in (comparison.path, figure_path) if path is not None]
-    if written:
-        tables.show(f"Written: {', '.join(str(path) for path in written)}")
+    tables.show(tables.networks(title, rows, f"{tables.wrapped(*stays)}\n{note}"))
+    tables.show_written(comparison.path, figure_path)
 
 
 def _title(inputs: Inputs, identity: dict[str, Any], plan: _Plan) -> str:

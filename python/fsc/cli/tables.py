@@ -6,6 +6,7 @@ import statistics
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -182,6 +183,13 @@ def show(*things: Table | str) -> None:
         console.print(thing)
         if caption:
             console.print(caption, style="dim", markup=False, soft_wrap=True)
+
+
+def show_written(*paths: Path | None) -> None:
+    """Say which files were written, where there are any; None stands for one not asked for."""
+    written = [str(path) for path in paths if path is not None]
+    if written:
+        show(f"Written: {', '.join(written)}")
 
 
 def _table(title: str, caption: str) -> Table:

@@ -12,9 +12,9 @@ from fsc.methods.journal import Journal
 from fsc.networks import checkpoint
 
 
-@pytest.fixture
-def compressed(fsc, on_digits, tmp_path):
-    folder = tmp_path / "out"
+@pytest.fixture(scope="module")
+def compressed(fsc, on_digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compressed") / "out"
     result = fsc("compress", *on_digits, "--method", "cd-soft", "--shots", 3, "--output", folder)
     assert result.exit_code == 0, result.output
     return folder, result
