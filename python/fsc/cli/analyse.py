@@ -21,6 +21,11 @@ from fsc.report import figure
 from fsc.report.analysis import LayerErrors, layer_errors
 
 _CROSS_ENTROPY = "cross entropy"
+_DISTANCES = tables.wrapped(
+    "squared distances in percent of the energy of the teacher's output: L^r estimation, L^c "
+    "correction, L^i imitation, ε^S and ε^T inconsistencies of student and teacher",
+    "-: the student lost channels that one of the layers compared would read",
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,6 @@ def command(
             layers = layer_errors(inputs.teacher, student, images, batch_size=BATCH_SIZE_TEST)
             found.append(Analysis(method, _cross_entropy(student, images, labels), layers))
     title = f"{model_name}, scheme {scheme.name}, {tables.shots(num_shots)}"
-    tables.show(*(_table(title, analysis) for analysis in found), _ratio_table(title, found))
     if json_path is not None:
         write_json(json_path, {"shots": num_shots, "students": [asdict(a) for a in found]})
     if figure_path is not None:
@@ -76,6 +80,8 @@ def command(
             title=title,
             label=f"estimation error ÷ that of {found[0].method}",
         )
+    tables.show(*(_table(title, analysis) for analysis in found), _ratio_table(title, found))
+    tables.show_written(json_path, figure_path)
 
 
 @torch.no_grad()
@@ -99,8 +105,7 @@ def _table(title: str, analysis: Analysis) -> Table:
     """The distances of one student, as shares of the energy of the teacher's output."""
     table = Table(
         title=f"{title}: {analysis.method}",
-        caption="shares of the energy of the teacher's output, in percent; L^r estimation,\n"
-        "L^c correction, L^i imitation, ε^S and ε^T inconsistencies",
+        caption=_DISTANCES,
         box=tables.BOX,
         pad_edge=False,
     )
@@ -121,8 +126,15 @@ def _table(title: str, analysis: Analysis) -> Table:
 
 
 def _ratio_table(title: str, found: Sequence[Analysis]) -> Table:
-    table = Table(title=f"{title}: estimation errors ÷ {found[0].method}", box=tables.BOX)
+    first = found[0].method
+    table = Table(title=f"{title}: estimation errors ÷ {first}", box=tables.BOX)
     table.pad_edge = False
+    table.caption = tables.wrapped(
+        f"L^r of each student divided by that of {first}: below 1 is nearer to the teacher; -: one "
+        "of them has none, or it is zero",
+        f"{_CROSS_ENTROPY}: of the student's answers with the labels of the test images, divided "
+        f"by that of {first} too",
+    )
     table.add_column("layer", no_wrap=True)
     for analysis in found[1:]:
         table.add_column(analysis.method, justify="right", no_wrap=True)

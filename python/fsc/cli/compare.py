@@ -69,6 +69,7 @@ def command(
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     if resume and json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
+    options.check_mir_steps(methods)
     options.check_outputs(json_path, figure_path, replacing=overwrite or resume)
     plan = _Plan(list(dict.fromkeys(methods)), num_shots, num_seeds)
     scheme = cli_inputs.find_scheme(scheme_name, model_name)

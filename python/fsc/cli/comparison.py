@@ -56,7 +56,8 @@ class Comparison:
             if content.get(key) != value:
                 raise ValueError(
                     f"{self.path} holds another comparison: its {key} is "
-                    f"{_brief(content.get(key))}, not {_brief(value)}"
+                    f"{_brief(content.get(key))}, not {_brief(value)}; name another file, or give "
+                    "--overwrite instead of --resume"
                 )
         self.top1_teacher = content.get("top1_teacher")
         self.records = [Record(**{key: run[key] for key in _KEYS}) for run in content["runs"]]

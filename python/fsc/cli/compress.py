@@ -51,6 +51,7 @@ def command(
         raise click.UsageError("Give either --shots or --images-total.")
     if num_test is not None and not evaluated:
         raise click.UsageError("Give either --test-images or --no-evaluate.")
+    options.check_mir_steps([method])
     unfinished = output / "unfinished"
     locks.hold_folder(output)
     outputs.check_student(output, unfinished, resume=resume, overwrite=overwrite)
@@ -66,9 +67,8 @@ def command(
         unfinished, method, inputs, sample, settings, resume=resume, overwrite=overwrite
     )
     with Reporter() as reporter:
-        reporter.say(_intention(method, inputs, scheme.name, sample, evaluated))
-        if begun:
-            reporter.say(begun)
+        said = [_intention(method, inputs, scheme.name, sample, evaluated), begun]
+        reporter.say(tables.wrapped(*filter(None, said)))
         try:
             result = make_student(method, inputs, sample, settings, reporter)
             # An interrupted evaluation must not cost the student.

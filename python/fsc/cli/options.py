@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from fsc import method_names, models, scheme_tables
 from fsc.cli import locks
@@ -19,8 +20,24 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+class _Path(click.Path):
+    """A path of the right kind, or one that does not exist yet."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        """The path; a sentence in the form of all others where it is of the wrong kind."""
+        flag = "" if parameter is None else parameter.opts[0]
+        if not self.file_okay and Path(value).is_file():
+            raise ValueError(f"{flag} must name a folder, got {value}, which is a file")
+        if not self.dir_okay and Path(value).is_dir():
+            raise ValueError(f"{flag} must name a file, got {value or '.'}, which is a folder")
+        return super().convert(value, parameter, context)
+
+
+FILE = _Path(dir_okay=False, path_type=Path)
+_FOLDER = _Path(file_okay=False, path_type=Path)
 
 
 def _set_threads(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
@@ -37,7 +54,14 @@ def _usable(context: click.Context, parameter: click.Parameter, value: str) -> t
     import fsc_ext
 
     try:
-        probe = fsc_ext.prox_l1(torch.zeros(1, device=torch.device(value)), 0.0)
+        wanted = torch.device(value)
+    except RuntimeError as error:  # lists every kind that torch has ever had
+        raise ValueError(
+            f"--device must be cpu, or a device as torch calls it, such as cuda or cuda:1, got "
+            f"{value!r}"
+        ) from error
+    try:
+        probe = fsc_ext.prox_l1(torch.zeros(1, device=wanted), 0.0)
         probe.item()
     except (RuntimeError, AssertionError, ImportError) as error:  # torch has one for each device
         reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
@@ -179,6 +203,21 @@ def check_outputs(json_path: Path | None, figure_path: Path | None, *, replacing
     if figure_path is not None:
         figure.check_name(figure_path)
     locks.hold_files(json_path, figure_path, replacing=replacing)
+
+
+def check_mir_steps(methods: Sequence[str]) -> None:
+    """Make sure that --mir-steps, where it is typed, is for a method that takes steps.
+
+    Raises:
+        ValueError: none of the methods does.
+    """
+    context = click.get_current_context()
+    typed = context.get_parameter_source("mir_steps") is ParameterSource.COMMANDLINE
+    if typed and not any(method.startswith("mir-") for method in methods):
+        raise ValueError(
+            f"--mir-steps must go with --method mir-before or mir-after, got "
+            f"{context.params['mir_steps']} for {', '.join(methods)}"
+        )
 
 
 def to_bytes(megabytes: float | None) -> int | None:

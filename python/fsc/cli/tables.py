@@ -102,7 +102,9 @@ def what_stays(scheme_name: str, model_name: str, teacher: Size, student: Size) 
 
 def wrapped(*sentences: str) -> str:
     """Join sentences to lines that fit a window of 80 columns, each beginning a new one."""
-    return "\n".join(textwrap.fill(sentence, _MIN_WIDTH) for sentence in sentences)
+    # Paths and names stay whole, so that they can be copied.
+    wrapper = textwrap.TextWrapper(_MIN_WIDTH, break_on_hyphens=False, break_long_words=False)
+    return "\n".join(wrapper.fill(sentence) for sentence in sentences)
 
 
 def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:

@@ -68,5 +68,5 @@ def on_digits(teacher_file: Path) -> list[object]:
     """Arguments of `compress` and `compare` for the small teacher."""
     return [
         *("--model", "resnet14", "--data", "digits", "--checkpoint", teacher_file),
-        *("--scheme", "res-50", "--mir-steps", 2),
+        *("--scheme", "res-50"),
     ]

@@ -93,8 +93,7 @@ def test_fewer_images_than_asked_for(fsc, compress, on_digits, teacher_file, tmp
     expected = "--shots must not exceed the 128 images of class 0, got 1000"
     assert sentence(compress(shots=1000, checkpoint=teacher_file)) == expected
     for verb in (("compare",), ("analyse",), ("sweep", "--objective", "soft")):
-        arguments = [a for a in on_digits if a not in ("--mir-steps", 2) or verb == ("compare",)]
-        assert sentence(fsc(*verb, *arguments, "--shots", 1000)) == expected
+        assert sentence(fsc(*verb, *on_digits, "--shots", 1000)) == expected
     given = ("--method", "l1", "--output", tmp_path, "--images-total", 1298)
     expected = "--images-total must lie between 1 and the 1297 images there are, got 1298"
     assert sentence(fsc("compress", *on_digits, *given)) == expected
@@ -202,8 +201,8 @@ def test_a_device_that_cannot_compute_is_found_before_any_work(fsc, on_digits, t
         ("evaluate", (tmp_path / "absent.safetensors", "--data", "digits")),
     ):
         found = sentence(fsc(verb, *arguments, "--device", device))
-        assert found.startswith("--device must be a device that torch and fsc_ext can use here, ")
-        assert f"got {device!r}: " in found
+        assert found.startswith("--device must be ") and f"got {device!r}" in found
+        assert len(found) < 200  # not all that torch has ever called a device
     assert not output.exists()
 
 

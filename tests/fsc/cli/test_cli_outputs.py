@@ -176,8 +176,7 @@ def test_files_of_earlier_runs_are_not_replaced_without_a_word(
 ):
     path = tmp_path / "runs.json"
     path.write_text("hours")
-    arguments = on_digits[: on_digits.index("--mir-steps")]
-    given = () if extra is None else (*arguments, "--shots", 1, *extra)
+    given = () if extra is None else (*on_digits, "--shots", 1, *extra)
     for option in ("--json",) if extra is None else ("--json", "--output"):
         name = path if option == "--json" else path.rename(tmp_path / "runs.png")
         assert sentence(fsc(verb, *given, option, name)) == (

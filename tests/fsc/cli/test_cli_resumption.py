@@ -22,8 +22,9 @@ def interrupted(*arguments, **keywords):
 @pytest.fixture(scope="module")
 def compress_into(fsc, on_digits):
     def run(folder, *arguments, method="l1"):
-        return fsc("compress", *on_digits, "--method", method, "--shots", 2, "--threads", 1,
-                   "--test-images", 9, "--output", folder, *arguments)  # fmt: skip
+        steps = ("--mir-steps", 2) if method == "mir-before" else ()
+        return fsc("compress", *on_digits, "--method", method, *steps, "--shots", 2,
+                   "--threads", 1, "--test-images", 9, "--output", folder, *arguments)  # fmt: skip
 
     return run
 
