@@ -45,7 +45,7 @@ ENTRY = re.compile(
     re.DOTALL,
 )
 # Of a kernel in its mangled name.
-NAME = re.compile(r"\d([a-z]\w*?_kernel)")
+NAME = re.compile(r"\d([a-z_]+_kernel)")
 
 
 class Kernel(NamedTuple):
