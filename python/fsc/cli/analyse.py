@@ -24,7 +24,7 @@ _CROSS_ENTROPY = "cross entropy"
 _DISTANCES = tables.wrapped(
     "squared distances in percent of the energy of the teacher's output: L^r estimation, L^c "
     "correction, L^i imitation, ε^S and ε^T inconsistencies of student and teacher",
-    "-: the student lost channels that one of the layers compared would read",
+    "-: cannot be compared, as the student lost channels of that layer or of its input",
 )
 
 
