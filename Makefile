@@ -12,14 +12,17 @@ comma := ,
 demo: build
 	$(BIN)/fsc demo --output fsc-demo
 
+# Side by side, a file in one process; each on one thread, but for tests that ask for more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --benchmark-disable
+
 test: tools
-	$(BIN)/pytest
+	$(PYTEST)
 	$(MAKE) test-emulated
 
 # The operators' tests on the source of the CUDA kernels, run by the host emulator.
 test-emulated: tools
 	$(BIN)/python csrc/emulation/build.py
-	FSC_EMULATE=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/ops
+	FSC_EMULATE=1 $(PYTEST) tests/ops
 
 # Compiles the CUDA kernels for every architecture; no GPU is needed, but nvcc is.
 check-cuda: build

@@ -61,3 +61,9 @@ def test_links_to_files_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_readme_says_what_an_installation_can_be_told() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for said in ("`FSC_CUDA=0`", "TORCH_CUDA_ARCH_LIST", "`fsc-ext`", "docs/install.md"):
+        assert said in text

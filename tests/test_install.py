@@ -233,3 +233,7 @@ def test_the_demo_installs_no_linters() -> None:
     )
     assert "setup.py -q build_ext" in shown.stdout
     assert not re.search(r"lint|pytest|install -q", shown.stdout)
+    # pip is silent for minutes: each call of it stands beside a word every 15 s.
+    calls = [line for line in shown.stdout.splitlines() if "pip install" in line]
+    assert len(calls) == 2 and all("while sleep 15" in line for line in calls)
+    assert len(re.findall(r'^echo "[123]/3 ', shown.stdout, re.M)) == 3

@@ -6,7 +6,7 @@ import platform
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -137,9 +137,12 @@ def compress(
     check_layers(teacher)
     check_images("compress", images, teacher, trace(teacher), moved=False)
     method = _method(method, teacher)
+    goal = goal.resolved(teacher, images)
     plan = goal.plan(given, teacher, images, batch_size, progress)
     scheme, groups = plan.scheme, plan.groups
-    kept = None if journal is None else _journal(journal, teacher, images, method, scheme, seed)
+    kept = None
+    if journal is not None:
+        kept = Journal(journal, identity(given, images, method, goal, seed))
     task = Task(
         teacher,
         images,
@@ -164,8 +167,6 @@ def compress(
         verdict = examination.after(outcome)
     in_dtype_of(given, outcome.student)
     pass_on(teacher, outcome.student)
-    if kept is not None:
-        kept.sign()
     _warn(verdict.warnings)
     verdict = replace(verdict, warnings=doubts + verdict.warnings)
     return Result(outcome.student, _report(method, task, outcome, verdict, seconds))
@@ -182,26 +183,34 @@ def _method(given: Method | str | None, teacher: nn.Module) -> Method:
     return method_names.named(given, recognise(teacher)) if isinstance(given, str) else given
 
 
-def _journal(
-    folder: str | os.PathLike[str],
-    teacher: nn.Module,
-    images: Tensor,
-    method: Method,
-    scheme: AnyScheme,
-    seed: int,
-) -> Journal:
-    identity = {
-        "method": repr(method),
-        "scheme": asdict(scheme),
+def identity(
+    teacher: nn.Module, images: Tensor, method: Method, goal: Goal, seed: int
+) -> dict[str, Any]:
+    """What two compressions must share for one to go on where the other stopped.
+
+    Args:
+        teacher: the network as `compress` is given it.
+        images: [N, C, H, W], on its device.
+        method: how it is compressed.
+        goal: what is asked for; a scheme, not its name.
+        seed: of whatever the method draws.
+    """
+    return {
+        "method": described(method),
+        "scheme": goal.definition(),
         "seed": seed,
         # Devices round differently, so that one does not go on where another stopped.
         "device": images.device.type,
-        "images": fingerprint([images]),
+        "images": {"number": len(images), "sha256": fingerprint([images])},
         "teacher": fingerprint(teacher.state_dict().values()),
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-    return Journal(folder, identity)
+
+
+def described(method: Method) -> dict[str, Any]:
+    """The kind of a method and its hyper-parameters."""
+    return {"type": type(method).__name__, **_fields(method)}
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ from safetensors import SafetensorError
 
 # safetensors and torch report a full disk as errors of their own.
 WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
+
+
+# Path -> what writes the file under the temporary name that it is called with.
+Writers = Mapping[Path, Callable[[Path], object]]
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
@@ -72,10 +76,11 @@ def write_atomically(path: str | os.PathLike[str], writer: Callable[[Path], obje
     write_together({Path(path): writer})
 
 
-def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+def write_together(writers: Writers) -> None:
     """Write files that belong together: all under temporary names, then rename them in order.
 
-    Whatever goes wrong before the last file is complete, every path holds what it held before.
+    Whatever goes wrong before the last file is complete, every path holds what it held before, and
+    folders that were made for them are gone.
 
     Args:
         writers: path -> its writer, as for `write_atomically`.
@@ -84,6 +89,7 @@ def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
         OSError: a folder or a file cannot be written.
     """
     temporaries = {path: _temporary_name(path) for path in writers}
+    made = [folder for path in writers for folder in missing_folders(path)]
     try:
         for path, temporary in temporaries.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +102,7 @@ def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
     finally:
         for temporary in temporaries.values():
             _remove(temporary)
+        remove_empty(made)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -128,6 +135,20 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{what} {path} is no JSON: {error}") from error
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """The folders above a file that do not exist, from the innermost outwards."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those folders that hold nothing; an outer one comes after what lies in it."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            continue
 
 
 def reason(error: BaseException) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral, Real
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -131,7 +132,7 @@ class Goal:
                 progress=progress,
             )
             return Plan(scheme, groups, removal)
-        found = self._named(given, teacher, example)
+        found = self._scheme(given, example)
         if not isinstance(found, schemes.Scheme) or not found.kept:
             schemes.check(found, teacher, example)
             return Plan(found)
@@ -139,12 +140,53 @@ class Goal:
         schemes.channels_left(found, teacher, groups)
         return Plan(found, groups)
 
-    def _named(self, given: nn.Module, teacher: nn.Module, example: Tensor) -> AnyScheme:
+    def _scheme(self, given: nn.Module, example: Tensor) -> AnyScheme:
         if self.pruning_ratio is not None:
             return schemes.structured(
                 given, self.pruning_ratio, example, self.ignored, self.round_to
             )
-        if isinstance(self.scheme, str | os.PathLike):
-            return schemes.find(self.scheme, teacher, example)
-        assert self.scheme is not None
+        assert isinstance(self.scheme, AnyScheme)
         return self.scheme
+
+    def resolved(self, teacher: nn.Module, images: Tensor) -> Goal:
+        """The same with the scheme itself in the place of its name or file.
+
+        Raises:
+            ValueError: there is no such scheme, or it is for other networks.
+            FileNotFoundError: there is no such file.
+        """
+        if not isinstance(self.scheme, str | os.PathLike):
+            return self
+        return replace(self, scheme=schemes.find(self.scheme, teacher, images[:1]))
+
+    @property
+    def name(self) -> str:
+        """What reports call it; `resolved` comes before."""
+        if isinstance(self.scheme, AnyScheme):
+            return self.scheme.name
+        target = self.target()
+        if target is not None:
+            return target.name
+        ratio = self.pruning_ratio
+        return "structured" if isinstance(ratio, Mapping) else f"structured-{100 * (ratio or 0):g}"
+
+    @property
+    def in_words(self) -> str:
+        """What is asked for, to follow the name of a method."""
+        target = self.target()
+        if target is not None:
+            what = "multiply-accumulates" if target.kind == "flops" else "parameters"
+            return f"down to {100 * target.share:g} % of the {what}"
+        return f"scheme {self.name}"
+
+    def definition(self) -> dict[str, Any]:
+        """What two goals must share to be one, as JSON holds it; `resolved` comes before."""
+        if isinstance(self.scheme, AnyScheme):
+            return asdict(self.scheme)
+        target = self.target()
+        asked: dict[str, Any] = {"name": self.name}
+        if target is None:
+            asked["pruning_ratio"] = self.pruning_ratio
+        else:
+            asked[target.kind] = target.share
+        return {**asked, "ignored": sorted(map(str, self.ignored)), "round_to": self.round_to}

@@ -86,6 +86,15 @@ def test_a_data_configuration_is_asked_where_there_are_no_statistics(kind) -> No
         assert sentence is not None and "0.485, 0.456, 0.406" in sentence, sentence
 
 
+def test_no_minus_stands_before_a_zero() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1))
+    model.pretrained_cfg = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    sentence = doubt_about_scale(model, torch.full((1, 3, 8, 8), -0.0), 64)
+    assert sentence is not None and sentence.endswith(
+        "values from 0 to 1, got images of mean 0, 0, 0 and deviation 0, 0, 0 from 0 to 0"
+    )
+
+
 def vars_of(configuration) -> list[tuple[float, ...]]:
     found = configuration if isinstance(configuration, dict) else vars(configuration)
     return [found["mean"], found["std"]]

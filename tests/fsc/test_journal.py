@@ -1,6 +1,5 @@
 """Journals that were damaged: dropped with a sentence, solved again, the same bits."""
 
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import fsc
+from fsc.compression import described
+from fsc.files import write_together
+from fsc.methods.identity import AnotherCompression, as_json
 from fsc.methods.journal import Journal
 from fsc.schemes import Scheme
 
@@ -74,7 +76,7 @@ def test_a_damaged_entry_is_dropped_and_solved_again(compress, added, tmp_path, 
     whole = compress()
     assert added == LAYERS
     damage(tmp_path / "journal" / "conv3.safetensors")
-    with pytest.warns(UserWarning, match="conv3.safetensors is damaged.*; it is dropped, and"):
+    with pytest.warns(UserWarning, match="conv3.safetensors is damaged.*; it is dropped, and its"):
         again = compress()
     assert added[3:] == ["conv3"] and equal(again, whole)
     with warnings.catch_warnings():
@@ -90,25 +92,60 @@ def other_kind(path: Path) -> None:
     path.write_text("[]")
 
 
+def journal(folder: Path, **identity: object) -> Journal:
+    return Journal(folder, {"seed": 0, "method": {"type": "L1Norm"}} | identity)
+
+
 @pytest.mark.parametrize("damage", [truncated, emptied, other_value, other_kind])
-def test_a_damaged_identity_costs_no_layer(compress, added, tmp_path, damage) -> None:
-    whole = compress()
-    path = tmp_path / "journal" / "identity.json"
-    before = path.read_bytes()
+def test_a_damaged_signature_is_dropped(tmp_path, damage) -> None:
+    write_together(journal(tmp_path).signature())
+    with pytest.raises(AnotherCompression, match="seed 0, not 1"):
+        journal(tmp_path, seed=1)
+    (path,) = tmp_path.iterdir()
     damage(path)
-    with pytest.warns(UserWarning, match="identity.json .*; it is dropped, and what it held"):
-        assert equal(compress(), whole)
-    assert added == LAYERS and path.read_bytes() == before
+    with pytest.warns(UserWarning, match="identity.json .*; it is dropped, and the entries"):
+        journal(tmp_path, seed=1)
+    assert not path.exists()
 
 
-def test_entries_of_another_compression_are_not_taken_for_damaged(compress, tmp_path) -> None:
+def test_every_entry_says_whose_it_is(compress, tmp_path) -> None:
     compress()
-    with pytest.raises(ValueError, match="journal must belong to the same .* differs in seed"):
-        compress(seed=1)
-    (tmp_path / "journal" / "identity.json").unlink()
-    with pytest.raises(ValueError, match="same compression, got .*conv2.safetensors of another"):
-        compress(seed=1)
-    assert len(list((tmp_path / "journal").glob("*.safetensors"))) == 3
+    folder = tmp_path / "journal"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{n}.safetensors" for n in LAYERS]
+    for _ in LAYERS:
+        with pytest.raises(ValueError, match=f"got {folder} of one with seed 0, not 1: pass what"):
+            compress(seed=1)
+        next(folder.iterdir()).unlink()
+    compress(seed=1)
+
+
+def test_a_journal_names_everything_that_differs(tmp_path) -> None:
+    scheme, long = {"name": "half", "kept": {"conv1": 4}}, "f" * 64
+    images = {"number": 6, "sha256": long}
+    before = {"scheme": scheme, "images": images, "teacher": long, "versions": {"torch": "2.12.1"}}
+    write_together(journal(tmp_path, **before).signature())
+    now = {
+        "scheme": {"name": "third", "kept": {"conv1": 3}},
+        "images": images | {"number": 5},
+        "method": {"type": "MiR", "steps": 9},
+        "teacher": "e" * 64,
+        "versions": {"torch": "2.13.0"},
+    }
+    with pytest.raises(AnotherCompression) as caught:
+        journal(tmp_path, **before | now)
+    assert str(caught.value) == (
+        f"journal must belong to the same compression, got {tmp_path} of one with method L1Norm, "
+        "not MiR; scheme half, not third; images 6, not 5; another teacher; versions.torch 2.12.1, "
+        "not 2.13.0: pass what that one was given, or another folder"
+    )
+    kept = {"scheme": scheme | {"kept": {"conv1": 3}}}
+    with pytest.raises(AnotherCompression, match=r"with scheme\.kept\.conv1 4, not 3: pass"):
+        journal(tmp_path, **before | kept)
+
+
+def test_sets_have_one_order_in_a_journal() -> None:
+    method = fsc.CrossDistillation(crossing=frozenset({"conv3", "conv1", "conv2"}))
+    assert as_json(described(method))["crossing"] == ["conv1", "conv2", "conv3"]
 
 
 def test_entries_from_before_there_were_checksums(compress, added, tmp_path) -> None:
@@ -123,24 +160,17 @@ def test_a_full_disk_names_the_file_and_costs_nothing_before(compress, added, tm
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     whole = compress(tmp_path / "whole")
-    small, large = (
-        (tmp_path / "whole" / name).stat().st_size
-        for name in ("identity.json", "conv2.safetensors")
-    )
-    assert small < large
-    resource.setrlimit(resource.RLIMIT_FSIZE, (small, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
         with pytest.raises(OSError, match="^file .*conv2.safetensors cannot be written: File too"):
             compress()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert [path.name for path in (tmp_path / "journal").iterdir()] == ["identity.json"]
+    assert not (tmp_path / "journal").exists()
     assert equal(compress(), whole) and added == [*LAYERS, "conv2", *LAYERS]
 
 
-def test_a_finished_journal_is_signed_by_every_method(compress, tmp_path) -> None:
-    compress(method=fsc.L1Norm())
-    identity = json.loads((tmp_path / "journal" / "identity.json").read_text())
-    assert identity["method"] == "L1Norm()"
-    with pytest.raises(ValueError, match="differs in method"):
-        compress()
+def test_methods_that_keep_nothing_leave_nothing(compress, tmp_path) -> None:
+    for method in (fsc.L1Norm(), fsc.FSKD()):
+        compress(method=method)
+        assert not (tmp_path / "journal").exists()

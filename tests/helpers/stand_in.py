@@ -1,5 +1,6 @@
 """The stand-in device of tests/stand_in/device.cpp, made known to PyTorch."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -21,14 +22,17 @@ def stand_in() -> torch.device:
     """
     build = _ROOT / "build" / "stand_in"
     build.mkdir(parents=True, exist_ok=True)
-    (build / "lock").unlink(missing_ok=True)  # that a killed build left, and load() waits for
-    load(
-        "stand_in_device",
-        [str(_ROOT / "tests" / "stand_in" / "device.cpp")],
-        extra_cflags=["-O1", "-std=c++20"],
-        build_directory=str(build),
-        is_python_module=False,
-    )
+    # One process at a time; the system takes this lock off a process that is killed.
+    with open(build / "building", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (build / "lock").unlink(missing_ok=True)  # that a killed build left, and load() waits for
+        load(
+            "stand_in_device",
+            [str(_ROOT / "tests" / "stand_in" / "device.cpp")],
+            extra_cflags=["-O1", "-std=c++20"],
+            build_directory=str(build),
+            is_python_module=False,
+        )
     torch.utils.rename_privateuse1_backend(_NAME)
     torch._register_device_module(_NAME, _module())
     return torch.device(_NAME, 0)

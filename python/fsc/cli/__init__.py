@@ -22,8 +22,11 @@ class _Commands(click.Group):
         try:
             with warnings_as_lines():
                 return super().invoke(context)
-        except (click.exceptions.Exit, click.Abort):
+        except (click.exceptions.Exit, click.Abort, click.exceptions.NoArgsIsHelpError):
             raise
+        except click.UsageError as error:
+            _show(error)
+            context.exit(EXIT_ERROR)
         except KeyboardInterrupt as interruption:
             kept = str(interruption) or "nothing was written"
             click.echo(f"interrupted: {kept}", err=True)
@@ -34,6 +37,24 @@ class _Commands(click.Group):
             verb = self.get_command(context, context.invoked_subcommand or "")
             click.echo(f"error: {sentences.of_error(error, verb)}", err=True)
             context.exit(EXIT_ERROR)
+
+    def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
+        """Reads what is typed before the verb."""
+        try:
+            return super().make_context(*arguments, **keywords)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            _show(error)
+            raise click.exceptions.Exit(EXIT_ERROR) from error
+
+
+def _show(error: click.UsageError) -> None:
+    """As click does, but with the sentence in the form of all others."""
+    if error.ctx is not None:
+        path = error.ctx.command_path
+        click.echo(f"{error.ctx.get_usage()}\nTry '{path} -h' for help.\n", err=True)
+    click.echo(f"error: {error.format_message()}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,11 +17,17 @@ from fsc.cli.progress import Reporter
 from fsc.cli.run import Settings, batch_size_for, make_student
 from fsc.cli.teachers import Statistics
 from fsc.files import write_json
+from fsc.goal import Goal
 from fsc.images.checks import device_of
 from fsc.report import figure
 from fsc.report.analysis import LayerErrors, layer_errors
 
 _CROSS_ENTROPY = "cross entropy"
+_DISTANCES = tables.wrapped(
+    "squared distances in percent of the energy of the teacher's output: L^r estimation, L^c "
+    "correction, L^i imitation, ε^S and ε^T inconsistencies of student and teacher",
+    "-: cannot be compared, as the student lost channels of that layer or of its input",
+)
 
 
 @dataclass(frozen=True)
@@ -70,14 +76,13 @@ def command(
         for line in inputs.notes:
             reporter.say(line)
         for method in dict.fromkeys(methods):
-            settings = Settings(scheme, augment=augment)
+            settings = Settings(Goal(scheme), augment=augment)
             student = make_student(method, inputs, sample, settings, reporter).student
             reporter.say(f"  {method:<14}  measuring on {len(images):,} test images")
             layers = layer_errors(inputs.teacher, student, images, batch_size=batch_size)
             entropy = _cross_entropy(student, images, labels, batch_size)
             found.append(Analysis(method, entropy, layers))
     title = f"{inputs.model_title}, scheme {scheme.name}, {draw}"
-    tables.show(*(_table(title, analysis) for analysis in found), _ratio_table(title, found))
     if json_path is not None:
         drawn = {"shots": num_shots, "images": num_images}
         write_json(json_path, drawn | {"students": [asdict(a) for a in found]})
@@ -90,6 +95,8 @@ def command(
             title=title,
             label=f"estimation error ÷ that of {found[0].method}",
         )
+    tables.show(*(_table(title, analysis) for analysis in found), _ratio_table(title, found))
+    tables.show_written(json_path, figure_path)
 
 
 @torch.no_grad()
@@ -113,8 +120,7 @@ def _table(title: str, analysis: Analysis) -> Table:
     """The distances of one student, as shares of the energy of the teacher's output."""
     table = Table(
         title=f"{title}: {analysis.method}",
-        caption="shares of the energy of the teacher's output, in percent; L^r estimation,\n"
-        "L^c correction, L^i imitation, ε^S and ε^T inconsistencies",
+        caption=_DISTANCES,
         box=tables.BOX,
         pad_edge=False,
     )
@@ -135,8 +141,15 @@ def _table(title: str, analysis: Analysis) -> Table:
 
 
 def _ratio_table(title: str, found: Sequence[Analysis]) -> Table:
-    table = Table(title=f"{title}: estimation errors ÷ {found[0].method}", box=tables.BOX)
+    first = found[0].method
+    table = Table(title=f"{title}: estimation errors ÷ {first}", box=tables.BOX)
     table.pad_edge = False
+    table.caption = tables.wrapped(
+        f"L^r of each student divided by that of {first}: below 1 is nearer to the teacher; -: one "
+        "of them has none, or it is zero",
+        f"{_CROSS_ENTROPY}: of the student's answers with the labels of the test images, divided "
+        f"by that of {first} too",
+    )
     table.add_column("layer", no_wrap=True)
     for analysis in found[1:]:
         table.add_column(analysis.method, justify="right", no_wrap=True)

@@ -30,7 +30,7 @@ def demo(**given: Any) -> None:
 @options.model_name
 @options.data_name
 @click.option("--method", type=options.METHOD, required=True, help="How to compress.")
-@options.scheme_name
+@options.goal
 @options.num_shots
 @options.num_images
 @options.seed
@@ -95,7 +95,7 @@ def evaluate(**given: Any) -> None:
 @click.command("compare")
 @options.model_name
 @options.data_name
-@options.scheme_name
+@options.goal
 @options.num_shots
 @options.num_images
 @click.option(

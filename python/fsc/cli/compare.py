@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from fsc import method_names, schemes
+from fsc import method_names
 from fsc.cli import evaluation, inputs as cli_inputs, options, outputs, published, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
+from fsc.cli.goals import Asked
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Settings, execute
 from fsc.cli.teachers import Statistics
@@ -49,7 +50,12 @@ class _Plan:
 def command(
     model_name: str,
     data_name: str,
-    scheme_name: str,
+    scheme_name: str | None,
+    flops: float | None,
+    parameters: float | None,
+    pruning_ratio: float | None,
+    ignored: tuple[str, ...],
+    round_to: int,
     num_shots: int | None,
     num_images: int | None,
     num_seeds: int,
@@ -72,6 +78,8 @@ def command(
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     if resume and json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
+    options.check_mir_steps(methods)
+    asked = Asked(scheme_name, flops, parameters, pruning_ratio, ignored, round_to)
     plan = _Plan(list(dict.fromkeys(methods)), Draw(num_shots, num_images), num_seeds)
     options.check_outputs(json_path, figure_path, replacing=overwrite or resume)
     inputs = cli_inputs.load(
@@ -80,11 +88,10 @@ def command(
     inputs.check_evaluable("fsc compare")
     inputs = inputs.evaluated_on(num_test)
     inputs.check_scores()
-    scheme = cli_inputs.find_scheme(scheme_name, inputs)
-    schemes.check(scheme, inputs.teacher, inputs.example)
+    goal = asked.goal(inputs)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     sample = plan.draw.sample(inputs, seed=0)
-    settings = Settings(scheme, mir_steps, batch_size, options.to_bytes(memory_budget), augment)
+    settings = Settings(goal, mir_steps, batch_size, options.to_bytes(memory_budget), augment)
     outputs.check_space(inputs, sample.num_images, settings, output=None)
     comparison = Comparison(_identity(inputs, settings, plan.draw), json_path)
     if resume:
@@ -102,12 +109,12 @@ def _identity(inputs: Inputs, settings: Settings, draw: Draw) -> dict[str, Any]:
     return {
         "model": inputs.model_name,
         "data": inputs.data_name,
-        "scheme": settings.scheme.name,
+        "scheme": settings.goal.name,
         "shots": draw.num_shots,
         "images": draw.num_images,
         "preparation": None if inputs.preparation is None else str(inputs.preparation),
         "test_images": len(inputs.test_images),
-        "definition": asdict(settings.scheme),
+        "definition": settings.goal.definition(),
         "mir_steps": settings.mir_steps,
         "augment": settings.augment,
         "weights_teacher": fingerprint(inputs.teacher.state_dict().values()),
@@ -127,8 +134,8 @@ def _run_all(
     for line in inputs.notes:
         reporter.say(line)
     reporter.say(
-        f"Comparing {len(plan.methods)} methods on {inputs.model_title}, scheme "
-        f"{settings.scheme.name}: {plan.draws} of {plan.draw},\n"
+        f"Comparing {len(plan.methods)} methods on {inputs.model_title}, "
+        f"{settings.goal.in_words}: {plan.draws} of {plan.draw},\n"
         f"every student evaluated on {inputs.test_name}."
         + (f" {done} runs are there already." if done else "")
     )
@@ -204,7 +211,6 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
     title = _title(inputs, identity, plan)
     has_paper = any(row.published for row in rows)
     note = _note(inputs, has_paper, few)
-    tables.show(tables.networks(title, rows, f"{tables.wrapped(*stays)}\n{note}"))
     if figure_path is not None:
         methods_figure.draw(
             points,
@@ -214,9 +220,8 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
             teacher_top1=teacher.top1,
             num_test=len(inputs.test_images),
         )
-    written = [path for path in (comparison.path, figure_path) if path is not None]
-    if written:
-        tables.show(f"Written: {', '.join(str(path) for path in written)}")
+    tables.show(tables.networks(title, rows, f"{tables.wrapped(*stays)}\n{note}"))
+    tables.show_written(comparison.path, figure_path)
 
 
 def _title(inputs: Inputs, identity: dict[str, Any], plan: _Plan) -> str:

@@ -70,7 +70,8 @@ class Comparison:
             if content.get(key) != value:
                 raise ValueError(
                     f"{self.path} holds another comparison: its {key} is "
-                    f"{_brief(content.get(key))}, not {_brief(value)}"
+                    f"{_brief(content.get(key))}, not {_brief(value)}; name another file, or give "
+                    "--overwrite instead of --resume"
                 )
         if content.get("top1_teacher") is not None:
             self.teacher = Accuracy(content["top1_teacher"], content.get("top5_teacher"))

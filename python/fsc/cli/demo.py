@@ -18,6 +18,7 @@ from fsc.cli.progress import Reporter
 from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
 from fsc.compression import versions
 from fsc.files import check_writable, write_json
+from fsc.goal import Goal
 from fsc.images import data, sampling
 from fsc.networks import cost
 from fsc.networks.latency import one_thread
@@ -105,7 +106,7 @@ def _demonstrate(output: Path, seed: int, plan: Plan, written: list[str]) -> Non
         )
         runs = []
         for method in plan.methods:
-            run = execute(method, inputs, sample, Settings(scheme, plan.mir_steps), reporter)
+            run = execute(method, inputs, sample, Settings(Goal(scheme), plan.mir_steps), reporter)
             seconds = f"{run.report.seconds:5.1f} s"
             reporter.say(f"  {method:<13} {seconds}  {method_names.IN_WORDS[method]}")
             save_model(output / f"{method}.safetensors", run.student, inputs, method=method,

@@ -189,6 +189,9 @@ def find_checkpoint(model_name: str, data_name: str, data_root: Path | None) -> 
             "folder that has them; got none of these"
         )
     name, root = f"{data_name}_{model_name}", Path(given)
+    if not root.is_dir():
+        flag = "FSC_DATA" if data_root is None else "--data-root"
+        raise FileNotFoundError(f"{flag} must name a folder, got {root}, which does not exist")
     paths = [
         path
         for folder in (root / "checkpoints", root)
@@ -203,11 +206,10 @@ def find_checkpoint(model_name: str, data_name: str, data_root: Path | None) -> 
             f"{' and '.join(str(path) for path in found)}"
         )
     if not found:
-        absent = "" if root.is_dir() else ", which does not exist"
         raise FileNotFoundError(
             f"no checkpoint of {model_name} for {data_name}: looked for {name}*.safetensors, .pt "
-            f"and .pth in {root}{absent} and its folder checkpoints; name a file with "
-            "--checkpoint, or another folder with --data-root or FSC_DATA"
+            f"and .pth in {root} and its folder checkpoints; name a file with --checkpoint, or "
+            "another folder with --data-root or FSC_DATA"
         )
     return found[0]
 

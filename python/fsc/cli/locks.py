@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from fsc.files import check_writable, reason
+from fsc.files import check_writable, missing_folders, reason, remove_empty
 from fsc.warning import CompressionWarning
 
 OTHERWISE = "give --overwrite or name another"
@@ -83,14 +83,14 @@ def locked_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(what: str, lock: Path) -> Iterator[None]:
-    missing = [folder for folder in (lock.parent, *lock.parent.parents) if not folder.exists()]
+    missing = missing_folders(lock)
     descriptor = _acquire(what, lock)
     try:
         yield
     finally:
         lock.unlink(missing_ok=True)
         os.close(descriptor)
-        _remove_empty(missing)
+        remove_empty(missing)
 
 
 def _acquire(what: str, lock: Path) -> int:
@@ -139,12 +139,3 @@ def _is_still(lock: Path, descriptor: int) -> bool:
         return os.path.samestat(os.stat(lock), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    # From the innermost outwards; the first that holds something ends it.
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return

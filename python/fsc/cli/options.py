@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from fsc import method_names, models, scheme_tables
 from fsc.cli import locks, typed
@@ -20,8 +21,24 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+class _Path(click.Path):
+    """A path of the right kind, or one that does not exist yet."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        """The path; a sentence in the form of all others where it is of the wrong kind."""
+        flag = "" if parameter is None else parameter.opts[0]
+        if not self.file_okay and Path(value).is_file():
+            raise ValueError(f"{flag} must name a folder, got {value}, which is a file")
+        if not self.dir_okay and Path(value).is_dir():
+            raise ValueError(f"{flag} must name a file, got {value or '.'}, which is a folder")
+        return super().convert(value, parameter, context)
+
+
+FILE = _Path(dir_okay=False, path_type=Path)
+_FOLDER = _Path(file_okay=False, path_type=Path)
 
 
 def _set_threads(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
@@ -38,7 +55,14 @@ def _usable(context: click.Context, parameter: click.Parameter, value: str) -> t
     import fsc_ext
 
     try:
-        probe = fsc_ext.prox_l1(torch.zeros(1, device=torch.device(value)), 0.0)
+        wanted = torch.device(value)
+    except RuntimeError as error:  # lists every kind that torch has ever had
+        raise ValueError(
+            f"--device must be cpu, or a device as torch calls it, such as cuda or cuda:1, got "
+            f"{value!r}"
+        ) from error
+    try:
+        probe = fsc_ext.prox_l1(torch.zeros(1, device=wanted), 0.0)
         probe.item()
     except (RuntimeError, AssertionError, ImportError) as error:  # torch has one for each device
         reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
@@ -99,15 +123,13 @@ checkpoint_path = click.option(
     help="The teacher's weights.  [default: by name in the folder of the data; for torchvision and "
     "timm the library's own, which it fetches; for a file what its function gives]",
 )
-scheme_name = click.option(
-    "--scheme",
-    "scheme_name",
-    required=True,
-    metavar="NAME|FILE",
-    help="What to prune: " + ", ".join(scheme_tables.names()) + ", or a JSON file.  "
+_SCHEME: Any = {
+    "metavar": "NAME|FILE",
+    "help": "What to prune: " + ", ".join(scheme_tables.names()) + ", or a JSON file.  "
     "The number of a res, vgg or sparse scheme is the percentage that it removes from the layers "
     "that it prunes; `fsc schemes` says what is left of the whole.",
-)
+}
+scheme_name = click.option("--scheme", "scheme_name", required=True, **_SCHEME)
 num_shots = click.option("--shots", "num_shots", type=click.IntRange(min=1), help="Images a class.")
 num_images = click.option(
     "--images",
@@ -196,6 +218,43 @@ def output_folder(default: str | None = None) -> Callable[[Command], Command]:
     )
 
 
+def goal(command: Command) -> Command:
+    """Options for what is to be left of the network."""
+    share = click.FloatRange(0, 1, min_open=True)
+    for option in (
+        click.option(
+            "--round-to",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="Layers keep a multiple of so many channels.",
+        ),
+        click.option(
+            "--ignore",
+            "ignored",
+            multiple=True,
+            metavar="LAYER",
+            help="A layer that stays whole: a name, a pattern such as 'head*', or a type such as "
+            "Linear. May be given several times.",
+        ),
+        click.option(
+            "--pruning-ratio",
+            type=click.FloatRange(0, 1, max_open=True),
+            help="Share of the channels that goes, everywhere alike.",
+        ),
+        click.option("--parameters", type=share, help="Share of the parameters that stays."),
+        click.option(
+            "--flops",
+            type=share,
+            help="Share of the multiply-accumulates that stays; channels go where they lose "
+            "least.  [default: 0.5, where nothing else says what is to be left]",
+        ),
+        click.option("--scheme", "scheme_name", **_SCHEME),
+    ):
+        command = option(command)
+    return command
+
+
 def check_outputs(json_path: Path | None, figure_path: Path | None, *, replacing: bool) -> None:
     """Make sure, before any work, that both files can be written where they are given.
 
@@ -211,6 +270,21 @@ def check_outputs(json_path: Path | None, figure_path: Path | None, *, replacing
     if figure_path is not None:
         figure.check_name(figure_path)
     locks.hold_files(json_path, figure_path, replacing=replacing)
+
+
+def check_mir_steps(methods: Sequence[str]) -> None:
+    """Make sure that --mir-steps, where it is typed, is for a method that takes steps.
+
+    Raises:
+        ValueError: none of the methods does.
+    """
+    context = click.get_current_context()
+    typed = context.get_parameter_source("mir_steps") is ParameterSource.COMMANDLINE
+    if typed and not any(method.startswith("mir-") for method in methods):
+        raise ValueError(
+            f"--mir-steps must go with --method mir-before or mir-after, got "
+            f"{context.params['mir_steps']} for {', '.join(methods)}"
+        )
 
 
 def to_bytes(megabytes: float | None) -> int | None:

@@ -6,17 +6,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fsc import compress, method_names, models
 from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.teachers import to_header
+from fsc.compression import identity
+from fsc.goal import Goal
 from fsc.images.augmentation import augmented
 from fsc.images.sampling import FewShotSample
+from fsc.methods import Method
 from fsc.networks import checkpoint
 from fsc.result import Report, Result
-from fsc.schemes import AnyScheme
 from fsc.training.evaluate import accuracies
 
 # The activations of so many images, 100 of 32 x 32 pixels or 4 of 224 x 224, stay in the caches of
@@ -31,7 +33,7 @@ class Settings:
     """What all runs of one command share.
 
     Attributes:
-        scheme: what is pruned.
+        goal: what is to be left of the network.
         mir_steps: minibatches of MiR.
         batch_size: images that go through the networks at once.
         memory_budget: bytes of activations held in memory; None: all.
@@ -39,7 +41,7 @@ class Settings:
         journal: folder that solved layers are kept in while one student is made.
     """
 
-    scheme: AnyScheme
+    goal: Goal
     mir_steps: int = 400
     batch_size: int = 64
     memory_budget: int | None = None
@@ -96,26 +98,45 @@ def make_student(
         method: one of `method_names.NAMES`.
         inputs: teacher and images.
         sample: the few images; its seed also seeds the method.
-        settings: scheme and resources.
+        settings: goal and resources.
         reporter: told of the progress.
 
     Raises:
         ValueError: something does not fit together; the sentence says what.
     """
-    images = inputs.images_of(sample)
-    if settings.augment is not None:
-        images = augmented(images, settings.augment, seed=sample.seed)
     return compress(
         inputs.teacher,
-        images,
-        method=method_names.named(method, inputs.known_as, settings.mir_steps),
-        scheme=settings.scheme,
+        _images(inputs, sample, settings),
+        method=named(method, inputs, settings.mir_steps),
+        **vars(settings.goal),
         batch_size=settings.batch_size,
         memory_budget=settings.memory_budget,
         seed=sample.seed,
         progress=reporter.stage(f"{method}, seed {sample.seed}"),
         journal=settings.journal,
     )
+
+
+def identity_of(
+    method: str, inputs: Inputs, sample: FewShotSample, settings: Settings
+) -> dict[str, Any]:
+    """What `make_student` with the same arguments must share with a run that it goes on with."""
+    images = _images(inputs, sample, settings)
+    made = named(method, inputs, settings.mir_steps)
+    return identity(inputs.teacher, images, made, settings.goal, sample.seed)
+
+
+def named(method: str, inputs: Inputs, mir_steps: int) -> Method:
+    """The method of a name, with its hyper-parameters for the teacher."""
+    return method_names.named(method, inputs.known_as, mir_steps)
+
+
+def _images(inputs: Inputs, sample: FewShotSample, settings: Settings) -> Tensor:
+    """What is compressed from, float32 [N, C, H, W]."""
+    images = inputs.images_of(sample)
+    if settings.augment is None:
+        return images
+    return augmented(images, settings.augment, seed=sample.seed)
 
 
 def execute(

@@ -34,13 +34,15 @@ _PUBLISHED = {
         "res-70": (16.92, 2.05), "res-70+": (12.79, 1.85),
     },
 }  # fmt: skip
+_PAPER = "paper: Cross Distillation (Bai et al., AAAI 2020),"
 _REASONS = {
-    "vgg16": "paper: Table 10, whose VGG-16 has a hidden linear layer more, 0.263 M. What the\n"
-    "CD and FSKD papers say gives vgg-a exactly and vgg-b to 5 %; what they say of vgg-c\n"
+    "vgg16": f"{_PAPER} Table 10, whose VGG-16 has a hidden linear layer more, 0.263 M. What it "
+    "and FSKD (Li et al., 2018) say gives vgg-a exactly and vgg-b to 5 %; what they say of vgg-c "
     "leaves less than Table 10 prints.",
-    "resnet56": "paper: Table 11, which counts int(r·c) channels; its code keeps int(r·c) + 1.",
-    "resnet34": "paper: Table 12, which counts 0.4 % more FLOPs for the whole network too.",
+    "resnet56": f"{_PAPER} Table 11, which counts int(r·c) channels; its code keeps int(r·c) + 1.",
+    "resnet34": f"{_PAPER} Table 12, which counts 0.4 % more FLOPs for the whole network too.",
 }
+_COUNTED = f"parameters: those that are not zero; {tables.FLOPS_NOTE}"
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,13 @@ def command(model_names: tuple[str, ...], json_path: Path | None, overwrite: boo
     for name in model_names or _MODELS:
         found = describe(name)
         lines += found
+        if json_path is not None:
+            write_json(json_path, {"schemes": [_plain(line) for line in lines]})
         tables.show(_table(name, found))
     quantized = [name for name in schemes.names() if name.startswith("w")]
-    tables.show(f"{', '.join(quantized)} fit every network and leave its parameters and FLOPs.")
-    if json_path is not None:
-        write_json(json_path, {"schemes": [_plain(line) for line in lines]})
-        tables.show(f"Written: {json_path}")
+    fit = f"{', '.join(quantized)} fit every network and leave its parameters and FLOPs."
+    tables.show(f"\n{tables.wrapped(fit)}")
+    tables.show_written(json_path)
 
 
 def describe(model_name: str) -> list[Line]:
@@ -92,11 +95,16 @@ def describe(model_name: str) -> list[Line]:
 
 
 def _table(model_name: str, lines: list[Line]) -> Table:
-    table = Table(title=f"Schemes of {model_name}", caption=_REASONS.get(model_name))
-    table.box, table.pad_edge = tables.BOX, False
+    reason = _REASONS.get(model_name)
+    caption = tables.wrapped(_COUNTED, *([] if reason is None else [reason]))
+    title = f"Schemes of {model_name}"
+    table = Table(
+        title=title, caption=caption, box=tables.BOX, pad_edge=False, collapse_padding=True
+    )
     table.add_column("scheme", no_wrap=True)
     has_paper = any(line.published for line in lines)
-    headings = ["not zero", "left", "FLOPs", "left", *(["paper", "FLOPs"] if has_paper else [])]
+    headings = ["parameters", "parameters\nleft, %", "FLOPs", "FLOPs\nleft, %"]
+    headings += ["paper's\nparameters", "paper's\nFLOPs"] if has_paper else []
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     whole = lines[0].size
@@ -104,9 +112,9 @@ def _table(model_name: str, lines: list[Line]) -> Table:
         size = line.size
         cells = [
             f"{size.nonzero / 1e6:.2f} M",
-            f"{100 * size.nonzero / whole.nonzero:.1f} %",
+            f"{100 * size.nonzero / whole.nonzero:.1f}",
             f"{size.flops / 1e9:.3f} G",
-            f"{100 * size.flops / whole.flops:.1f} %",
+            f"{100 * size.flops / whole.flops:.1f}",
         ]
         if has_paper:
             paper = line.published

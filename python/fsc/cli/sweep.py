@@ -75,10 +75,11 @@ def command(
                 write_json(json_path, {"scheme": scheme.name, **drawn, "points": rows})
     best = max(rows, key=lambda row: row["top1"])
     at = ", ".join(f"{name} {value:g}" for name, value in best.items() if name != "top1")
-    tables.show(f"Best: {best['top1']:.2f} % at {at}")
     if figure_path is not None:
         title = f"{inputs.model_title}, scheme {scheme.name}, {draw}"
         figure.draw_grid(rows, figure_path, title=title)
+    tables.show(f"Best: {best['top1']:.2f} % at {at}")
+    tables.show_written(json_path, figure_path)
 
 
 def grid_of(objective_name: str, intervals: int) -> list[tuple[dict[str, float], Objective]]:

@@ -6,6 +6,7 @@ import statistics
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -103,7 +104,9 @@ def what_stays(scheme_name: str, model_name: str | None, teacher: Size, student:
 
 def wrapped(*sentences: str) -> str:
     """Join sentences to lines that fit a window of 80 columns, each beginning a new one."""
-    return "\n".join(textwrap.fill(sentence, _MIN_WIDTH) for sentence in sentences)
+    # Paths and names stay whole, so that they can be copied.
+    wrapper = textwrap.TextWrapper(_MIN_WIDTH, break_on_hyphens=False, break_long_words=False)
+    return "\n".join(wrapper.fill(sentence) for sentence in sentences)
 
 
 def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:
@@ -185,6 +188,13 @@ def show(*things: Table | str) -> None:
         console.print(thing)
         if caption:
             console.print(caption, style="dim", markup=False, soft_wrap=True)
+
+
+def show_written(*paths: Path | None) -> None:
+    """Say which files were written, where there are any; None stands for one not asked for."""
+    written = [str(path) for path in paths if path is not None]
+    if written:
+        show(f"Written: {', '.join(written)}")
 
 
 def _table(title: str, caption: str) -> Table:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from fsc.methods.journal import Journal
-from fsc.networks.tensor_files import CHECKSUM, read_tensors, write_tensors
-from fsc.warning import CompressionWarning
+from fsc.networks.tensor_files import read_header
 
-_FILE = "training.safetensors"
+_ENTRY = "training"
 
 # Names of tensors -> tensors; names of counts -> counts.
 State = tuple[dict[str, Tensor], dict[str, int]]
 
 
 class TrainingState:
-    """One file in the folder of a journal, overwritten as the training goes on.
+    """One entry of a journal, overwritten as the training goes on.
 
     Args:
-        journal: whose folder and identity it shares; None: nothing is kept and nothing found.
+        journal: that holds it; None: nothing is kept and nothing found.
     """
 
     def __init__(self, journal: Journal | None) -> None:
@@ -30,48 +28,39 @@ class TrainingState:
         self._journal = journal
 
     def find(self) -> State | None:
-        """What was kept last, on the CPU; a damaged file is dropped with a warning."""
+        """What was kept last, on the CPU; a damaged file is dropped with a warning.
+
+        Raises:
+            OSError: a damaged file cannot be removed.
+        """
         if self._journal is None:
             return None
-        path = self._journal.folder / _FILE
-        if not path.is_file():
+        entry = self._journal.read(_ENTRY, "the training starts from the beginning")
+        if entry is None:
             return None
-        try:
-            return _read(path)
-        except ValueError as error:
-            warnings.warn(
-                f"{error}; it is dropped, and the training starts from the beginning",
-                CompressionWarning,
-                stacklevel=2,
-            )
-            path.unlink(missing_ok=True)
-            return None
+        tensors, header = entry
+        return tensors, {key: count for key, count in header.items() if type(count) is int}
 
     def keep(self, tensors: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
-        """Writes a state in the place of the last one; the first one makes the folder.
+        """Writes a state in the place of the last one.
 
         Raises:
             OSError: the file cannot be written.
         """
-        if self._journal is None:
-            return
-        self._journal.sign()
-        write_tensors(self._journal.folder / _FILE, tensors, dict(counts))
+        if self._journal is not None:
+            self._journal.write(_ENTRY, tensors, counts)
 
 
 def in_words(folder: Path) -> str:
     """What the folder of a journal holds: "12 solved layers", "150 steps of MiR" or nothing."""
-    names = {path.name for path in folder.glob("*.safetensors")}
-    if _FILE not in names:
-        return f"{len(names)} solved layers" if names else ""
-    try:
-        return f"{_read(folder / _FILE)[1]['step']} steps of MiR"
-    except ValueError:
-        return ""  # As good as nothing: whoever goes on is told that it is damaged.
+    names = {path.stem for path in folder.glob("*.safetensors")}
+    if _ENTRY not in names:
+        return _counted(len(names), "solved layer") if names else ""
+    header = read_header(folder / f"{_ENTRY}.safetensors")
+    # As good as nothing where it is damaged: whoever goes on is told.
+    step = header.get("step") if isinstance(header, dict) else None
+    return f"{_counted(step, 'step')} of MiR" if step else ""
 
 
-def _read(path: Path) -> State:
-    tensors, header = read_tensors(path)
-    if not isinstance(header, dict) or CHECKSUM not in header:
-        raise ValueError(f"{path} is damaged: it holds no checksum")
-    return tensors, {key: count for key, count in header.items() if key != CHECKSUM}
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

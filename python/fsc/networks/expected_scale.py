@@ -181,7 +181,7 @@ def _doubt_of_configuration(
     return (
         "images seem to be on another scale than those the teacher was trained on: its "
         f"{attribute} asks for mean {_numbers(mean)} and std {_numbers(deviation)}, which gives "
-        f"values from {low:.3g} to {high:.3g}, got images of {_in_words(found)}"
+        f"values from {_number(low)} to {_number(high)}, got images of {_in_words(found)}"
     )
 
 
@@ -198,10 +198,14 @@ def _doubt_of_magnitude(found: ImageStatistics) -> str | None:
 def _in_words(found: ImageStatistics) -> str:
     return (
         f"mean {_numbers(found.mean)} and deviation {_numbers(found.deviation)} from "
-        f"{min(found.minimum):.3g} to {max(found.maximum):.3g}"
+        f"{_number(min(found.minimum))} to {_number(max(found.maximum))}"
     )
 
 
 def _numbers(values: list[float]) -> str:
-    shown = ", ".join(f"{value:.3g}" for value in values[:3])
+    shown = ", ".join(_number(value) for value in values[:3])
     return f"{shown}, ..." if len(values) > 3 else shown
+
+
+def _number(value: float) -> str:
+    return f"{value + 0.0:.3g}"  # no minus before a zero

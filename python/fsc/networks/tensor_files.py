@@ -19,6 +19,8 @@ from fsc.files import write_atomically
 CHECKSUM = "sha256"
 # One key holds all: safetensors writes several in an order that changes from run to run.
 _KEY = "fsc"
+# As safetensors reports a file that it cannot read.
+_DAMAGE = (SafetensorError, OSError, RuntimeError, ValueError)
 
 
 def checksum(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
@@ -76,9 +78,9 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
     path = Path(path)
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            header = _header(file)
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+    except _DAMAGE as error:
         line = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(f"{path} is damaged or no safetensors file: {line}") from error
     if isinstance(header, dict) and CHECKSUM in header:
@@ -88,3 +90,16 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
                 f"{path} is damaged: its content has not the checksum that it was written with"
             )
     return tensors, header
+
+
+def read_header(path: str | os.PathLike[str]) -> Any:
+    """Read the header that `write_tensors` wrote, unchecked; None where there is none to read."""
+    try:
+        with safe_open(Path(path), framework="pt") as file:
+            return _header(file)
+    except _DAMAGE:
+        return None
+
+
+def _header(file: Any) -> Any:
+    return json.loads((file.metadata() or {}).get(_KEY, "null"))

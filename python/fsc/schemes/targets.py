@@ -38,6 +38,11 @@ class Target:
     share: float
     round_to: int = 1
 
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return f"{self.kind}-{self.share:g}"
+
     def __post_init__(self) -> None:
         """Refuses what no network can be cut to."""
         if not 0 < self.share <= 1:
@@ -92,7 +97,7 @@ def to_target(
         layer = _speaker(group)
         channels, repeats = group.rows_of(layer)
         kept[layer] = (len(channels) - (group.size - count)) * repeats
-    return Scheme(f"{target.kind}-{target.share:g}", kept, held_back=stuck), removal
+    return Scheme(target.name, kept, held_back=stuck), removal
 
 
 class _Trade:

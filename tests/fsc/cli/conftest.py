@@ -50,7 +50,7 @@ def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fsc() -> Callable[..., Result]:
     """Runs the command with arguments; whatever is not an exit of its own fails the test."""
 
@@ -63,10 +63,10 @@ def fsc() -> Callable[..., Result]:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def on_digits(teacher_file: Path) -> list[object]:
     """Arguments of `compress` and `compare` for the small teacher."""
     return [
         *("--model", "resnet14", "--data", "digits", "--checkpoint", teacher_file),
-        *("--scheme", "res-50", "--mir-steps", 2),
+        *("--scheme", "res-50"),
     ]

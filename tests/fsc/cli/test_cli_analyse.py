@@ -10,7 +10,7 @@ from fsc.layers.objectives import Convex, Soft
 
 @pytest.fixture
 def arguments(on_digits):
-    return [*on_digits[: on_digits.index("--mir-steps")], "--shots", 1]
+    return [*on_digits, "--shots", 1]
 
 
 def test_distances_and_ratios(fsc, arguments, tmp_path):
@@ -26,6 +26,10 @@ def test_distances_and_ratios(fsc, arguments, tmp_path):
     assert [layer["name"] for layer in first["layers"]][::13] == ["conv1", "linear"]
     assert first["layers"][-1]["estimation"] > 0
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+    written = [tmp_path / name for name in ("errors.json", "ratios.png")]
+    assert result.stdout.endswith(f"Written: {written[0]}, {written[1]}\n")
+    for explained in ("-: cannot be compared", "cross entropy: of the student's answers"):
+        assert explained in result.stdout
 
 
 @pytest.mark.parametrize("objective", ["convex", "soft"])
@@ -39,6 +43,8 @@ def test_every_point_of_the_grid(fsc, arguments, tmp_path, objective):
     assert len(points) == (2 if objective == "convex" else 4)
     assert f"Best: {max(point['top1'] for point in points):.2f} %" in result.stdout
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+    written = [tmp_path / name for name in ("grid.json", "grid.png")]
+    assert result.stdout.endswith(f"Written: {written[0]}, {written[1]}\n")
 
 
 def test_grid():

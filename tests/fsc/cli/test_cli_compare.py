@@ -14,7 +14,7 @@ METHODS = ["--method", "l1", "--method", "cd-nc", "--method", "mir-after"]
 @pytest.fixture
 def compare(fsc, on_digits, tmp_path):
     def run(*arguments):
-        return fsc("compare", *on_digits, "--shots", 2, "--seeds", 2, *METHODS,
+        return fsc("compare", *on_digits, "--shots", 2, "--seeds", 2, *METHODS, "--mir-steps", 2,
                    "--json", tmp_path / "runs.json", *arguments)  # fmt: skip
 
     return run
@@ -119,7 +119,8 @@ def test_resume_refuses_another_comparison(compare, tmp_path):
     result = compare("--resume", "--shots", 3)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == (
-        f"error: {tmp_path / 'runs.json'} holds another comparison: its shots is 2, not 3"
+        f"error: {tmp_path / 'runs.json'} holds another comparison: its shots is 2, not 3; name "
+        "another file, or give --overwrite instead of --resume"
     )
     assert (tmp_path / "runs.json").read_bytes() == before
 

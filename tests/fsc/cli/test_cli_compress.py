@@ -1,6 +1,5 @@
 import errno
 import json
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from fsc.methods.journal import Journal
 from fsc.networks import checkpoint
 
 
-@pytest.fixture
-def compressed(fsc, on_digits, tmp_path):
-    folder = tmp_path / "out"
+@pytest.fixture(scope="module")
+def compressed(fsc, on_digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compressed") / "out"
     result = fsc("compress", *on_digits, "--method", "cd-soft", "--shots", 3, "--output", folder)
     assert result.exit_code == 0, result.output
     return folder, result
@@ -135,7 +134,6 @@ def test_a_full_disk_leaves_the_folder_as_it_was(fsc, on_digits, tmp_path, monke
         f"error: file {tmp_path / failing} cannot be written: No space left on device; the student "
         f"could not be kept in {tempfile.gettempdir()} either"
     )
-    shutil.rmtree(tmp_path / "unfinished")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == earlier
 
 
@@ -169,9 +167,6 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(fsc, on_digits, tmp_path,
     assert result.stderr.splitlines()[-1] == (
         f"interrupted: 3 solved layers are in {journal}; go on with --resume"
     )
-    other = fsc(*arguments, tmp_path / "parts", "--seed", 1, "--resume")
-    assert other.exit_code == 2
-    assert "which differs in seed, images" in other.stderr.splitlines()[-1]
     assert fsc(*arguments, tmp_path / "parts", "--resume").exit_code == 0
     assert not set(solved[:3]) & set(solved[3:]) and not journal.exists()
     whole, parts = (

@@ -38,8 +38,9 @@ def test_teacher_without_a_checkpoint(compress, monkeypatch, tmp_path):
     looked = f"looked for digits_resnet14*.safetensors, .pt and .pth in {tmp_path}"
     found = sentence(compress(data_root=tmp_path))
     assert f"no checkpoint of resnet14 for digits: {looked} and its folder" in found
-    found = sentence(compress(data_root=tmp_path / "absent"))
-    assert f"{looked}/absent, which does not exist and" in found and "--checkpoint" in found
+    assert sentence(compress(data_root=tmp_path / "absent")) == (
+        f"--data-root must name a folder, got {tmp_path / 'absent'}, which does not exist"
+    )
     for suffix in (".pt", ".safetensors"):
         (tmp_path / f"digits_resnet14{suffix}").touch()
     found = sentence(compress(data_root=tmp_path))
@@ -93,8 +94,7 @@ def test_fewer_images_than_asked_for(fsc, compress, on_digits, teacher_file, tmp
     expected = "--shots must not exceed the 128 images of class 0, got 1000"
     assert sentence(compress(shots=1000, checkpoint=teacher_file)) == expected
     for verb in (("compare",), ("analyse",), ("sweep", "--objective", "soft")):
-        arguments = [a for a in on_digits if a not in ("--mir-steps", 2) or verb == ("compare",)]
-        assert sentence(fsc(*verb, *arguments, "--shots", 1000)) == expected
+        assert sentence(fsc(*verb, *on_digits, "--shots", 1000)) == expected
     given = ("--method", "l1", "--output", tmp_path, "--images", 1298)
     expected = "--images must lie between 1 and the 1297 images there are, got 1298"
     assert sentence(fsc("compress", *on_digits, *given)) == expected
@@ -202,8 +202,8 @@ def test_a_device_that_cannot_compute_is_found_before_any_work(fsc, on_digits, t
         ("evaluate", (tmp_path / "absent.safetensors", "--data", "digits")),
     ):
         found = sentence(fsc(verb, *arguments, "--device", device))
-        assert found.startswith("--device must be a device that torch and fsc_ext can use here, ")
-        assert f"got {device!r}: " in found
+        assert found.startswith("--device must be ") and f"got {device!r}" in found
+        assert len(found) < 200  # not all that torch has ever called a device
     assert not output.exists()
 
 

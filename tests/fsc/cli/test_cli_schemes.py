@@ -3,7 +3,10 @@
 import json
 
 import pytest
+import torch
 from click.testing import CliRunner
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from fsc.cli import main
 from fsc.cli.schemes import describe
@@ -53,6 +56,21 @@ def test_every_scheme_is_listed_and_written(tmp_path):
     sparse = next(w for w in written if w["scheme"] == "sparse-90" and w["model"] == "resnet56")
     assert sparse["parameters"] == 853_018
     assert sparse["nonzero"] < 0.11 * sparse["parameters"]
+
+
+def test_sizes_need_no_weights_and_no_pass_for_each_scheme():
+    passes = []
+    before = torch.get_rng_state()
+    hook = register_module_forward_pre_hook(
+        lambda module, x: passes.append(1) if isinstance(module, nn.BatchNorm2d) else None
+    )
+    try:
+        lines = describe("resnet20")
+    finally:
+        hook.remove()
+    assert torch.equal(torch.get_rng_state(), before)
+    layers = 19
+    assert len(lines) == 9 and 0 < len(passes) <= 3 * layers
 
 
 def test_networks_without_a_table_have_no_paper_columns():

@@ -71,7 +71,7 @@ def test_an_interrupted_mir_goes_on_with_the_same_bits(fsc, on_digits, tmp_path,
 def test_a_damaged_state_of_mir_starts_anew(fsc, on_digits, tmp_path, content):
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "training.safetensors").write_bytes(content)
-    result = fsc("compress", *on_digits, "--method", "mir-before", "--shots", 1,
-                 "--output", tmp_path, "--resume")  # fmt: skip
+    result = fsc("compress", *on_digits, "--method", "mir-before", "--mir-steps", 2,
+                 "--shots", 1, "--output", tmp_path, "--resume")  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "and the training starts from the" in result.stderr

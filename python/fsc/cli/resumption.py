@@ -1,0 +1,117 @@
+"""What an interrupted `fsc compress` left behind: taken up, dropped, or refused with a way out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fsc import method_names
+from fsc.cli.given import Inputs
+from fsc.cli.run import Settings, identity_of, named
+from fsc.compression import described
+from fsc.images.sampling import FewShotSample
+from fsc.methods.identity import AnotherCompression, Difference, as_json, differences
+from fsc.methods.journal import Journal
+from fsc.methods.training_state import in_words
+
+# What differs -> the flag for it, where the value is what was typed.
+_TYPED = {"seed": "--seed", "device": "--device", "threads": "--threads", "scheme": "--scheme"}
+# What differs -> what it is called and which flags decide it, where the value says nothing.
+_DECIDED = {
+    "scheme": ("another scheme", "--scheme"),
+    "images": ("other images", "--shots, --images or --augment"),
+    "teacher": ("another teacher", "--model and --checkpoint"),
+    "method": ("another method", "--method"),
+}
+
+
+def take_up(
+    journal: Path,
+    method: str,
+    inputs: Inputs,
+    sample: FewShotSample,
+    settings: Settings,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> tuple[Journal, str]:
+    """The journal of a run that begins, and what to say of what it holds.
+
+    Args:
+        journal: the folder of what is unfinished, which need not exist.
+        method: of the run, as are the next three.
+        inputs: teacher and images.
+        sample: the few images.
+        settings: scheme and resources.
+        resume: whether to go on with what is there.
+        overwrite: whether what is there may be dropped.
+
+    Raises:
+        ValueError: another run left it, and it may not be dropped.
+        OSError: a damaged file cannot be removed.
+    """
+    identity, kept = identity_of(method, inputs, sample, settings), in_words(journal)
+    if resume and not journal.is_dir():
+        nothing = f"Nothing is unfinished in {journal.parent}: starting anew."
+        return Journal(journal, identity), nothing
+    if resume:
+        try:
+            going_on = f"Going on after {kept} in {journal}." if kept else ""
+            return Journal(journal, identity), going_on
+        except AnotherCompression as error:
+            if not overwrite:
+                raise ValueError(_refusal(error, inputs)) from error
+    shutil.rmtree(journal, ignore_errors=True)
+    dropped = f"Starting anew, as --overwrite says, in spite of {kept} in {journal}."
+    return Journal(journal, identity), dropped if kept else ""
+
+
+def _refusal(error: AnotherCompression, inputs: Inputs) -> str:
+    """What differs from the interrupted run, and both ways out."""
+    found = differences(error.before, error.now)
+    got, flags, versions = [], [], []
+    for one in found:
+        what, _, part = one.name.partition(".")
+        if what == "versions":
+            got.append(f"{part} {one.now} instead of {one.before}")
+            versions.append(f"{part} {one.before}")
+        # Another seed draws other images: that they differ says nothing more.
+        elif one.name != "images.sha256" or error.before["seed"] == error.now["seed"]:
+            said, flag = _in_flags(what, one, error, inputs)
+            got.append(said)
+            flags.append(flag)
+    ways = [f"give {' and '.join(dict.fromkeys(flags))}"] if flags else []
+    ways += [f"go back to {' and '.join(versions)}"] if versions else []
+    return (
+        f"--resume must go on with the same run, got {', '.join(dict.fromkeys(got))}: "
+        f"{' and '.join(ways)}, or {'' if flags else 'give '}--overwrite to start anew"
+    )
+
+
+def _in_flags(
+    what: str, difference: Difference, error: AnotherCompression, inputs: Inputs
+) -> tuple[str, str]:
+    """A difference as it is typed, and what to type to go on."""
+    before, now = difference.before, difference.now
+    said, deciding = _DECIDED.get(what, ("", ""))
+    flag = _TYPED.get(what)
+    if what == "method":
+        before, now = (_name_of(each["method"], inputs) for each in (error.before, error.now))
+        flag = "--method" if before and now else None
+        if before == now and difference.name == "method.steps":
+            flag, before, now = "--mir-steps", difference.before, difference.now
+    if what == "images" and difference.is_short:
+        said = f"{now} images instead of {before}"
+    if flag is None or not difference.is_short:
+        return said, f"the earlier {deciding}"
+    return f"{flag} {now} instead of {before}", f"{flag} {before}"
+
+
+def _name_of(method: dict[str, Any], inputs: Inputs) -> str | None:
+    """What a described method is called on the command line."""
+    steps = method.get("steps", 1)
+    for name in method_names.NAMES:
+        if as_json(described(named(name, inputs, steps))) == method:
+            return name
+    return None

@@ -1,0 +1,136 @@
+"""Another run than the interrupted one: refused before a word, with what differs and a way out."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from fsc import compression, models
+from fsc.cli import outputs
+from fsc.methods import mir
+from fsc.networks import checkpoint
+
+
+def interrupted(*arguments, **keywords):
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def compress_into(fsc, on_digits):
+    def run(folder, *arguments, method="l1"):
+        steps = ("--mir-steps", 2) if method == "mir-before" else ()
+        return fsc("compress", *on_digits, "--method", method, *steps, "--shots", 2,
+                   "--threads", 1, "--test-images", 9, "--output", folder, *arguments)  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def unfinished(compress_into, tmp_path_factory):
+    """One run of each method, left before it was evaluated; nothing may change them."""
+    folders = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
+        for method in ("l1", "mir-before"):
+            folders[method] = tmp_path_factory.mktemp("unfinished") / method
+            assert compress_into(folders[method], method=method).exit_code == 130
+    return folders
+
+
+@pytest.fixture
+def compress(compress_into, tmp_path):
+    return lambda *arguments, **keywords: compress_into(tmp_path / "out", *arguments, **keywords)
+
+
+def refusal(result):
+    """What is said, which is nothing but the refusal."""
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    beginning = "error: --resume must go on with the same run, got "
+    assert line.startswith(beginning) and line.endswith("--overwrite to start anew")
+    return line.removeprefix(beginning).removesuffix("--overwrite to start anew")
+
+
+@pytest.mark.parametrize(
+    ("method", "flags", "expected"),
+    [
+        ("l1", ("--seed", 1), "--seed 1 instead of 0: give --seed 0, or "),
+        ("l1", ("--shots", 3), "30 images instead of 20: give the earlier --shots, --images "
+         "or --augment, or "),
+        ("l1", ("--augment", "mirror", "--seed", 1), "--seed 1 instead of 0, 40 images instead of "
+         "20: give --seed 0 and the earlier --shots, --images or --augment, or "),
+        ("l1", ("--method", "cd-soft"), "--method cd-soft instead of l1: give --method l1, or "),
+        ("mir-before", ("--mir-steps", 3), "--mir-steps 3 instead of 2: give --mir-steps 2, or "),
+        ("mir-before", ("--method", "mir-after", "--mir-steps", 3), "--method mir-after instead of "
+         "mir-before: give --method mir-before, or "),
+        ("l1", ("--scheme", "res-60"), "--scheme res-60 instead of res-50: give --scheme res-50, "
+         "or "),
+        ("l1", ("--threads", 2), "--threads 2 instead of 1: give --threads 1, or "),
+    ],
+)  # fmt: skip
+def test_another_run_is_refused_in_flags(compress_into, unfinished, method, flags, expected):
+    folder = unfinished[method]
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    assert refusal(compress_into(folder, "--resume", *flags, method=method)) == expected
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+
+
+def test_another_teacher_or_torch_is_refused(compress_into, unfinished, tmp_path, monkeypatch):
+    folder = unfinished["l1"]
+    with monkeypatch.context() as patch:
+        versions = compression.versions() | {"torch": "2.99.0"}
+        patch.setattr(compression, "versions", lambda: versions)
+        assert refusal(compress_into(folder, "--resume")) == (
+            f"torch 2.99.0 instead of {torch.__version__}: go back to torch {torch.__version__}, "
+            "or give "
+        )
+    path = tmp_path / "other.safetensors"
+    checkpoint.save(models.build("resnet14", in_channels=1), path, name="resnet14")
+    assert refusal(compress_into(folder, "--resume", "--checkpoint", path)) == (
+        "another teacher: give the earlier --model and --checkpoint, or "
+    )
+
+
+@pytest.mark.parametrize("way_out", [("--seed", 0), ("--seed", 1, "--overwrite")])
+def test_both_ways_out_lead_out(compress, unfinished, tmp_path, way_out):
+    shutil.copytree(unfinished["l1"], tmp_path / "out")
+    assert compress("--resume", *way_out).exit_code == 0
+    assert not (tmp_path / "out" / "unfinished").exists()
+
+
+def test_overwrite_says_what_it_drops(compress, monkeypatch):
+    monkeypatch.setattr(mir, "_STEPS_BETWEEN_LOOKS", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
+        compress(method="mir-before")
+    result = compress("--resume", "--seed", 1, "--overwrite", method="mir-before")
+    assert result.exit_code == 0
+    assert "Starting anew, as --overwrite says, in spite of 1 step of MiR in" in result.stderr
+
+
+@pytest.mark.parametrize("method", ["l1", "fskd", "mir-before", "cd-soft"])
+def test_what_cannot_be_written_leaves_nothing_behind(compress, tmp_path, monkeypatch, method):
+    def full(path, content, **keywords):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr(mir, "_STEPS_BETWEEN_LOOKS", 1)
+    assert "No space left on device" in compress(method=method).stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_is_gone_costs_nothing(on_digits, tmp_path):
+    """`fsc compress ... | true`: the table goes nowhere, the folder is complete."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    given = ("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", tmp_path / "out")
+    command = [sys.executable, "-m", "fsc", *map(str, given)]
+    subprocess.run(command, stdout=writing, stderr=subprocess.DEVNULL, check=False)
+    os.close(writing)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(outputs.STUDENT)
+    assert "top1" in (tmp_path / "out" / "report.json").read_text()
