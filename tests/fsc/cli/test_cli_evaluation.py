@@ -38,7 +38,7 @@ def test_fewer_test_images_are_said_and_give_an_interval(compress, evaluated):
     result, report = compress("--test-images", 60)
     assert result.exit_code == 0, result.output
     assert evaluated == [("student", 60), ("teacher", 60)]
-    assert "the first 60 of 500 test images of digits" in result.stderr
+    assert "the first 60 of 500 test images of digits" in " ".join(result.stderr.split())
     assert "the first 60 of 500 test images of digits" in result.stdout
     assert report["test_images"] == 60
     assert report["top1_interval"] == pytest.approx(wilson(report["top1"], 60))
