@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +34,8 @@ from fsc.solvers.quadratic import FactoredQuadratic, GramQuadratic, Quadratic
 
 # A group loses its channels in so many rounds: of a few channels one, of many some at once.
 ROUNDS = 64
+# How often, on the way, the loss is measured on images that no correction has seen.
+JUDGEMENTS = 16
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,11 @@ class _Inputs:
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, num_columns: int) -> None:
         self.patch = Patch.of(layer)
-        self.weight = joined(layer.weight, layer.bias)  # [C_out, dim]
         self.num_images = 0
         self.columns: list[Tensor] = []  # [dim, columns of the batch] each
         dim = self.patch.dim
-        self.gram = None if num_columns < dim else self.weight.new_zeros(dim, dim)
+        shape = layer.weight.new_zeros(dim, dim, dtype=ACCUMULATOR)
+        self.gram = None if num_columns < dim else shape
 
     def accumulate(self, features: Tensor, num_images: int) -> None:
         """Takes up one batch, [N, C_in, H, W] or [N, C_in], of so many images."""
@@ -119,86 +122,125 @@ class _Inputs:
         }
         fsc_ext.gram_accumulate_(self.gram, None, None, features, None, **geometry)
 
-    def quadratic(self) -> Quadratic:
-        """The squared error of the layer's output, whose minimiser is the teacher's weight."""
+    def quadratic(self, weight: Tensor) -> Quadratic:
+        """The squared error of the layer's output, whose minimiser is the weight [C_out, dim]."""
         if self.gram is None:
             columns = torch.cat(self.columns, 1)
-            return FactoredQuadratic(columns, self.weight @ columns, self.num_images)
-        target = self.weight @ self.gram
-        return GramQuadratic(self.gram, target, (target * self.weight).sum(1), self.num_images)
+            return FactoredQuadratic(columns, weight @ columns, self.num_images)
+        target = weight @ self.gram
+        return GramQuadratic(self.gram, target, (target * weight).sum(1), self.num_images)
 
-    def energy(self, quadratic: Quadratic) -> float:
-        """The squared output of the layer, around its mean where it has a bias."""
-        energy = quadratic.row_losses(torch.zeros_like(self.weight)).sum()
-        if self.patch.bias:
-            # The last row of U is ones: W U 1 and the number of columns stand in the Gram matrix.
-            last = self.patch.dim - 1
-            sums, count = self._sums(last)
-            energy -= sums.square().sum() / count
-        return float(energy)
-
-    def _sums(self, last: int) -> tuple[Tensor, float]:
+    def energy(self, weight: Tensor) -> float:
+        """The squared output of a weight, around its mean where there is a bias."""
         if self.gram is None:
-            columns = torch.cat(self.columns, 1)
-            return (self.weight @ columns).sum(1), columns.shape[1]
-        return self.weight @ self.gram[:, last], float(self.gram[last, last])
+            outputs = weight @ torch.cat(self.columns, 1)  # [C_out, columns]
+            squares, sums = outputs.square().sum(), outputs.sum(1)
+            count = float(outputs.shape[1])
+        else:
+            # The last row of U is ones where there is a bias: W U 1 and the number of columns.
+            products = weight @ self.gram
+            squares, sums = (products * weight).sum(), products[:, -1]
+            count = float(self.gram[-1, -1])
+        return float(squares - sums.square().sum() / count if self.patch.bias else squares)
+
+    def squares(self, weight: Tensor) -> float:
+        """The squared output of a weight."""
+        if self.gram is None:
+            return float((weight @ torch.cat(self.columns, 1)).square().sum())
+        return float((weight @ self.gram * weight).sum())
 
 
-@dataclass
+class _Reader:
+    """A layer with what it reads of the images that correct it, and of those that judge."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, num_columns: int) -> None:
+        self.patch = Patch.of(layer)
+        self.weight = joined(layer.weight, layer.bias)  # [C_out, dim]
+        self.correcting = _Inputs(layer, num_columns)
+        self.judging = _Inputs(layer, num_columns)
+
+    def accumulate(self, features: Tensor, images: int) -> None:
+        """Takes up one batch: every second image judges."""
+        parts = features.unflatten(0, (images, -1))  # [images, pixels of a Linear or 1, ...]
+        for inputs, part in ((self.correcting, parts[::2]), (self.judging, parts[1::2])):
+            if len(part):
+                inputs.accumulate(part.flatten(0, 1), len(part))
+
+    @property
+    def judge(self) -> _Inputs:
+        """A single image corrects and judges."""
+        return self.judging if self.judging.num_images else self.correcting
+
+
 class _Voter:
-    """One reader of a group: the state of its elimination, and what a unit of loss is."""
+    """A reader of a group that loses channels, and corrects itself for it."""
 
-    elimination: Elimination
-    energy: float
-    channels: Tensor  # of the group, those that it reads, [read]
+    def __init__(self, reader: _Reader, channels: Tensor, rows: Tensor, damping: float) -> None:
+        self.reader = reader
+        self.channels = channels  # of the group, those that it reads, [read]
+        quadratic = reader.correcting.quadratic(reader.weight)
+        inverse = quadratic.damped_inverse(damping_strength(quadratic, damping))
+        self.elimination = Elimination(reader.weight, inverse, rows)
+        # In shares of what correcting and judging images make of the output.
+        self.unit = reader.correcting.energy(reader.weight) or 1.0
+        self.scale = reader.judge.energy(reader.weight) or 1.0
 
     def rises(self, size: int) -> Tensor:
-        """What taking out each channel of the group costs, in shares of the energy, [size]."""
+        """What taking out each channel of the group costs, [size]."""
         rises = torch.zeros(size, dtype=ACCUMULATOR, device="cpu")
-        rises[self.channels] = self.elimination.rises().cpu() / self.energy
+        rises[self.channels] = self.elimination.rises().cpu() / self.unit
         return rises
 
-    def remove(self, channels: Tensor) -> float:
-        """Takes some channels out where they are read; returns what that costs."""
+    def remove(self, channels: Tensor) -> None:
+        """Takes some channels out where they are read."""
         places = torch.isin(self.channels, channels).nonzero().flatten()
-        if not len(places):
-            return 0.0
-        return self.elimination.remove(places.to(self.elimination.groups.device)) / self.energy
+        if len(places):
+            self.elimination.remove(places.to(self.elimination.groups.device))
+
+    def loss(self) -> float:
+        """The squared error of the corrected output on the judging images, in shares of it."""
+        gone = self.elimination.weight.T - self.reader.weight
+        return self.reader.judge.squares(gone) / self.scale
 
 
-def _voter(inputs: _Inputs, group: ChannelGroup, name: str, damping: float) -> _Voter | None:
+def _voter(reader: _Reader, group: ChannelGroup, name: str, damping: float) -> _Voter | None:
     """A reader ready to lose channels; None where it holds some more often than others."""
-    weight, patch = inputs.weight, inputs.patch
+    patch = reader.patch
     columns = next(s.channels for s in group.slots if s.name == name and s.role == "reader")
     channels, counts = columns[columns != NONE].unique(return_counts=True)
-    quadratic = inputs.quadratic()
-    energy = inputs.energy(quadratic)
-    if bool((counts != counts[0]).any()) or not energy > 0:
+    if bool((counts != counts[0]).any()):
         return None
     # [read, columns of a channel]: the input channels of the layer that each channel is.
     places = torch.where(columns == NONE, group.size, columns).argsort(stable=True)
     places = places[: int(counts.sum())].view(len(channels), -1)
     within = torch.arange(patch.group_size, device="cpu")
-    rows = (places[:, :, None] * patch.group_size + within).flatten(1).to(weight.device)
-    inverse = quadratic.damped_inverse(damping_strength(quadratic, damping))
-    return _Voter(Elimination(weight, inverse, rows), energy, channels)
+    rows = (places[:, :, None] * patch.group_size + within).flatten(1)
+    return _Voter(reader, channels, rows.to(reader.weight.device), damping)
 
 
 def _removed(voters: Sequence[_Voter], group: ChannelGroup, count: int) -> Removal:
     """Takes `count` channels out of all readers, the cheapest first, of many some at once."""
     stays = _Staying(group)
-    order, loss = torch.empty(0, dtype=torch.int64), torch.zeros(1, dtype=ACCUMULATOR)
-    at_once = max(1, group.size // ROUNDS)
+    order, judged = torch.empty(0, dtype=torch.int64), [(0, 0.0)]
+    at_once, between = max(1, group.size // ROUNDS), max(1, count // JUDGEMENTS)
     while len(order) < count:
         rises = torch.stack([voter.rises(group.size) for voter in voters]).sum(0)
         cheapest = stays.take(rises, min(at_once, count - len(order)))
         if not len(cheapest):
             break
-        rise = sum(max(voter.remove(cheapest), 0.0) for voter in voters)
+        for voter in voters:
+            voter.remove(cheapest)
         order = torch.cat([order, cheapest])
-        steps = torch.arange(1, len(cheapest) + 1, dtype=ACCUMULATOR) / len(cheapest)
-        loss = torch.cat([loss, loss[-1] + rise * steps])
-    return Removal(order, loss)
+        if len(order) >= judged[-1][0] + between or len(order) == count:
+            judged.append((len(order), sum(voter.loss() for voter in voters)))
+    return Removal(order, _between(judged, len(order)))
+
+
+def _between(judged: Sequence[tuple[int, float]], count: int) -> Tensor:
+    """The losses that were judged, and straight lines between them, [count + 1]; none falls."""
+    at, losses = zip(*judged, strict=True)
+    line = np.interp(range(count + 1), at, np.maximum.accumulate(losses))
+    return torch.from_numpy(line)
 
 
 class _Staying:
@@ -235,9 +277,9 @@ def _by_norm(model: nn.Module, group: ChannelGroup, count: int) -> Removal:
 
 def _gather(
     model: nn.Module, groups: Sequence[ChannelGroup], images: Tensor, batch_size: int
-) -> dict[str, _Inputs]:
+) -> dict[str, _Reader]:
     """Run the network once and take up what every reader that moments can express reads."""
-    found: dict[str, _Inputs] = {}
+    found: dict[str, _Reader] = {}
 
     def see(name: str, layer: Any, features: Tensor) -> None:
         count = len(features)
@@ -247,7 +289,7 @@ def _gather(
             height, width = features.shape[2:]
             pixels = Patch.of(layer).num_columns((height, width))
         if name not in found:
-            found[name] = _Inputs(layer, len(images) * pixels)
+            found[name] = _Reader(layer, len(images) * pixels // 2)
         found[name].accumulate(features, count)
 
     readers = {name for group in groups for name in group.named("reader")}
