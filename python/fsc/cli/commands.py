@@ -226,4 +226,19 @@ def sweep(**given: Any) -> None:
     work.command(**given)
 
 
-ALL = (demo, compress, evaluate, compare, schemes, analyse, sweep)
+@click.command("inspect")
+@options.model_name
+@options.size
+@click.option("--json", "json_path", type=options.FILE, help="Write what was found to this file.")
+@options.overwrite
+def inspect(**given: Any) -> None:
+    """Show which channels of a network can be cut, which go together, and why others stay.
+
+    The shapes decide, not the weights: nothing is loaded, and the network runs on one image.
+    """
+    from fsc.cli import inspect as work
+
+    work.command(**given)
+
+
+ALL = (demo, inspect, compress, evaluate, compare, schemes, analyse, sweep)

@@ -70,7 +70,7 @@ class Inspection:
             f"{self.size.flops:,} multiply-accumulates for one image",
             f"{sum(int(group.free.sum()) for group in going):,} of "
             f"{sum(group.size for group in self.groups):,} channels can go, in {len(going)} sets, "
-            "each of which is cut in all of its layers at once:",
+            "each in all its layers:",
             "",
             *_columns(["channels", "can go", "written by", "read by"], map(_row, going)),
         ]
@@ -127,10 +127,11 @@ def _row(group: ChannelGroup) -> list[str]:
 
 
 def _listed(names: list[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first name, and how many more there are."""
     names = list(dict.fromkeys(names))
-    shown = ", ".join(names[:2]) or "nothing"
-    return shown if len(names) <= 2 else f"{shown} and {len(names) - 2} more"
+    if not names:
+        return "nothing"
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _columns(headings: list[str], rows: Any) -> list[str]:

@@ -1,0 +1,40 @@
+"""`fsc inspect`: what of a network can go, what goes together, what stays and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fsc import inspect, models
+from fsc.cli import options, tables
+from fsc.files import write_json
+from fsc.models.factories import Factory, parse
+
+_SIDE = 224  # of an image, where neither --size nor the network says another
+
+
+def command(
+    model_name: str, size: tuple[int, int] | None, json_path: Path | None, overwrite: bool
+) -> None:
+    """Show which channels of a network can be cut, and why the others stay."""
+    options.check_outputs(json_path, None, replacing=overwrite)
+    factory = parse(model_name)
+    model = factory.build()
+    found = inspect(model, _image(factory, model, size))
+    if json_path is not None:
+        write_json(json_path, {"model": model_name, **found.to_dict()})
+    tables.show(f"{model_name}: {found}")
+    tables.show_written(json_path)
+
+
+def _image(factory: Factory, model: nn.Module, size: tuple[int, int] | None) -> Tensor:
+    """One image as a network takes it; what is on it does not matter."""
+    if factory.kind == "fsc" and size is None:
+        return models.example_inputs(factory.name)
+    if size is None:
+        size = (factory.data_configuration(model) or {}).get("size")
+    side = _SIDE if size is None else size[1]
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    return torch.zeros(1, 3 if first is None else first.in_channels, side, side)
