@@ -10,6 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from fsc.channels.groups import ChannelGroup
+from fsc.channels.masked_norm import (
+    MaskedGroupNorm,
+    MaskedLayerNorm,
+    masked_norm,
+    takes_all_channels,
+    unmasked_norm,
+)
 from fsc.channels.propagation import CHANNEL_NORM, CONVOLUTION
 
 # Which channels of each group stay: name of the group -> their numbers, int64 [count].
@@ -33,14 +40,17 @@ def cut_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -
         for name, side in sides.items():
             if side.axis is not None:
                 _cut_bare(model, name, side.axis, side.carried)
-            else:
-                _cut_module(model.get_submodule(name), side)
+                continue
+            if isinstance(model.get_submodule(name), MaskedLayerNorm | MaskedGroupNorm):
+                model.set_submodule(name, unmasked_norm(model.get_submodule(name)))
+            _cut_module(model.get_submodule(name), side)
 
 
 def mask_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> None:
     """Zero the channels of groups that are not kept, and what reads them, in place.
 
-    The result computes what `cut_channels` gives, at the old size.
+    The result computes what `cut_channels` gives, at the old size. What normalises over all
+    channels at once becomes a `MaskedLayerNorm` or `MaskedGroupNorm`, until it is cut.
 
     Args and errors as for `cut_channels`.
     """
@@ -50,8 +60,11 @@ def mask_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) 
             if side.axis is not None:
                 parameter = _bare(model, name)
                 parameter.index_fill_(side.axis, _gone(side.carried, parameter), 0)
-            else:
-                _mask_module(model.get_submodule(name), side)
+                continue
+            if side.carried is not None and takes_all_channels(model.get_submodule(name)):
+                masked = masked_norm(model.get_submodule(name), side.carried)
+                model.set_submodule(name, masked)
+            _mask_module(model.get_submodule(name), side)
 
 
 def filters(layer: Any) -> Tensor:
@@ -156,8 +169,10 @@ def _cut_carrier(module: Any, stays: Tensor) -> None:
             setattr(module, name, _sliced(tensor, 0, stays))
     if isinstance(module, CHANNEL_NORM):
         module.num_features = count
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = (count,)
     elif isinstance(module, nn.GroupNorm):
-        module.num_groups = count * module.num_groups // module.num_channels
+        module.num_groups = max(1, count * module.num_groups // module.num_channels)
         module.num_channels = count
     else:
         module.num_parameters = count  # PReLU

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc.channels.labels import NONE, Labels
+from fsc.channels.masked_norm import takes_all_channels
 from fsc.channels.propagation import Propagation, Role, Side
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.out_of_place import out_of_place
@@ -49,6 +50,8 @@ class ChannelGroup:
         frozen: why none may go, None where some may.
         is_gate: whether they are the squeeze of a gate: one value an image each, of which factors
             for larger maps are made.
+        is_normalised: whether a normalization takes statistics over all of them together, so that
+            every layer behind it depends on which of them stay.
     """
 
     name: str
@@ -57,6 +60,7 @@ class ChannelGroup:
     free: Tensor
     frozen: str | None
     is_gate: bool = False
+    is_normalised: bool = False
 
     def named(self, role: Role) -> list[str]:
         """The modules of a role, in execution order."""
@@ -140,7 +144,12 @@ def labelled_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> lis
     with evaluation_mode(model), out_of_place(model), torch.no_grad():
         pass_ = Propagation(model, graph, labels, shared_layers(model, graph))
         pass_.run(*example_inputs)
-    return _grouped(pass_.all_sides(), labels, pass_.pixels)
+    groups = _grouped(pass_.all_sides(), labels, pass_.pixels)
+    norms = {name for name, module in model.named_modules() if takes_all_channels(module)}
+    return [
+        replace(group, is_normalised=not norms.isdisjoint(group.named("carrier")))
+        for group in groups
+    ]
 
 
 def _grouped(

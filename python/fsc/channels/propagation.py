@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from fsc.channels.dependence import origins
 from fsc.channels.label_shapes import broadcasts, filled, lines, repeats, varying
 from fsc.channels.labels import NONE, Labels, present
+from fsc.channels.masked_norm import takes_all_channels
 from fsc.networks.operations import ACTIVATION, DROPOUT, IDENTITY
 
 Role = Literal["writer", "reader", "carrier"]
@@ -124,7 +125,7 @@ class Propagation(fx.Interpreter):
     def _module(self, name: str, source: Any, value: Any) -> Any:
         """The labels of a known module's output; None where running it tells."""
         module = self.submodules[name]
-        has_channels = isinstance(module, (*CHANNEL_NORM, nn.GroupNorm))
+        has_channels = isinstance(module, (*CHANNEL_NORM, nn.GroupNorm, nn.LayerNorm))
         if name in self.shared and (has_channels or next(module.parameters(), None) is not None):
             self._freeze(source, self.shared[name])
             return tree_map(_unlabelled, value)
@@ -133,6 +134,8 @@ class Propagation(fx.Interpreter):
         if isinstance(module, CHANNEL_NORM):
             unbatched = getattr(module, "_get_no_batch_dim", lambda: -1)() == source.ndim
             return self._carry(name, source, 0 if unbatched else 1)
+        if takes_all_channels(module):
+            return self._carry(name, source, -1 if isinstance(module, nn.LayerNorm) else 1)
         if isinstance(module, nn.GroupNorm):
             channels = self.known.along(source, 1).view(module.num_groups, -1)
             self.known.join(channels[:, :1].expand_as(channels).flatten(), channels.flatten())
@@ -297,10 +300,10 @@ class Propagation(fx.Interpreter):
         self.known.along(labels, 1 if is_image else max(axes, key=lambda axis: len(found[axis])))
 
     def _freeze_varying(self, labels: Tensor, count: int) -> None:
-        """A normalization over all channels computes something else on fewer."""
+        """A normalization over channels and pixels computes something else on fewer."""
         last = set(range(labels.ndim - count, labels.ndim))
         if last & set(varying(self.known.roots(labels))):
-            self.known.freeze(labels, "a LayerNorm takes all of them together")
+            self.known.freeze(labels, "a LayerNorm takes them together with other axes")
 
     def _name(self, node: fx.Node) -> str:
         if node.op == "call_module":
