@@ -18,9 +18,11 @@ from fsc.channels.masked_norm import (
     unmasked_norm,
 )
 from fsc.channels.propagation import CHANNEL_NORM, CONVOLUTION
+from fsc.networks.open_sizes import set_size
 
 # Which channels of each group stay: name of the group -> their numbers, int64 [count].
 Kept = Mapping[str, Tensor]
+_KEYS = {"writer": "written", "reader": "read", "carrier": "carried", "size": "counted"}
 
 
 def cut_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> None:
@@ -38,6 +40,9 @@ def cut_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -
     sides = _sides(groups, kept)
     with torch.no_grad():
         for name, side in sides.items():
+            if side.counted is not None:
+                set_size(model, name, int(side.counted.sum()))
+                continue
             if side.axis is not None:
                 _cut_bare(model, name, side.axis, side.carried)
                 continue
@@ -57,6 +62,8 @@ def mask_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) 
     sides = _sides(groups, kept)
     with torch.no_grad():
         for name, side in sides.items():
+            if side.counted is not None:
+                continue
             if side.axis is not None:
                 parameter = _bare(model, name)
                 parameter.index_fill_(side.axis, _gone(side.carried, parameter), 0)
@@ -83,6 +90,7 @@ class _Sides:
     written: Tensor | None = None
     read: Tensor | None = None
     carried: Tensor | None = None
+    counted: Tensor | None = None
     axis: int | None = None
 
 
@@ -97,7 +105,7 @@ def _sides(groups: Sequence[ChannelGroup], kept: Kept) -> dict[str, _Sides]:
         stays = _stays(by_name[name], indices)
         for slot in by_name[name].slots:
             side = sides.setdefault(slot.name, _Sides(axis=slot.axis))
-            key = {"writer": "written", "reader": "read", "carrier": "carried"}[slot.role]
+            key = _KEYS[slot.role]
             before = getattr(side, key)
             mask = slot.mask(stays)
             setattr(side, key, mask if before is None else before & mask)

@@ -21,8 +21,8 @@ class Slot:
     """What of a module or parameter belongs to a group.
 
     Attributes:
-        name: of the module, or of the bare parameter.
-        role: "writer", "reader" or "carrier".
+        name: of the module, of the bare parameter or of the size.
+        role: "writer", "reader", "carrier" or "size".
         channels: for every index of the module's side the channel of the group that it belongs to,
             NONE where it belongs to another group, int64 [size].
         axis: of a bare parameter, the axis that is indexed; None for a module.

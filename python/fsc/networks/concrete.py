@@ -52,6 +52,8 @@ def record(
     is_leaf: Callable[[nn.Module], bool],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    *,
+    fixes_sizes: bool = True,
 ) -> Recording:
     """Trace a module in evaluation mode for given inputs.
 
@@ -64,11 +66,12 @@ def record(
         is_leaf: which modules inside it stay one call.
         args: what it is called with.
         kwargs: the same by name.
+        fixes_sizes: False leaves all sizes open, for a forward that does not branch on them.
 
     Raises:
         Exception: whatever its forward, or torch.fx, raises.
     """
-    tracer = _Tracer(is_leaf, args, kwargs)
+    tracer = _Tracer(is_leaf, args, kwargs, fixes_sizes)
     graph = tracer.trace(module)
     remove_in_place(module, graph)
     values: dict[fx.Node, Any] = {}
@@ -90,7 +93,7 @@ class _Proxy(fx.Proxy):
     def __getattr__(self, name: str) -> Any:
         tracer: Any = self.tracer
         value = tracer.values.get(self.node)
-        if isinstance(value, Tensor) and name in _SIZES:
+        if isinstance(value, Tensor) and name in _SIZES and tracer.fixes_sizes:
             return tracer.sizes(self) if name == "shape" else partial(tracer.sizes, self)
         if isinstance(value, Tensor) and name in _FACTS:
             return getattr(value, name)
@@ -105,9 +108,11 @@ class _Tracer(fx.Tracer):
         is_leaf: Callable[[nn.Module], bool],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        fixes_sizes: bool,
     ) -> None:
         super().__init__()
         self._is_leaf, self._args, self._kwargs = is_leaf, args, kwargs
+        self.fixes_sizes = fixes_sizes
         self.values: dict[fx.Node, Any] = {}
         self.varying: set[fx.Node] = set()
         self.reads_sizes = False
