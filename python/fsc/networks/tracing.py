@@ -116,17 +116,17 @@ def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None
 
 
 def feature_head(model: nn.Module, graph: fx.Graph) -> fx.Node:
-    """Return the node of the Linear that a network ends in.
+    """Return the node of the Linear, or convolution, that a network ends in.
 
     Raises:
-        ValueError: the last layer is no Linear.
+        ValueError: it has none, or one with a forward of its own.
     """
     head = next((node for node in reversed(graph.nodes) if _layer_of(model, node)), None)
-    if head is None or not is_linear(model, head):
+    if head is None or not LAYER.matches(model, head):
         found = "none" if head is None else _layer_of(model, head)
         raise ValueError(
-            "feature_nodes: model must end in a Linear layer, with the forward of nn.Linear, "
-            f"got {found}"
+            "feature_nodes: model must end in a Linear layer or convolution, with the forward of "
+            f"torch.nn, got {found}"
         )
     return head
 
@@ -135,12 +135,15 @@ def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
     """Return the nodes of the features before and after the last pooling.
 
     Returns:
-        (the input of the last pooling before the final Linear, the input of that Linear).
+        (the input of the last pooling before the final Linear, the input of that Linear); where a
+        convolution is the last layer, and what it gives is pooled, its input twice.
 
     Raises:
-        ValueError: the last layer is no Linear, or there is no pooling before it.
+        ValueError: the network has no such layer, or no pooling before the Linear.
     """
     head = feature_head(model, graph)
+    if not is_linear(model, head):
+        return head.all_input_nodes[0], head.all_input_nodes[0]
     poolings = [node for node in ancestors(head) if is_pooling(model, node)]
     if not poolings:
         raise ValueError(

@@ -1,0 +1,5 @@
+"""The page of `bench/coverage.py`."""
+
+
+def page(found):
+    return "x"
