@@ -155,6 +155,25 @@ def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
     return last.all_input_nodes[0], head.all_input_nodes[0]
 
 
+def reader_of(model: nn.Module, node: fx.Node) -> str:
+    """Return the name of the first layer that mixes the channels of a node's value.
+
+    Raises:
+        ValueError: no layer reads it.
+    """
+    seen, pending = {node}, [node]
+    while pending:
+        for user in pending.pop(0).users:
+            if LAYER.matches(model, user):
+                layer: Any = model.get_submodule(str(user.target))
+                if not 1 < getattr(layer, "groups", 1) == layer.in_channels:
+                    return str(user.target)
+            if user not in seen:
+                seen.add(user)
+                pending.append(user)
+    raise ValueError(f"node must be read by a Conv2d or Linear, got {node.name!r}, which is not")
+
+
 def truncate(model: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.GraphModule:
     """Return the part of a network that computes one node, sharing the network's modules.
 
