@@ -48,7 +48,7 @@ _OPERATORS = """
 nms qnms roi_align _roi_align_backward roi_pool _roi_pool_backward ps_roi_align
 _ps_roi_align_backward ps_roi_pool _ps_roi_pool_backward deform_conv2d _deform_conv2d_backward
 """.split()
-_IMAGES = 4
+_IMAGES = 2
 _declared: list[torch.library.Library] = []
 
 

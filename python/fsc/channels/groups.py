@@ -170,7 +170,25 @@ def _grouped(
     members: dict[int, list[int]] = {}
     for label, number in numbers.items():
         members.setdefault(together.root(number), []).append(label)
-    return _with_gates([_group(classes, sides, labels) for classes in members.values()], pixels)
+    known = [torch.tensor(sorted(classes), device="cpu") for classes in members.values()]
+    slots = _slots(known, sides)
+    return _with_gates([_group(*pair, labels) for pair in zip(known, slots, strict=True)], pixels)
+
+
+def _slots(known: Sequence[Tensor], sides: Sequence[Side]) -> list[list[Slot]]:
+    """For each group, of which the labels are known, what of every side belongs to it."""
+    size = 2 + max(int(side.labels.max()) for side in sides)
+    owners, places = (torch.full((size,), NONE, device="cpu") for _ in range(2))  # NONE at the end
+    for number, labels in enumerate(known):
+        owners[labels] = number
+        places[labels] = torch.arange(len(labels), device="cpu")
+    slots: list[list[Slot]] = [[] for _ in known]
+    for side in sides:
+        found, channels = owners[side.labels], places[side.labels]
+        for number in found[found != NONE].unique().tolist():
+            own = torch.where(found == number, channels, NONE)
+            slots[number].append(Slot(side.name, side.role, own, side.axis))
+    return slots
 
 
 def _with_gates(groups: list[ChannelGroup], pixels: Mapping[str, int]) -> list[ChannelGroup]:
@@ -199,14 +217,8 @@ def _is_even(slot: Slot) -> bool:
     return slot.role != "writer" or bool((counts == counts[0]).all())
 
 
-def _group(classes: list[int], sides: Sequence[Side], labels: Labels) -> ChannelGroup:
-    known = torch.tensor(sorted(classes), device="cpu")  # as the first writer has them
-    slots = []
-    for side in sides:
-        place = torch.searchsorted(known, side.labels).clamp(max=len(known) - 1)
-        channels = torch.where(known[place] == side.labels, place, NONE)
-        if bool((channels != NONE).any()):
-            slots.append(Slot(side.name, side.role, channels, side.axis))
+def _group(known: Tensor, slots: list[Slot], labels: Labels) -> ChannelGroup:
+    """One group of classes, whose labels stand as the first writer has them."""
     slots.sort(key=lambda slot: slot.role != "writer")
     reasons = [labels.reason(label) for label in known.tolist()]
     free = torch.tensor([reason is None for reason in reasons], device="cpu")

@@ -124,7 +124,7 @@ class MiR:
         self, student: nn.Module, body: nn.Module, lesson: Lesson, task: Task
     ) -> list[float]:
         """Trains the body, again at half the rate where it diverged; returns the rates."""
-        start = {key: value.clone() for key, value in student.state_dict().items()}
+        start = copy.deepcopy(student.state_dict())  # with the versions that modules ask for
         yardstick = Yardstick(task.teacher, task.images, task.batch_size)
         distance_start = yardstick.distance(student)
         kept = TrainingState(task.journal)
