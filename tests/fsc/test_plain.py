@@ -4,6 +4,7 @@ import io
 import pytest
 import torch
 from foreign_layers import (
+    BiaslessNorm,
     CastingLinear,
     DependsOnValues,
     DropPath,
@@ -53,6 +54,7 @@ KINDS = [
     (SameConv(6, 6, 3, groups=6, bias=False), [nn.Conv2d]),
     (StandardisedConv(6, 4, 3, padding=1), [nn.Conv2d]),
     (CastingLinear(8, 4), [nn.Linear]),
+    (BiaslessNorm(6), [nn.GroupNorm]),
     (Inheriting(6), [nn.Conv2d]),
     (Overriding(6, 6, 3), [nn.Conv2d]),
     (OwnWeight(), [nn.Conv2d]),

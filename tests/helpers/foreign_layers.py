@@ -51,6 +51,18 @@ class StandardisedConv(nn.Conv2d):
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
+class BiaslessNorm(nn.GroupNorm):
+    """A GroupNorm of one group that has a weight and no bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+        self.bias = None  # type: ignore[assignment]
+        nn.init.uniform_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class CastingLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype), self.bias)

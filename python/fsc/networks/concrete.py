@@ -128,8 +128,10 @@ class _Tracer(fx.Tracer):
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Any, list[Any]]:
         # What is no tensor is a constant, though its place in the signature stays.
-        bound = inspect.signature(root_fn).bind(self.root, *self._args, **self._kwargs)
-        for name, value in list(bound.arguments.items())[1:]:
+        own = vars(self.root).get("forward")  # chosen when the module was made, not by its class
+        forward, given = (root_fn, (self.root,)) if own is None else (own, ())
+        bound = inspect.signature(forward).bind(*given, *self._args, **self._kwargs)
+        for name, value in list(bound.arguments.items())[len(given) :]:
             kind = bound.signature.parameters[name].kind
             if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
                 raise ValueError("its forward takes any number of arguments")
@@ -138,7 +140,7 @@ class _Tracer(fx.Tracer):
             proxy = self.create_proxy("placeholder", name, default, {})
             if not default:
                 bound.arguments[name] = proxy
-        return lambda *_: root_fn(*bound.args, **bound.kwargs), []
+        return lambda *_: forward(*bound.args, **bound.kwargs), []
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)

@@ -213,13 +213,15 @@ def _layer_norm(node: fx.Node, arguments: dict[str, Any], recording: Recording) 
 
 def _group_norm(node: fx.Node, arguments: dict[str, Any], recording: Recording) -> nn.Module | None:
     tensors = _constants(arguments, recording, ("weight", "bias"))
-    if tensors is None or (tensors["weight"] is None) != (tensors["bias"] is None):
+    if tensors is None or (tensors["weight"] is None) > (tensors["bias"] is None):
         return None
     channels = recording.values[arguments["input"]].shape[1]
     affine = tensors["weight"] is not None
     eps = arguments.get("eps", 1e-5)
     layer = nn.GroupNorm(arguments["num_groups"], channels, eps, affine, device="meta")
     _fill(layer, tensors)
+    if tensors["bias"] is None:
+        layer.register_parameter("bias", None)
     return layer
 
 

@@ -52,7 +52,7 @@ def map_sizes(node: fx.Node, change: Callable[[int, Place], Any]) -> tuple[Any, 
     """The arguments of a node with every size that may be one of channels changed.
 
     These are the sizes of a view and its like, of parts of a split, and the bounds of slices, but
-    for the first axis, which is that of images.
+    for the first axis, which is that of images, unless a parameter is viewed.
 
     Args:
         node: any node.
@@ -85,8 +85,9 @@ def _shape(name: str, args: tuple[Any, ...], change: Callable[[int, Place], Any]
         first, args = args[1], (args[0], args[2])
     listed = isinstance(args[1], tuple | list)
     given = args[1] if listed else args[1:]
+    images = 0 if isinstance(args[0], fx.Node) and args[0].op == "get_attr" else 1
     sizes = [
-        _changed(size, Place("result", first + i), change) if first + i else size
+        _changed(size, Place("result", first + i), change) if first + i >= images else size
         for i, size in enumerate(given)
     ]
     if name == "unflatten":
