@@ -27,7 +27,7 @@ def test_they_become_attributes_of_the_graph_of_the_block_alone() -> None:
     assert type(result) is branching.Sized and holders(model) == ["block"]
     # What the forward does not call is kept, and so are all names.
     assert result.state_dict().keys() == model.state_dict().keys()
-    assert sorted(sizes_of(result).values()) == [2, 3, 3, 3, 4, 4, 4, 8]
+    assert sorted(sizes_of(result).values()) == [2, 3, 3, 4, 4, 4, 4, 8]
     (done,) = rewritings(result)
     assert (done.name, done.was) == ("block", "Counted") and "sizes" in done.became
     with torch.no_grad():
@@ -103,8 +103,8 @@ def test_a_student_is_saved_and_loaded_with_them(tmp_path) -> None:
     [
         ([1], "sizes in the header must be those of the network, got"),
         ({"block.size_77": 1}, "sizes in the header must be those of the network, got"),
-        ({"block.size_0": 0}, "block.size_0 of sizes in the header must be an integer from 1 to"),
-        ({"block.size_0": "4"}, "block.size_0 of sizes in the header must be an integer from 1 to"),
+        ({"block.size_0": -1}, "block.size_0 of sizes in the header must be an integer from 0 to"),
+        ({"block.size_0": "4"}, "block.size_0 of sizes in the header must be an integer from 0 to"),
     ],
 )
 def test_damaged_sizes_in_a_file_are_refused(

@@ -183,12 +183,12 @@ class Counted(nn.Module):
         super().__init__()
         self.stem = convolution(3, 12)
         self.small, self.large = (nn.Conv2d(c, 6, 3, padding=1) for c in (4, 8))
-        self.tail, self.unused = nn.Conv2d(7, 8, 1), nn.Linear(2, 2)
+        self.tail, self.unused = nn.Conv2d(12, 8, 1), nn.Linear(2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         small, large = torch.split(self.stem(x), [4, 8], dim=1)
         small, large = self.small(small), self.large(large)
-        both = torch.cat([small[:, :4], large[:, :3]], 1)
+        both = torch.cat([small[:, 4:], large, small[:, :4]], 1)
         x = self.tail(F.relu(both))
         x = x.view(-1, 2, 4, x.shape[2], x.shape[3]).transpose(1, 2).reshape(x.shape)
         return torch.cat([x.narrow(1, 0, 3), x[:, 3:]], 1)

@@ -109,7 +109,8 @@ def _sides(groups: Sequence[ChannelGroup], kept: Kept) -> dict[str, _Sides]:
             before = getattr(side, key)
             mask = slot.mask(stays)
             setattr(side, key, mask if before is None else before & mask)
-            if not bool(getattr(side, key).any()):
+            # A part of no channels is one, a layer of none is not.
+            if key != "counted" and not bool(getattr(side, key).any()):
                 raise ValueError(f"kept: a channel of module {slot.name!r} must stay, got none")
     return sides
 

@@ -175,7 +175,7 @@ def _half(group: ChannelGroup, seed: int) -> Tensor:
     stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
     stays[gone] = False
     for slot in group.slots:
-        if not bool(slot.mask(stays).any()):
+        if slot.role != "size" and not bool(slot.mask(stays).any()):
             stays[slot.channels[0]] = True
     return stays.nonzero().flatten()
 

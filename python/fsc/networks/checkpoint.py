@@ -141,9 +141,9 @@ def _take_sizes(model: nn.Module, sizes: Any, path: Path) -> None:
     if not isinstance(sizes, dict) or not sizes.keys() <= known.keys():
         raise ValueError(f"{path}: sizes in the header must be those of the network, got {sizes!r}")
     for name, size in sizes.items():
-        if type(size) is not int or not 1 <= size <= _MAX_COUNT:
+        if type(size) is not int or not 0 <= size <= _MAX_COUNT:
             raise ValueError(
-                f"{path}: {name} of sizes in the header must be an integer from 1 to {_MAX_COUNT}, "
+                f"{path}: {name} of sizes in the header must be an integer from 0 to {_MAX_COUNT}, "
                 f"got {size!r}"
             )
         set_size(model, name, size)

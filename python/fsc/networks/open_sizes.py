@@ -166,15 +166,13 @@ def open_sizes(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, An
         Exception: its forward cannot be traced.
     """
     graph = record(module, lambda _: True, args, kwargs, fixes_sizes=False).graph
-    sizes: dict[str, Size] = {}
+    sizes = _own_sizes(module)
 
     def make(size: int, place: Place) -> fx.Node:
-        name = f"size_{len(sizes)}"
+        name = size.name if isinstance(size, Size) else f"size_{len(sizes)}"
         sizes[name] = Size(size, name)
         return graph.create_node("get_attr", name)
 
-    for name, size in _own_sizes(module).items():
-        sizes[name] = size
     for node in list(graph.nodes):
         with graph.inserting_before(node):
             node.args, node.kwargs = map_sizes(node, make)
