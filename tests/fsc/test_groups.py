@@ -7,6 +7,7 @@ import branching
 import pytest
 import torch
 from branching import NETWORKS
+from foreign_layers import ResponseNorm
 from torch import Tensor, nn
 
 from fsc import models
@@ -123,6 +124,14 @@ def test_sizes_written_into_a_forward_are_cut() -> None:
     stem = groups["block.stem.0"]
     assert stem.size == 12 and int(stem.free.sum()) == 12
     assert [len(s.channels) for s in stem.slots if s.role == "size"] == [12 - 8, 8]
+
+
+def test_a_mean_over_channels_reads_them() -> None:
+    layers = [nn.Conv2d(3, 8, 3), ResponseNorm(8), nn.Conv2d(8, 4, 1)]
+    model = plain(nn.Sequential(*layers).eval(), IMAGE)
+    group = channel_groups(model, IMAGE)[0]
+    assert group.frozen is None and int(group.free.sum()) == 8
+    assert group.named("reader") == ["1.convolution", "2"]
 
 
 def test_what_is_called_twice_or_mixed_stays_and_says_so() -> None:

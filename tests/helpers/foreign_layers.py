@@ -63,6 +63,19 @@ class BiaslessNorm(nn.GroupNorm):
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
+class ResponseNorm(nn.Module):
+    """Each channel by the share that it has in the mean over all channels."""
+
+    def __init__(self, channels: int, last: bool = False) -> None:
+        super().__init__()
+        self.pixels, self.axis = ((1, 2), -1) if last else ((2, 3), 1)
+        self.weight = nn.Parameter(torch.rand((channels,) if last else (channels, 1, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.norm(p=2, dim=self.pixels, keepdim=True)
+        return x + x * self.weight * (size / (size.mean(dim=self.axis, keepdim=True) + 1e-6))
+
+
 class CastingLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype), self.bias)
