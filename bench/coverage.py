@@ -50,7 +50,7 @@ METHODS: dict[str, Method] = {
     "L1": fsc.L1Norm(),
     "CD": fsc.CrossDistillation(),
     "FSKD": fsc.FSKD(),
-    "MiR": fsc.MiR(steps=2, learning_rate=1e-3, max_retries=12),
+    "MiR": fsc.MiR(steps=2, learning_rate=1e-3, max_retries=80),
 }
 # FSKD keeps the channels and layers that L1 keeps but folds as CD does, MiR is L1 but for values.
 CHECKED = ("L1", "CD")
