@@ -150,12 +150,16 @@ def comes_back(name: str, task: Task, outcome: Outcome) -> bool:
     return bool((found - expected).norm() <= ROUNDING * expected.norm())
 
 
-def half(group: ChannelGroup) -> int:
-    """How many rows of its first layer stay, as `schemes.structured` counts them."""
-    channels, repeats = group.rows_of(group.name)
-    free = int(group.free[channels].sum())
-    left = max(round(free * (1 - RATIO)), int(free == len(channels)))
-    return (len(channels) - free + left) * repeats
+def half(group: ChannelGroup) -> tuple[str, int]:
+    """How many rows of a layer stay where a half of a group goes; the layer that makes most of it.
+
+    Not more can go than one layer makes: that is how a scheme says it.
+    """
+    layer = max(group.named("writer"), key=lambda name: len(group.rows_of(name)[0]))
+    channels, repeats = group.rows_of(layer)
+    free, own = int(group.free.sum()), int(group.free[channels].sum())
+    gone = free - max(round(free * (1 - RATIO)), int(free == group.size))
+    return layer, (len(channels) - min(gone, own - int(own == len(channels)))) * repeats
 
 
 def reasons(groups: list[ChannelGroup], teacher: nn.Module) -> dict[str, float]:
@@ -179,7 +183,7 @@ def by_fsc(name: str, model: nn.Module, images: Tensor, row: dict[str, Any]) -> 
     row["reasons"] = reasons(groups, teacher)
     row["at_output"] = [n for g in groups if g.frozen == AT_OUTPUT for n in g.named("writer")]
     for gates, key in ((False, "without_gates"), (True, "shares")):
-        kept = {group.name: half(group) for group in free if gates or not group.is_gate}
+        kept = dict(half(group) for group in free if gates or not group.is_gate)
         task = Task(teacher, images, schemes.Scheme(key, kept), groups=groups)
         row[key] = shares(model, METHODS["L1"].compress(task).student, images)
     row["methods"] = {}

@@ -81,7 +81,7 @@ def _counts(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _so_far(count: int) -> str:
     left = len(NETWORKS) - count
-    return f", the smallest; {left} larger ones are not measured yet" if left else ""
+    return f"; {left} more, most of them larger, are not measured yet" if left else ""
 
 
 def _comes_back(methods: Mapping[str, Any]) -> bool:
