@@ -7,12 +7,14 @@ import branching
 import pytest
 import torch
 from branching import NETWORKS
+from foreign_layers import ResponseNorm
 from torch import Tensor, nn
 
 from fsc import models
 from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.channels.groups import ChannelGroup, group_written_by, rows_left
 from fsc.channels.proof import channel_groups, check_cut
+from fsc.networks.plain import plain
 
 IMAGE = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
@@ -30,7 +32,7 @@ def half(group: ChannelGroup) -> Tensor:
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_cut_equals_masked_and_is_smaller(kind: type[nn.Module]) -> None:
-    model = branching.branching(kind).double()
+    model = plain(branching.branching(kind), IMAGE).double()
     groups = channel_groups(model, IMAGE)
     kept = {group.name: half(group) for group in groups if group.frozen is None}
     masked, cut = copy.deepcopy(model), copy.deepcopy(model)
@@ -104,6 +106,32 @@ def test_norms_slopes_and_flattened_maps() -> None:
     features = next(s for s in groups["body.6"].slots if s.name == "hidden")
     assert features.channels.tolist() == [c for c in range(6) for _ in range(4)]
     assert groups["hidden"].named("carrier") == ["norm"]
+
+
+def test_normalizations_over_all_channels_take_those_that_stay() -> None:
+    groups = groups_of(branching.ChannelsLast)
+    stream = groups["stem"]
+    assert stream.named("writer") == ["stem", "narrow"] and int(stream.free.sum()) == 8
+    assert stream.named("carrier") == ["depthwise", "norm"]
+    found = {name: group.is_normalised for name, group in groups.items()}
+    assert found == {"stem": True, "widen": True, "last": True, "head.2": False}
+
+
+def test_sizes_written_into_a_forward_are_cut() -> None:
+    model = plain(branching.branching(branching.Sized), IMAGE)
+    groups = {group.name: group for group in channel_groups(model, IMAGE)}
+    assert [g.name for g in groups.values() if g.frozen is not None] == ["head.2"]
+    stem = groups["block.stem.0"]
+    assert stem.size == 12 and int(stem.free.sum()) == 12
+    assert [len(s.channels) for s in stem.slots if s.role == "size"] == [12 - 8, 8]
+
+
+def test_a_mean_over_channels_reads_them() -> None:
+    layers = [nn.Conv2d(3, 8, 3), ResponseNorm(8), nn.Conv2d(8, 4, 1)]
+    model = plain(nn.Sequential(*layers).eval(), IMAGE)
+    group = channel_groups(model, IMAGE)[0]
+    assert group.frozen is None and int(group.free.sum()) == 8
+    assert group.named("reader") == ["1.convolution", "2"]
 
 
 def test_what_is_called_twice_or_mixed_stays_and_says_so() -> None:

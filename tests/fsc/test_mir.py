@@ -99,6 +99,30 @@ def test_a_scheme_that_narrows_the_features_compares_those_that_stay(features: s
     assert closer or features == "after"  # 16 rows of features are little to learn from
 
 
+def test_features_that_are_pooled_in_front_of_another_layer() -> None:
+    body = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU()]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 10, 1), nn.ReLU(), nn.Flatten(), nn.Linear(10, 4)]
+    teacher, images = nn.Sequential(*body, *head).eval(), torch.randn(8, 3, 8, 8)
+    scheme = Scheme("half", {"0": 4, "3": 3, "6": 5})
+    student = fsc.compress(teacher, images, method=fsc.MiR(steps=3), scheme=scheme).student
+    assert (student[3].out_channels, student[6].in_channels, student[9].in_features) == (3, 3, 5)
+
+
+def test_a_network_with_versions_of_its_own_starts_again() -> None:
+    class Versioned(nn.Sequential):
+        _version = 2
+
+        def _load_from_state_dict(self, state, prefix, metadata, *rest) -> None:
+            assert metadata.get("version") == 2
+            super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+    teacher = Versioned(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    teacher.append(nn.Linear(8, 4)).eval()
+    method, scheme = fsc.MiR("after", steps=2), Scheme("half", {"0": 4})
+    result = fsc.compress(teacher, torch.randn(8, 3, 8, 8), method=method, scheme=scheme)
+    assert result.student[0].out_channels == 4
+
+
 def test_a_frozen_teacher_is_mimicked_and_its_student_is_frozen_too() -> None:
     teacher, images = chain().requires_grad_(False), torch.randn(8, 3, 8, 8)
     student = fsc.compress(teacher, images, method=fsc.MiR(steps=3), scheme=SCHEME).student

@@ -4,6 +4,7 @@ import io
 import pytest
 import torch
 from foreign_layers import (
+    BiaslessNorm,
     CastingLinear,
     DependsOnValues,
     DropPath,
@@ -16,6 +17,7 @@ from foreign_layers import (
     Overriding,
     OwnWeight,
     PoolsIfSmall,
+    ResponseNorm,
     SameConv,
     Scale,
     StandardisedConv,
@@ -53,6 +55,9 @@ KINDS = [
     (SameConv(6, 6, 3, groups=6, bias=False), [nn.Conv2d]),
     (StandardisedConv(6, 4, 3, padding=1), [nn.Conv2d]),
     (CastingLinear(8, 4), [nn.Linear]),
+    (BiaslessNorm(6), [nn.GroupNorm]),
+    (ResponseNorm(6), [nn.Conv2d]),
+    (ResponseNorm(8, last=True), [nn.Linear]),
     (Inheriting(6), [nn.Conv2d]),
     (Overriding(6, 6, 3), [nn.Conv2d]),
     (OwnWeight(), [nn.Conv2d]),

@@ -11,6 +11,7 @@ from fsc.networks.tracing import (
     batch_norm_after,
     feature_nodes,
     layer_names,
+    reader_of,
     shared_layers,
     trace,
     truncate,
@@ -254,21 +255,37 @@ def test_features_need_a_pooling_and_a_linear() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(1), nn.Linear(16, 2))
     with pytest.raises(ValueError, match="before the final Linear '2', got no pooling"):
         feature_nodes(model, trace(model))
-    with pytest.raises(ValueError, match="must end in a Linear layer, .* got none"):
+    with pytest.raises(ValueError, match="must end in a Linear layer or conv.* got none"):
         feature_nodes(model[1:2], trace(model[1:2]))
 
 
-def test_features_need_the_last_layer_to_be_a_linear() -> None:
+def test_features_need_a_last_layer_of_torch() -> None:
     class Cosine(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
             return F.linear(x, F.normalize(self.weight, dim=1))
 
     squeeze = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(ValueError, match=r"the forward of nn\.Linear, got '0' \(Conv2d\)"):
-        feature_nodes(squeeze, trace(squeeze))
     cosine = nn.Sequential(*squeeze, nn.Linear(4, 4), nn.Sequential(Cosine(4, 2)))
-    with pytest.raises(ValueError, match=r"the forward of nn\.Linear, got '5\.0' \(Cosine\)"):
+    with pytest.raises(ValueError, match=r"the forward of torch\.nn, got '5\.0' \(Cosine\)"):
         feature_nodes(cosine, trace(cosine))
+
+
+def test_features_in_front_of_a_convolution_that_classifies() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.AvgPool2d(4))
+    graph = trace(model)
+    before, after = feature_nodes(model, graph)
+    x = torch.randn(2, 3, 4, 4)
+    assert before is after and torch.equal(truncate(model, graph, before)(x), model[:2](x))
+
+
+def test_the_layer_that_mixes_the_channels_of_a_value() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 5, 1)
+    )
+    first, activation, *_ = (node for node in trace(model).nodes if node.op == "call_module")
+    assert reader_of(model, first) == reader_of(model, activation) == "3"
+    with pytest.raises(ValueError, match="must be read by a Conv2d or Linear, got"):
+        reader_of(model[:1], next(n for n in trace(model[:1]).nodes if n.op == "call_module"))
 
 
 @pytest.mark.parametrize("name", ["resnet20", "vgg16"])

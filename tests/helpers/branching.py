@@ -158,7 +158,54 @@ class Twice(nn.Module):
         return self.head(F.relu(self.last(self.mixed(x).softmax(1))))
 
 
-NETWORKS = (Residual, Padded, Joined, Gated, Shuffled, Reshaped, Normed, Twice)
+class ChannelsLast(nn.Module):
+    """Normalizations over all channels: of channels last, without weights, and of one group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.depthwise = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.norm, self.widen, self.narrow = nn.LayerNorm(8), nn.Linear(8, 12), nn.Linear(12, 8)
+        self.plain_norm = nn.LayerNorm(12, elementwise_affine=False)
+        self.last, self.one_group = nn.Conv2d(8, 6, 1), nn.GroupNorm(1, 6)
+        self.head = head(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.widen(self.norm(self.depthwise(x).permute(0, 2, 3, 1)))
+        x = x + self.narrow(F.gelu(self.plain_norm(y))).permute(0, 3, 1, 2)
+        return self.head(F.relu(self.one_group(self.last(x))))
+
+
+class Counted(nn.Module):
+    """A block whose numbers of channels are written into its forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = convolution(3, 12)
+        self.small, self.large = (nn.Conv2d(c, 6, 3, padding=1) for c in (4, 8))
+        self.tail, self.unused = nn.Conv2d(12, 8, 1), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        small, large = torch.split(self.stem(x), [4, 8], dim=1)
+        small, large = self.small(small), self.large(large)
+        both = torch.cat([small[:, 4:], large, small[:, :4]], 1)
+        x = self.tail(F.relu(both))
+        x = x.view(-1, 2, 4, x.shape[2], x.shape[3]).transpose(1, 2).reshape(x.shape)
+        return torch.cat([x.narrow(1, 0, 3), x[:, 3:]], 1)
+
+
+class Sized(nn.Module):
+    """Such a block inside a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.head = Counted(), head(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.block(x))
+
+
+NETWORKS = (Residual, Padded, Joined, Gated, Shuffled, Reshaped, Normed, Twice, ChannelsLast, Sized)
 
 
 def branching(kind: type[nn.Module]) -> nn.Module:

@@ -51,6 +51,31 @@ class StandardisedConv(nn.Conv2d):
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
+class BiaslessNorm(nn.GroupNorm):
+    """A GroupNorm of one group that has a weight and no bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+        self.bias = None  # type: ignore[assignment]
+        nn.init.uniform_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class ResponseNorm(nn.Module):
+    """Each channel by the share that it has in the mean over all channels."""
+
+    def __init__(self, channels: int, last: bool = False) -> None:
+        super().__init__()
+        self.pixels, self.axis = ((1, 2), -1) if last else ((2, 3), 1)
+        self.weight = nn.Parameter(torch.rand((channels,) if last else (channels, 1, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.norm(p=2, dim=self.pixels, keepdim=True)
+        return x + x * self.weight * (size / (size.mean(dim=self.axis, keepdim=True) + 1e-6))
+
+
 class CastingLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype), self.bias)

@@ -102,6 +102,8 @@ class CutCost:
 
 def _axes(model: nn.Module, slot: Slot) -> list[tuple[str, int, float]]:
     """The parameters of a slot: name, axis that loses, indices of it for one of the slot's."""
+    if slot.role == "size":
+        return []  # a number in a forward costs nothing
     if slot.axis is not None:
         return [(slot.name, slot.axis, 1)]
     weight, bias = f"{slot.name}.weight", f"{slot.name}.bias"

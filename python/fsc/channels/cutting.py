@@ -10,10 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from fsc.channels.groups import ChannelGroup
+from fsc.channels.masked_norm import (
+    MaskedGroupNorm,
+    MaskedLayerNorm,
+    masked_norm,
+    takes_all_channels,
+    unmasked_norm,
+)
 from fsc.channels.propagation import CHANNEL_NORM, CONVOLUTION
+from fsc.networks.open_sizes import set_size
 
 # Which channels of each group stay: name of the group -> their numbers, int64 [count].
 Kept = Mapping[str, Tensor]
+_KEYS = {"writer": "written", "reader": "read", "carrier": "carried", "size": "counted"}
 
 
 def cut_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> None:
@@ -31,27 +40,38 @@ def cut_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -
     sides = _sides(groups, kept)
     with torch.no_grad():
         for name, side in sides.items():
+            if side.counted is not None:
+                set_size(model, name, int(side.counted.sum()))
+                continue
             if side.axis is not None:
                 _cut_bare(model, name, side.axis, side.carried)
-            else:
-                _cut_module(model.get_submodule(name), side)
+                continue
+            if isinstance(model.get_submodule(name), MaskedLayerNorm | MaskedGroupNorm):
+                model.set_submodule(name, unmasked_norm(model.get_submodule(name)))
+            _cut_module(model.get_submodule(name), side)
 
 
 def mask_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -> None:
     """Zero the channels of groups that are not kept, and what reads them, in place.
 
-    The result computes what `cut_channels` gives, at the old size.
+    The result computes what `cut_channels` gives, at the old size. What normalises over all
+    channels at once becomes a `MaskedLayerNorm` or `MaskedGroupNorm`, until it is cut.
 
     Args and errors as for `cut_channels`.
     """
     sides = _sides(groups, kept)
     with torch.no_grad():
         for name, side in sides.items():
+            if side.counted is not None:
+                continue
             if side.axis is not None:
                 parameter = _bare(model, name)
                 parameter.index_fill_(side.axis, _gone(side.carried, parameter), 0)
-            else:
-                _mask_module(model.get_submodule(name), side)
+                continue
+            if side.carried is not None and takes_all_channels(model.get_submodule(name)):
+                masked = masked_norm(model.get_submodule(name), side.carried)
+                model.set_submodule(name, masked)
+            _mask_module(model.get_submodule(name), side)
 
 
 def filters(layer: Any) -> Tensor:
@@ -70,6 +90,7 @@ class _Sides:
     written: Tensor | None = None
     read: Tensor | None = None
     carried: Tensor | None = None
+    counted: Tensor | None = None
     axis: int | None = None
 
 
@@ -84,11 +105,12 @@ def _sides(groups: Sequence[ChannelGroup], kept: Kept) -> dict[str, _Sides]:
         stays = _stays(by_name[name], indices)
         for slot in by_name[name].slots:
             side = sides.setdefault(slot.name, _Sides(axis=slot.axis))
-            key = {"writer": "written", "reader": "read", "carrier": "carried"}[slot.role]
+            key = _KEYS[slot.role]
             before = getattr(side, key)
             mask = slot.mask(stays)
             setattr(side, key, mask if before is None else before & mask)
-            if not bool(getattr(side, key).any()):
+            # A part of no channels is one, a layer of none is not.
+            if key != "counted" and not bool(getattr(side, key).any()):
                 raise ValueError(f"kept: a channel of module {slot.name!r} must stay, got none")
     return sides
 
@@ -156,8 +178,10 @@ def _cut_carrier(module: Any, stays: Tensor) -> None:
             setattr(module, name, _sliced(tensor, 0, stays))
     if isinstance(module, CHANNEL_NORM):
         module.num_features = count
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = (count,)
     elif isinstance(module, nn.GroupNorm):
-        module.num_groups = count * module.num_groups // module.num_channels
+        module.num_groups = max(1, count * module.num_groups // module.num_channels)
         module.num_channels = count
     else:
         module.num_parameters = count  # PReLU

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc.channels.labels import NONE, Labels
+from fsc.channels.masked_norm import takes_all_channels
 from fsc.channels.propagation import Propagation, Role, Side
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.out_of_place import out_of_place
@@ -20,8 +21,8 @@ class Slot:
     """What of a module or parameter belongs to a group.
 
     Attributes:
-        name: of the module, or of the bare parameter.
-        role: "writer", "reader" or "carrier".
+        name: of the module, of the bare parameter or of the size.
+        role: "writer", "reader", "carrier" or "size".
         channels: for every index of the module's side the channel of the group that it belongs to,
             NONE where it belongs to another group, int64 [size].
         axis: of a bare parameter, the axis that is indexed; None for a module.
@@ -49,6 +50,8 @@ class ChannelGroup:
         frozen: why none may go, None where some may.
         is_gate: whether they are the squeeze of a gate: one value an image each, of which factors
             for larger maps are made.
+        is_normalised: whether a normalization takes statistics over all of them together, so that
+            every layer behind it depends on which of them stay.
     """
 
     name: str
@@ -57,6 +60,7 @@ class ChannelGroup:
     free: Tensor
     frozen: str | None
     is_gate: bool = False
+    is_normalised: bool = False
 
     def named(self, role: Role) -> list[str]:
         """The modules of a role, in execution order."""
@@ -140,7 +144,12 @@ def labelled_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> lis
     with evaluation_mode(model), out_of_place(model), torch.no_grad():
         pass_ = Propagation(model, graph, labels, shared_layers(model, graph))
         pass_.run(*example_inputs)
-    return _grouped(pass_.all_sides(), labels, pass_.pixels)
+    groups = _grouped(pass_.all_sides(), labels, pass_.pixels)
+    norms = {name for name, module in model.named_modules() if takes_all_channels(module)}
+    return [
+        replace(group, is_normalised=not norms.isdisjoint(group.named("carrier")))
+        for group in groups
+    ]
 
 
 def _grouped(
@@ -161,7 +170,25 @@ def _grouped(
     members: dict[int, list[int]] = {}
     for label, number in numbers.items():
         members.setdefault(together.root(number), []).append(label)
-    return _with_gates([_group(classes, sides, labels) for classes in members.values()], pixels)
+    known = [torch.tensor(sorted(classes), device="cpu") for classes in members.values()]
+    slots = _slots(known, sides)
+    return _with_gates([_group(*pair, labels) for pair in zip(known, slots, strict=True)], pixels)
+
+
+def _slots(known: Sequence[Tensor], sides: Sequence[Side]) -> list[list[Slot]]:
+    """For each group, of which the labels are known, what of every side belongs to it."""
+    size = 2 + max(int(side.labels.max()) for side in sides)
+    owners, places = (torch.full((size,), NONE, device="cpu") for _ in range(2))  # NONE at the end
+    for number, labels in enumerate(known):
+        owners[labels] = number
+        places[labels] = torch.arange(len(labels), device="cpu")
+    slots: list[list[Slot]] = [[] for _ in known]
+    for side in sides:
+        found, channels = owners[side.labels], places[side.labels]
+        for number in found[found != NONE].unique().tolist():
+            own = torch.where(found == number, channels, NONE)
+            slots[number].append(Slot(side.name, side.role, own, side.axis))
+    return slots
 
 
 def _with_gates(groups: list[ChannelGroup], pixels: Mapping[str, int]) -> list[ChannelGroup]:
@@ -190,14 +217,8 @@ def _is_even(slot: Slot) -> bool:
     return slot.role != "writer" or bool((counts == counts[0]).all())
 
 
-def _group(classes: list[int], sides: Sequence[Side], labels: Labels) -> ChannelGroup:
-    known = torch.tensor(sorted(classes), device="cpu")  # as the first writer has them
-    slots = []
-    for side in sides:
-        place = torch.searchsorted(known, side.labels).clamp(max=len(known) - 1)
-        channels = torch.where(known[place] == side.labels, place, NONE)
-        if bool((channels != NONE).any()):
-            slots.append(Slot(side.name, side.role, channels, side.axis))
+def _group(known: Tensor, slots: list[Slot], labels: Labels) -> ChannelGroup:
+    """One group of classes, whose labels stand as the first writer has them."""
     slots.sort(key=lambda slot: slot.role != "writer")
     reasons = [labels.reason(label) for label in known.tolist()]
     free = torch.tensor([reason is None for reason in reasons], device="cpu")

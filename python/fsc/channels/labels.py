@@ -48,9 +48,11 @@ class Labels:
     def roots(self, labels: Tensor) -> Tensor:
         """The label that stands for each one's class; NONE stays NONE. Any shape."""
         if self._roots is None:
-            self._roots = torch.tensor(
-                [*map(self.root, range(len(self._parents))), NONE], device="cpu"
-            )
+            found = torch.tensor([*self._parents, NONE], device="cpu")
+            # All of them at once: each step halves the way to a root, and NONE stays at the end.
+            while not torch.equal(found, further := found[found]):
+                found = further
+            self._roots = found
         return self._roots[labels]
 
     def join(self, first: Tensor, second: Tensor) -> None:

@@ -137,16 +137,19 @@ def fault_of_cut(
         kept: as for `cut_channels`.
         inputs: what it takes.
     """
-    masked, cut = copy.deepcopy(model), copy.deepcopy(model)
-    mask_channels(masked, groups, kept)
+    cut = copy.deepcopy(model)
     cut_channels(cut, groups, kept)
-    with evaluation_mode(masked), evaluation_mode(cut), torch.no_grad():
-        expected = _flat(masked(*inputs))
+    with evaluation_mode(cut), torch.no_grad():
         try:
             found = _flat(cut(*inputs))
         except Exception as error:  # whatever the network's own code raises on fewer channels
             line = next(iter(str(error).splitlines()), "") or type(error).__name__
             return f"the network does not run without some of them: {line}"
+    del cut
+    masked = copy.deepcopy(model)
+    mask_channels(masked, groups, kept)
+    with evaluation_mode(masked), torch.no_grad():
+        expected = _flat(masked(*inputs))
     if expected.shape != found.shape:
         return "the output has another size without some of them"
     relative = float((found - expected).norm() / expected.norm().clamp(min=1e-30))
@@ -171,6 +174,9 @@ def _half(group: ChannelGroup, seed: int) -> Tensor:
     gone = free[order[: max(1, len(free) // 2)]]
     stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
     stays[gone] = False
+    for slot in group.slots:
+        if slot.role != "size" and not bool(slot.mask(stays).any()):
+            stays[slot.channels[0]] = True
     return stays.nonzero().flatten()
 
 

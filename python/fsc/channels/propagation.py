@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +11,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from fsc.channels.dependence import origins
-from fsc.channels.label_shapes import broadcasts, filled, lines, repeats, varying
-from fsc.channels.labels import NONE, Labels, present
+from fsc.channels.label_shapes import lines, varying
+from fsc.channels.labels import NONE, Labels
+from fsc.channels.masked_norm import takes_all_channels
+from fsc.channels.meeting import Meeting
+from fsc.networks.open_sizes import Place, Size, holder_of, map_sizes
 from fsc.networks.operations import ACTIVATION, BATCH_NORM, CONVOLUTION, DROPOUT, IDENTITY
 
-Role = Literal["writer", "reader", "carrier"]
+Role = Literal["writer", "reader", "carrier", "size"]
 # Not a fault of the network: every network has such channels.
 AT_OUTPUT = "they reach the output of the network"
 
@@ -29,9 +30,9 @@ class Side:
     """What is indexed by channels.
 
     Attributes:
-        name: of the module, or of the bare parameter.
+        name: of the module, of the bare parameter or of the size.
         role: "writer" for what makes channels, "reader" for what mixes them, "carrier" for what
-            handles each by itself.
+            handles each by itself, "size" for an integer that counts them.
         labels: of every index, int64 [size].
         axis: of a bare parameter, which of its axes the channels are; None for a module.
     """
@@ -63,6 +64,7 @@ class Propagation(fx.Interpreter):
         self.pixels: dict[str, int] = {}  # of every layer's output
         self._labels: dict[fx.Node, Any] = {}
         self._parameters: dict[str, Tensor] = {}
+        self._sizes: dict[str, tuple[Tensor, int]] = {}  # what each counts, and along which axis
 
     def run_node(self, n: fx.Node) -> Any:
         """Run a node, then label what it gives."""
@@ -76,7 +78,8 @@ class Propagation(fx.Interpreter):
     def all_sides(self) -> list[Side]:
         """Every side, those of bare parameters too, once the network has run."""
         bare = [self._bare(name, labels) for name, labels in self._parameters.items()]
-        return self.sides + [side for side in bare if side is not None]
+        sized = [self._size(name, *found) for name, found in self._sizes.items()]
+        return self.sides + [side for side in bare + sized if side is not None]
 
     def _label(self, node: fx.Node, value: Any) -> Any:
         if node.op == "placeholder":
@@ -120,10 +123,35 @@ class Propagation(fx.Interpreter):
             return None
         return Side(name, "carrier", lines(labels, axes[0])[:, 0], axes[0])
 
+    def _note_sizes(
+        self, node: fx.Node, marks: Sequence[Tensor | None], results: Sequence[Tensor]
+    ) -> None:
+        """Takes down what the sizes in a call count that a cut can change."""
+
+        def note(size: int, place: Place) -> int:
+            if isinstance(size, Size):
+                counted = marks[0] if place.of == "input" else results[place.part]
+                assert counted is not None
+                axis = place.axis % counted.ndim
+                if place.of == "input":
+                    counted = counted.narrow(axis, 0, min(size, counted.shape[axis]))
+                holder = holder_of(node)
+                self._sizes[f"{holder}.{size.name}" if holder else size.name] = counted, axis
+            return size
+
+        map_sizes(node, note)
+
+    def _size(self, name: str, counted: Tensor, axis: int) -> Side | None:
+        """The labels that a size counts, where they are channels."""
+        counted = self.known.roots(counted)
+        if axis not in varying(counted):
+            return None
+        return Side(name, "size", self.known.along(counted, axis))
+
     def _module(self, name: str, source: Any, value: Any) -> Any:
         """The labels of a known module's output; None where running it tells."""
         module = self.submodules[name]
-        has_channels = isinstance(module, (*CHANNEL_NORM, nn.GroupNorm))
+        has_channels = isinstance(module, (*CHANNEL_NORM, nn.GroupNorm, nn.LayerNorm))
         if name in self.shared and (has_channels or next(module.parameters(), None) is not None):
             self._freeze(source, self.shared[name])
             return tree_map(_unlabelled, value)
@@ -132,6 +160,8 @@ class Propagation(fx.Interpreter):
         if isinstance(module, CHANNEL_NORM):
             unbatched = getattr(module, "_get_no_batch_dim", lambda: -1)() == source.ndim
             return self._carry(name, source, 0 if unbatched else 1)
+        if takes_all_channels(module):
+            return self._carry(name, source, -1 if isinstance(module, nn.LayerNorm) else 1)
         if isinstance(module, nn.GroupNorm):
             channels = self.known.along(source, 1).view(module.num_groups, -1)
             self.known.join(channels[:, :1].expand_as(channels).flatten(), channels.flatten())
@@ -201,105 +231,23 @@ class Propagation(fx.Interpreter):
         dtype = next((kind for kind in kinds if kind.is_floating_point), torch.float32)
         labelled = [mark for i, mark in enumerate(marks) if i in places and mark is not None]
         shapes = [leaf.shape for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]
-        found = self._combined(node, run, labelled, dtype, shapes)
         others = [
             leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and i not in places
         ]
-        found = [filled(result) for result in found]
-        self._tie_parts(found)
-        for result in found:
-            self._freeze_fixed(result, others, node)
-            self._keep_rectangular(result)
+        meeting = Meeting(self.known, self._name(node))
+        found = meeting.results(run, labelled, dtype, shapes, others)
+        self._note_sizes(node, marks, found)
         labels = iter(found)
         flat, shape = tree_flatten(value)
         return tree_unflatten(
             [next(labels) if isinstance(leaf, Tensor) else None for leaf in flat], shape
         )
 
-    def _combined(
-        self,
-        node: fx.Node,
-        run: Any,
-        marks: list[Tensor],
-        dtype: torch.dtype,
-        shapes: list[torch.Size],
-    ) -> list[Tensor]:
-        """Labels of every result; what meets in one value is joined, what is mixed is frozen."""
-        together = origins(run, marks, dtype)
-        if together is None:
-            self._freeze(marks, f"{self._name(node)} decides by their values")
-            return [torch.full(shape, NONE, device="cpu") for shape in shapes]
-        if not any(bool(origin.mixed.any()) for origin in together):
-            return [origin.labels for origin in together]
-        results = [(torch.full_like(origin.labels, NONE), torch.Size()) for origin in together]
-        for number, mark in enumerate(marks):
-            alone = [m if i == number else torch.full_like(m, NONE) for i, m in enumerate(marks)]
-            parts = origins(run, alone, dtype)
-            assert parts is not None
-            if any(bool(part.mixed.any()) for part in parts):
-                self._freeze(mark, f"{self._name(node)} mixes them")
-                continue
-            results = [
-                self._met(result, (part.labels, mark.shape))
-                for result, part in zip(results, parts, strict=True)
-            ]
-        return [labels for labels, _ in results]
-
-    def _met(
-        self, first: tuple[Tensor, torch.Size], second: tuple[Tensor, torch.Size]
-    ) -> tuple[Tensor, torch.Size]:
-        """Joins the labels that two inputs of some shapes bring to the same values."""
-        (one, shape), (other, other_shape) = first, second
-        repeated = other_repeated = False
-        if broadcasts(one.shape, shape, other_shape):
-            repeated, other_repeated = repeats(shape, other), repeats(other_shape, one)
-        both = (one != NONE) & (other != NONE)
-        for is_repeated, labels in ((repeated, one), (other_repeated, other)):
-            if is_repeated:
-                # A mask of one channel: it stays, and the channels that it meets are not joined.
-                self.known.freeze(labels[both], "one channel meets many")
-        if not repeated and not other_repeated:
-            self.known.join(one[both], other[both])
-            if broadcasts(one.shape, shape, other_shape) and shape:
-                # Such as channels of zeros, with which a shortcut was widened.
-                alone = (one == NONE) != (other == NONE)
-                for labels in (one[alone], other[alone]):
-                    self.known.freeze(labels, "they meet channels that no layer makes")
-        kept, filled = (other, one) if repeated else (one, other)
-        larger = max(shape, other_shape, key=math.prod) if shape else other_shape
-        return torch.where(kept == NONE, filled, kept), larger
-
-    def _tie_parts(self, results: list[Tensor]) -> None:
-        """Equal parts of one value, as `chunk` gives them, lose the same channels."""
-        for part in results[1:]:
-            if part.shape == results[0].shape:
-                both = (part != NONE) & (results[0] != NONE)
-                self.known.join(results[0][both], part[both])
-
-    def _freeze_fixed(self, labels: Tensor, others: Sequence[Tensor], node: fx.Node) -> None:
-        """Channels that meet a tensor of a size of its own must stay."""
-        for other in others:
-            if not broadcasts(labels.shape, other.shape):
-                continue
-            sizes = [1] * (labels.ndim - other.ndim) + list(other.shape)
-            if any(sizes[axis] > 1 for axis in varying(labels)):
-                self.known.freeze(labels, f"{self._name(node)} brings a tensor that no layer makes")
-
-    def _keep_rectangular(self, labels: Tensor) -> None:
-        """Where channels stand along several axes, only whole slices along one of them can go."""
-        labels = self.known.roots(labels)
-        axes = varying(labels)
-        if len(axes) < 2:
-            return
-        found = {axis: present(lines(labels, axis)[:, 0]) for axis in axes}
-        is_image = labels.ndim == 4 and 1 in axes
-        self.known.along(labels, 1 if is_image else max(axes, key=lambda axis: len(found[axis])))
-
     def _freeze_varying(self, labels: Tensor, count: int) -> None:
-        """A normalization over all channels computes something else on fewer."""
+        """A normalization over channels and pixels computes something else on fewer."""
         last = set(range(labels.ndim - count, labels.ndim))
         if last & set(varying(self.known.roots(labels))):
-            self.known.freeze(labels, "a LayerNorm takes all of them together")
+            self.known.freeze(labels, "a LayerNorm takes them together with other axes")
 
     def _name(self, node: fx.Node) -> str:
         if node.op == "call_module":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import columns_left
@@ -98,14 +98,17 @@ class MiR:
     def _body(self, model: nn.Module) -> nn.Module:
         """The layers before the head, sharing the model's parameters."""
         graph = tracing.trace(model)
+        return tracing.truncate(model, graph, self._features(model, graph))
+
+    def _features(self, model: nn.Module, graph: fx.Graph) -> fx.Node:
         before, after = tracing.feature_nodes(model, graph)
-        return tracing.truncate(model, graph, before if self.features == "before" else after)
+        return before if self.features == "before" else after
 
     def _stays(self, task: Task, kept: dict[str, Tensor], size: int) -> Tensor:
         """Which of the teacher's features the student still has, bool [size]."""
         graph = tracing.trace(task.teacher)
-        head = str(tracing.feature_head(task.teacher, graph).target)
-        stays = columns_left(task.groups, kept).get(head)
+        reader = tracing.reader_of(task.teacher, self._features(task.teacher, graph))
+        stays = columns_left(task.groups, kept).get(reader)
         if stays is None:
             return torch.ones(size, dtype=torch.bool, device="cpu")
         return stays.view(size, -1)[:, 0]  # a Linear may read several pixels of a feature
@@ -121,7 +124,7 @@ class MiR:
         self, student: nn.Module, body: nn.Module, lesson: Lesson, task: Task
     ) -> list[float]:
         """Trains the body, again at half the rate where it diverged; returns the rates."""
-        start = {key: value.clone() for key, value in student.state_dict().items()}
+        start = copy.deepcopy(student.state_dict())  # with the versions that modules ask for
         yardstick = Yardstick(task.teacher, task.images, task.batch_size)
         distance_start = yardstick.distance(student)
         kept = TrainingState(task.journal)

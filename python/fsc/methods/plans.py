@@ -116,17 +116,20 @@ class ChannelPlans:
         self.kept |= choose(others)
         self.readers = {name for g in groups if g.name in counts for name in g.named("reader")}
         self.choosing = (self.readers & set(solvable)) | set(self.filtering)
-        # What a layer reads that cannot be solved for is gone from the start.
+        # Gone from the start is what a layer reads that cannot be solved for, and what is left out
+        # of a normalization.
         self.masked = {
             group.name: self.kept[group.name]
             for group in groups
-            if group.name in self.kept and not set(group.named("reader")) <= set(solvable)
+            if group.name in self.kept
+            and (group.is_normalised or not set(group.named("reader")) <= set(solvable))
         }
 
     def _assign(self, group: ChannelGroup, axis: Axis, solvable: Collection[str]) -> bool:
         """Whether a layer chooses from a group; it is taken down."""
         readers = group.named("reader")
         alone = len(readers) == 1 and readers[0] in solvable and bool(group.free.all())
+        alone = alone and not group.is_normalised
         if axis == "input_channels" and alone and self._is_whole(readers[0], group):
             self.choosers[readers[0]] = group
         elif axis == "output_filters" and alone and _is_written_once(group, solvable):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fsc import models
 from fsc.networks.computed_weights import copy_of
+from fsc.networks.open_sizes import set_size, sizes_of
 from fsc.networks.plain import example_shapes, plain_for_shapes
 from fsc.networks.structure import match_structure
 from fsc.networks.tensor_files import CHECKSUM, read_tensors, write_tensors
@@ -46,7 +47,7 @@ def save(
         name: the builder's name, for a network made by `fsc.models.build(name)`, which `load` then
             builds by itself; left out for a network of the user's own.
         metadata: anything that JSON can express, to be read again with `read_metadata`; the keys
-            format, model, num_classes, in_channels, plain and sha256 are taken.
+            format, model, num_classes, in_channels, plain, sizes and sha256 are taken.
 
     Raises:
         ValueError: the name is unknown, a key is taken, or a weight is NaN or Inf.
@@ -60,8 +61,11 @@ def save(
     shapes = example_shapes(model)
     if shapes is not None:
         header["plain"] = shapes
+    sizes = sizes_of(model)
+    if sizes:
+        header["sizes"] = sizes
     extra = dict(metadata or {})
-    reserved = {"format", "model", "num_classes", "in_channels", "plain", CHECKSUM}
+    reserved = {"format", "model", "num_classes", "in_channels", "plain", "sizes", CHECKSUM}
     taken = sorted(reserved & set(extra))
     if taken:
         raise ValueError(f"save: metadata must not use the key {taken[0]!r}")
@@ -115,6 +119,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
         raise ValueError(f"load: model must be given, because {path} names no network of fsc")
     check_finite(state, str(path))
     match_structure(model, state)
+    _take_sizes(model, header.get("sizes", {}), path)
     check_match(model, state, path)
     model.load_state_dict(versioned(state, model), strict=True, assign=True)
     return model.eval()
@@ -128,6 +133,20 @@ def _as_saved(model: nn.Module, header: Mapping[str, Any], path: Path) -> nn.Mod
         return plain_for_shapes(model, header["plain"])
     except ValueError as error:
         raise ValueError(f"{path}: plain in the header: {error}") from error
+
+
+def _take_sizes(model: nn.Module, sizes: Any, path: Path) -> None:
+    """Gives a network the sizes that no tensor tells."""
+    known = sizes_of(model)
+    if not isinstance(sizes, dict) or not sizes.keys() <= known.keys():
+        raise ValueError(f"{path}: sizes in the header must be those of the network, got {sizes!r}")
+    for name, size in sizes.items():
+        if type(size) is not int or not 0 <= size <= _MAX_COUNT:
+            raise ValueError(
+                f"{path}: {name} of sizes in the header must be an integer from 0 to {_MAX_COUNT}, "
+                f"got {size!r}"
+            )
+        set_size(model, name, size)
 
 
 def _ends(model: nn.Module, name: str) -> dict[str, int]:

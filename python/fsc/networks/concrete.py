@@ -52,6 +52,8 @@ def record(
     is_leaf: Callable[[nn.Module], bool],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    *,
+    fixes_sizes: bool = True,
 ) -> Recording:
     """Trace a module in evaluation mode for given inputs.
 
@@ -64,11 +66,12 @@ def record(
         is_leaf: which modules inside it stay one call.
         args: what it is called with.
         kwargs: the same by name.
+        fixes_sizes: False leaves all sizes open, for a forward that does not branch on them.
 
     Raises:
         Exception: whatever its forward, or torch.fx, raises.
     """
-    tracer = _Tracer(is_leaf, args, kwargs)
+    tracer = _Tracer(is_leaf, args, kwargs, fixes_sizes)
     graph = tracer.trace(module)
     remove_in_place(module, graph)
     values: dict[fx.Node, Any] = {}
@@ -90,7 +93,7 @@ class _Proxy(fx.Proxy):
     def __getattr__(self, name: str) -> Any:
         tracer: Any = self.tracer
         value = tracer.values.get(self.node)
-        if isinstance(value, Tensor) and name in _SIZES:
+        if isinstance(value, Tensor) and name in _SIZES and tracer.fixes_sizes:
             return tracer.sizes(self) if name == "shape" else partial(tracer.sizes, self)
         if isinstance(value, Tensor) and name in _FACTS:
             return getattr(value, name)
@@ -105,9 +108,11 @@ class _Tracer(fx.Tracer):
         is_leaf: Callable[[nn.Module], bool],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
+        fixes_sizes: bool,
     ) -> None:
         super().__init__()
         self._is_leaf, self._args, self._kwargs = is_leaf, args, kwargs
+        self.fixes_sizes = fixes_sizes
         self.values: dict[fx.Node, Any] = {}
         self.varying: set[fx.Node] = set()
         self.reads_sizes = False
@@ -123,8 +128,10 @@ class _Tracer(fx.Tracer):
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Any, list[Any]]:
         # What is no tensor is a constant, though its place in the signature stays.
-        bound = inspect.signature(root_fn).bind(self.root, *self._args, **self._kwargs)
-        for name, value in list(bound.arguments.items())[1:]:
+        own = vars(self.root).get("forward")  # chosen when the module was made, not by its class
+        forward, given = (root_fn, (self.root,)) if own is None else (own, ())
+        bound = inspect.signature(forward).bind(*given, *self._args, **self._kwargs)
+        for name, value in list(bound.arguments.items())[len(given) :]:
             kind = bound.signature.parameters[name].kind
             if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
                 raise ValueError("its forward takes any number of arguments")
@@ -133,7 +140,7 @@ class _Tracer(fx.Tracer):
             proxy = self.create_proxy("placeholder", name, default, {})
             if not default:
                 bound.arguments[name] = proxy
-        return lambda *_: root_fn(*bound.args, **bound.kwargs), []
+        return lambda *_: forward(*bound.args, **bound.kwargs), []
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from fsc.networks.concrete import Recording
+from fsc.networks.operations import MEAN
 
 # fmt: off
 _CONVOLUTIONS: dict[Any, type[nn.Module]] = {
@@ -61,6 +62,8 @@ def layer_of(node: fx.Node, recording: Recording) -> tuple[nn.Module, fx.Node] |
     if name is not None:
         return _activation_layer(_ACTIVATIONS[name], node)
     target: Any = node.target
+    if target in MEAN.targets:
+        return _mean(node, recording)
     if node.op != "call_function":
         return None
     build = {F.linear: _linear, F.prelu: _prelu, F.batch_norm: _batch_norm, F.pad: _padding,
@@ -213,14 +216,38 @@ def _layer_norm(node: fx.Node, arguments: dict[str, Any], recording: Recording) 
 
 def _group_norm(node: fx.Node, arguments: dict[str, Any], recording: Recording) -> nn.Module | None:
     tensors = _constants(arguments, recording, ("weight", "bias"))
-    if tensors is None or (tensors["weight"] is None) != (tensors["bias"] is None):
+    if tensors is None or (tensors["weight"] is None) > (tensors["bias"] is None):
         return None
     channels = recording.values[arguments["input"]].shape[1]
     affine = tensors["weight"] is not None
     eps = arguments.get("eps", 1e-5)
     layer = nn.GroupNorm(arguments["num_groups"], channels, eps, affine, device="meta")
     _fill(layer, tensors)
+    if tensors["bias"] is None:
+        layer.register_parameter("bias", None)
     return layer
+
+
+def _mean(node: fx.Node, recording: Recording) -> tuple[nn.Module, fx.Node] | None:
+    """A mean over channels as the layer with weights 1/C, whose inputs can go like any other's."""
+    names = ("input", "dim", "keepdim")
+    arguments: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    source, axis = arguments["input"], _plain(arguments.get("dim"))
+    value = recording.values[source]
+    axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
+    if type(axis) is not int or not arguments.get("keepdim") or value.ndim != 4:
+        return None
+    count = value.shape[axis]
+    like: dict[str, Any] = {"bias": False, "dtype": value.dtype, "device": value.device}
+    layer: nn.Module
+    if axis % 4 == 1:
+        layer = nn.Conv2d(count, 1, 1, **like)
+    elif axis % 4 == 3 and value.shape[1:3] == (1, 1):  # channels last, and of no pixels a mean
+        layer = nn.Linear(count, 1, **like)
+    else:
+        return None
+    nn.init.constant_(layer.get_parameter("weight"), 1 / count)
+    return layer, source
 
 
 def _padding(node: fx.Node, arguments: dict[str, Any], recording: Recording) -> nn.Module | None:

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.concrete import is_own_layer
+from fsc.networks.open_sizes import holders
 from fsc.networks.plain_layer import layer_class, may_return_its_input
 from fsc.networks.rewriting import Inputs, Rewriter, Rewriting
 from fsc.networks.tracing import untraceable
@@ -28,7 +29,9 @@ def plain(model: nn.Module, example_inputs: Inputs) -> nn.Module:
     spectral norm, any parametrization, pruning masks) become parameters; what returns its input in
     evaluation mode (dropout, stochastic depth) becomes an Identity. Layers of torch.nn stay, and
     so do names: what takes the place of `a.b` is called `a.b`, its parts `a.b.norm`, `a.b.act`.
-    A forward that branches on the size of its input is fixed to that of the example.
+    A forward that branches on the size of its input is fixed to that of the example. One that has
+    sizes written into it, as of a `split` or a `view`, becomes the graph of its calls, whose
+    attributes the sizes are, so that channels can go.
 
     Every module is compared with what takes its place, in float64 and in its own dtype, and the
     whole network in float64; what computes something else is left. `rewritings` tells all.
@@ -55,7 +58,7 @@ def plain(model: nn.Module, example_inputs: Inputs) -> nn.Module:
     fixed = bool(done)
     done += _without_statistics(result)
     names = _candidates(result, done)
-    if fixed or names or untraceable(result) is not None:
+    if fixed or names or untraceable(result) is not None or holders(result):
         result = Rewriter(model, result, example_inputs, done).run(names)
     if done:
         record = {"shapes": _shapes(example_inputs), "rewritings": [asdict(each) for each in done]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fsc.networks.computed_weights import copy_of, fix_weights
+from fsc.networks.open_sizes import holders, open_sizes
 from fsc.networks.plain_layer import (
     difference,
     from_calls,
@@ -83,6 +84,7 @@ class Rewriter:
         fix_weights(self.exact)
         self._rewrite_layers(names)
         self._specialise()
+        self._open_sizes()
         found = difference(expected, _output(self.exact, self._doubles))
         if found <= _NETWORK_TOLERANCE:
             return self.model
@@ -139,23 +141,39 @@ class Rewriter:
         """Fixes forwards that branch on sizes to the sizes that they see here."""
         tried: set[str] = set()
         while (found := untraceable(self.exact)) is not None and found[0] not in tried:
-            name, reason = found
+            name, _ = found
             tried.add(name)
-            exact = self.exact
-            try:
-                exact, model = self.exact.get_submodule(name), self.model.get_submodule(name)
-                calls = _record(self.exact, [name], self._doubles)[name]
-                own = tree_map(lambda x: _cast(x, self._dtype(name)), calls[0])  # noqa: B023
-                made, copied = specialised(exact, *calls[0]), specialised(model, *own)
-                reason = self._fault(name, made, copied, calls)
-            except Exception as error:
-                reason = _line(error)
+            exact = self.exact.get_submodule(name)
+            reason = self._as_graph(name, specialised)
             if reason:
                 self._leave(name, exact, reason)
                 return
-            self._put(name, made, copied)
             became = "the graph of its calls"
             self.done.append(Rewriting(name, type(exact).__name__, became, _SIZE_REMARK))
+
+    def _open_sizes(self) -> None:
+        """Makes sizes attributes where they are written into a forward."""
+        if untraceable(self.exact) is not None:
+            return
+        for name in holders(self.exact):
+            was = type(self.exact.get_submodule(name)).__name__
+            if not self._as_graph(name, open_sizes):
+                became = "the graph of its calls, with sizes as attributes"
+                self.done.append(Rewriting(name, was, became))
+
+    def _as_graph(self, name: str, make: Callable[..., nn.Module]) -> str:
+        """Puts a graph in the place of a module, and tells why it cannot; "" where it could."""
+        try:
+            exact, model = self.exact.get_submodule(name), self.model.get_submodule(name)
+            calls = _record(self.exact, [name], self._doubles)[name]
+            own = tree_map(lambda x: _cast(x, self._dtype(name)), calls[0])
+            made, copied = make(exact, *calls[0]), make(model, *own)
+            reason = self._fault(name, made, copied, calls)
+        except Exception as error:  # whatever a forward of somebody else raises
+            return _line(error)
+        if not reason:
+            self._put(name, made, copied)
+        return reason
 
     def _fault(self, name: str, made: nn.Module, copied: nn.Module, calls: _Calls) -> str:
         """What is wrong with modules that are to take a module's place; "" for nothing."""

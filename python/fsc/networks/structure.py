@@ -94,6 +94,8 @@ def _set_channels(module: Any, count: int) -> None:
         # Whole groups went.
         module.num_groups = max(1, count * module.num_groups // module.num_channels)
         module.num_channels = count
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = (count,)
     elif isinstance(module, nn.PReLU):
         module.num_parameters = count
 

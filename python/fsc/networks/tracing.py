@@ -122,17 +122,17 @@ def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None
 
 
 def feature_head(model: nn.Module, graph: fx.Graph) -> fx.Node:
-    """Return the node of the Linear that a network ends in.
+    """Return the node of the Linear, or convolution, that a network ends in.
 
     Raises:
-        ValueError: the last layer is no Linear.
+        ValueError: it has none, or one with a forward of its own.
     """
     head = next((node for node in reversed(graph.nodes) if _layer_of(model, node)), None)
-    if head is None or not is_linear(model, head):
+    if head is None or not LAYER.matches(model, head):
         found = "none" if head is None else _layer_of(model, head)
         raise ValueError(
-            "feature_nodes: model must end in a Linear layer, with the forward of nn.Linear, "
-            f"got {found}"
+            "feature_nodes: model must end in a Linear layer or convolution, with the forward of "
+            f"torch.nn, got {found}"
         )
     return head
 
@@ -141,12 +141,15 @@ def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
     """Return the nodes of the features before and after the last pooling.
 
     Returns:
-        (the input of the last pooling before the final Linear, the input of that Linear).
+        (the input of the last pooling before the final Linear, the input of that Linear); where a
+        convolution is the last layer, and what it gives is pooled, its input twice.
 
     Raises:
-        ValueError: the last layer is no Linear, or there is no pooling before it.
+        ValueError: the network has no such layer, or no pooling before the Linear.
     """
     head = feature_head(model, graph)
+    if not is_linear(model, head):
+        return head.all_input_nodes[0], head.all_input_nodes[0]
     poolings = [node for node in ancestors(head) if is_pooling(model, node)]
     if not poolings:
         raise ValueError(
@@ -156,6 +159,25 @@ def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
     order = {node: index for index, node in enumerate(graph.nodes)}
     last = max(poolings, key=order.__getitem__)
     return last.all_input_nodes[0], head.all_input_nodes[0]
+
+
+def reader_of(model: nn.Module, node: fx.Node) -> str:
+    """Return the name of the first layer that mixes the channels of a node's value.
+
+    Raises:
+        ValueError: no layer reads it.
+    """
+    seen, pending = {node}, [node]
+    while pending:
+        for user in pending.pop(0).users:
+            if LAYER.matches(model, user):
+                layer: Any = model.get_submodule(str(user.target))
+                if not 1 < getattr(layer, "groups", 1) == layer.in_channels:
+                    return str(user.target)
+            if user not in seen:
+                seen.add(user)
+                pending.append(user)
+    raise ValueError(f"node must be read by a Conv2d or Linear, got {node.name!r}, which is not")
 
 
 def truncate(model: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.GraphModule:
