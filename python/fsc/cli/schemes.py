@@ -37,9 +37,12 @@ _PUBLISHED = {
 # Parameters and FLOPs left, in percent: MiR Table 2 and section 4.4, which print what is gone.
 _PUBLISHED_LEFT = {
     "resnet34": {
-        "prune-a-cd": (92.7, 86.0), "prune-a-normal": (85.0, 86.3), "prune-a-residual": (91.2, 86.6),
-        "prune-b-cd": (88.3, 76.3), "prune-b-normal": (76.7, 76.2), "prune-b-residual": (79.4, 76.2),
-        "prune-c-cd": (83.9, 66.7), "prune-c-normal": (69.7, 68.7), "prune-c-residual": (76.5, 66.5),
+        "prune-a-cd": (92.7, 86.0), "prune-a-normal": (85.0, 86.3),
+        "prune-a-residual": (91.2, 86.6),
+        "prune-b-cd": (88.3, 76.3), "prune-b-normal": (76.7, 76.2),
+        "prune-b-residual": (79.4, 76.2),
+        "prune-c-cd": (83.9, 66.7), "prune-c-normal": (69.7, 68.7),
+        "prune-c-residual": (76.5, 66.5),
     },
     "mobilenetv2": {"prune-d": (87.1, 78.4), "prune-e": (92.3, 86.7)},
 }  # fmt: skip

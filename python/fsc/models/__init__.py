@@ -98,14 +98,14 @@ def skeleton(
 
 
 def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and standard deviation of RGB / 255 that CIFAR-10 networks expect.
+    """Return the mean and standard deviation of RGB / 255 that a network expects.
 
     Args:
         name: one of `names()`.
 
     Returns:
-        (mean, std), one number a channel, for values between 0 and 1. All residual networks take
-        the statistics of ImageNet, the VGG networks those of CIFAR-10.
+        (mean, std), one number a channel, for values between 0 and 1. The VGG networks take the
+        statistics of CIFAR-10, all others those of ImageNet.
 
     Raises:
         ValueError: the name is unknown.
