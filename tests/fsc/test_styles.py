@@ -108,7 +108,7 @@ def test_a_student_of_each_style_is_smaller(narrow, method, style):
     assert student.layer2[1].conv2.out_channels == {"normal": 16, "residual": 12}[style]
     assert student.layer4[2].conv2.out_channels == 64
     left = cost.flops(student, IMAGE) / cost.flops(narrow, IMAGE)
-    assert left < {"normal": 0.82, "residual": 0.62}[style]
+    assert left < {"normal": 0.82, "residual": 0.65}[style]
     assert student(images).isfinite().all()
 
 
