@@ -15,6 +15,22 @@ RESNET_KEPT = {"res-50": 0.5, "res-60": 0.4, "res-70": 0.3, "res-90": 0.1}
 IMAGENET_KEPT = {
     "res-30": (0.7, 1.0), "res-50": (0.5, 1.0), "res-70": (0.3, 1.0), "res-70+": (0.3, 0.5),
 }  # fmt: skip
+# MiR, Table 2: style, and share of the channels kept in every layer that it prunes.
+STYLES_KEPT = {
+    "prune-a-cd": ("cd", 0.70), "prune-a-normal": ("normal", 0.85),
+    "prune-a-residual": ("residual", 0.93),
+    "prune-b-cd": ("cd", 0.50), "prune-b-normal": ("normal", 0.76),
+    "prune-b-residual": ("residual", 0.85),
+    "prune-c-cd": ("cd", 0.30), "prune-c-normal": ("normal", 0.68),
+    "prune-c-residual": ("residual", 0.80),
+}  # fmt: skip
+_STYLE_WORDS = {
+    "cd": "the channels inside the first blocks of stages one to three",
+    "normal": "the channels inside residual blocks",
+    "residual": "the channels inside residual blocks and between those of stages one to three",
+}
+# MiR, section 4.4: share of the channels kept inside the blocks of MobileNetV2.
+MOBILENET_KEPT = {"prune-d": 0.75, "prune-e": 0.85}
 # Shares removed of conv1_1, conv1_2 and the blocks two to five; the last convolution stays whole.
 VGG_REMOVED = {
     "vgg-50": (0.5, 0.5, 0.5, 0.5, 0.5, 0.5),
@@ -37,7 +53,8 @@ QUANTIZED_BITS = {"w2a3": (2, 3), "w2a4": (2, 4), "w2a32": (2, 32), "w4a32": (4,
 OF_FAMILY: dict[str, Mapping[str, object]] = {
     "resnet": RESNET_KEPT,
     "vgg": VGG_REMOVED,
-    "imagenet-resnet": IMAGENET_KEPT,
+    "imagenet-resnet": {**IMAGENET_KEPT, **STYLES_KEPT},
+    "mobilenetv2": MOBILENET_KEPT,
 }
 
 
@@ -45,6 +62,8 @@ def names() -> list[str]:
     """Return the names that `fsc.schemes.named` knows."""
     return [
         *dict.fromkeys([*RESNET_KEPT, *IMAGENET_KEPT]),
+        *STYLES_KEPT,
+        *MOBILENET_KEPT,
         *VGG_REMOVED,
         *SPARSE_REMOVED,
         *QUANTIZED_BITS,
@@ -82,6 +101,8 @@ def in_words(name: str, model_name: str | None) -> str:
         return ""
     if family == "vgg":
         return f"removes {_VGG_WORDS[name]}"
+    if name in STYLES_KEPT or name in MOBILENET_KEPT:
+        return _style_in_words(name)
     first = "of the channels of the first convolution"
     if family == "resnet":
         return f"removes {100 - 100 * RESNET_KEPT[name]:.0f} % {first} of most residual blocks"
@@ -91,3 +112,11 @@ def in_words(name: str, model_name: str | None) -> str:
         f"removes {100 - 100 * kept:.0f} % {first} of most residual blocks of stages one to three"
         + (last if kept_last < 1 else "")
     )
+
+
+def _style_in_words(name: str) -> str:
+    if name in MOBILENET_KEPT:
+        share = 100 - 100 * MOBILENET_KEPT[name]
+        return f"removes {share:.0f} % of the channels inside inverted residual blocks"
+    style, kept = STYLES_KEPT[name]
+    return f"removes {100 - 100 * kept:.0f} % of {_STYLE_WORDS[style]}, to multiples of eight"

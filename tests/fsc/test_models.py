@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fsc import models
+from fsc.models.mobilenetv2 import mobilenetv2
 from fsc.models.recognition import recognise
 from fsc.models.resnet import resnet
 from fsc.models.vgg import vgg
@@ -42,7 +43,9 @@ def test_published_checkpoint_loads_strictly(name):
 
 
 @pytest.mark.parametrize(
-    "model", [resnet(8, 7, 1), resnet(14), vgg(16, 7, 1), vgg(19)], ids=lambda m: type(m).__name__
+    "model",
+    [resnet(8, 7, 1), resnet(14), vgg(16, 7, 1), vgg(19), mobilenetv2(7, 1)],
+    ids=lambda m: type(m).__name__,
 )
 def test_traced_network_gives_the_same_scores(model):
     model.eval()
@@ -75,7 +78,7 @@ def test_shortcut_subsamples_and_pads_on_both_sides():
 
 
 def test_depth_is_the_number_of_layers_with_weights():
-    for name, depth in (("resnet14", 14), ("resnet110", 110), ("vgg19", 19)):
+    for name, depth in (("resnet14", 14), ("resnet110", 110), ("vgg19", 19), ("mobilenetv2", 53)):
         layers = [m for m in models.build(name).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         # The published count of VGG has three linear layers where ours has one.
         assert len(layers) + 2 * name.startswith("vgg") == depth, name
@@ -86,12 +89,17 @@ def test_names_build_and_normalize():
         with torch.device("meta"):
             models.build(name)
     assert models.normalization("resnet56") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert [models.image_side(name) for name in ("vgg16", "resnet34", "mobilenetv2")] == [
+        32, 224, 224,
+    ]  # fmt: skip
     assert models.normalization("vgg16") == ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
 
 @pytest.mark.parametrize("function", [models.build, models.normalization, models.family])
 def test_unknown_name_lists_the_known_ones(function):
-    with pytest.raises(ValueError, match=r"one of resnet14, .*resnet34, got 'resnet21'"):
+    with pytest.raises(
+        ValueError, match=r"one of resnet14, .*resnet34, mobilenetv2, got 'resnet21'"
+    ):
         function("resnet21")
 
 

@@ -22,6 +22,7 @@ def network():
         ({"kept": {"0": 8}}, Scheme("mine", {"0": 8})),
         ({"pruning_ratio": 0.5}, Scheme("mine", {"0": 5, "2": 2})),
         ({"pruning_ratio": 0.5, "ignored": ["0"]}, Scheme("mine", {"2": 2})),
+        ({"pruning_ratio": 0.5, "style": "normal"}, Scheme("mine", {"0": 5, "2": 2})),
         ({"pruning_ratio": {"0": 0.3, "2": 0.25}}, Scheme("mine", {"0": 7, "2": 3})),
         ({"kind": "sparse", "kept": {"0": 8}}, SparseScheme("mine", {"0": 8})),
         (
@@ -74,6 +75,14 @@ def test_a_file_that_does_not_exist(tmp_path):
             "pruning_ratio must be a number, or .* got '0.5'",
         ),
         ('{"name": "mine", "pruning_ratio": {"0": "1"}}', "must be a number, got '1'"),
+        (
+            '{"name": "mine", "pruning_ratio": 0.5, "style": "cd"}',
+            "style must be one of normal, residual, got 'cd'",
+        ),
+        (
+            '{"name": "mine", "pruning_ratio": 0.5, "style": ["normal"]}',
+            r"style must be one of normal, residual, got \['normal'\]",
+        ),
         ('{"name": "mine", "pruning_ratio": 1.5}', "at least 0 and below 1, got 1.5"),
         ('{"name": "mine", "pruning_ratio": 0.5, "ignored": "0"}', "ignored must be a list"),
         (

@@ -143,7 +143,7 @@ def compare(**given: Any) -> None:
     "model_names",
     type=click.Choice(models.names()),
     multiple=True,
-    help="May be given several times.  [default: vgg16, resnet56, resnet34]",
+    help="May be given several times.  [default: vgg16, resnet56, resnet34, mobilenetv2]",
 )
 @click.option("--json", "json_path", type=options.FILE, help="Write the figures to this file.")
 @options.overwrite

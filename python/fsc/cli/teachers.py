@@ -129,7 +129,7 @@ def _default(factory: Factory | None, model: nn.Module) -> tuple[Preparation, st
     if factory is None:
         return Preparation(), "ImageNet's mean and std"
     (mean, std), whose = default_statistics(factory)
-    is_large = factory.kind == "fsc" and models.family(factory.name) == "imagenet-resnet"
+    is_large = factory.kind == "fsc" and models.image_side(factory.name) == _IMAGENET_SIZE[1]
     size = _IMAGENET_SIZE if is_large else None
     return Preparation(size, mean, std), f"mean and std {whose}"
 

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_DEPTHS = {"resnet": (14, 20, 32, 44, 56, 110), "vgg": (16, 19), "imagenet-resnet": (34,)}
+# Name -> family, and number of layers with weights.
+_NETWORKS = {
+    **{f"resnet{depth}": ("resnet", depth) for depth in (14, 20, 32, 44, 56, 110)},
+    **{f"vgg{depth}": ("vgg", depth) for depth in (16, 19)},
+    "resnet34": ("imagenet-resnet", 34),
+    "mobilenetv2": ("mobilenetv2", 53),
+}
+_LARGE_IMAGES = ("imagenet-resnet", "mobilenetv2")
 _NORMALIZATION = {
     "resnet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "vgg": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "imagenet-resnet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "mobilenetv2": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
 def names() -> list[str]:
     """Return the names that `build` knows."""
-    return [_name(family, depth) for family, depths in _DEPTHS.items() for depth in depths]
+    return list(_NETWORKS)
 
 
 def family(name: str) -> str:
-    """Return the family of a network: "resnet", "vgg" or "imagenet-resnet", which is ResNet-34.
+    """Return the family of a network: "resnet", "vgg", "imagenet-resnet" or "mobilenetv2".
+
+    Only ResNet-34 is an "imagenet-resnet".
 
     Raises:
         ValueError: the name is unknown.
@@ -54,12 +65,17 @@ def build(name: str, num_classes: int = 10, in_channels: int = 3) -> nn.Module:
             raise ValueError(f"build: {argument} must be at least 1, got {count}")
     # Here, so that the names are there without torch.
     from fsc.models.imagenet_resnet import imagenet_resnet
+    from fsc.models.mobilenetv2 import mobilenetv2
     from fsc.models.resnet import resnet
     from fsc.models.vgg import vgg
 
-    builders = {"resnet": resnet, "vgg": vgg, "imagenet-resnet": imagenet_resnet}
-    builder: Callable[[int, int, int], nn.Module] = builders[family_name]
-    return builder(depth, num_classes, in_channels)
+    builders: dict[str, Callable[[int, int], nn.Module]] = {
+        "resnet": partial(resnet, depth),
+        "vgg": partial(vgg, depth),
+        "imagenet-resnet": partial(imagenet_resnet, depth),
+        "mobilenetv2": mobilenetv2,
+    }
+    return builders[family_name](num_classes, in_channels)
 
 
 def skeleton(
@@ -82,19 +98,28 @@ def skeleton(
 
 
 def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and standard deviation of RGB / 255 that CIFAR-10 networks expect.
+    """Return the mean and standard deviation of RGB / 255 that a network expects.
 
     Args:
         name: one of `names()`.
 
     Returns:
-        (mean, std), one number a channel, for values between 0 and 1. All residual networks take
-        the statistics of ImageNet, the VGG networks those of CIFAR-10.
+        (mean, std), one number a channel, for values between 0 and 1. The VGG networks take the
+        statistics of CIFAR-10, all others those of ImageNet.
 
     Raises:
         ValueError: the name is unknown.
     """
     return _NORMALIZATION[_parse(name)[0]]
+
+
+def image_side(name: str) -> int:
+    """Return the height and width in pixels of the images that a network is made for.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    return 224 if family(name) in _LARGE_IMAGES else 32
 
 
 def example_inputs(name: str, in_channels: int = 3) -> Tensor:
@@ -105,18 +130,11 @@ def example_inputs(name: str, in_channels: int = 3) -> Tensor:
     """
     import torch
 
-    side = 224 if _parse(name)[0] == "imagenet-resnet" else 32
+    side = image_side(name)
     return torch.zeros(1, in_channels, side, side)
 
 
-def _name(family_name: str, depth: int) -> str:
-    """The name of a network; only the depth of resnet34 tells that it is for large images."""
-    return f"{family_name.removeprefix('imagenet-')}{depth}"
-
-
 def _parse(name: str) -> tuple[str, int]:
-    for family_name, depths in _DEPTHS.items():
-        for depth in depths:
-            if name == _name(family_name, depth):
-                return family_name, depth
-    raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}")
+    if name not in _NETWORKS:
+        raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}")
+    return _NETWORKS[name]

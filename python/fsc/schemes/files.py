@@ -15,7 +15,7 @@ from fsc.schemes.structured import Scheme, structured
 
 # What each kind may hold beside its name and kind.
 _KEYS = {
-    "structured": ({"kept"}, {"pruning_ratio", "ignored"}),
+    "structured": ({"kept"}, {"pruning_ratio", "ignored", "style"}),
     "sparse": ({"kept"}, {"pruning_ratio", "ignored"}),
     "quantized": ({"bits", "ignored", "activation_bits"},),
 }
@@ -28,7 +28,8 @@ def from_json(
 
     {"name": "mine", "kept": {"features.0": 32, ...}}: output channels that stay.
     {"name": "mine", "pruning_ratio": 0.5, "ignored": ["features.0"]}: the share that goes; see
-    `structured`. A ratio may also be an object: {"features.0": 0.3, ...}.
+    `structured`. A ratio may also be an object: {"features.0": 0.3, ...}. "style": "normal" leaves
+    residual streams whole.
     With "kind": "sparse" both count single weights instead; see `sparse`.
     {"name": "mine", "kind": "quantized", "bits": 2, "activation_bits": 4}: bits of every weight,
     or of those of some: {"features.0": 2, ...}; see `quantized`.
@@ -76,7 +77,9 @@ def _scheme(
     ratio = content.get("pruning_ratio")
     shares = _number("pruning_ratio", ratio, (int, float))
     if kind == "structured":
-        return replace(structured(model, shares, example_inputs, ignored), name=name)
+        style = content.get("style", "residual")
+        scheme = structured(model, shares, example_inputs, ignored, style=style)
+        return replace(scheme, name=name)
     return replace(sparse(model, shares, ignored), name=name)
 
 

@@ -1,4 +1,4 @@
-"""The schemes of the Cross Distillation paper, by name."""
+"""The schemes of the papers, by name."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from torch import nn
 from fsc import models
 from fsc.scheme_tables import (
     IMAGENET_KEPT,
+    MOBILENET_KEPT,
     OF_FAMILY,
     QUANTIZED_BITS,
     RESNET_KEPT,
     SPARSE_REMOVED,
+    STYLES_KEPT,
     VGG_REMOVED,
     fits,
     names,
 )
+from fsc.schemes.published_styles import of_mobilenetv2, of_resnet34
 from fsc.schemes.quantized import QuantizedScheme, quantized
 from fsc.schemes.sparse import SparseScheme, sparse
 from fsc.schemes.structured import Scheme
@@ -44,6 +47,14 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme
     one to three; the first block of each stage stays whole. "res-70+" also halves those of the
     first two blocks of stage four. These choices give the parameters of Table 12; those that the
     released code names do not.
+
+    "prune-a-cd", "prune-a-normal", "prune-a-residual" and those with b and c (MiR Table 2) keep one
+    share of the channels of ResNet-34 in every layer that they prune, to multiples of eight.
+    "normal" prunes inside all blocks, "cd" inside those that the code released with the CD paper
+    prunes: the first two of stages one and two and the first four of stage three. "residual"
+    prunes inside all blocks and the channels that run through stages one to three; those of stage
+    four are the features that MiR compares. "prune-d" and "prune-e" (MiR section 4.4) remove 25 %
+    and 15 % of the channels inside the blocks of MobileNetV2, where it expands them.
 
     "vgg-50" (CD Table 10) keeps half of the output channels of every convolution but the last.
     "vgg-a" and "vgg-b" are schemes A and B of FSKD (Li et al. 2018, section 4.1), which the CD
@@ -81,6 +92,10 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme
     convolutions = _convolutions(model_name)
     if family == "vgg":
         return Scheme(name, _vgg(convolutions, VGG_REMOVED[name]))
+    if family == "mobilenetv2":
+        return Scheme(name, of_mobilenetv2(convolutions, MOBILENET_KEPT[name]))
+    if name in STYLES_KEPT:
+        return Scheme(name, of_resnet34(convolutions, *STYLES_KEPT[name]))
     if family == "imagenet-resnet":
         return Scheme(name, _imagenet_residual(convolutions, *IMAGENET_KEPT[name]))
     return Scheme(name, _residual(convolutions, RESNET_KEPT[name]))

@@ -16,6 +16,7 @@ from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_shares
 from fsc.schemes.ignoring import Ignored, ignored_layers
 from fsc.schemes.reasons import commonest
+from fsc.schemes.styles import Style, check_style, takes
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def structured(
     example_inputs: Tensor | tuple[Tensor, ...],
     ignored: Ignored = (),
     round_to: int = 1,
+    style: Style = "residual",
 ) -> Scheme:
     """Remove a share of all channels that can go, each with what must go with it.
 
@@ -57,11 +59,14 @@ def structured(
         example_inputs: what the network takes; one image is enough.
         ignored: layers that stay whole, with all that would go with them: names, patterns such as
             "head*", types.
-        round_to: layers keep a multiple of so many channels, where they have as many.
+        round_to: layers keep a multiple of so many channels, where they have as many; the nearest.
+        style: "residual" prunes all channels that can go; "normal" only those that one layer alone
+            makes, which lie inside residual blocks (MiR, Figure 1).
 
     Raises:
-        ValueError: a ratio outside [0, 1), a name that is no layer that can lose channels, or
-            nothing to prune; the sentence then has the commonest reason.
+        ValueError: a ratio outside [0, 1), a name that is no layer that can lose channels, an
+            unknown style or one beside named layers, or nothing to prune; the sentence then has
+            the commonest reason.
 
     Example:
         >>> import torch
@@ -72,6 +77,7 @@ def structured(
     check_shares("structured", pruning_ratio)
     if pruning_ratio == {}:
         raise ValueError("structured: pruning_ratio must name a layer, got none")
+    check_style("structured", style, isinstance(pruning_ratio, Mapping))
     left_alone = ignored_layers("structured", ignored, unwrap(model))
     model = plain(unwrap(model), example_inputs)
     groups = channel_groups(model, example_inputs)
@@ -80,7 +86,13 @@ def structured(
     if isinstance(pruning_ratio, Mapping):
         shares = dict(pruning_ratio)
     else:
-        shares = {g.name: pruning_ratio for g in groups if g.frozen is None and not g.is_gate}
+        able = [group for group in groups if group.frozen is None and not group.is_gate]
+        shares = {group.name: pruning_ratio for group in able if takes(style, group)}
+        if able and not shares:
+            raise ValueError(
+                f"structured: style must leave channels to prune, got {style!r}, and all that can "
+                "go are made by several layers together"
+            )
     kept = {}
     for layer, share in shares.items():
         group = _group_of(layer, model, groups)
@@ -113,10 +125,9 @@ def held_back(groups: Sequence[ChannelGroup], left_alone: Collection[str]) -> di
 def _rows_left(group: ChannelGroup, layer: str, share: float, round_to: int) -> int:
     """How many of the rows of a layer stay where a share of those that can go goes."""
     channels, repeats = group.rows_of(layer)
-    free = int(group.free[channels].sum())
-    left = max(round(free * (1 - share)), int(free == len(channels)))
-    count, unit = len(channels) - free + left, unit_of(group, round_to)
-    rounded = max(round(count / unit), 1) * unit
+    free, unit = int(group.free[channels].sum()), unit_of(group, round_to)
+    # Rounded once: 59.52 of 64 channels are 56 in eights, and would be 64 by way of 60.
+    rounded = max(round((len(channels) - free * share) / unit), 1) * unit
     return min(max(rounded, len(channels) - free), len(channels)) * repeats
 
 

@@ -112,12 +112,16 @@ def test_what_a_scheme_does_stands_beside_what_it_leaves():
 
 
 def test_every_published_scheme_has_words_for_every_network_it_fits():
-    for model in ("resnet20", "vgg16", "resnet34"):
+    for model in ("resnet20", "vgg16", "resnet34", "mobilenetv2"):
         for name in schemes.names():
             assert bool(scheme_tables.in_words(name, model)) == schemes.fits(name, model)
     assert scheme_tables.in_words("mine", "resnet20") == ""
     assert "70 %" in scheme_tables.in_words("res-70+", "resnet34")
     assert "50 % in two blocks of stage four" in scheme_tables.in_words("res-70+", "resnet34")
+    assert "15 % of the channels inside residual blocks, to" in scheme_tables.in_words(
+        "prune-a-normal", "resnet34"
+    )
+    assert "25 %" in scheme_tables.in_words("prune-d", "mobilenetv2")
 
 
 def test_table_never_cuts_a_number_in_a_narrow_window(capsys, monkeypatch):

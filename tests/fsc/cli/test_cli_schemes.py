@@ -47,6 +47,9 @@ def test_every_scheme_is_listed_and_written(tmp_path):
         "Schemes of vgg16",
         "Schemes of resnet56",
         "Schemes of resnet34",
+        "Schemes of mobilenetv2",
+        "prune-c-residual",
+        "68.7 %",
         "vgg-c",
         "sparse-95",
         "2.92 M",
@@ -56,6 +59,8 @@ def test_every_scheme_is_listed_and_written(tmp_path):
     sparse = next(w for w in written if w["scheme"] == "sparse-90" and w["model"] == "resnet56")
     assert sparse["parameters"] == 853_018
     assert sparse["nonzero"] < 0.11 * sparse["parameters"]
+    style = next(w for w in written if w["scheme"] == "prune-d")
+    assert (style["published"], style["published_left"]) == (None, [87.1, 78.4])
 
 
 def test_sizes_need_no_weights_and_no_pass_for_each_scheme():
