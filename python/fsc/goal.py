@@ -15,6 +15,7 @@ from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups
 from fsc.progress import Progress
 from fsc.schemes import AnyScheme
+from fsc.schemes.convolutions import check_shares
 from fsc.schemes.ignoring import Ignored, ignored_layers
 from fsc.schemes.removal import Removal
 from fsc.schemes.targets import Target, to_target
@@ -71,6 +72,8 @@ class Goal:
                 raise TypeError(f"{name} must be a number, got {share!r}")
         if not isinstance(self.round_to, Integral) or isinstance(self.round_to, bool):
             raise TypeError(f"round_to must be an integer, got {self.round_to!r}")
+        if self.pruning_ratio is not None:
+            check_shares("compress", self.pruning_ratio)
         self.target()
 
     def _check_scheme(self) -> None:

@@ -72,6 +72,11 @@ class ChannelGroup:
         stays[kept.cpu()] = True
         return stays
 
+    def widest(self) -> str:
+        """The writer that makes most of the channels that may go."""
+        layers = self.named("writer")
+        return max(layers, key=lambda layer: int(self.free[self.rows_of(layer)[0]].sum()))
+
     def rows_of(self, layer: str) -> tuple[Tensor, int]:
         """The channels that a layer writes, in order, and how many of its rows each of them is."""
         rows = next(s for s in self.slots if s.role == "writer" and s.name == layer).channels

@@ -37,7 +37,7 @@ class Asked:
     round_to: int
 
     def __post_init__(self) -> None:
-        """Refuses two of them, before anything is loaded."""
+        """Refuses two of them and shares that are none, before anything is loaded."""
         given = {
             "--scheme": self.scheme_name,
             "--flops": self.flops,
@@ -59,6 +59,12 @@ class Asked:
                         f"{flag} must go with --flops, --parameters or --pruning-ratio, got it "
                         "with --scheme."
                     )
+        Goal(
+            flops=self.flops,
+            parameters=self.parameters,
+            pruning_ratio=self.pruning_ratio,
+            round_to=self.round_to,
+        )
 
     def goal(self, inputs: Inputs) -> Goal:
         """What is asked for of the teacher.

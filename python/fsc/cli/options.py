@@ -224,7 +224,8 @@ def goal(command: Command) -> Command:
     for option in (
         click.option(
             "--round-to",
-            type=click.IntRange(min=1),
+            # More channels no layer has.
+            type=click.IntRange(1, 2**16),
             default=1,
             show_default=True,
             help="Layers keep a multiple of so many channels.",

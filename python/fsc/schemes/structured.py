@@ -87,7 +87,7 @@ def structured(
         shares = dict(pruning_ratio)
     else:
         able = [group for group in groups if group.frozen is None and not group.is_gate]
-        shares = {group.name: pruning_ratio for group in able if takes(style, group)}
+        shares = {group.widest(): pruning_ratio for group in able if takes(style, group)}
         if able and not shares:
             raise ValueError(
                 f"structured: style must leave channels to prune, got {style!r}, and all that can "

@@ -94,7 +94,7 @@ def to_target(
     kept = {}
     for name, count in left.items():
         group = cut_cost.groups[name]
-        layer = _speaker(group)
+        layer = group.widest()
         channels, repeats = group.rows_of(layer)
         kept[layer] = (len(channels) - (group.size - count)) * repeats
     return Scheme(target.name, kept, held_back=stuck), removal
@@ -198,13 +198,7 @@ def allocate(
     return {name: count for name, count in trade.left.items() if count < cut_cost.groups[name].size}
 
 
-def _speaker(group: ChannelGroup) -> str:
-    """The layer whose number of channels says how many of a group stay: it has most that may go."""
-    layers = group.named("writer")
-    return max(layers, key=lambda layer: int(group.free[group.rows_of(layer)[0]].sum()))
-
-
 def _most(group: ChannelGroup) -> int:
     """How many channels of a group may go."""
-    free = int(group.free[group.rows_of(_speaker(group))[0]].sum())
+    free = int(group.free[group.rows_of(group.widest())[0]].sum())
     return min(free - 1, math.floor((1 - FLOOR) * group.size))

@@ -13,6 +13,7 @@ _VALID = {
     "compress": (*_TEACHER, "--method", "l1"),
     "evaluate": ("--data", "digits"),
     "compare": _TEACHER,
+    "inspect": ("--model", "resnet14"),
     "schemes": (),
     "analyse": _TEACHER,
     "sweep": (*_TEACHER, "--objective", "soft"),
@@ -24,6 +25,8 @@ OPTIONS = [
     if isinstance(option, click.Option) and not option.is_flag
 ]
 _HUGE = 10**24
+# They and a scheme exclude each other.
+_WITHOUT_A_SCHEME = ("--flops", "--parameters", "--pruning-ratio", "--round-to", "--ignore")
 # Only as large as somebody has time for.
 _WITHOUT_A_LARGEST = ("--seeds", "--mir-steps", "--intervals", "--test-images")
 
@@ -51,7 +54,8 @@ def test_sentences_name_the_flag(fsc, teacher_file, tmp_path, verb, option):
     known = {name for other in command.params for name in other.opts}
     # The two exclude each other.
     shots = ("--shots", "1") if flag == "--images" else ()
-    arguments = [part for part in _VALID[verb] if part not in shots]
+    excluded = ("--scheme", "res-50") if flag in _WITHOUT_A_SCHEME else ()
+    arguments = [part for part in _VALID[verb] if part not in (*shots, *excluded)]
     if "--checkpoint" in known:
         arguments += ["--checkpoint", teacher_file]
     if verb == "evaluate":
