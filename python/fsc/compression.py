@@ -129,7 +129,7 @@ def compress(
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to)
     given = unwrap(teacher)
     check_teacher(given)
-    images = gathered("compress", images)
+    images = gathered("compress", images, given)
     teacher, images = in_single_precision(given, images)
     check_images("compress", images, teacher, moved=False)
     images = images.detach()
@@ -138,15 +138,17 @@ def compress(
     check_images("compress", images, teacher, trace(teacher), moved=False)
     method = _method(method, teacher)
     goal = goal.resolved(teacher, images)
-    plan = goal.plan(given, teacher, images, batch_size, progress)
-    scheme, groups = plan.scheme, plan.groups
     kept = None
     if journal is not None:
         kept = Journal(journal, identity(given, images, method, goal, seed))
+    start = time.perf_counter()
+    plan = goal.plan(given, teacher, images, batch_size, progress)
+    planning = time.perf_counter() - start
+    groups = plan.groups
     task = Task(
         teacher,
         images,
-        scheme,
+        plan.scheme,
         batch_size,
         memory_budget,
         seed,
@@ -161,7 +163,7 @@ def compress(
         _warn(doubts)  # now: the user may not want to wait for the end
         start = time.perf_counter()
         outcome = method.compress(task)
-        seconds = time.perf_counter() - start
+        seconds = planning + time.perf_counter() - start
         if outcome.kept:
             check_cut(teacher, groups, outcome.kept, images[:1])
         verdict = examination.after(outcome)

@@ -83,8 +83,8 @@ class Goal:
                 "name of a published one, e.g. 'res-50', or the path of a JSON file, got "
                 f"{self.scheme!r}"
             )
-        for name, default in (("ignored", ()), ("round_to", 1)):
-            if getattr(self, name) != default:
+        for name, is_given in (("ignored", bool(self.ignored)), ("round_to", self.round_to != 1)):
+            if is_given:
                 raise ValueError(
                     f"{name} must go with flops, parameters or pruning_ratio, got it with a scheme"
                 )
@@ -131,6 +131,7 @@ class Goal:
                 target,
                 groups,
                 left_alone,
+                ignored=self.ignored,
                 batch_size=batch_size,
                 progress=progress,
             )
@@ -187,9 +188,7 @@ class Goal:
         if isinstance(self.scheme, AnyScheme):
             return asdict(self.scheme)
         target = self.target()
-        asked: dict[str, Any] = {"name": self.name}
-        if target is None:
-            asked["pruning_ratio"] = self.pruning_ratio
-        else:
-            asked[target.kind] = target.share
+        asked: dict[str, Any] = {"pruning_ratio": self.pruning_ratio}
+        if target is not None:
+            asked = {str(target.kind): target.share}
         return {**asked, "ignored": sorted(map(str, self.ignored)), "round_to": self.round_to}

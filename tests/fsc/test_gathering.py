@@ -11,6 +11,7 @@ from fsc.images.gathering import gathered
 
 IMAGES = torch.randn(5, 3, 8, 8)
 LABELS = torch.arange(5)
+MODEL = torch.nn.Conv2d(3, 4, 3)
 
 
 class Pairs(Dataset):
@@ -39,15 +40,16 @@ class Pairs(Dataset):
     ids=str.split("tensor images batches generator tensors dataset loader pairs lists"),
 )
 def test_every_form_is_the_same_tensor(images):
-    assert torch.equal(gathered("compress", images), IMAGES)
+    assert torch.equal(gathered("compress", images, MODEL), IMAGES)
 
 
 @pytest.mark.parametrize(
     ("images", "error", "sentence"),
     [
         ([], ValueError, "compress: images must hold at least one, got none"),
-        ([IMAGES, IMAGES[:, :, :4]], ValueError, r"one size .* \[3, 8, 8\] and .* \[3, 4, 8\]"),
-        ([IMAGES, IMAGES.double()], ValueError, "one size and dtype, got torch.float32"),
+        ([IMAGES, IMAGES[:, :, :4]], ValueError, r"one size, .* \[3, 8, 8\] and .* \[3, 4, 8\]"),
+        ([IMAGES, IMAGES.double()], ValueError, "one size, dtype and device, got torch.float32"),
+        ([[IMAGES[0], IMAGES[1]]], ValueError, "one batch or image at a time, got a list of 2"),
         ([IMAGES[0, 0]], ValueError, r"\[C, H, W\] or \[N, C, H, W\], got \[8, 8\]"),
         ([np.zeros((3, 8, 8))], TypeError, "must come as tensors, .* got ndarray"),
         ({"images": IMAGES}, TypeError, "an iterable of images, got dict"),
@@ -57,13 +59,13 @@ def test_every_form_is_the_same_tensor(images):
 )
 def test_what_is_no_image_is_refused(images, error, sentence):
     with pytest.raises(error, match=sentence):
-        gathered("compress", images)
+        gathered("compress", images, MODEL)
 
 
 def test_pictures_ask_for_a_transform():
     image = pytest.importorskip("PIL.Image").new("RGB", (8, 8))
     with pytest.raises(TypeError, match="give the Dataset a transform to tensors"):
-        gathered("compress", [(image, 0)])
+        gathered("compress", [(image, 0)], MODEL)
 
 
 def test_a_loader_goes_into_a_compression():

@@ -38,7 +38,8 @@ def test_layers_keep_multiples():
     result = fsc.compress(teacher(), IMAGES, method="l1", flops=0.6, round_to=8)
     widths = [m.out_channels for m in result.student.modules() if isinstance(m, nn.Conv2d)]
     assert all(width % 8 == 0 for width in widths)
-    assert reached(result, "flops") <= 0.6
+    # Three more blocks of eight would be too much.
+    assert 0.57 <= reached(result, "flops") <= 0.6
 
 
 @pytest.mark.parametrize("ignored", [["layer1*"], ["layer1"], ["layer1.?.conv1", "layer1.0"]])
@@ -119,3 +120,33 @@ def test_goals_that_cannot_be_met_are_refused(given: dict, sentence: str):
 def test_goals_of_another_type_are_refused(given: dict, sentence: str):
     with pytest.raises(TypeError, match=sentence):
         fsc.compress(teacher(), IMAGES, method="l1", **given)
+
+
+class Rewritten(nn.Module):
+    """A convolution of its own kind, which is rewritten in plain layers of other names."""
+
+    class Stem(nn.Conv2d):
+        def forward(self, x):
+            return nn.functional.relu(super().forward(nn.functional.pad(x, (1, 0, 1, 0))))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = self.Stem(3, 16, 3), nn.Conv2d(16, 16, 3)
+        self.head = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        return self.head(self.body(self.stem(x)).relu())
+
+
+@pytest.mark.parametrize("ignored", [["stem"], [Rewritten.Stem]])
+@pytest.mark.parametrize("goal", [{"pruning_ratio": 0.5}, {"flops": 0.6}])
+def test_what_is_rewritten_is_ignored_by_its_old_name(ignored: list, goal: dict):
+    report = fsc.compress(Rewritten().eval(), IMAGES, method="l1", ignored=ignored, **goal).report
+    assert report.kept and all(not layer.startswith("stem") for layer in report.kept)
+
+
+def test_a_share_of_zero_cuts_nothing():
+    scheme = fsc.schemes.structured(
+        teacher(), {"conv1": 0.0, "layer1.0.conv1": 0.5}, IMAGES[:1], round_to=3
+    )
+    assert scheme.kept == {"conv1": 16, "layer1.0.conv1": 9}

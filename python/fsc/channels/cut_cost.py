@@ -131,14 +131,17 @@ def _pixels(model: nn.Module, image: Tensor) -> dict[str, int]:
     found: dict[str, int] = {}
 
     def watch(name: str, layer: Any) -> RemovableHandle:
-        def count(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if isinstance(layer, nn.Linear):
-                sizes = output.shape[1:-1]
+        def count(layer: Any, inputs: Any, named: Any, output: Tensor) -> None:
+            # Windows or frames may stand where images do: all of them are of one image.
+            if getattr(layer, "transposed", False):
+                source = inputs[0] if inputs else named["input"]
+                times = source.numel() // layer.in_channels
             else:
-                sizes = (inputs[0] if layer.transposed else output).shape[2:]
-            found[name] = found.get(name, 0) + math.prod(sizes)
+                wide = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+                times = output.numel() // wide
+            found[name] = found.get(name, 0) + times
 
-        return layer.register_forward_hook(count)
+        return layer.register_forward_hook(count, with_kwargs=True)
 
     kinds = (CONVOLUTION, nn.Linear)
     layers = [(f"{n}.weight", m) for n, m in model.named_modules() if isinstance(m, kinds)]

@@ -84,6 +84,6 @@ class Asked:
             flops=self.flops,
             parameters=self.parameters,
             pruning_ratio=self.pruning_ratio,
-            ignored=ignored or (),
+            ignored=ignored,
             round_to=self.round_to,
         )

@@ -24,6 +24,11 @@ _DECIDED = {
     "teacher": ("another teacher", "--model and --checkpoint"),
     "method": ("another method", "--method"),
 }
+# What differs between two goals -> the flag for it.
+_GOALS = {
+    f"scheme.{name}": f"--{name.replace('_', '-')}"
+    for name in ("flops", "parameters", "pruning_ratio", "round_to")
+} | {"scheme.ignored": "--ignore"}
 
 
 def take_up(
@@ -70,6 +75,8 @@ def take_up(
 def _refusal(error: AnotherCompression, inputs: Inputs) -> str:
     """What differs from the interrupted run, and both ways out."""
     found = differences(error.before, error.now)
+    if any(one.name in _GOALS for one in found):
+        found = [one for one in found if one.name != "scheme.name"]
     got, flags, versions = [], [], []
     for one in found:
         what, _, part = one.name.partition(".")
@@ -101,6 +108,10 @@ def _in_flags(
         flag = "--method" if before and now else None
         if before == now and difference.name == "method.steps":
             flag, before, now = "--mir-steps", difference.before, difference.now
+    if difference.name in _GOALS:
+        flag = _GOALS[difference.name]
+        said = f"another {flag}"
+        deciding = flag
     if what == "images" and difference.is_short:
         said = f"{now} images instead of {before}"
     if flag is None or not difference.is_short:

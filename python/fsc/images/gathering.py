@@ -6,21 +6,24 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+from fsc.images.checks import device_of
 
 # One tensor [N, C, H, W]; or a DataLoader, Dataset, list, ... of images or batches.
 Images: TypeAlias = Tensor | Dataset[Any] | Iterable[Any]
 
 
-def gathered(function: str, images: Images) -> Tensor:
+def gathered(function: str, images: Images, model: nn.Module) -> Tensor:
     """Put images together into one tensor; labels that come with them are dropped.
 
     Args:
         function: the function that was given the images, for the sentence.
         images: a tensor [N, C, H, W], which is given back as it is; or a DataLoader, a Dataset, or
             anything that gives images [C, H, W] or batches [N, C, H, W], alone or first of a tuple.
-            It is read to its end.
+            It is read to its end, and put where the model is.
+        model: the network that they are for.
 
     Raises:
         TypeError: it gives something else than tensors.
@@ -35,10 +38,11 @@ def gathered(function: str, images: Images) -> Tensor:
     if len(kinds) > 1:
         (shape, dtype, _), (other, other_dtype, _) = list(kinds)[:2]
         raise ValueError(
-            f"{function}: images must all have one size and dtype, got {dtype} {list(shape)} and "
-            f"{other_dtype} {list(other)}"
+            f"{function}: images must all have one size, dtype and device, got {dtype} "
+            f"{list(shape)} and {other_dtype} {list(other)}"
         )
-    return torch.cat(batches)
+    together = torch.cat(batches)
+    return together.to(device_of(model, together))
 
 
 def _items(function: str, images: Any) -> Iterator[Any]:
@@ -56,6 +60,11 @@ def _items(function: str, images: Any) -> Iterator[Any]:
 def _batch(function: str, item: Any) -> Tensor:
     """One item of an iterable as a batch [N, C, H, W]."""
     found = item[0] if isinstance(item, tuple | list) and item else item
+    if isinstance(item, tuple | list) and any(_is_image(other) for other in item[1:]):
+        raise ValueError(
+            f"{function}: images must come one batch or image at a time, got a "
+            f"{type(item).__name__} of {len(item)}; stack them"
+        )
     if not isinstance(found, Tensor):
         hint = "; give the Dataset a transform to tensors" if hasattr(found, "convert") else ""
         raise TypeError(
@@ -67,3 +76,7 @@ def _batch(function: str, item: Any) -> Tensor:
             f"{function}: images must come as [C, H, W] or [N, C, H, W], got {list(found.shape)}"
         )
     return found if found.ndim == 4 else found[None]
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim >= 3

@@ -243,11 +243,24 @@ def _chosen(
     found = dict(task.removal)
     if unknown:
         least = {group.name: counts[group.name] for group in unknown}
-        found |= removals(task.teacher, unknown, task.images, least, batch_size=task.batch_size)
+        found |= removals(
+            task.teacher,
+            unknown,
+            task.images,
+            least,
+            batch_size=task.batch_size,
+            progress=task.progress,
+        )
     kept = {}
     for group in groups:
         stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
-        stays[found[group.name].order[: group.size - counts[group.name]]] = False
+        gone = group.size - counts[group.name]
+        if len(found[group.name].order) < gone:
+            raise ValueError(
+                f"scheme {task.scheme.name!r}: {gone} channels of {group.name!r} must go, but then "
+                "a layer would lose all of its own"
+            )
+        stays[found[group.name].order[:gone]] = False
         kept[group.name] = stays.nonzero().flatten()
     return kept
 

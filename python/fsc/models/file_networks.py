@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -54,7 +54,7 @@ def _run(path: Path) -> ModuleType:
     """The file as a module; another one for each path, and the same one for the same path."""
     if not path.is_file():
         raise FileNotFoundError(f"model must name a file that exists, got {path}")
-    name = re.sub(r"\W", "_", f"fsc_model_{path.resolve()}")
+    name = f"fsc_model_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
     specification = importlib.util.spec_from_file_location(name, path)

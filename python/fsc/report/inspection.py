@@ -24,11 +24,13 @@ class Inspection:
 
     Attributes:
         groups: sets of channels, each of which goes or stays in all layers at once.
-        size: what the network costs for one image.
+        image: [C, H, W] of the image that the network ran on.
+        size: what the network costs for such an image.
         rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
     """
 
     groups: list[ChannelGroup]
+    image: tuple[int, ...]
     size: cost.Size
     rewritten: list[Rewriting]
 
@@ -67,7 +69,8 @@ class Inspection:
         going = [group for group in self.groups if _reason(group) is None]
         lines = [
             f"{self.size.parameters:,} parameters, "
-            f"{self.size.flops:,} multiply-accumulates for one image",
+            f"{self.size.flops:,} multiply-accumulates for an image of "
+            f"{'x'.join(map(str, self.image))}",
             f"{sum(int(group.free.sum()) for group in going):,} of "
             f"{sum(group.size for group in self.groups):,} channels can go, in {len(going)} sets, "
             "each in all its layers:",
@@ -95,6 +98,7 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
         TypeError: an argument is of the wrong type.
 
     Example:
+        >>> import torch
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
         >>> found = inspect(network, torch.zeros(1, 3, 8, 8))
         >>> [(group.name, group.size, group.frozen) for group in found.groups]
@@ -104,13 +108,15 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     given = unwrap(model)
     check_teacher(given)
-    teacher, example = in_single_precision(given, gathered("inspect", images))
+    teacher, example = in_single_precision(given, gathered("inspect", images, given))
     check_images("inspect", example, teacher, moved=False)
     example = example[:1]
     teacher = plain(teacher, example)
     check_layers(teacher)
     groups = channel_groups(teacher, example)
-    return Inspection(groups, cost.size(teacher, example), rewritings(teacher))
+    return Inspection(
+        groups, tuple(example.shape[1:]), cost.size(teacher, example), rewritings(teacher)
+    )
 
 
 def _reason(group: ChannelGroup) -> str | None:

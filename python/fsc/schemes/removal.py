@@ -11,26 +11,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import fsc_ext
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.labels import NONE
 from fsc.channels.norms import filter_norms
-from fsc.images.checks import device_of
-from fsc.layers.layer_problem import joined
 from fsc.layers.moments import ACCUMULATOR
 from fsc.networks import surgery
-from fsc.networks.modes import evaluation_mode
 from fsc.progress import Progress
+from fsc.schemes.readers import Reader, gather
 from fsc.solvers.closed_form import ClosedForm, damping_strength
 from fsc.solvers.elimination import Elimination
-from fsc.solvers.patch import Patch
-from fsc.solvers.quadratic import FactoredQuadratic, GramQuadratic, Quadratic
 
 # A group loses its channels in so many rounds: of a few channels one, of many some at once.
 ROUNDS = 64
@@ -82,7 +76,8 @@ def removals(
     folded = copy.deepcopy(model).eval()
     surgery.fold_batch_norm(folded)
     wanted = [group for group in groups if group.name in least]
-    inputs = _gather(folded, wanted, images, batch_size)
+    readers = {name for group in wanted for name in group.named("reader")}
+    inputs = gather(folded, readers, images, batch_size)
     found = {}
     for done, group in enumerate(wanted):
         voters = [
@@ -90,7 +85,7 @@ def removals(
             for name in dict.fromkeys(group.named("reader"))
             if name in inputs and (voter := _voter(inputs[name], group, name, damping)) is not None
         ]
-        count = min(int(group.free.sum()) - 1, group.size - least[group.name])
+        count = min(int(group.free.sum()), group.size - least[group.name])
         found[group.name] = (
             _removed(voters, group, count) if voters else _by_norm(folded, group, count)
         )
@@ -99,91 +94,18 @@ def removals(
     return found
 
 
-class _Inputs:
-    """What one layer of the teacher reads: a Gram matrix, or columns where these are fewer."""
-
-    def __init__(self, layer: nn.Conv2d | nn.Linear, num_columns: int) -> None:
-        self.patch = Patch.of(layer)
-        self.num_images = 0
-        self.columns: list[Tensor] = []  # [dim, columns of the batch] each
-        dim = self.patch.dim
-        shape = layer.weight.new_zeros(dim, dim, dtype=ACCUMULATOR)
-        self.gram = None if num_columns < dim else shape
-
-    def accumulate(self, features: Tensor, num_images: int) -> None:
-        """Takes up one batch, [N, C_in, H, W] or [N, C_in], of so many images."""
-        self.num_images += num_images
-        if self.gram is None:
-            self.columns.append(self.patch.columns(features).to(ACCUMULATOR))
-            return
-        geometry = {
-            name: getattr(self.patch, name)
-            for name in ("kernel_size", "stride", "padding", "dilation")
-        }
-        fsc_ext.gram_accumulate_(self.gram, None, None, features, None, **geometry)
-
-    def quadratic(self, weight: Tensor) -> Quadratic:
-        """The squared error of the layer's output, whose minimiser is the weight [C_out, dim]."""
-        if self.gram is None:
-            columns = torch.cat(self.columns, 1)
-            return FactoredQuadratic(columns, weight @ columns, self.num_images)
-        target = weight @ self.gram
-        return GramQuadratic(self.gram, target, (target * weight).sum(1), self.num_images)
-
-    def energy(self, weight: Tensor) -> float:
-        """The squared output of a weight, around its mean where there is a bias."""
-        if self.gram is None:
-            outputs = weight @ torch.cat(self.columns, 1)  # [C_out, columns]
-            squares, sums = outputs.square().sum(), outputs.sum(1)
-            count = float(outputs.shape[1])
-        else:
-            # The last row of U is ones where there is a bias: W U 1 and the number of columns.
-            products = weight @ self.gram
-            squares, sums = (products * weight).sum(), products[:, -1]
-            count = float(self.gram[-1, -1])
-        return float(squares - sums.square().sum() / count if self.patch.bias else squares)
-
-    def squares(self, weight: Tensor) -> float:
-        """The squared output of a weight."""
-        if self.gram is None:
-            return float((weight @ torch.cat(self.columns, 1)).square().sum())
-        return float((weight @ self.gram * weight).sum())
-
-
-class _Reader:
-    """A layer with what it reads of the images that correct it, and of those that judge."""
-
-    def __init__(self, layer: nn.Conv2d | nn.Linear, num_columns: int) -> None:
-        self.patch = Patch.of(layer)
-        self.weight = joined(layer.weight, layer.bias)  # [C_out, dim]
-        self.correcting = _Inputs(layer, num_columns)
-        self.judging = _Inputs(layer, num_columns)
-
-    def accumulate(self, features: Tensor, images: int) -> None:
-        """Takes up one batch: every second image judges."""
-        parts = features.unflatten(0, (images, -1))  # [images, pixels of a Linear or 1, ...]
-        for inputs, part in ((self.correcting, parts[::2]), (self.judging, parts[1::2])):
-            if len(part):
-                inputs.accumulate(part.flatten(0, 1), len(part))
-
-    @property
-    def judge(self) -> _Inputs:
-        """A single image corrects and judges."""
-        return self.judging if self.judging.num_images else self.correcting
-
-
 class _Voter:
     """A reader of a group that loses channels, and corrects itself for it."""
 
-    def __init__(self, reader: _Reader, channels: Tensor, rows: Tensor, damping: float) -> None:
+    def __init__(self, reader: Reader, channels: Tensor, rows: Tensor, damping: float) -> None:
         self.reader = reader
         self.channels = channels  # of the group, those that it reads, [read]
         quadratic = reader.correcting.quadratic(reader.weight)
         inverse = quadratic.damped_inverse(damping_strength(quadratic, damping))
         self.elimination = Elimination(reader.weight, inverse, rows)
         # In shares of what correcting and judging images make of the output.
-        self.unit = reader.correcting.energy(reader.weight) or 1.0
-        self.scale = reader.judge.energy(reader.weight) or 1.0
+        self.unit = reader.correcting.energy(reader.weight)
+        self.scale = reader.judge.energy(reader.weight)
 
     def rises(self, size: int) -> Tensor:
         """What taking out each channel of the group costs, [size]."""
@@ -203,12 +125,15 @@ class _Voter:
         return self.reader.judge.squares(gone) / self.scale
 
 
-def _voter(reader: _Reader, group: ChannelGroup, name: str, damping: float) -> _Voter | None:
-    """A reader ready to lose channels; None where it holds some more often than others."""
+def _voter(reader: Reader, group: ChannelGroup, name: str, damping: float) -> _Voter | None:
+    """A reader ready to lose channels.
+
+    None where it holds some more often than others, or where its output is one value throughout.
+    """
     patch = reader.patch
     columns = next(s.channels for s in group.slots if s.name == name and s.role == "reader")
     channels, counts = columns[columns != NONE].unique(return_counts=True)
-    if bool((counts != counts[0]).any()):
+    if bool((counts != counts[0]).any()) or not reader.varies:
         return None
     # [read, columns of a channel]: the input channels of the layer that each channel is.
     places = torch.where(columns == NONE, group.size, columns).argsort(stable=True)
@@ -221,7 +146,7 @@ def _voter(reader: _Reader, group: ChannelGroup, name: str, damping: float) -> _
 def _removed(voters: Sequence[_Voter], group: ChannelGroup, count: int) -> Removal:
     """Takes `count` channels out of all readers, the cheapest first, of many some at once."""
     stays = _Staying(group)
-    order, judged = torch.empty(0, dtype=torch.int64), [(0, 0.0)]
+    order, judged = torch.empty(0, dtype=torch.int64, device="cpu"), [(0, 0.0)]
     at_once, between = max(1, group.size // ROUNDS), max(1, count // JUDGEMENTS)
     while len(order) < count:
         rises = torch.stack([voter.rises(group.size) for voter in voters]).sum(0)
@@ -264,7 +189,7 @@ class _Staying:
             if bool((self.held[having].sum(1) > 1).all()):
                 self.held[:, channel] = False
                 taken.append(channel)
-        return torch.tensor(taken, dtype=torch.int64)
+        return torch.tensor(taken, dtype=torch.int64, device="cpu")
 
 
 def _by_norm(model: nn.Module, group: ChannelGroup, count: int) -> Removal:
@@ -273,49 +198,3 @@ def _by_norm(model: nn.Module, group: ChannelGroup, count: int) -> Removal:
     order = _Staying(group).take(energy, count)
     shares = energy[order].cumsum(0) / energy.sum().clamp(min=1e-30)
     return Removal(order, torch.cat([shares.new_zeros(1), shares]))
-
-
-def _gather(
-    model: nn.Module, groups: Sequence[ChannelGroup], images: Tensor, batch_size: int
-) -> dict[str, _Reader]:
-    """Run the network once and take up what every reader that moments can express reads."""
-    found: dict[str, _Reader] = {}
-
-    def see(name: str, layer: Any, features: Tensor) -> None:
-        count = len(features)
-        if isinstance(layer, nn.Linear):
-            pixels, features = features[0, ..., 0].numel(), features.flatten(0, -2)
-        else:
-            height, width = features.shape[2:]
-            pixels = Patch.of(layer).num_columns((height, width))
-        if name not in found:
-            found[name] = _Reader(layer, len(images) * pixels // 2)
-        found[name].accumulate(features, count)
-
-    readers = {name for group in groups for name in group.named("reader")}
-    handles = [
-        layer.register_forward_pre_hook(
-            lambda layer, inputs, named, name=name: see(
-                name, layer, inputs[0] if inputs else named["input"]
-            ),
-            with_kwargs=True,
-        )
-        for name, layer in model.named_modules()
-        if name in readers and _is_expressible(layer)
-    ]
-    try:
-        with torch.no_grad(), evaluation_mode(model):
-            for batch in images.split(batch_size):
-                model(batch.to(device_of(model, images)))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def _is_expressible(layer: nn.Module) -> bool:
-    try:
-        Patch.of(layer)
-    except ValueError:
-        return False
-    return True

@@ -108,7 +108,12 @@ def structured(
 
 def is_ignored(group: ChannelGroup, left_alone: Collection[str]) -> bool:
     """Whether a layer that makes or carries the channels of a group is to be left alone."""
-    return any(slot.role != "reader" and slot.name in left_alone for slot in group.slots)
+    # What is rewritten in plain layers is called after what it was: "stem.norm" of "stem".
+    return any(
+        slot.role != "reader"
+        and any(slot.name == name or slot.name.startswith(f"{name}.") for name in left_alone)
+        for slot in group.slots
+    )
 
 
 def held_back(groups: Sequence[ChannelGroup], left_alone: Collection[str]) -> dict[str, str]:
@@ -125,6 +130,8 @@ def held_back(groups: Sequence[ChannelGroup], left_alone: Collection[str]) -> di
 def _rows_left(group: ChannelGroup, layer: str, share: float, round_to: int) -> int:
     """How many of the rows of a layer stay where a share of those that can go goes."""
     channels, repeats = group.rows_of(layer)
+    if share == 0:
+        return len(channels) * repeats
     free, unit = int(group.free[channels].sum()), unit_of(group, round_to)
     # Rounded once: 59.52 of 64 channels are 56 in eights, and would be 64 by way of 60.
     rounded = max(round((len(channels) - free * share) / unit), 1) * unit

@@ -12,6 +12,7 @@ from fsc.channels.cut_cost import CutCost, Kind
 from fsc.channels.groups import ChannelGroup
 from fsc.networks import cost
 from fsc.progress import Progress
+from fsc.schemes.ignoring import Ignored
 from fsc.schemes.removal import Removal, removals
 from fsc.schemes.structured import Scheme, held_back, is_ignored, nothing_to_prune, unit_of
 
@@ -58,6 +59,7 @@ def to_target(
     groups: Sequence[ChannelGroup],
     left_alone: Collection[str] = (),
     *,
+    ignored: Ignored = (),
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> tuple[Scheme, dict[str, Removal]]:
@@ -69,6 +71,7 @@ def to_target(
         target: what is to stay.
         groups: of the teacher.
         left_alone: names of layers that stay whole; the squeezes of gates do, too.
+        ignored: how the user called them, for the sentence.
         batch_size: images that go through the network at once.
         progress: told of the groups that are done.
 
@@ -85,7 +88,7 @@ def to_target(
     }
     stuck = held_back(groups, left_alone)
     if not least:
-        raise ValueError(f"{target.kind}: {nothing_to_prune(groups, left_alone, stuck)}")
+        raise ValueError(f"{target.kind}: {nothing_to_prune(groups, ignored, stuck)}")
     removal = removals(model, groups, images, least, batch_size=batch_size, progress=progress)
     cut_cost = CutCost(model, images[:1], groups)
     # What is no layer with a weight, such as the products of attention, costs what it costs.
@@ -107,14 +110,10 @@ class _Trade:
         target: what is to stay.
         cut_cost: what counts it.
         removal: what each group loses, channel by channel.
-        by_loss: whether the next channels are those of the least loss for what they save; or those
-            of the group that has lost the smallest share of its channels.
     """
 
-    def __init__(
-        self, target: Target, cut_cost: CutCost, removal: Mapping[str, Removal], by_loss: bool
-    ) -> None:
-        self.target, self.cut_cost, self.removal, self.by_loss = target, cut_cost, removal, by_loss
+    def __init__(self, target: Target, cut_cost: CutCost, removal: Mapping[str, Removal]) -> None:
+        self.target, self.cut_cost, self.removal = target, cut_cost, removal
         self.left = {name: cut_cost.groups[name].size for name in removal}
         self.units = {name: unit_of(cut_cost.groups[name], target.round_to) for name in removal}
         self.coarse = True
@@ -146,6 +145,27 @@ class _Trade:
         touched = set(self.cut_cost.touched[name])
         self.reprice(other for other in self.prices if touched & set(self.cut_cost.touched[other]))
 
+    def give_back(self, room: float) -> None:
+        """Takes channels back where they are worth most for what they cost, until none fits."""
+        while True:
+            best, worth, cost = "", -1.0, 0
+            for name in self.left:
+                size, loss = self.cut_cost.groups[name].size, self.removal[name].loss
+                more = min(size, self.left[name] + self.units[name])
+                kept = {**self.left, name: more}
+                price = self.cut_cost.saved(self.target.kind, kept, name, self.left[name])
+                if more == self.left[name] or price > room:
+                    continue
+                regained = float(loss[size - self.left[name]] - loss[size - more])
+                if regained / max(price, 1) > worth:
+                    best, worth, cost = name, regained / max(price, 1), price
+            if not best:
+                return
+            self.left[best] = min(
+                self.cut_cost.groups[best].size, self.left[best] + self.units[best]
+            )
+            room -= cost
+
     def reprice(self, names: Iterable[str]) -> None:
         self.prices.update({name: self._price(name) for name in names})
 
@@ -154,8 +174,6 @@ class _Trade:
         gone, then = size - self.left[name], size - self.fewer(name)
         if then >= len(loss) or then <= gone:
             return math.inf
-        if not self.by_loss:
-            return then / size
         saved = self.saving(name)
         return float(loss[then] - loss[gone]) / saved if saved > 0 else math.inf
 
@@ -165,7 +183,6 @@ def allocate(
     cut_cost: CutCost,
     fixed: int,
     removal: Mapping[str, Removal],
-    by_loss: bool = True,
 ) -> dict[str, int]:
     """How many channels of each group stay so that a share of the cost stays.
 
@@ -174,20 +191,23 @@ def allocate(
         cut_cost: counts what a cut leaves.
         fixed: what the network costs beside what `cut_cost` counts.
         removal: of every group that may lose channels.
-        by_loss: see `_Trade`.
 
     Raises:
         ValueError: even with all that may go gone, more stays; the sentence says how much.
     """
-    trade = _Trade(target, cut_cost, removal, by_loss)
+    trade = _Trade(target, cut_cost, removal)
     whole = getattr(cut_cost.size({}, {}), target.kind) + fixed
     left, goal = whole, target.share * whole
     while left > goal:
         name = trade.cheapest()
+        if name is None and trade.coarse:
+            trade.refine()
+            continue
         if name is None:
+            least = math.ceil(1000 * left / whole) / 1000
             raise ValueError(
-                f"{target.kind} must be at least {left / whole:.3f} for this model: all that may "
-                f"go is gone then, got {target.share}"
+                f"{target.kind} must be at least {least:.3f} for this model, round_to and ignored: "
+                f"all that may go is gone then, got {target.share:g}"
             )
         saved = trade.saving(name)
         if trade.coarse and left - saved < goal:
@@ -195,6 +215,7 @@ def allocate(
             continue
         trade.take(name)
         left -= saved
+    trade.give_back(goal - left)
     return {name: count for name, count in trade.left.items() if count < cut_cost.groups[name].size}
 
 
