@@ -71,7 +71,13 @@ def flipped_in_the_header(path: Path) -> None:
     path.write_bytes(content.replace(b"0x1.", b"0x0.", 1))
 
 
-@pytest.mark.parametrize("damage", [truncated, emptied, flipped, flipped_in_the_header])
+def of_another_layer(path: Path) -> None:
+    path.write_bytes((path.parent / "conv2.safetensors").read_bytes())
+
+
+@pytest.mark.parametrize(
+    "damage", [truncated, emptied, flipped, flipped_in_the_header, of_another_layer]
+)
 def test_a_damaged_entry_is_dropped_and_solved_again(compress, added, tmp_path, damage) -> None:
     whole = compress()
     assert added == LAYERS

@@ -20,6 +20,7 @@ from fsc.networks.tensor_files import CHECKSUM, read_header, read_tensors, write
 from fsc.warning import CompressionWarning
 
 _IDENTITY = "identity"
+_ENTRY = "entry"  # its own name, lest a file stands in for another
 _TENSORS = ("weight", "bias", "channels", "filters")
 _NUMBERS = ("error_before", "error", "error_of_zero")
 
@@ -98,7 +99,7 @@ class Journal:
             tensors, header = read_tensors(path)
             if not isinstance(header, dict) or CHECKSUM not in header:
                 raise ValueError(f"{path} is damaged: it holds no checksum")
-            if header.get(_IDENTITY) != self._identity:
+            if header.get(_IDENTITY) != self._identity or header.get(_ENTRY) != name:
                 raise ValueError(f"{path} is damaged: it does not say whose it is")
         except ValueError as error:
             _drop(path, error, otherwise)
@@ -111,7 +112,9 @@ class Journal:
         Raises:
             OSError: the file cannot be written; what it held before stays.
         """
-        write_tensors(self._path(name), tensors, {**header, _IDENTITY: self._identity})
+        write_tensors(
+            self._path(name), tensors, {**header, _ENTRY: name, _IDENTITY: self._identity}
+        )
 
     def signature(self) -> Writers:
         """The file that says whose the folder is though it holds no entry, and its writer."""

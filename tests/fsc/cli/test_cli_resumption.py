@@ -79,6 +79,30 @@ def test_another_run_is_refused_in_flags(compress_into, unfinished, method, flag
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--flops", 0.7), "--flops 0.7 instead of 0.8: give --flops 0.8, or "),
+        (("--flops", 0.8, "--round-to", 4), "--round-to 4 instead of 1: give --round-to 1, or "),
+        (
+            ("--flops", 0.8, "--ignore", "linear"),
+            "another --ignore: give the earlier --ignore, or ",
+        ),
+        (("--scheme", "res-50"), "another scheme: give the earlier --scheme, or "),
+    ],
+)
+def test_another_goal_is_refused_in_flags(
+    fsc, on_digits, tmp_path_factory, monkeypatch, flags, expected
+):
+    where = tuple(each for each in on_digits if each not in ("--scheme", "res-50"))
+    run = ("compress", *where, "--method", "l1", "--shots", 2, "--test-images", 9)
+    folder = tmp_path_factory.mktemp("goal") / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
+        assert fsc(*run, "--output", folder, "--flops", 0.8).exit_code == 130
+    assert refusal(fsc(*run, "--output", folder, "--resume", *flags)) == expected
+
+
 def test_another_teacher_or_torch_is_refused(compress_into, unfinished, tmp_path, monkeypatch):
     folder = unfinished["l1"]
     with monkeypatch.context() as patch:
