@@ -30,6 +30,8 @@ class _Path(click.Path):
     ) -> Any:
         """The path; a sentence in the form of all others where it is of the wrong kind."""
         flag = "" if parameter is None else parameter.opts[0]
+        if not str(value):
+            raise ValueError(f"{flag} must name a path, got an empty text")
         if not self.file_okay and Path(value).is_file():
             raise ValueError(f"{flag} must name a folder, got {value}, which is a file")
         if not self.dir_okay and Path(value).is_dir():

@@ -39,7 +39,7 @@ def _bad_values(option, tmp_path):
         return ["", "x", "-1", "nan", "inf"]
     if isinstance(option.type, click.Path):
         (tmp_path / "file").touch()
-        return [tmp_path if option.type.file_okay else tmp_path / "file"]
+        return ["", tmp_path if option.type.file_okay else tmp_path / "file"]
     return ["", "nowhere"]
 
 
