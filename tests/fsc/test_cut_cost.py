@@ -49,7 +49,9 @@ def counted_and_cut(model, image, kept):
 )
 def test_counts_are_those_of_the_network_that_was_cut(model, image, kept):
     counted, made = counted_and_cut(model, image, kept)
-    assert counted == made
+    assert (counted.parameters, counted.flops) == (made.parameters, made.flops)
+    # One of millions of random weights may be zero by itself.
+    assert 0 <= counted.nonzero - made.nonzero <= 3
 
 
 def test_single_weights_are_counted_as_zeros():

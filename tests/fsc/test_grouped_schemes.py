@@ -107,7 +107,7 @@ def test_grouped_convolutions_keep_the_weights_of_the_scheme(
     for name in ("first", *GROUPED):
         weight = result.student.get_submodule(name).weight
         assert weight.count_nonzero() == scheme.kept[name], name
-    assert result.report.held_back == {} and result.report.warnings == []
+    assert result.report.left == {} and result.report.warnings == []
 
 
 def test_given_weights_of_a_grouped_convolution_stay() -> None:
@@ -183,7 +183,7 @@ def test_layers_that_cannot_be_solved_stay_whole_and_are_named(make) -> None:
     scheme = make(teacher, 0.5 if make is schemes.sparse else 2)
     with pytest.warns(fsc.CompressionWarning, match="4 layers, 1 of which stay whole: .*'shared'"):
         result = fsc.compress(teacher, images, method=fsc.CrossDistillation(), scheme=scheme)
-    assert result.report.held_back == {"shared": "layer 'shared' is called more than once"}
+    assert result.report.left == {"shared": "layer 'shared' is called more than once"}
     assert torch.equal(result.student.shared.weight, teacher.shared.weight)
     assert not torch.equal(result.student.last.weight, teacher.last.weight)
 

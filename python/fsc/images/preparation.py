@@ -114,7 +114,8 @@ class Preparation:
         pixels = np.array(self._square(decoded), dtype=np.uint8)  # [H, W] or [H, W, C]
         shape = (len(self.mean), 1, 1)
         x = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).float()
-        x = (x / 255 - torch.tensor(self.mean).view(shape)) / torch.tensor(self.std).view(shape)
+        mean, std = (torch.tensor(each, device="cpu").view(shape) for each in (self.mean, self.std))
+        x = (x / 255 - mean) / std
         return x.contiguous()
 
     def _square(self, image: Image.Image) -> Image.Image:

@@ -69,7 +69,7 @@ class Inspection:
         going = [group for group in self.groups if _reason(group) is None]
         lines = [
             f"{self.size.parameters:,} parameters, "
-            f"{self.size.flops:,} multiply-accumulates for an image of "
+            f"{self.size.flops:,} multiply-accumulates for "
             f"{'x'.join(map(str, self.image))}",
             f"{sum(int(group.free.sum()) for group in going):,} of "
             f"{sum(group.size for group in self.groups):,} channels can go, in {len(going)} sets, "

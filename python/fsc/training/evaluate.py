@@ -67,7 +67,7 @@ def accuracies(
     check_images("accuracy", example, model, _graph(model))
     _check(images, labels, batch_size)
     device = device_of(model, example)
-    correct = torch.zeros(len(ranks), dtype=torch.int64)
+    correct = torch.zeros(len(ranks), dtype=torch.int64, device="cpu")
     with evaluation_mode(model), torch.inference_mode():
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]

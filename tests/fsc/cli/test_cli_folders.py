@@ -79,7 +79,8 @@ def test_compress_then_evaluate(compress, fsc, net, pets, tmp_path):
     assert "Images of pets: shorter side 10 (bilinear), the middle 8 x 8, minus 0.485" in (
         result.stderr
     )
-    assert "mean and std those of ImageNet, --size as typed." in result.stderr
+    said = " ".join(result.stderr.split())
+    assert "mean and std those of ImageNet, --size as typed." in said
     assert "net.py:build on 3 test images of pets" in result.stdout
     assert "top-1 %" in result.stdout and "top-5 %" not in result.stdout
     report = json.loads((tmp_path / "out" / "report.json").read_text())
