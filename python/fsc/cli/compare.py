@@ -134,7 +134,7 @@ def _run_all(
     for line in inputs.notes:
         reporter.say(line)
     reporter.say(
-        f"Comparing {len(plan.methods)} methods on {inputs.model_title}, "
+        f"Comparing {', '.join(plan.methods)} on {inputs.model_title}, "
         f"{settings.goal.in_words}: {plan.draws} of {plan.draw},\n"
         f"every student evaluated on {inputs.test_name}."
         + (f" {done} runs are there already." if done else "")
