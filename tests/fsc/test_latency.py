@@ -1,5 +1,7 @@
 """Times of networks side by side: who runs how often, and what is left as it was."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -17,6 +19,24 @@ class Watched(nn.Module):
     def forward(self, x):
         self.notes.append((self.name, self.training, torch.get_num_threads(), len(x)))
         return x.flatten(1)
+
+
+def test_several_images_go_through_at_once(one_thread):
+    notes = []
+    latency.latencies([Watched("a", notes)], torch.zeros(5, 3, 4, 4), repeats=2)
+    assert {count for *_, count in notes} == {5}
+
+
+def test_what_waits_is_not_counted_on_a_cpu(one_thread):
+    """As where the machine does something else: the clock goes on, the process does not."""
+
+    class Sleepy(nn.Module):
+        def forward(self, x):
+            time.sleep(0.05)
+            return x
+
+    (milliseconds,) = latency.latencies([Sleepy()], torch.zeros(1, 1, 2, 2), repeats=3)
+    assert milliseconds < 50
 
 
 def test_networks_take_turns_on_one_thread_in_evaluation_mode(one_thread):
@@ -42,8 +62,8 @@ def test_the_median_leaves_warm_up_and_outliers_out(monkeypatch):
 @pytest.mark.parametrize(
     ("image", "repeats", "sentence"),
     [
-        (torch.zeros(2, 3, 4, 4), 1, r"image must be \[1, C, H, W\], got \[2, 3, 4, 4\]"),
-        (torch.zeros(3, 4, 4), 1, r"image must be \[1, C, H, W\], got \[3, 4, 4\]"),
+        (torch.zeros(0, 3, 4, 4), 1, r"images must be \[N, C, H, W\], got \[0, 3, 4, 4\]"),
+        (torch.zeros(3), 1, r"images must be \[N, C, H, W\], got \[3\]"),
         (torch.zeros(1, 3, 4, 4), 0, "repeats must be at least 1, got 0"),
     ],
 )

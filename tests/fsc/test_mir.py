@@ -56,6 +56,17 @@ def test_the_seed_decides_and_the_teacher_is_left_alone() -> None:
         assert torch.equal(tensor, before[name]), name
 
 
+def test_the_layout_of_the_teacher_comes_back() -> None:
+    """It trains with channels last on a CPU, which is faster."""
+    torch.manual_seed(3)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        teacher, images = chain().to(memory_format=layout), torch.randn(12, 3, 8, 8)
+        method = fsc.MiR(steps=2, batch_size=4)
+        student = fsc.compress(teacher, images, method=method, scheme=SCHEME).student
+        assert teacher.conv2.weight.is_contiguous(memory_format=layout)
+        assert student.conv2.weight.is_contiguous(memory_format=layout)
+
+
 def test_progress_counts_every_step() -> None:
     done: list[tuple[str, int, int]] = []
     fsc.compress(

@@ -35,6 +35,7 @@ class _Plan:
     methods: Sequence[str]
     draw: Draw
     num_seeds: int
+    is_timed: bool
 
     @property
     def draws(self) -> str:
@@ -74,13 +75,15 @@ def command(
     memory_budget: float | None,
     device: torch.device,
     num_test: int | None,
+    is_timed: bool,
 ) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     if resume and json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
     options.check_mir_steps(methods)
     asked = Asked(scheme_name, flops, parameters, pruning_ratio, ignored, round_to)
-    plan = _Plan(list(dict.fromkeys(methods)), Draw(num_shots, num_images), num_seeds)
+    draw = Draw(num_shots, num_images)
+    plan = _Plan(list(dict.fromkeys(methods)), draw, num_seeds, is_timed)
     options.check_outputs(json_path, figure_path, replacing=overwrite or resume)
     inputs = cli_inputs.load(
         model_name, data_name, data_root, checkpoint_path, device, size, normalize
@@ -93,7 +96,7 @@ def command(
     sample = plan.draw.sample(inputs, seed=0)
     settings = Settings(goal, mir_steps, batch_size, options.to_bytes(memory_budget), augment)
     outputs.check_space(inputs, sample.num_images, settings, output=None)
-    comparison = Comparison(_identity(inputs, settings, plan.draw), json_path)
+    comparison = Comparison(_identity(inputs, settings, plan), json_path)
     if resume:
         comparison.resume()
     try:
@@ -104,9 +107,10 @@ def command(
     _report(comparison, plan, inputs, figure_path)
 
 
-def _identity(inputs: Inputs, settings: Settings, draw: Draw) -> dict[str, Any]:
+def _identity(inputs: Inputs, settings: Settings, plan: _Plan) -> dict[str, Any]:
     """What two comparisons must share for their runs to stand in one table."""
-    return {
+    draw = plan.draw
+    shared = {
         "model": inputs.model_name,
         "data": inputs.data_name,
         "scheme": settings.goal.name,
@@ -124,6 +128,7 @@ def _identity(inputs: Inputs, settings: Settings, draw: Draw) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
+    return shared | {"latency": True} if plan.is_timed else shared
 
 
 def _run_all(
@@ -165,6 +170,7 @@ def _run_one(
     earlier = comparison.of(method) if method == method_names.DATA_FREE else []
     known = earlier[0].accuracy if earlier else None
     run = execute(method, inputs, sample, settings, reporter, known)
+    times = evaluation.times(inputs, run.student, reporter) if plan.is_timed else None
     report = run.report
     return Record(
         method,
@@ -177,6 +183,7 @@ def _run_one(
         report.nonzero,
         report.flops,
         run.accuracy.top5,
+        *((None, None) if times is None else (list(times.student), list(times.teacher))),
     )
 
 
@@ -195,7 +202,8 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
     few = len(inputs.test_images) < SMALL_TEST_SET
     num_test = len(inputs.test_images) if few else None
     top5 = [] if teacher.top5 is None else [teacher.top5]
-    rows = [tables.Row("teacher", [teacher.top1], [], size, num_test=num_test, top5=top5)]
+    first = tables.Row("teacher", [teacher.top1], [], size, num_test=num_test, top5=top5)
+    rows = [_timed(first, [run.milliseconds_teacher for run in comparison.records])]
     points = []
     for method in plan.methods:
         records = comparison.of(method, range(plan.num_seeds))
@@ -210,7 +218,7 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
     stays = tables.what_stays(identity["scheme"], inputs.known_as, size, rows[-1].size)
     title = _title(inputs, identity, plan)
     has_paper = any(row.published for row in rows)
-    note = _note(inputs, has_paper, few)
+    note = _note(inputs, has_paper, few, plan.is_timed)
     if figure_path is not None:
         methods_figure.draw(
             points,
@@ -233,7 +241,7 @@ def _title(inputs: Inputs, identity: dict[str, Any], plan: _Plan) -> str:
 
 
 def _row(method: str, records: Sequence[Record], paper: published.Published | None) -> tables.Row:
-    return tables.Row(
+    row = tables.Row(
         method,
         [record.top1 for record in records],
         [record.seconds for record in records],
@@ -241,6 +249,16 @@ def _row(method: str, records: Sequence[Record], paper: published.Published | No
         tables.spread(paper.mean, paper.std) if paper else "",
         top5=[record.top5 for record in records if record.top5 is not None],
     )
+    return _timed(row, [record.milliseconds for record in records])
+
+
+def _timed(row: tables.Row, times: Sequence[Sequence[float] | None]) -> tables.Row:
+    """A row with its mean times for one image and for a batch, where they were measured."""
+    measured = [each for each in times if each is not None]
+    if not measured:
+        return row
+    alone, batch = (statistics.fmean(each) for each in zip(*measured, strict=True))
+    return replace(row, milliseconds=alone, milliseconds_batch=batch)
 
 
 def _published(method: str, inputs: Inputs, identity: dict[str, Any]) -> published.Published | None:
@@ -255,10 +273,11 @@ def _published(method: str, inputs: Inputs, identity: dict[str, Any]) -> publish
     )
 
 
-def _note(inputs: Inputs, has_paper: bool, few: bool) -> str:
+def _note(inputs: Inputs, has_paper: bool, few: bool, is_timed: bool) -> str:
     note = tables.wrapped(
         f"top-1 on {inputs.test_name}, mean ± standard deviation over draws",
         *([tables.INTERVAL_NOTE] if few else []),
+        *([evaluation.TIMES_NOTE] if is_timed else []),
         f"seconds: mean time to compress; {tables.FLOPS_NOTE}",
     )
     return f"{note}\n{published.SOURCES}" if has_paper else note

@@ -12,11 +12,16 @@ from fsc.cli.run import Accuracy
 from fsc.files import read_json, write_json
 
 _KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "nonzero", "flops")
+_MEASURED = ("top5", "milliseconds", "milliseconds_teacher")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run: accuracies in percent, seconds of compression, size of the student."""
+    """One run: accuracies in percent, seconds of compression, size of the student.
+
+    Milliseconds are those of the student and of the teacher for one image and for a batch, as
+    `evaluation.Times` has them, where they were measured.
+    """
 
     method: str
     scheme: str
@@ -28,13 +33,16 @@ class Record:
     nonzero: int
     flops: int
     top5: float | None = None
+    milliseconds: list[float] | None = None
+    milliseconds_teacher: list[float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """What the file holds of it; top-5 only where it was measured."""
-        found = asdict(self)
-        if self.top5 is None:
-            del found["top5"]
-        return found
+        """What the file holds of it; top-5 and times only where they were measured."""
+        return {
+            key: value
+            for key, value in asdict(self).items()
+            if value is not None or key not in _MEASURED
+        }
 
     @property
     def accuracy(self) -> Accuracy:
@@ -76,7 +84,7 @@ class Comparison:
         if content.get("top1_teacher") is not None:
             self.teacher = Accuracy(content["top1_teacher"], content.get("top5_teacher"))
         self.records = [
-            Record(**{key: run[key] for key in _KEYS}, top5=run.get("top5"))
+            Record(**{key: run[key] for key in _KEYS}, **{key: run.get(key) for key in _MEASURED})
             for run in content["runs"]
         ]
 

@@ -19,6 +19,18 @@ from fsc.networks.latency import latencies
 from fsc.report.interval import correct, wilson
 
 COST_NOTE = "kB: of the file; ms: for one image alone on one thread, median of 50"
+# Networks are timed for one image and for so many, these a few times, because each takes long.
+BATCH = 64
+_BATCHES = 5
+TIMES_NOTE = f"ms: for one image alone and for {BATCH} at once, on one thread"
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds for one image and for a batch, on one thread: of a student, of its teacher."""
+
+    student: tuple[float, float]
+    teacher: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,16 @@ def milliseconds(inputs: Inputs, networks: Sequence[nn.Module], reporter: Report
     """Median time that each network takes for one test image."""
     reporter.stage("measuring the time for one image")
     return latencies(networks, inputs.example)
+
+
+def times(inputs: Inputs, student: nn.Module, reporter: Reporter) -> Times:
+    """Time a student and its teacher, for one image and for a batch."""
+    reporter.stage("measuring the time for 1 and for 64 images")
+    networks = [student, inputs.teacher]
+    alone = latencies(networks, inputs.example)
+    batch = inputs.example.repeat(BATCH, *[1] * (inputs.example.ndim - 1))
+    together = latencies(networks, batch, repeats=_BATCHES)
+    return Times((alone[0], together[0]), (alone[1], together[1]))
 
 
 def kilobytes_as_saved(inputs: Inputs) -> float:

@@ -39,6 +39,7 @@ class Row:
         num_test: test images, where the 95 % interval is to be shown.
         kilobytes: of its file, or None.
         milliseconds: for one image, or None.
+        milliseconds_batch: for 64 at once, or None.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Row:
     kilobytes: float | None = None
     milliseconds: float | None = None
     top5: Sequence[float] = ()
+    milliseconds_batch: float | None = None
 
 
 def shots(count: int) -> str:
@@ -126,6 +128,9 @@ def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:
         "not zero": [f"{row.size.nonzero:,}" for row in rows],
         "kB": [f"{row.kilobytes:,.0f}" if row.kilobytes else "" for row in rows],
         "ms": [f"{row.milliseconds:.2f}" if row.milliseconds else "" for row in rows],
+        "ms of 64": [
+            f"{row.milliseconds_batch:,.0f}" if row.milliseconds_batch else "" for row in rows
+        ],
         "FLOPs": [f"{row.size.flops / 1e6:,.2f} M" for row in rows],
         "FLOPs left": [
             "",

@@ -74,8 +74,8 @@ class Mimicry:
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate()
         with torch.enable_grad():
-            features = self.body(lesson.images[drawn])
-            loss = nn.functional.mse_loss(features, lesson.targets[drawn])
+            images = lesson.images[drawn].to(memory_format=_fastest(lesson.images))
+            loss = nn.functional.mse_loss(self.body(images), lesson.targets[drawn])
             self._optimizer.zero_grad()
             loss.backward()
         self._optimizer.step()
@@ -132,6 +132,28 @@ def all_trainable(body: nn.Module) -> Iterator[None]:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
+
+
+@contextmanager
+def fast_layout(body: nn.Module, images: Tensor) -> Iterator[None]:
+    """Puts weights in the memory format in which a step takes least, and back afterwards."""
+    weights = [parameter for parameter in body.parameters() if parameter.ndim == 4]
+    before = [weight.data for weight in weights]
+    for weight in weights:
+        weight.data = weight.data.to(memory_format=_fastest(images))
+    try:
+        yield
+    finally:
+        for weight, values in zip(weights, before, strict=True):
+            weight.data = torch.empty_like(values).copy_(weight.data)
+
+
+def _fastest(images: Tensor) -> torch.memory_format:
+    """On a CPU oneDNN computes with channels last, and would reorder every value otherwise."""
+    of_two_dimensions = images.ndim == 5  # [2, N, C, H, W]
+    if of_two_dimensions and images.device.type == "cpu":
+        return torch.channels_last
+    return torch.preserve_format
 
 
 @contextmanager

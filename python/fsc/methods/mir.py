@@ -12,7 +12,7 @@ from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import columns_left
 from fsc.methods.base import Outcome, Task
 from fsc.methods.l1_norm import largest_channels
-from fsc.methods.mimicking import Lesson, Mimicry, all_trainable, own_draws
+from fsc.methods.mimicking import Lesson, Mimicry, all_trainable, fast_layout, own_draws
 from fsc.methods.soundness import Yardstick, is_sound
 from fsc.methods.training_state import TrainingState
 from fsc.networks import tracing
@@ -91,7 +91,7 @@ class MiR:
             self.weight_decay,
             task.seed,
         )
-        with all_trainable(body):
+        with all_trainable(body), fast_layout(body, both):
             rates = self._train(student, body, lesson, task)
         return Outcome(student.eval(), kept, learning_rates=rates, warnings=_in_words(rates))
 

@@ -1,4 +1,4 @@
-"""How long networks take for an image, measured side by side."""
+"""How long networks take for some images, measured side by side."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from fsc.networks.modes import evaluation_mode
 _NUM_WARM_UP = 3
 
 
-def latencies(networks: Sequence[nn.Module], image: Tensor, *, repeats: int = 50) -> list[float]:
-    """Return the milliseconds that each network takes for one image, on one thread.
+def latencies(networks: Sequence[nn.Module], images: Tensor, *, repeats: int = 50) -> list[float]:
+    """Return the milliseconds that each network takes for some images at once, on one thread.
 
     The networks take turns, so that whatever else the machine does meets all of them, and the
-    median leaves out what it does now and then. A network on another device answers when its
-    scores are back on the CPU.
+    median leaves out what it does now and then. On a CPU the time of this process counts, which is
+    that of the clock where nothing else runs. A network on another device is timed by the clock,
+    and answers when its scores are back on the CPU.
 
     Args:
         networks: each runs in evaluation mode where its parameters are; modes and the number of
             threads are restored.
-        image: [1, C, H, W], normalised as they expect, anywhere.
+        images: [N, C, H, W] with N above 0, normalised as they expect, anywhere.
         repeats: measurements of each, at least 1; a few more to warm up are not counted.
 
     Returns:
         One median a network, in their order.
 
     Raises:
-        ValueError: the image is not [1, C, H, W], or repeats is below 1.
+        ValueError: there is no image, or repeats is below 1.
     """
-    if image.ndim != 4 or len(image) != 1:
-        raise ValueError(f"latencies: image must be [1, C, H, W], got {list(image.shape)}")
+    if images.ndim < 2 or not len(images):
+        raise ValueError(f"latencies: images must be [N, C, H, W], got {list(images.shape)}")
     if repeats < 1:
         raise ValueError(f"latencies: repeats must be at least 1, got {repeats}")
-    images = [image.to(device_of(network, image)) for network in networks]
+    given = [images.to(device_of(network, images)) for network in networks]
     found: list[list[float]] = [[] for _ in networks]
     with ExitStack() as stack:
         stack.enter_context(one_thread())
@@ -50,14 +51,15 @@ def latencies(networks: Sequence[nn.Module], image: Tensor, *, repeats: int = 50
             for place in range(len(networks)):
                 # Another one first each time: what the machine does may have a rhythm of its own.
                 index = (turn + place) % len(networks)
-                found[index].append(_milliseconds(networks[index], images[index]))
+                found[index].append(_milliseconds(networks[index], given[index]))
     return [statistics.median(times[_NUM_WARM_UP:]) for times in found]
 
 
-def _milliseconds(network: nn.Module, image: Tensor) -> float:
-    start = time.perf_counter()
-    network(image).cpu()
-    return 1000 * (time.perf_counter() - start)
+def _milliseconds(network: nn.Module, images: Tensor) -> float:
+    clock = time.process_time if images.device.type == "cpu" else time.perf_counter
+    start = clock()
+    network(images).cpu()
+    return 1000 * (clock() - start)
 
 
 @contextmanager

@@ -51,6 +51,24 @@ def test_augmentation_is_told_and_kept_apart(compare, tmp_path):
     assert compare("--resume").exit_code == 2
 
 
+def test_latency_is_measured_where_it_is_asked_for(compare, tmp_path):
+    result = compare("--latency")
+    assert result.exit_code == 0, result.output
+    assert "ms of 64" in result.stdout and "for one image alone and for 64 at once" in result.stdout
+    for run in read(tmp_path)["runs"]:
+        for times in (run["milliseconds"], run["milliseconds_teacher"]):
+            alone, batch = times
+            assert 0 < alone < batch
+    assert compare("--latency", "--resume").stdout.count("ms of 64") == 1
+    content = read(tmp_path)
+    del content["latency"]
+    (tmp_path / "runs.json").write_text(json.dumps(content))
+    again = compare("--latency", "--resume")
+    assert again.exit_code == 2 and "its latency is null, not true" in " ".join(
+        again.output.split()
+    )
+
+
 def test_table_gives_mean_and_deviation(compare, tmp_path):
     result = compare()
     top1 = [run["top1"] for run in read(tmp_path)["runs"] if run["method"] == "cd-nc"]
