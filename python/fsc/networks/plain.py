@@ -14,8 +14,8 @@ from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.concrete import is_own_layer
 from fsc.networks.open_sizes import holders
 from fsc.networks.plain_layer import layer_class, may_return_its_input
-from fsc.networks.rewriting import Inputs, Rewriter, Rewriting
-from fsc.networks.tracing import untraceable
+from fsc.networks.rewriting import Inputs, Rewriter, Rewriting, call_of
+from fsc.networks.tracing import misread, untraceable
 
 _MAX_NUMEL = 2**28  # of an example that a file asks for
 
@@ -58,12 +58,16 @@ def plain(model: nn.Module, example_inputs: Inputs) -> nn.Module:
     fixed = bool(done)
     done += _without_statistics(result)
     names = _candidates(result, done)
-    if fixed or names or untraceable(result) is not None or holders(result):
+    if fixed or names or _is_unreadable(result, example_inputs) or holders(result):
         result = Rewriter(model, result, example_inputs, done).run(names)
     if done:
         record = {"shapes": _shapes(example_inputs), "rewritings": [asdict(each) for each in done]}
         result.fsc_plain = record  # type: ignore[assignment]
     return result
+
+
+def _is_unreadable(model: nn.Module, example_inputs: Inputs) -> bool:
+    return untraceable(model) is not None or misread(model, call_of(example_inputs))
 
 
 def rewritings(model: nn.Module) -> list[Rewriting]:

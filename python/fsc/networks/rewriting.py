@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fsc.networks.computed_weights import copy_of, fix_weights
+from fsc.networks.exported import exported
 from fsc.networks.open_sizes import holders, open_sizes
 from fsc.networks.plain_layer import (
     difference,
@@ -20,7 +21,7 @@ from fsc.networks.plain_layer import (
     specialised,
     with_own_class,
 )
-from fsc.networks.tracing import untraceable
+from fsc.networks.tracing import misread, untraceable
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 _Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
@@ -66,7 +67,7 @@ class Rewriter:
     ) -> None:
         """Changes nothing yet."""
         self.original, self.model, self.done = original, model, done
-        self.call = _call(example_inputs)
+        self.call = call_of(example_inputs)
         self._doubles = tree_map(_doubled, self.call)
         self.exact = copy_of(original).eval().double()
 
@@ -86,11 +87,28 @@ class Rewriter:
         self._specialise()
         self._open_sizes()
         found = difference(expected, _output(self.exact, self._doubles))
-        if found <= _NETWORK_TOLERANCE:
+        fault = f"something else, by {found:.1g}" if found > _NETWORK_TOLERANCE else ""
+        if not fault and not self._holds_for_one_image():
+            fault = "something else for another number of images"
+        if not fault:
             return self.model
         self.done.clear()
-        self._leave("", self.original, f"rewritten it would compute something else, by {found:.1g}")
+        self._leave("", self.original, f"rewritten it would compute {fault}")
         return copy_of(self.original).eval()
+
+    def _holds_for_one_image(self) -> bool:
+        """Whether the rewritten network computes the same where fewer images are given."""
+        if not any(each.remark == _SIZE_REMARK for each in self.done):
+            return True
+        one = tree_map(lambda x: x[:1] if isinstance(x, Tensor) and x.ndim else x, self._doubles)
+        try:
+            expected = _output(copy_of(self.original).eval().double(), one)
+        except Exception:  # it is made for so many images
+            return True
+        try:
+            return difference(expected, _output(self.exact, one)) <= _NETWORK_TOLERANCE
+        except Exception:  # whatever an operation of the graph raises
+            return False
 
     def _refused(self, error: Exception) -> nn.Module:
         """Tells a network that cannot run in float64 from inputs that it cannot take."""
@@ -138,18 +156,26 @@ class Rewriter:
         return False
 
     def _specialise(self) -> None:
-        """Fixes forwards that branch on sizes to the sizes that they see here."""
+        """Fixes forwards that torch.fx cannot follow to the inputs that they see here."""
         tried: set[str] = set()
-        while (found := untraceable(self.exact)) is not None and found[0] not in tried:
-            name, _ = found
+        while (name := self._unfollowed()) is not None and name not in tried:
             tried.add(name)
-            exact = self.exact.get_submodule(name)
-            reason = self._as_graph(name, specialised)
-            if reason:
-                self._leave(name, exact, reason)
-                return
+            was = type(self.exact.get_submodule(name)).__name__
             became = "the graph of its calls"
-            self.done.append(Rewriting(name, type(exact).__name__, became, _SIZE_REMARK))
+            reason = self._as_graph(name, specialised)
+            if reason and not self._as_graph(name, exported):
+                became, reason = "the graph that torch.export finds", ""
+            if reason:
+                self._leave(name, self.exact.get_submodule(name), reason)
+                return
+            self.done.append(Rewriting(name, was, became, _SIZE_REMARK))
+
+    def _unfollowed(self) -> str | None:
+        """The innermost module whose forward torch.fx cannot follow."""
+        found = untraceable(self.exact)
+        if found is not None:
+            return found[0]
+        return "" if misread(self.exact, self._doubles) else None
 
     def _open_sizes(self) -> None:
         """Makes sizes attributes where they are written into a forward."""
@@ -252,7 +278,8 @@ def _output(network: nn.Module, call: Any) -> Any:
         return network(*args, **kwargs)
 
 
-def _call(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def call_of(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of a network, by place and by name."""
     if isinstance(example_inputs, dict):
         return (), example_inputs
     return (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs), {}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from fsc.networks.modes import evaluation_mode
@@ -91,6 +92,25 @@ def untraceable(model: nn.Module) -> tuple[str, str] | None:
         names = {module: name for name, module in model.named_modules()}
         return names.get(tracer.failed_in or model, ""), str(error)
     return None
+
+
+def misread(model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]) -> bool:
+    """Whether the graph of a network in evaluation mode does not run on what the network runs on.
+
+    torch.fx takes every argument for a tensor, also one that is left out or given in any number.
+
+    Args:
+        model: a network that can be traced.
+        call: arguments by place and by name.
+    """
+    args, kwargs = call
+    with evaluation_mode(model), torch.no_grad():
+        traced = fx.GraphModule(model, trace(model))
+        try:
+            traced(*args, **kwargs)
+        except Exception:  # whatever an operation raises
+            return True
+    return False
 
 
 def layer_names(model: nn.Module, graph: fx.Graph, kind: Kind = LAYER) -> list[str]:

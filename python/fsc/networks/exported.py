@@ -1,0 +1,209 @@
+"""A module as the graph that torch.export finds, where torch.fx cannot follow its forward.
+
+torch.export runs a forward on tensors without values, so that it may ask for types, dtypes and
+lengths, write into parts of tensors and call scripted functions. What it finds are operators of
+ATen, with weights as their arguments: those that a layer of the module computes become calls of
+that layer again, and those that others know by their names in Python get these.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import operator
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves, tree_map, tree_unflatten
+
+from fsc.networks.operations import BATCH_NORM, CONVOLUTION
+
+_LAYERS: dict[str, Any] = {
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), CONVOLUTION),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), CONVOLUTION),
+    "linear": nn.Linear,
+    **dict.fromkeys(("batch_norm", "_native_batch_norm_legit_no_training"), BATCH_NORM),
+    "layer_norm": nn.LayerNorm,
+    "group_norm": nn.GroupNorm,
+    "prelu": nn.PReLU,
+}
+# A view of an image with fewer channels may have no strides, so that it is a reshape.
+_METHODS = {
+    **{name: name for name in ("expand", "split", "split_with_sizes", "chunk", "mean")},
+    **dict.fromkeys(("view", "_unsafe_view", "reshape"), "reshape"),
+    "sym_size": "size",
+}
+_FUNCTIONS: dict[str, Any] = {
+    **{name: getattr(torch, name) for name in ("relu", "sigmoid", "tanh", "add", "cat")},
+    **{
+        name: getattr(F, name)
+        for name in (
+            "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d", "leaky_relu",
+            "elu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardtanh", "softplus",
+        )
+    },
+}  # fmt: skip
+
+
+def exported(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> fx.GraphModule:
+    """Return a module as the graph of its layers and of what torch.export finds between them.
+
+    Args:
+        module: in evaluation mode; it stays as it is.
+        args: what it is called with.
+        kwargs: the same by name.
+
+    Raises:
+        Exception: torch.export cannot follow its forward, or it changes its buffers or inputs.
+    """
+    copied = copy.deepcopy(module)
+    bound = inspect.signature(copied.forward).bind(*args, **kwargs)
+    program = _program(copied, bound.args, bound.kwargs)
+    found = program.module(check_guards=False)
+    graph = fx.Graph()
+    leaves = iter([leaf for name, value in _given(bound) for leaf in _leaves(graph, name, value)])
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in found.graph.nodes:
+        if node.op == "placeholder":
+            copies[node] = next(leaves)
+        elif node.op == "get_attr":
+            _take_constant(copied, found, str(node.target))
+            copies[node] = graph.node_copy(node)
+        elif node.target is operator.getitem and copies[node.args[0]].op == "call_module":
+            copies[node] = copies[node.args[0]]  # a BatchNorm of ATen gives statistics beside
+        elif node.op == "output":
+            flat = fx.map_arg(node.args[0], copies.__getitem__)
+            graph.output(tree_unflatten(tree_leaves(flat), program.call_spec.out_spec))
+        else:
+            copies[node] = _called(copied, graph, node, copies)
+    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    return fx.GraphModule(copied, graph)
+
+
+def _program(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What torch.export finds, without anything in place; the number of images stays open."""
+    # Imported where it is needed, because it takes a second and most networks do without.
+    from torch.export import Dim, export
+
+    open_first = tree_map(lambda x: {0: Dim.AUTO} if _has_images(x) else None, (args, kwargs))
+    shapes = _by_name(module, *open_first)
+    with torch.no_grad():
+        program = export(module, args, dict(kwargs), dynamic_shapes=shapes, strict=False)
+        program = program.run_decompositions({})
+    signature = program.graph_signature
+    if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
+        raise ValueError("its forward changes its buffers or what it is given")
+    return program
+
+
+def _has_images(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0
+
+
+def _by_name(module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
+    return dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+
+
+def _given(bound: inspect.BoundArguments) -> Iterator[tuple[str, Any]]:
+    """Name and value of every argument; those that a forward takes in any number, one by one."""
+    for name, value in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            yield from ((f"{name}_{index}", each) for index, each in enumerate(value))
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            yield from value.items()
+        else:
+            yield name, value
+
+
+def _leaves(graph: fx.Graph, name: str, value: Any) -> Iterator[fx.Node]:
+    """The argument of a forward, and what stands for the tensors in it, in the order of pytree."""
+    is_constant = not any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+    argument = graph.placeholder(name, default_value=value if is_constant else inspect._empty)
+
+    def parts(node: fx.Node, within: Any) -> Iterator[fx.Node]:
+        keys = range(len(within)) if isinstance(within, tuple | list) else within
+        if not isinstance(within, tuple | list | dict):
+            yield node
+            return
+        for key in keys:
+            yield from parts(graph.call_function(operator.getitem, (node, key)), within[key])
+
+    return parts(argument, value)
+
+
+def _take_constant(module: nn.Module, found: nn.Module, name: str) -> None:
+    """Makes a tensor that the forward holds, and no module does, a buffer."""
+    owner, _, attribute = name.rpartition(".")
+    if not hasattr(module.get_submodule(owner) if owner else module, attribute):
+        module.register_buffer(attribute, getattr(found, attribute), persistent=False)
+
+
+def _called(
+    module: nn.Module, graph: fx.Graph, node: fx.Node, copies: Mapping[fx.Node, fx.Node]
+) -> fx.Node:
+    """Puts the call of a layer, a method or a function in the place of an operator."""
+    args: Any = fx.map_arg(node.args, copies.__getitem__)
+    kwargs: Any = fx.map_arg(node.kwargs, copies.__getitem__)
+    name = _name(node)
+    layer = _layer(module, node, name)
+    if layer is not None:
+        return graph.call_module(layer, (args[0],))
+    if name in _METHODS:
+        return graph.call_method(_METHODS[name], args, kwargs)
+    if name == "slice" and not kwargs:
+        return graph.call_function(operator.getitem, (args[0], _index(*args[1:])))
+    if name in _FUNCTIONS:
+        return graph.call_function(_FUNCTIONS[name], args, kwargs)
+    return graph.node_copy(node, copies.__getitem__)
+
+
+def _name(node: fx.Node) -> str:
+    target: Any = node.target
+    return str(target._schema.name).split("::")[1] if hasattr(target, "_schema") else ""
+
+
+def _layer(module: nn.Module, node: fx.Node, name: str) -> str | None:
+    """The name of the layer of a module that computes what an operator computes, or None."""
+    weights = [str(each.target) for each in node.all_input_nodes if each.op == "get_attr"]
+    owners = {weight.rpartition(".")[0] for weight in weights}
+    if name not in _LAYERS or len(owners) != 1 or weights[0] in owners:
+        return None
+    owner = owners.pop()
+    layer: Any = module.get_submodule(owner)
+    if not owner or not isinstance(layer, _LAYERS[name]):
+        return None
+    if layer._forward_hooks or layer._forward_pre_hooks or not _goes_alike(node, layer):
+        return None
+    return owner
+
+
+def _goes_alike(node: fx.Node, layer: Any) -> bool:
+    """Whether an operator's strides, padding and so on are those of a convolution."""
+    schema = node.target._schema  # type: ignore[union-attr]
+    given = {argument.name: argument.default_value for argument in schema.arguments}
+    given |= dict(zip(given, node.args, strict=False)) | node.kwargs
+    for name in ("stride", "padding", "output_padding", "dilation", "groups"):
+        if name in given and hasattr(layer, name) and isinstance(layer, CONVOLUTION):
+            own, other = getattr(layer, name), given[name]
+            if _spread(own, layer) != _spread(other, layer):
+                return False
+    return True
+
+
+def _spread(value: Any, layer: Any) -> Any:
+    """One number for each dimension of the pixels."""
+    if isinstance(value, int):
+        return (value,) * len(layer.kernel_size)
+    listed = tuple(value) if not isinstance(value, str) else value
+    return listed * len(layer.kernel_size) if len(listed) == 1 else listed
+
+
+def _index(axis: int = 0, start: Any = None, stop: Any = None, step: Any = 1) -> tuple[slice, ...]:
+    is_end = isinstance(stop, int) and stop == sys.maxsize
+    part = slice(start or None, None if is_end else stop, None if step == 1 else step)
+    return (*[slice(None)] * axis, part)
