@@ -18,8 +18,8 @@ class Lesson:
     """What is to be mimicked, and how.
 
     Args:
-        images: [2, N, C, H, W], as they are and mirrored.
-        targets: the teacher's features of them, [2, N, ...].
+        images: [2, N, C, H, W], as they are and mirrored, or [1, N, ...] as they are alone.
+        targets: the teacher's features of them, [2, N, ...] or [1, N, ...].
         steps: minibatches.
         batch_size: images of a minibatch; all of them where there are fewer.
         momentum: of SGD.
@@ -69,7 +69,8 @@ class Mimicry:
             self._order = torch.randperm(count, generator=self._generator, device="cpu")
         chosen = self._order[: lesson.batch_size]
         self._order = self._order[lesson.batch_size :]
-        mirrored = torch.randint(2, (len(chosen),), generator=self._generator, device="cpu")
+        views = len(lesson.images)
+        mirrored = torch.randint(views, (len(chosen),), generator=self._generator, device="cpu")
         drawn = mirrored.to(lesson.images.device), chosen.to(lesson.images.device)
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate()

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import columns_left
+from fsc.images.augmentation import mirrored
 from fsc.methods.base import Outcome, Task
 from fsc.methods.l1_norm import largest_channels
 from fsc.methods.mimicking import Lesson, Mimicry, all_trainable, own_draws
@@ -27,7 +28,8 @@ class MiR:
 
     Lifecycle:
         1. cut the filters of smallest L1 norm out of a copy of the teacher;
-        2. compute the teacher's features of the images and of their mirror images, once;
+        2. compute the teacher's features of the images and of their mirror images, once; signals
+           [N, C, L] have none, and several inputs are left as they are;
         3. minimise the mean squared error between the student's and the teacher's features (Eq. 5)
            by SGD on randomly mirrored minibatches, BatchNorm in train mode; where that diverges,
            start again at half the learning rate;
@@ -78,7 +80,9 @@ class MiR:
         kept = largest_channels(task.teacher, task.groups, task.channels_left())
         student = copy.deepcopy(task.teacher)
         cut_channels(student, task.groups, kept)
-        both = torch.stack([task.images, task.images.flip(3)])  # [2, N, C, H, W]
+        mirror = mirrored(task.images)
+        views = [task.images] if mirror is None else [task.images, mirror]
+        both = torch.stack(views)  # [2, N, C, H, W]
         targets = self._targets(task.teacher, both, task.batch_size)
         body = self._body(student).eval()
         targets = targets[:, :, self._stays(task, kept, targets.shape[2])]

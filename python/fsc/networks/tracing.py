@@ -9,6 +9,8 @@ from torch import fx, nn
 
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import (
+    BATCH_NORM,
+    CONVOLUTION,
     LAYER,
     Kind,
     is_linear,
@@ -47,11 +49,18 @@ def _computes_as_torch(module: nn.Module) -> bool:
     """Whether a module, of a class of torch or a subclass of one, has the forward of torch."""
     if isinstance(module, nn.Sequential):
         return False
-    if isinstance(module, nn.Conv2d) and type(module)._conv_forward is not nn.Conv2d._conv_forward:
+    if isinstance(module, CONVOLUTION) and _convolves_otherwise(module):
         return False
     home = type(module).forward.__module__ or ""  # none, where code was generated
     # What has no forward at all has the one of nn.Module, which only says so.
     return home.startswith(("torch.nn.", "torch.ao.nn.")) and home != nn.Module.__module__
+
+
+def _convolves_otherwise(module: nn.Module) -> bool:
+    """Whether a subclass of a convolution has other arithmetic below the forward of torch."""
+    own = next(base for base in type(module).__mro__ if base.__module__ == CONVOLUTION.__module__)
+    name = "_conv_forward"
+    return getattr(type(module), name, None) is not getattr(own, name, None)
 
 
 def trace(model: nn.Module) -> fx.Graph:
@@ -109,7 +118,7 @@ def layer_names(model: nn.Module, graph: fx.Graph, kind: Kind = LAYER) -> list[s
 
 
 def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None:
-    """Return the name of the BatchNorm2d that alone reads a layer's output, or None.
+    """Return the name of the BatchNorm that alone reads a layer's output, or None.
 
     Raises:
         ValueError: the graph calls no such layer.
@@ -118,7 +127,7 @@ def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None
     if user is None or user.op != "call_module":
         return None
     target = str(user.target)
-    return target if isinstance(model.get_submodule(target), nn.BatchNorm2d) else None
+    return target if isinstance(model.get_submodule(target), BATCH_NORM) else None
 
 
 def feature_head(model: nn.Module, graph: fx.Graph) -> fx.Node:
@@ -177,7 +186,7 @@ def reader_of(model: nn.Module, node: fx.Node) -> str:
             if user not in seen:
                 seen.add(user)
                 pending.append(user)
-    raise ValueError(f"node must be read by a Conv2d or Linear, got {node.name!r}, which is not")
+    raise ValueError(f"node must be read by a convolution or Linear, got {node.name!r}, which is not")
 
 
 def truncate(model: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.GraphModule:
@@ -201,12 +210,12 @@ def truncate(model: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.GraphModule
 
 
 def _layer_of(model: nn.Module, node: fx.Node) -> str | None:
-    """Name and class of the Conv2d or Linear, or subclass of one, that a node is part of."""
+    """Name and class of the convolution or Linear, or subclass of one, that a node is part of."""
     if node.op == "call_module":
         stack = [(str(node.target), type(model.get_submodule(str(node.target))))]
     else:
         stack = list(node.meta.get("nn_module_stack", {}).values())
-    if not stack or not issubclass(stack[-1][1], nn.Conv2d | nn.Linear):
+    if not stack or not issubclass(stack[-1][1], LAYER.modules):
         return None
     return f"{stack[-1][0]!r} ({stack[-1][1].__name__})"
 
