@@ -52,7 +52,7 @@ def test_every_form_is_the_same_tensor(images):
         ([[IMAGES[0], IMAGES[1]]], ValueError, "one batch or image at a time, got a list of 2"),
         ([IMAGES[0, 0]], ValueError, r"\[C, H, W\] or \[N, C, H, W\], got \[8, 8\]"),
         ([np.zeros((3, 8, 8))], TypeError, "must come as tensors, .* got ndarray"),
-        ({"images": IMAGES}, TypeError, "an iterable of images, got dict"),
+        ({"images": [0.0]}, TypeError, "a torch.Tensor for every input, got list for 'images'"),
         ("images.pt", TypeError, "an iterable of images, got str"),
         (7, TypeError, "an iterable of images, got int"),
     ],

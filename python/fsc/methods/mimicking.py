@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Lesson:
 
     Args:
         images: [2, N, C, H, W], as they are and mirrored, or [1, N, ...] as they are alone.
-        targets: the teacher's features of them, [2, N, ...] or [1, N, ...].
+        targets: the teacher's features of them before each head, [2, N, ...] or [1, N, ...].
         steps: minibatches.
         batch_size: images of a minibatch; all of them where there are fewer.
         momentum: of SGD.
@@ -28,7 +28,7 @@ class Lesson:
     """
 
     images: Tensor
-    targets: Tensor
+    targets: Sequence[Tensor]
     steps: int
     batch_size: int
     momentum: float
@@ -40,7 +40,8 @@ class Mimicry:
     """Minimises the mean squared error of the features (MiR, Eq. 5) by SGD.
 
     Args:
-        body: the layers to train, in place; they are put in train mode.
+        body: the layers to train, in place; they are put in train mode. It gives the features
+            before each head.
         lesson: what is to be mimicked.
         learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps.
     """
@@ -76,7 +77,11 @@ class Mimicry:
             group["lr"] = self._rate()
         with torch.enable_grad():
             features = self.body(lesson.images[drawn])
-            loss = nn.functional.mse_loss(features, lesson.targets[drawn])
+            errors = [
+                nn.functional.mse_loss(found, wanted[drawn])
+                for found, wanted in zip(features, lesson.targets, strict=True)
+            ]
+            loss = torch.stack(errors).mean()
             self._optimizer.zero_grad()
             loss.backward()
         self._optimizer.step()

@@ -130,44 +130,50 @@ def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None
     return target if isinstance(model.get_submodule(target), BATCH_NORM) else None
 
 
-def feature_head(model: nn.Module, graph: fx.Graph) -> fx.Node:
-    """Return the node of the Linear, or convolution, that a network ends in.
+def feature_heads(model: nn.Module, graph: fx.Graph) -> list[fx.Node]:
+    """Return the nodes of the Linears and convolutions that a network ends in, in its order.
 
     Raises:
         ValueError: it has none, or one with a forward of its own.
     """
-    head = next((node for node in reversed(graph.nodes) if _layer_of(model, node)), None)
-    if head is None or not LAYER.matches(model, head):
-        found = "none" if head is None else _layer_of(model, head)
+    ends: list[fx.Node] = []
+    seen: set[fx.Node] = set()
+    pending = [node for node in graph.nodes if node.op == "output"]
+    while pending:  # backwards, and not beyond a layer
+        for node in pending.pop().all_input_nodes:
+            if node not in seen:
+                seen.add(node)
+                (ends if _layer_of(model, node) else pending).append(node)
+    earlier = {parent for end in ends for parent in ancestors(end)}
+    heads = [node for node in graph.nodes if node in set(ends) - earlier]
+    other = next((node for node in heads if not LAYER.matches(model, node)), None)
+    if not heads or other is not None:
         raise ValueError(
             "feature_nodes: model must end in a Linear layer or convolution, with the forward of "
-            f"torch.nn, got {found}"
+            f"torch.nn, got {'none' if other is None else _layer_of(model, other)}"
         )
-    return head
+    return heads
 
 
-def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
-    """Return the nodes of the features before and after the last pooling.
+def feature_nodes(model: nn.Module, graph: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
+    """Return the nodes of the features before and after the last pooling, for each head.
 
     Returns:
-        (the input of the last pooling before the final Linear, the input of that Linear); where a
-        convolution is the last layer, and what it gives is pooled, its input twice.
+        (the input of the last pooling before a final Linear, the input of that Linear); where
+        nothing is pooled before it, or a convolution is the last layer, its input twice.
 
     Raises:
-        ValueError: the network has no such layer, or no pooling before the Linear.
+        ValueError: the network has no such layer.
     """
-    head = feature_head(model, graph)
-    if not is_linear(model, head):
-        return head.all_input_nodes[0], head.all_input_nodes[0]
-    poolings = [node for node in ancestors(head) if is_pooling(model, node)]
-    if not poolings:
-        raise ValueError(
-            "feature_nodes: model must pool its features before the final Linear "
-            f"{str(head.target)!r}, got no pooling there"
-        )
     order = {node: index for index, node in enumerate(graph.nodes)}
-    last = max(poolings, key=order.__getitem__)
-    return last.all_input_nodes[0], head.all_input_nodes[0]
+    found = []
+    for head in feature_heads(model, graph):
+        before = after = head.all_input_nodes[0]
+        poolings = [node for node in ancestors(head) if is_pooling(model, node)]
+        if poolings and is_linear(model, head):
+            before = max(poolings, key=order.__getitem__).all_input_nodes[0]
+        found.append((before, after))
+    return found
 
 
 def reader_of(model: nn.Module, node: fx.Node) -> str:
@@ -189,23 +195,29 @@ def reader_of(model: nn.Module, node: fx.Node) -> str:
     raise ValueError(f"node must be read by a convolution or Linear, got {node.name!r}, which is not")
 
 
-def truncate(model: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.GraphModule:
-    """Return the part of a network that computes one node, sharing the network's modules.
+def truncate(
+    model: nn.Module, graph: fx.Graph, node: fx.Node | tuple[fx.Node, ...]
+) -> fx.GraphModule:
+    """Return the part of a network that computes one node, or a tuple of some.
 
-    Training the result trains `model`; submodules keep their names.
+    It shares the network's modules: training it trains `model`; submodules keep their names.
 
     Raises:
-        ValueError: the node is not part of the graph.
+        ValueError: a node is not part of the graph.
     """
-    if node.graph is not graph:
-        raise ValueError(f"truncate: node must be part of the graph, got {node.name!r} of another")
-    needed = {node, *ancestors(node)}
+    wanted = node if isinstance(node, tuple) else (node,)
+    for each in wanted:
+        if each.graph is not graph:
+            raise ValueError(
+                f"truncate: node must be part of the graph, got {each.name!r} of another"
+            )
+    needed = {*wanted, *(parent for each in wanted for parent in ancestors(each))}
     shortened = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for old in graph.nodes:
         if old in needed or old.op == "placeholder":
             copies[old] = shortened.node_copy(old, copies.__getitem__)
-    shortened.output(copies[node])
+    shortened.output(tuple(map(copies.get, node)) if isinstance(node, tuple) else copies[node])
     return fx.GraphModule(model, shortened)
 
 
