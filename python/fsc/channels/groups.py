@@ -131,12 +131,12 @@ def columns_left(groups: Sequence[ChannelGroup], kept: Mapping[str, Tensor]) -> 
     return left
 
 
-def labelled_groups(model: nn.Module, example_inputs: Tensor) -> list[ChannelGroup]:
+def labelled_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> list[ChannelGroup]:
     """Find the channels of a network that go or stay together, as its graph has them.
 
     Args:
         model: a network that `trace` accepts, on the CPU.
-        example_inputs: the one tensor that it takes; the network runs on it once, its operations many times.
+        example_inputs: what it takes; the network runs on it once, its operations many times.
 
     Returns:
         Groups in execution order, of everything that a layer writes.
@@ -148,7 +148,7 @@ def labelled_groups(model: nn.Module, example_inputs: Tensor) -> list[ChannelGro
     graph = trace(model)
     with evaluation_mode(model), out_of_place(model), torch.no_grad():
         pass_ = Propagation(model, graph, labels, shared_layers(model, graph))
-        pass_.run(example_inputs)
+        pass_.run(*example_inputs)
     groups = _grouped(pass_.all_sides(), labels, pass_.pixels)
     norms = {name for name, module in model.named_modules() if takes_all_channels(module)}
     return [

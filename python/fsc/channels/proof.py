@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
 
 from fsc.channels.cutting import Kept, cut_channels, mask_channels
 from fsc.channels.groups import ChannelGroup, labelled_groups
@@ -16,6 +15,7 @@ from fsc.images.joint import Inputs
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.joint_input import one_input
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.outputs import tensors_of
 from fsc.networks.wrappers import dtype_of
 
 # Relative; rounding in float64 stays ten orders of magnitude below.
@@ -41,7 +41,7 @@ def channel_groups(model: nn.Module, example_inputs: Inputs) -> list[ChannelGrou
         ValueError: the network cannot be traced, or does not run on the example.
     """
     model, inputs = _in_double(*one_input("channel_groups", model, example_inputs))
-    groups = labelled_groups(model, inputs)
+    groups = labelled_groups(model, (inputs,))
     halves = {group.name: _half(group, i) for i, group in enumerate(groups) if not group.frozen}
     reasons = _unsound(model, groups, halves, inputs)
     return [_frozen(group, reasons.get(group.name)) for group in groups]
@@ -149,10 +149,12 @@ def fault_of_cut(
 
 
 def _flat(output: object) -> Tensor:
-    leaves = [leaf for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
+    leaves = tensors_of(output)
     if not leaves:
         kind = type(output).__name__
-        raise ValueError(f"model must return tensors, or lists or dicts of them, got {kind}")
+        raise ValueError(
+            f"model must return tensors, or lists, dicts or dataclasses of them, got {kind}"
+        )
     return torch.cat([leaf.flatten().double() for leaf in leaves])
 
 

@@ -13,6 +13,7 @@ from fsc.images.joint import part, reads_images
 AXES = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
 _CONVOLUTION = nn.modules.conv._ConvNd
 
+
 def check_images(
     function: str,
     images: Tensor,
@@ -45,9 +46,10 @@ def check_images(
     rank, exact = _rank(model, graph)
     fits = images.ndim == rank if exact else images.ndim >= rank
     if not (fits and images.is_floating_point()) or images.numel() == 0 or len(images) < min_images:
+        axes = ", ".join(AXES[rank])
         raise ValueError(
-            f"{function}: images must be floating point [{', '.join(AXES[rank])}] with N at least {min_images} "
-            f"and {', '.join(AXES[rank][1:])} at least 1, got {images.dtype} {list(images.shape)}"
+            f"{function}: images must be floating point [{axes}] with N at least {min_images} "
+            f"and {axes[3:]} at least 1, got {images.dtype} {list(images.shape)}"
         )
     if images.is_meta:
         raise ValueError(f"{function}: images must hold values, got a tensor on the meta device")

@@ -80,9 +80,7 @@ def by_place(function: str, given: tuple[Any, ...], forward: Forward) -> tuple[A
     return given
 
 
-def by_name(
-    function: str, given: Mapping[str, Any], forward: Forward, *, drops: bool
-) -> Inputs:
+def by_name(function: str, given: Mapping[str, Any], forward: Forward, *, drops: bool) -> Inputs:
     """Tensors with names as the arguments of a forward, or as the one dict that it takes.
 
     Args:

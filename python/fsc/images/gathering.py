@@ -16,7 +16,9 @@ from fsc.images.joint import Inputs, check_numbers
 
 # One tensor [N, C, ...]; a tuple or dict of them for several inputs; or a DataLoader, Dataset,
 # list, ... of images or batches.
-Images: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor] | Dataset[Any] | Iterable[Any]
+Images: TypeAlias = (
+    Tensor | tuple[Tensor, ...] | Mapping[str, Tensor] | Dataset[Any] | Iterable[Any]
+)
 
 
 def gathered(function: str, images: Images, model: nn.Module) -> Inputs:
@@ -56,7 +58,7 @@ def gathered(function: str, images: Images, model: nn.Module) -> Inputs:
     if not batches:
         raise ValueError(f"{function}: images must hold at least one, got none")
     together = _together(function, batches)
-    return tree_map(lambda leaf: leaf.to(device_of(model, leaf)), together)  # type: ignore[no-any-return]
+    return tree_map(lambda leaf: leaf.to(device_of(model, leaf)), together)
 
 
 def _together(function: str, batches: list[Inputs]) -> Inputs:
@@ -66,7 +68,9 @@ def _together(function: str, batches: list[Inputs]) -> Inputs:
     for batch in batches:
         leaves, own = tree_flatten(batch)
         if own != form:
-            raise ValueError(f"{function}: images must come alike in every batch, got others in one")
+            raise ValueError(
+                f"{function}: images must come alike in every batch, got others in one"
+            )
         for column, leaf in zip(columns, leaves, strict=True):
             column.append(leaf)
     for column in columns:
@@ -77,7 +81,7 @@ def _together(function: str, batches: list[Inputs]) -> Inputs:
                 f"{function}: images must all have one size, dtype and device, got {dtype} "
                 f"{list(shape)} and {other_dtype} {list(other)}"
             )
-    return tree_unflatten([torch.cat(column) for column in columns], form)  # type: ignore[no-any-return]
+    return tree_unflatten([torch.cat(column) for column in columns], form)
 
 
 def _items(function: str, images: Any) -> Iterator[Any]:

@@ -225,7 +225,7 @@ def _run(root: nn.Module, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
 
 
 def _opened(proxy: Any, value: Any) -> Any:
-    """What stands for a dict, list or tuple of tensors: one of proxies, which a forward can walk."""
+    """One of proxies for a dict, list or tuple of tensors, so that a forward can walk it."""
     if isinstance(value, dict):
         return {key: _opened(proxy[key], each) for key, each in value.items()}
     if type(value) in (list, tuple):

@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from fsc.images.checks import device_of
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.outputs import tensors_of
 
 _NUM_WARM_UP = 3
 
@@ -57,7 +57,8 @@ def latencies(networks: Sequence[nn.Module], image: Tensor, *, repeats: int = 50
 
 def _milliseconds(network: nn.Module, image: Tensor) -> float:
     start = time.perf_counter()
-    tree_map(lambda scores: scores.cpu(), network(image))
+    for scores in tensors_of(network(image)):
+        scores.cpu()
     return 1000 * (time.perf_counter() - start)
 
 

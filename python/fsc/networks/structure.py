@@ -37,7 +37,11 @@ def match_structure(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
             for key in (*own, "bias")
             if prefix + key in state_dict and (key in own or isinstance(module, CONVOLUTION))
         }
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not stored and module.state_dict():
+        if (
+            isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and not stored
+            and module.state_dict()
+        ):
             model.set_submodule(name, nn.Identity())
             continue
         _resize(module, stored)

@@ -192,7 +192,9 @@ def reader_of(model: nn.Module, node: fx.Node) -> str:
             if user not in seen:
                 seen.add(user)
                 pending.append(user)
-    raise ValueError(f"node must be read by a convolution or Linear, got {node.name!r}, which is not")
+    raise ValueError(
+        f"node must be read by a convolution or Linear, got {node.name!r}, which is not"
+    )
 
 
 def truncate(

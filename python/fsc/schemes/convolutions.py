@@ -9,7 +9,9 @@ from torch import nn
 from fsc.networks.operations import ORDINARY
 
 
-def convolution_of(model: nn.Module, layer: str, scheme_name: str) -> nn.Conv1d | nn.Conv2d | nn.Conv3d:
+def convolution_of(
+    model: nn.Module, layer: str, scheme_name: str
+) -> nn.Conv1d | nn.Conv2d | nn.Conv3d:
     """The convolution that a scheme names.
 
     Raises:

@@ -69,7 +69,9 @@ def quantized(
         if type(count) is not int or not 1 <= count <= MAX_BITS:
             raise ValueError(f"quantized: bits must be in [1, {MAX_BITS}], got {count} for {name}")
     if not found:
-        raise ValueError("quantized: model must contain a convolution that is not ignored, got none")
+        raise ValueError(
+            "quantized: model must contain a convolution that is not ignored, got none"
+        )
     widest = max(found.values())
     return QuantizedScheme(f"w{widest}a{activation_bits}", found, activation_bits)
 

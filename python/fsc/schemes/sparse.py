@@ -60,8 +60,8 @@ def check_sparse(scheme: SparseScheme, model: nn.Module) -> None:
     """Make sure that a scheme fits a network, before any work is done.
 
     Raises:
-        ValueError: the scheme is empty, a layer does not exist or is no convolution, or a count is no
-            integer, below one or above the weights that there are.
+        ValueError: the scheme is empty, a layer does not exist or is no convolution, or a count is
+            no integer, below one or above the weights that there are.
     """
     if not scheme.kept:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")

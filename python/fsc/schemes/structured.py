@@ -6,12 +6,13 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import nn
 
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.proof import channel_groups
 from fsc.channels.propagation import AT_OUTPUT
 from fsc.images.gathering import gathered
+from fsc.images.joint import Inputs
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_shares
@@ -42,7 +43,7 @@ class Scheme:
 def structured(
     model: nn.Module,
     pruning_ratio: float | Mapping[str, float],
-    example_inputs: Tensor | tuple[Tensor, ...] | dict[str, Tensor],
+    example_inputs: Inputs,
     ignored: Ignored = (),
     round_to: int = 1,
     style: Style = "residual",

@@ -37,8 +37,7 @@ def input_limits(
     reading_images = {
         str(node.target)
         for node in tracing.trace(model).nodes
-        if node.op == "call_module"
-        and reads_images(node)
+        if node.op == "call_module" and reads_images(node)
     }
     ranges = _Ranges()
     _observe(model, images, set(names) - reading_images, ranges.see, batch_size)
