@@ -17,6 +17,7 @@ from fsc.networks.expected_scale import doubt_about_scale
 from fsc.networks.outputs import tensors_of
 from fsc.networks.plain import plain
 from fsc.networks.surgery import fold_batch_norm
+from fsc.training.finetuning import FineTuning, recalibrate_batch_norm
 
 METHODS = {
     "l1": fsc.L1Norm(),
@@ -197,6 +198,17 @@ def test_single_weights_and_bits_of_signals():
         assert report.distance < 0.3 and len(report.layers) >= 3
     with pytest.raises(ValueError, match="activation_bits must be 32 where a layer is no Conv2d"):
         fsc.compress(teacher, given, scheme=schemes.quantized(teacher, 4, activation_bits=4))
+
+
+def test_sparse_students_of_signals_are_fine_tuned_and_recalibrated():
+    teacher, given = teacher_of("signal")
+    norms = recalibrate_batch_norm(teacher, given)
+    assert not torch.equal(norms.norm.running_mean, teacher.norm.running_mean)
+    student = fsc.compress(teacher, given, scheme=schemes.sparse(teacher, 0.5)).student
+    tuned = FineTuning(epochs=2).run(student, given, torch.arange(6) % 5)
+    for name, value in student.named_parameters():
+        if value.ndim == 3:
+            assert torch.equal(tuned.get_parameter(name) == 0, value == 0), name
 
 
 def test_a_subclass_of_tensor_gives_the_student_of_the_tensor():

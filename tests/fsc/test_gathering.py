@@ -36,11 +36,22 @@ class Pairs(Dataset):
         DataLoader(TensorDataset(IMAGES, LABELS), batch_size=2),
         DataLoader(Pairs(), batch_size=3),
         [[IMAGES, LABELS]],
+        tuple(IMAGES),
     ],
-    ids=str.split("tensor images batches generator tensors dataset loader pairs lists"),
+    ids=str.split("tensor images batches generator tensors dataset loader pairs lists tuple"),
 )
 def test_every_form_is_the_same_tensor(images):
     assert torch.equal(gathered("compress", images, MODEL), IMAGES)
+
+
+def test_signals_and_rows_come_one_by_one_or_in_batches():
+    for model, images in (
+        (torch.nn.Conv1d(3, 4, 3), torch.randn(5, 3, 20)),
+        (torch.nn.Conv3d(3, 4, 3), torch.randn(5, 3, 4, 4, 4)),
+        (torch.nn.Linear(7, 4), torch.randn(5, 7)),
+    ):
+        for given in (list(images), images.split(2), DataLoader(TensorDataset(images, LABELS), 2)):
+            assert torch.equal(gathered("compress", given, model), images)
 
 
 @pytest.mark.parametrize(

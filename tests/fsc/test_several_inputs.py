@@ -4,7 +4,20 @@ import copy
 
 import pytest
 import torch
-from any_networks import IMAGES, MASKS, VALID, WORDS, OneDict, Optional, Plain, Reading, Signal, Two
+from any_networks import (
+    IMAGES,
+    MASKS,
+    VALID,
+    WORDS,
+    OneDict,
+    Optional,
+    Plain,
+    Reading,
+    Signal,
+    Sized,
+    Two,
+    WalkedDict,
+)
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -92,6 +105,20 @@ def test_names_of_modules_stay_and_the_network_is_as_it_was():
     assert copy.deepcopy(student)(image=IMAGES, mask=MASKS).shape == (6, 5)
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_students_of_rewritten_networks_are_networks_like_others(tmp_path):
+    for make, args in ((WalkedDict, ({"image": IMAGES, "mask": MASKS},)), (Sized, (IMAGES, MASKS))):
+        given = args[0] if make is WalkedDict else args
+        result = fsc.compress(make(), given, method="l1")
+        assert result.report.rewritten
+        expected = result.student(*args)
+        torch.save(result.student, tmp_path / "whole.pt")
+        again = torch.load(tmp_path / "whole.pt", weights_only=False)
+        for network in (copy.deepcopy(result.student), again):
+            assert torch.equal(network(*args), expected)
+        twice = fsc.compress(result.student, given, method="l1", flops=0.7)
+        assert twice.student(*args).shape == expected.shape
 
 
 def test_what_is_found_before_is_what_is_cut():

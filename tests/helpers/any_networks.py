@@ -101,6 +101,14 @@ class WalkedDict(Two):
         return super().forward(image, mask)
 
 
+class Sized(Two):
+    """Has a number of channels written into its forward."""
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        x = F.relu(self.c(F.relu(self.norm(self.a(image)) + self.b(mask))))
+        return self.head(x.view(x.size(0), 12, -1).mean(2))
+
+
 class Optional(Two):
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
         return super().forward(image, image[:, :1] if mask is None else mask)
@@ -196,6 +204,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "keywords": (Two, {"mask": MASKS, "image": IMAGES}),
     "dict": (OneDict, {"image": IMAGES, "mask": MASKS}),
     "walked": (WalkedDict, {"image": IMAGES, "mask": MASKS}),
+    "sized": (Sized, (IMAGES, MASKS)),
     "optional": (Optional, IMAGES),
     "optional_given": (Optional, (IMAGES, MASKS)),
     "integers": (Reading, {"image": IMAGES, "words": WORDS, "valid": VALID}),
@@ -208,6 +217,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "frozen": (lambda: Plain().requires_grad_(False), IMAGES),
     "training": (lambda: Plain().train(), IMAGES),
     "half": (lambda: Plain().half(), IMAGES),
+    "half_integers": (
+        lambda: Reading().half(),
+        {"image": IMAGES.half(), "words": WORDS, "valid": VALID},
+    ),
     "bfloat16": (lambda: Two().bfloat16(), (IMAGES.bfloat16(), MASKS.bfloat16())),
     "double": (lambda: Two().double(), (IMAGES.double(), MASKS.double())),
     "channels_last": (lambda: Plain().to(memory_format=torch.channels_last), IMAGES),

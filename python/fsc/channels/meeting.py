@@ -126,5 +126,5 @@ class Meeting:
         if len(axes) < 2:
             return
         found = {axis: present(lines(labels, axis)[:, 0]) for axis in axes}
-        is_image = labels.ndim >= 4 and 1 in axes
+        is_image = labels.ndim == 4 and 1 in axes
         self.known.along(labels, 1 if is_image else max(axes, key=lambda axis: len(found[axis])))

@@ -144,8 +144,8 @@ def feature_heads(model: nn.Module, graph: fx.Graph) -> list[fx.Node]:
             if node not in seen:
                 seen.add(node)
                 (ends if _layer_of(model, node) else pending).append(node)
-    earlier = {parent for end in ends for parent in ancestors(end)}
-    heads = [node for node in graph.nodes if node in set(ends) - earlier]
+    last = set(ends) - {parent for end in ends for parent in ancestors(end)}
+    heads = [node for node in graph.nodes if node in last]
     other = next((node for node in heads if not LAYER.matches(model, node)), None)
     if not heads or other is not None:
         raise ValueError(
