@@ -196,8 +196,11 @@ def test_single_weights_and_bits_of_signals():
     for scheme in (schemes.sparse(teacher, 0.5), schemes.quantized(teacher, 4)):
         report = fsc.compress(teacher, given, scheme=scheme).report
         assert report.distance < 0.3 and len(report.layers) >= 3
+    with pytest.raises(ValueError, match="contain a Conv2d .*, got none, with activation_bits 4"):
+        schemes.quantized(teacher, 4, activation_bits=4)
+    few = schemes.QuantizedScheme("few", {"stem": 4}, 4)
     with pytest.raises(ValueError, match="activation_bits must be 32 where a layer is no Conv2d"):
-        fsc.compress(teacher, given, scheme=schemes.quantized(teacher, 4, activation_bits=4))
+        fsc.compress(teacher, given, scheme=few)
 
 
 def test_sparse_students_of_signals_are_fine_tuned_and_recalibrated():

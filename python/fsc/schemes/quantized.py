@@ -43,7 +43,8 @@ def quantized(
         model: the network.
         bits: of a weight, 1 to 8, or name of each convolution to quantize -> its bits.
         ignored: names of convolutions that keep their precision.
-        activation_bits: of what the convolutions read, 1 to 8; 32 leaves it as it is.
+        activation_bits: of what the convolutions read, 1 to 8; 32 leaves it as it is. Only a Conv2d
+            can read few values: the others keep their precision where this is not 32.
 
     Raises:
         ValueError: bits outside 1 to 8, activation_bits neither there nor 32, a name that is no
@@ -61,7 +62,8 @@ def quantized(
     model = unwrap(model)
     check_ignored("quantized", ignored, model)
     if not isinstance(bits, Mapping):
-        names = [name for name, module in model.named_modules() if isinstance(module, ORDINARY)]
+        kinds = ORDINARY if activation_bits == FULL_PRECISION else nn.Conv2d
+        names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
         bits = dict.fromkeys(names, bits)
     found = {name: count for name, count in bits.items() if name not in ignored}
     for name, count in found.items():
@@ -69,8 +71,10 @@ def quantized(
         if type(count) is not int or not 1 <= count <= MAX_BITS:
             raise ValueError(f"quantized: bits must be in [1, {MAX_BITS}], got {count} for {name}")
     if not found:
+        kind = "convolution" if activation_bits == FULL_PRECISION else "Conv2d"
         raise ValueError(
-            "quantized: model must contain a convolution that is not ignored, got none"
+            f"quantized: model must contain a {kind} that is not ignored, got none, with "
+            f"activation_bits {activation_bits}"
         )
     widest = max(found.values())
     return QuantizedScheme(f"w{widest}a{activation_bits}", found, activation_bits)
