@@ -42,8 +42,8 @@ def test_the_median_leaves_warm_up_and_outliers_out(monkeypatch):
 @pytest.mark.parametrize(
     ("image", "repeats", "sentence"),
     [
-        (torch.zeros(2, 3, 4, 4), 1, r"image must be \[1, C, ...\], got \[2, 3, 4, 4\]"),
-        (torch.zeros(3, 4, 4), 1, r"image must be \[1, C, ...\], got \[3, 4, 4\]"),
+        (torch.zeros(2, 3, 4, 4), 1, r"image must be \[1, C, H, W\], got \[2, 3, 4, 4\]"),
+        (torch.zeros(3, 4, 4), 1, r"image must be \[1, C, H, W\], got \[3, 4, 4\]"),
         (torch.zeros(1, 3, 4, 4), 0, "repeats must be at least 1, got 0"),
     ],
 )

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from fsc.images.checks import device_of
 from fsc.networks.modes import evaluation_mode
-from fsc.networks.outputs import tensors_of
 
 _NUM_WARM_UP = 3
 
@@ -27,17 +26,17 @@ def latencies(networks: Sequence[nn.Module], image: Tensor, *, repeats: int = 50
     Args:
         networks: each runs in evaluation mode where its parameters are; modes and the number of
             threads are restored.
-        image: [1, C, ...], normalised as they expect, anywhere.
+        image: [1, C, H, W], normalised as they expect, anywhere.
         repeats: measurements of each, at least 1; a few more to warm up are not counted.
 
     Returns:
         One median a network, in their order.
 
     Raises:
-        ValueError: the image is not one with channels, or repeats is below 1.
+        ValueError: the image is not [1, C, H, W], or repeats is below 1.
     """
-    if image.ndim < 2 or len(image) != 1:
-        raise ValueError(f"latencies: image must be [1, C, ...], got {list(image.shape)}")
+    if image.ndim != 4 or len(image) != 1:
+        raise ValueError(f"latencies: image must be [1, C, H, W], got {list(image.shape)}")
     if repeats < 1:
         raise ValueError(f"latencies: repeats must be at least 1, got {repeats}")
     images = [image.to(device_of(network, image)) for network in networks]
@@ -57,8 +56,7 @@ def latencies(networks: Sequence[nn.Module], image: Tensor, *, repeats: int = 50
 
 def _milliseconds(network: nn.Module, image: Tensor) -> float:
     start = time.perf_counter()
-    for scores in tensors_of(network(image)):
-        scores.cpu()
+    network(image).cpu()
     return 1000 * (time.perf_counter() - start)
 
 
