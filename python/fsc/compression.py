@@ -18,8 +18,7 @@ from fsc import method_names
 from fsc.channels.groups import rows_left
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
-from fsc.images.checks import check_images
-from fsc.images.gathering import Images, gathered
+from fsc.images.gathering import Images
 from fsc.images.scale import statistics
 from fsc.methods.base import Method, Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation
@@ -27,17 +26,11 @@ from fsc.methods.examination import Examination, Verdict
 from fsc.methods.journal import Journal, fingerprint
 from fsc.models.recognition import recognise
 from fsc.networks import cost
+from fsc.networks.entry import enter
+from fsc.networks.joint_input import as_given, joint_of
 from fsc.networks.modes import evaluation_mode
-from fsc.networks.plain import pass_on, plain, rewritings
-from fsc.networks.tracing import trace
-from fsc.networks.wrappers import (
-    check_layers,
-    check_teacher,
-    dtype_of,
-    in_dtype_of,
-    in_single_precision,
-    unwrap,
-)
+from fsc.networks.plain import pass_on, rewritings
+from fsc.networks.wrappers import dtype_of, in_dtype_of
 from fsc.progress import Progress
 from fsc.result import Report, Result
 from fsc.schemes import AnyScheme, Scheme
@@ -70,9 +63,12 @@ def compress(
             made where it is. What torch.compile, DataParallel and the
             like wrap is taken out of them. A network in half precision is solved in float32, and
             its student comes back in half precision.
-        images: [N, C, H, W] of the teacher's dtype (float32 for half precision, too) and on its
-            device, normalised as the teacher expects; or a DataLoader, a Dataset, a list or another
-            iterable of images or batches, whose labels are dropped.
+        images: [N, C, H, W], [N, C, L] or [N, C, D, H, W] of the teacher's dtype (float32 for half
+            precision, too) and on its device, normalised as the teacher expects. For a teacher that
+            takes several: a tuple of tensors, its arguments, or a dict of tensors, its arguments by
+            name or the one dict that it takes, with one N; masks and indices may be integers. Or a
+            DataLoader, a Dataset, a list or another iterable of images or batches, or of tuples and
+            dicts of them; labels, and what the teacher does not take, are dropped.
         method: `CrossDistillation(...)`, `FSKD(...)`, `MiR(...)` or `L1Norm()`, or the name of one,
             such as "cd-soft", see `fsc.method_names.NAMES`; by name it takes what its paper states
             for the teacher's family, if that is one of `fsc.models`. None: `CrossDistillation()`.
@@ -127,22 +123,15 @@ def compress(
     _check_types(teacher, method)
     _check_numbers(batch_size, memory_budget, seed)
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to)
-    given = unwrap(teacher)
-    check_teacher(given)
-    images = gathered("compress", images, given)
-    teacher, images = in_single_precision(given, images)
-    check_images("compress", images, teacher, moved=False)
-    images = images.detach()
-    teacher = plain(teacher, images[:2])
-    check_layers(teacher)
-    check_images("compress", images, teacher, trace(teacher), moved=False)
+    entry = enter("compress", teacher, images)
+    given, teacher, images = entry.given, entry.teacher, entry.images
     method = _method(method, teacher)
     goal = goal.resolved(teacher, images)
     kept = None
     if journal is not None:
         kept = Journal(journal, identity(given, images, method, goal, seed))
     start = time.perf_counter()
-    plan = goal.plan(given, teacher, images, batch_size, progress)
+    plan = goal.plan(entry.given_for_images, teacher, images, batch_size, progress)
     planning = time.perf_counter() - start
     groups = plan.groups
     task = Task(
@@ -171,7 +160,8 @@ def compress(
     pass_on(teacher, outcome.student)
     _warn(verdict.warnings)
     verdict = replace(verdict, warnings=doubts + verdict.warnings)
-    return Result(outcome.student, _report(method, task, outcome, verdict, seconds))
+    report = _report(method, task, outcome, verdict, seconds)
+    return Result(as_given(outcome.student), report)
 
 
 def _warn(sentences: list[str]) -> None:
@@ -192,7 +182,7 @@ def identity(
 
     Args:
         teacher: the network as `compress` is given it.
-        images: [N, C, H, W], on its device.
+        images: what it takes, in one tensor, on its device.
         method: how it is compressed.
         goal: what is asked for; a scheme, not its name.
         seed: of whatever the method draws.
@@ -230,13 +220,13 @@ def _report(
     method: Method, task: Task, outcome: Outcome, verdict: Verdict, seconds: float
 ) -> Report:
     dtype = dtype_of(outcome.student)
-    example = task.images[:1]  # [1, C, H, W]
+    example, joint = task.images[:1], joint_of(task.teacher)
     return Report(
         method=type(method).__name__,
         hyper_parameters=_fields(method),
         scheme=task.scheme.name,
         num_images=len(task.images),
-        images=statistics(task.images),
+        images=statistics(task.images) if joint is None else joint.statistics(task.images),
         seed=task.seed,
         device=str(task.images.device),
         dtype=str(dtype).removeprefix("torch."),

@@ -19,7 +19,7 @@ class Report:
         hyper_parameters: its fields.
         scheme: name of the scheme.
         num_images: images used.
-        images: their mean, deviation and range, channel by channel.
+        images: their mean, deviation and range, channel by channel, of one input after the other.
         seed: seed of whatever was drawn.
         device: where it was computed.
         dtype: of teacher and student; half precision is solved in float32.

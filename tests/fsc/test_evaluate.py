@@ -87,7 +87,7 @@ NOT_FINITE[1, 2] = float("nan")
     [
         (scores_of([0])[:0], [], "images must be floating point .* N at least 1"),
         (scores_of([0, 1]), [0], r"labels must be \[2\], one for each image, got \[1\]"),
-        (torch.zeros(2, 4), [0, 1], r"images must be floating point \[N, C, H, W\]"),
+        (torch.zeros(2), [0, 1], r"images must be floating point \[N, C\]"),
         (scores_of([0]).to(torch.uint8), [0], "must be floating point .*got torch.uint8"),
         (NOT_FINITE, [0, 1], "images must be finite, got NaN or Inf in image 1"),
         (scores_of([0, 1]), [0, 4], "labels must lie between 0 and 3, .*got 0 to 4"),

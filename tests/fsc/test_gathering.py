@@ -36,11 +36,22 @@ class Pairs(Dataset):
         DataLoader(TensorDataset(IMAGES, LABELS), batch_size=2),
         DataLoader(Pairs(), batch_size=3),
         [[IMAGES, LABELS]],
+        tuple(IMAGES),
     ],
-    ids=str.split("tensor images batches generator tensors dataset loader pairs lists"),
+    ids=str.split("tensor images batches generator tensors dataset loader pairs lists tuple"),
 )
 def test_every_form_is_the_same_tensor(images):
     assert torch.equal(gathered("compress", images, MODEL), IMAGES)
+
+
+def test_signals_and_rows_come_one_by_one_or_in_batches():
+    for model, images in (
+        (torch.nn.Conv1d(3, 4, 3), torch.randn(5, 3, 20)),
+        (torch.nn.Conv3d(3, 4, 3), torch.randn(5, 3, 4, 4, 4)),
+        (torch.nn.Linear(7, 4), torch.randn(5, 7)),
+    ):
+        for given in (list(images), images.split(2), DataLoader(TensorDataset(images, LABELS), 2)):
+            assert torch.equal(gathered("compress", given, model), images)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +63,7 @@ def test_every_form_is_the_same_tensor(images):
         ([[IMAGES[0], IMAGES[1]]], ValueError, "one batch or image at a time, got a list of 2"),
         ([IMAGES[0, 0]], ValueError, r"\[C, H, W\] or \[N, C, H, W\], got \[8, 8\]"),
         ([np.zeros((3, 8, 8))], TypeError, "must come as tensors, .* got ndarray"),
-        ({"images": IMAGES}, TypeError, "an iterable of images, got dict"),
+        ({"images": [0.0]}, TypeError, "a torch.Tensor for every input, got list for 'images'"),
         ("images.pt", TypeError, "an iterable of images, got str"),
         (7, TypeError, "an iterable of images, got int"),
     ],

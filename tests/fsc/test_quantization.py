@@ -118,7 +118,7 @@ def test_published_schemes_name_every_convolution():
         (lambda m: check_quantized(QuantizedScheme("s", {}), m), "'s' quantizes no layer"),
         (
             lambda m: check_quantized(QuantizedScheme("s", {"no": 2}), m),
-            "must be a Conv2d .* none",
+            "must be a convolution .* none",
         ),
         (
             lambda m: check_quantized(QuantizedScheme("s", {"conv1": 9}), m),

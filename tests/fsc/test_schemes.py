@@ -104,8 +104,8 @@ def test_sparse_scheme_treats_each_layer_equally(model_name):
     ("kept", "message"),
     [
         ({}, "scheme 'mine' prunes no layer"),
-        ({"conv9": 1}, "layer 'conv9' must be a Conv2d of ResNet, got none"),
-        ({"linear": 1}, "layer 'linear' must be a Conv2d of ResNet, got Linear"),
+        ({"conv9": 1}, "layer 'conv9' must be a convolution of ResNet, got none"),
+        ({"linear": 1}, "layer 'linear' must be a convolution of ResNet, got Linear"),
         ({"conv1": 0}, "layer 'conv1' must keep 1 to 432 weights, got 0"),
         ({"conv1": 433}, "layer 'conv1' must keep 1 to 432 weights, got 433"),
         ({"conv1": 2.0}, "layer 'conv1' must keep 1 to 432 weights, got 2.0"),

@@ -9,6 +9,7 @@ from fsc import models
 from fsc.networks.out_of_place import out_of_place
 from fsc.networks.tracing import (
     batch_norm_after,
+    feature_heads,
     feature_nodes,
     layer_names,
     reader_of,
@@ -150,7 +151,7 @@ def test_subclasses_with_the_forward_of_torch_are_layers() -> None:
     graph = trace(model)
     assert layer_names(model, graph) == ["0.0", "4"]
     assert batch_norm_after(model, graph, "0.0") == "0.1"
-    assert feature_nodes(model, graph)[1].name == "_3"
+    assert feature_nodes(model, graph)[0][1].name == "_3"
     x = torch.randn(2, 3, 5, 5)
     assert torch.equal(torch.fx.GraphModule(model, graph)(x), model(x))
 
@@ -244,19 +245,44 @@ def test_features_before_and_after_pooling(pool: nn.Module | None) -> None:
 
     model = Pooled().eval()
     graph = trace(model)
-    before, after = feature_nodes(model, graph)
+    ((before, after),) = feature_nodes(model, graph)
     x = torch.randn(2, 3, 8, 8)
     maps = F.max_pool2d(model.convolution(x), 2)
     assert torch.equal(truncate(model, graph, before)(x), maps)
     assert torch.equal(model.head(truncate(model, graph, after)(x)), model(x))
 
 
-def test_features_need_a_pooling_and_a_linear() -> None:
+def test_features_need_a_last_layer_and_where_nothing_is_pooled_are_what_it_reads() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(1), nn.Linear(16, 2))
-    with pytest.raises(ValueError, match="before the final Linear '2', got no pooling"):
-        feature_nodes(model, trace(model))
+    ((before, after),) = feature_nodes(model, trace(model))
+    assert before is after and before.name == "_1"
     with pytest.raises(ValueError, match="must end in a Linear layer or conv.* got none"):
         feature_nodes(model[1:2], trace(model[1:2]))
+
+
+def test_every_head_has_features() -> None:
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Conv2d(3, 4, 1)
+            self.classes = nn.Linear(4, 2)
+            self.side = nn.Conv2d(4, 4, 1)
+            self.boxes = nn.Conv2d(4, 6, 1)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            maps = F.relu(self.body(x))
+            boxes = self.boxes(F.relu(self.side(maps)))
+            return {"classes": self.classes(maps.mean((2, 3))), "boxes": boxes, "maps": maps}
+
+    model = Heads()
+    graph = trace(model)
+    assert [str(head.target) for head in feature_heads(model, graph)] == ["boxes", "classes"]
+    nodes = feature_nodes(model, graph)
+    assert [before.name for before, _ in nodes] == ["relu_1", "relu"]
+    x = torch.randn(2, 3, 4, 4)
+    side, maps = truncate(model, graph, tuple(before for before, _ in nodes))(x)
+    assert torch.equal(maps, F.relu(model.body(x)))
+    assert torch.equal(side, F.relu(model.side(maps)))
 
 
 def test_features_need_a_last_layer_of_torch() -> None:
@@ -273,7 +299,7 @@ def test_features_need_a_last_layer_of_torch() -> None:
 def test_features_in_front_of_a_convolution_that_classifies() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.AvgPool2d(4))
     graph = trace(model)
-    before, after = feature_nodes(model, graph)
+    ((before, after),) = feature_nodes(model, graph)
     x = torch.randn(2, 3, 4, 4)
     assert before is after and torch.equal(truncate(model, graph, before)(x), model[:2](x))
 
@@ -284,7 +310,7 @@ def test_the_layer_that_mixes_the_channels_of_a_value() -> None:
     )
     first, activation, *_ = (node for node in trace(model).nodes if node.op == "call_module")
     assert reader_of(model, first) == reader_of(model, activation) == "3"
-    with pytest.raises(ValueError, match="must be read by a Conv2d or Linear, got"):
+    with pytest.raises(ValueError, match="must be read by a convolution or Linear, got"):
         reader_of(model[:1], next(n for n in trace(model[:1]).nodes if n.op == "call_module"))
 
 
@@ -292,7 +318,7 @@ def test_the_layer_that_mixes_the_channels_of_a_value() -> None:
 def test_truncated_network_shares_its_modules(name: str) -> None:
     model = models.build(name).eval()
     graph = trace(model)
-    before, after = feature_nodes(model, graph)
+    ((before, after),) = feature_nodes(model, graph)
     trunk = truncate(model, graph, before)
     width = model.get_submodule(layer_names(model, graph)[-1]).in_features
     assert trunk(torch.randn(1, 3, 32, 32)).shape[:2] == (1, width)

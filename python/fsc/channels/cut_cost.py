@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from fsc.channels.groups import ChannelGroup, Slot
-from fsc.channels.propagation import CONVOLUTION
 from fsc.networks.cost import Size
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.operations import BATCH_NORM, CONVOLUTION
 
 Kind = Literal["flops", "parameters"]
 
@@ -27,7 +27,7 @@ class CutCost:
     Args:
         model: a network as it was built; only shapes count, its weights may hold anything. Its
             batch normalization is taken to shift by zero.
-        example_inputs: one image [1, C, H, W] where the network is.
+        example_inputs: one image [1, C, ...] where the network is.
         groups: its channel groups.
     """
 
@@ -37,7 +37,7 @@ class CutCost:
         """Runs the network once, to see how often each layer applies its weight."""
         self.groups = {group.name: group for group in groups}
         self.shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        norms = (name for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d))
+        norms = (name for name, m in model.named_modules() if isinstance(m, BATCH_NORM))
         self.shifts = {f"{name}.bias" for name in norms}
         self.pixels = _pixels(model, example_inputs)
         # name of the parameter -> axis -> name of each group, indices that a channel of it is

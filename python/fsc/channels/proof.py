@@ -5,20 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
 
 from fsc.channels.cutting import Kept, cut_channels, mask_channels
 from fsc.channels.groups import ChannelGroup, labelled_groups
+from fsc.images.joint import Inputs
 from fsc.networks.computed_weights import copy_of
+from fsc.networks.joint_input import one_input
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.outputs import tensors_of
 from fsc.networks.wrappers import dtype_of
 
-# A tensor, or all arguments of the network.
-Inputs = Tensor | tuple[Any, ...]
 # Relative; rounding in float64 stays ten orders of magnitude below.
 TOLERANCE = 1e-4
 
@@ -32,7 +31,8 @@ def channel_groups(model: nn.Module, example_inputs: Inputs) -> list[ChannelGrou
 
     Args:
         model: a network that torch.fx can trace; it is not changed.
-        example_inputs: what it takes; one image is enough.
+        example_inputs: what it takes: a tensor, a tuple of arguments or a dict of named ones; one
+            image is enough.
 
     Returns:
         Groups in execution order, of everything that a layer writes.
@@ -40,15 +40,15 @@ def channel_groups(model: nn.Module, example_inputs: Inputs) -> list[ChannelGrou
     Raises:
         ValueError: the network cannot be traced, or does not run on the example.
     """
-    model, inputs = _in_double(model, example_inputs)
-    groups = labelled_groups(model, inputs)
+    model, inputs = _in_double(*one_input("channel_groups", model, example_inputs))
+    groups = labelled_groups(model, (inputs,))
     halves = {group.name: _half(group, i) for i, group in enumerate(groups) if not group.frozen}
     reasons = _unsound(model, groups, halves, inputs)
     return [_frozen(group, reasons.get(group.name)) for group in groups]
 
 
 def check_cut(
-    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, example_inputs: Inputs
+    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, example_inputs: Tensor
 ) -> None:
     """Make sure that a cut network computes what the masked one computes.
 
@@ -66,52 +66,42 @@ def check_cut(
         raise ValueError(f"channels of {name!r} cannot be cut: {fault}")
 
 
-def _in_double(model: nn.Module, example_inputs: Inputs) -> tuple[nn.Module, tuple[Any, ...]]:
-    """A copy of the network on the CPU, in float64 if it runs so, and values of its inputs' shapes.
+def _in_double(model: nn.Module, example_inputs: Tensor) -> tuple[nn.Module, Tensor]:
+    """A copy of the network on the CPU, in float64 if it runs so, and values of its inputs' shape.
 
     Values are drawn: with zeros, networks without biases would compute the same whatever is cut.
     """
-    given = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     generator = torch.Generator().manual_seed(0)
-
-    def drawn(value: Any) -> Any:
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            return value.cpu() if isinstance(value, Tensor) else value
-        return torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu")
-
-    inputs = tuple(drawn(value) for value in given)
+    inputs = torch.randn(
+        example_inputs.shape, generator=generator, dtype=torch.float64, device="cpu"
+    )
     found = copy_of(model).cpu()
     double = copy.deepcopy(found).double()
     if _fault_of_run(double, inputs) is None:
         return double, inputs
     # Such as a network that casts to a dtype of its own.
-    inputs = tuple(_as(dtype_of(found), value) for value in inputs)
+    inputs = inputs.to(dtype_of(found))
     fault = _fault_of_run(found, inputs)
     if fault is not None:
-        shapes = ", ".join(str(list(v.shape)) for v in inputs if isinstance(v, Tensor))
         raise ValueError(
-            f"model and example_inputs of {shapes} must run together, failed with: {fault}"
+            f"model and example_inputs of {list(inputs.shape)} must run together, failed with: "
+            f"{fault}"
         )
     return found, inputs
 
 
-def _fault_of_run(model: nn.Module, inputs: tuple[Any, ...]) -> str | None:
+def _fault_of_run(model: nn.Module, inputs: Tensor) -> str | None:
     """The first line of what a network raises on some inputs."""
     try:
         with evaluation_mode(model), torch.no_grad():
-            model(*inputs)
+            model(inputs)
     except Exception as error:  # whatever the network's own code raises
         return next(iter(str(error).splitlines()), "") or type(error).__name__
     return None
 
 
-def _as(dtype: torch.dtype, value: Any) -> Any:
-    is_float = isinstance(value, Tensor) and value.is_floating_point()
-    return value.to(dtype) if is_float else value
-
-
 def _unsound(
-    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, inputs: tuple[Any, ...]
+    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, inputs: Tensor
 ) -> dict[str, str]:
     """The groups whose cut is wrong, with what is wrong: halves of the list are tried apart."""
     reason = fault_of_cut(model, groups, kept, inputs) if kept else None
@@ -127,7 +117,7 @@ def _unsound(
 
 
 def fault_of_cut(
-    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, inputs: tuple[Any, ...]
+    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, inputs: Tensor
 ) -> str | None:
     """What tells the cut network from the masked one, None where nothing does.
 
@@ -141,7 +131,7 @@ def fault_of_cut(
     cut_channels(cut, groups, kept)
     with evaluation_mode(cut), torch.no_grad():
         try:
-            found = _flat(cut(*inputs))
+            found = _flat(cut(inputs))
         except Exception as error:  # whatever the network's own code raises on fewer channels
             line = next(iter(str(error).splitlines()), "") or type(error).__name__
             return f"the network does not run without some of them: {line}"
@@ -149,7 +139,7 @@ def fault_of_cut(
     masked = copy.deepcopy(model)
     mask_channels(masked, groups, kept)
     with evaluation_mode(masked), torch.no_grad():
-        expected = _flat(masked(*inputs))
+        expected = _flat(masked(inputs))
     if expected.shape != found.shape:
         return "the output has another size without some of them"
     relative = float((found - expected).norm() / expected.norm().clamp(min=1e-30))
@@ -159,10 +149,12 @@ def fault_of_cut(
 
 
 def _flat(output: object) -> Tensor:
-    leaves = [leaf for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
+    leaves = tensors_of(output)
     if not leaves:
         kind = type(output).__name__
-        raise ValueError(f"model must return tensors, or lists or dicts of them, got {kind}")
+        raise ValueError(
+            f"model must return tensors, or lists, dicts or dataclasses of them, got {kind}"
+        )
     return torch.cat([leaf.flatten().double() for leaf in leaves])
 
 

@@ -17,6 +17,7 @@ from fsc.channels.masked_norm import takes_all_channels
 from fsc.channels.meeting import Meeting
 from fsc.networks.open_sizes import Place, Size, holder_of, map_sizes
 from fsc.networks.operations import ACTIVATION, BATCH_NORM, CONVOLUTION, DROPOUT, IDENTITY
+from fsc.networks.outputs import tensors_of
 
 Role = Literal["writer", "reader", "carrier", "size"]
 # Not a fault of the network: every network has such channels.
@@ -91,6 +92,8 @@ class Propagation(fx.Interpreter):
             self._freeze((args, kwargs), AT_OUTPUT)
             return None
         if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(value)[0]):
+            if tensors_of(value):  # an object is made of them, which networks return
+                self._freeze((args, kwargs), AT_OUTPUT)
             return tree_map(_unlabelled, value)
         if node.target is operator.getitem and isinstance(args[0], tuple | list | dict):
             index: Any = node.args[1]

@@ -50,6 +50,14 @@ def augmented(images: Tensor, kind: str, *, copies: int = 1, seed: int = 0) -> T
     return torch.cat([images, *(_MAKERS[kind](images, generator) for _ in range(copies))])
 
 
+def mirrored(images: Tensor) -> Tensor | None:
+    """Mirror images of what has a left and a right, [N, C, H, W] or [N, C, D, H, W]; else None.
+
+    A signal [N, C, L] played backwards is another one.
+    """
+    return images.flip(-1) if images.ndim in (4, 5) else None
+
+
 def _mirror(images: Tensor, generator: torch.Generator) -> Tensor:
     return images.flip(3)
 

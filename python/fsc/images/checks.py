@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, fx, nn
+
+from fsc.images.joint import part, reads_images
+
+# What the axes of images are called, by their number.
+AXES = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
+_CONVOLUTION = nn.modules.conv._ConvNd
 
 
 def check_images(
@@ -19,10 +27,12 @@ def check_images(
 
     Args:
         function: the function that was given the images, for the sentence.
-        images: floating point [N, C, H, W].
+        images: floating point [N, C, H, W]; for a model that begins with another convolution than
+            of two dimensions [N, C, L] or [N, C, D, H, W].
         model: the network, to compare the dtype and the device with.
         graph: its graph, to compare the channels with; they are compared only where a convolution
             reads the images themselves, because what stands before it may change their number.
+            There may be more axes then, too.
         moved: whether the function moves images to the device of the network itself.
         min_images: the smallest N.
 
@@ -33,11 +43,13 @@ def check_images(
     """
     if not isinstance(images, Tensor):
         raise TypeError(f"{function}: images must be a torch.Tensor, got {type(images).__name__}")
-    form = images.ndim == 4 and images.is_floating_point()
-    if not form or len(images) < min_images or images.numel() == 0:
+    rank, exact = _rank(model, graph)
+    fits = images.ndim == rank if exact else images.ndim >= rank
+    if not (fits and images.is_floating_point()) or images.numel() == 0 or len(images) < min_images:
+        axes = ", ".join(AXES[rank])
         raise ValueError(
-            f"{function}: images must be floating point [N, C, H, W] with N at least {min_images} "
-            f"and C, H, W at least 1, got {images.dtype} {list(images.shape)}"
+            f"{function}: images must be floating point [{axes}] with N at least {min_images} "
+            f"and {axes[3:]} at least 1, got {images.dtype} {list(images.shape)}"
         )
     if images.is_meta:
         raise ValueError(f"{function}: images must hold values, got a tensor on the meta device")
@@ -76,18 +88,38 @@ def _check_channels(
     function: str, images: Tensor, model: nn.Module, graph: fx.Graph | None
 ) -> None:
     entry = None if graph is None else _entry(model, graph)
-    if entry is not None and images.shape[1] != entry.in_channels:
+    if entry is not None and images.ndim > 2 and images.shape[1] != entry.in_channels:
         raise ValueError(
             f"{function}: images must have the {entry.in_channels} input channels of the network, "
             f"got {images.shape[1]}"
         )
 
 
-def _entry(model: nn.Module, graph: fx.Graph) -> nn.Conv2d | None:
+def rank_of(model: nn.Module) -> int:
+    """How many axes images have that the first convolution of a network could read itself."""
+    return 2 + next((len(m.kernel_size) for m in model.modules() if isinstance(m, _CONVOLUTION)), 0)
+
+
+def _rank(model: nn.Module | None, graph: fx.Graph | None) -> tuple[int, bool]:
+    """How many axes images have, and whether they may have no more."""
+    if model is None:
+        return 4, True
+    if graph is None:
+        return rank_of(model), False
+    if any(node.target is part for node in graph.nodes):
+        return 2, True
+    entry = _entry(model, graph)
+    if entry is not None:
+        return 2 + len(entry.kernel_size), True
+    modules = [model.get_submodule(str(n.target)) for n in graph.nodes if n.op == "call_module"]
+    return rank_of(nn.ModuleList(modules)), False
+
+
+def _entry(model: nn.Module, graph: fx.Graph) -> Any:
     """The first convolution, in execution order, that reads the images themselves."""
     for node in graph.nodes:
-        if node.op == "call_module" and [n.op for n in node.all_input_nodes] == ["placeholder"]:
+        if node.op == "call_module" and reads_images(node):
             module = model.get_submodule(str(node.target))
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, _CONVOLUTION):
                 return module
     return None

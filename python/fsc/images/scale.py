@@ -19,13 +19,13 @@ class ImageStatistics:
 
 
 def statistics(images: Tensor) -> ImageStatistics:
-    """The statistics of images [N, C, H, W].
+    """The statistics of images [N, C, ...].
 
     Example:
         >>> statistics(torch.tensor([1.0, 3.0]).reshape(1, 1, 1, 2)).mean
         [2.0]
     """
-    channels = images.detach().transpose(0, 1).flatten(1).double()  # [C, N * H * W]
+    channels = images.detach().transpose(0, 1).flatten(1).double()  # [C, N * pixels]
     variance, mean = torch.var_mean(channels, 1, correction=0)
     return ImageStatistics(
         mean.tolist(),
@@ -36,8 +36,8 @@ def statistics(images: Tensor) -> ImageStatistics:
 
 
 def emptiness(images: Tensor) -> str | None:
-    """A sentence where images [N, C, H, W] hold nothing or all the same, else None."""
-    pixels = images.flatten(2)  # [N, C, H * W]
+    """A sentence where images [N, C, ...] hold nothing or all the same, else None."""
+    pixels = images.flatten(2) if images.ndim > 2 else images[..., None]  # [N, C, pixels]
     constant = (pixels.amin(2) == pixels.amax(2)).all(1)  # [N]
     count = int(constant.sum())
     if count and pixels.shape[2] > 1:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import fsc_ext
 from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.channels.groups import rows_left
+from fsc.images.augmentation import mirrored
 from fsc.layers.form import Form
 from fsc.layers.moments import ACCUMULATOR
 from fsc.methods.base import LayerReport, Outcome, Task
@@ -36,7 +37,8 @@ class FSKD:
            where a layer ends that mixes channels: in blocks behind a grouped convolution, and
            behind the pointwise one that follows a depthwise one. A BatchNorm that stands before a
            convolution has its statistics taken anew;
-        4. repeat on randomly flipped images when `iterations` asks for it (Algorithm 1);
+        4. repeat on randomly flipped images when `iterations` asks for it (Algorithm 1); signals
+           and several inputs are not flipped;
         5. cut the masked channels out.
 
     Args:
@@ -88,8 +90,11 @@ class FSKD:
 
 
 def _flip_randomly(images: Tensor, generator: torch.Generator) -> Tensor:
+    mirror = mirrored(images)
+    if mirror is None:
+        return images
     flip = (torch.rand(len(images), generator=generator, device="cpu") < 0.5).to(images.device)
-    return torch.where(flip[:, None, None, None], images.flip(3), images)
+    return torch.where(flip.view(-1, *[1] * (images.ndim - 1)), mirror, images)
 
 
 def align(gram_student: Tensor, gram_cross: Tensor, damping: float) -> Tensor:

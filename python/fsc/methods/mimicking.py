@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ class Lesson:
     """What is to be mimicked, and how.
 
     Args:
-        images: [2, N, C, H, W], as they are and mirrored.
-        targets: the teacher's features of them, [2, N, ...].
+        images: [2, N, C, H, W], as they are and mirrored, or [1, N, ...] as they are alone.
+        targets: the teacher's features of them before each head, [2, N, ...] or [1, N, ...].
         steps: minibatches.
         batch_size: images of a minibatch; all of them where there are fewer.
         momentum: of SGD.
@@ -28,7 +28,7 @@ class Lesson:
     """
 
     images: Tensor
-    targets: Tensor
+    targets: Sequence[Tensor]
     steps: int
     batch_size: int
     momentum: float
@@ -40,7 +40,8 @@ class Mimicry:
     """Minimises the mean squared error of the features (MiR, Eq. 5) by SGD.
 
     Args:
-        body: the layers to train, in place; they are put in train mode.
+        body: the layers to train, in place; they are put in train mode. It gives the features
+            before each head.
         lesson: what is to be mimicked.
         learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps.
     """
@@ -69,13 +70,19 @@ class Mimicry:
             self._order = torch.randperm(count, generator=self._generator, device="cpu")
         chosen = self._order[: lesson.batch_size]
         self._order = self._order[lesson.batch_size :]
-        mirrored = torch.randint(2, (len(chosen),), generator=self._generator, device="cpu")
+        views = len(lesson.images)
+        mirrored = torch.randint(views, (len(chosen),), generator=self._generator, device="cpu")
         drawn = mirrored.to(lesson.images.device), chosen.to(lesson.images.device)
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate()
         with torch.enable_grad():
             images = lesson.images[drawn].to(memory_format=_fastest(lesson.images))
-            loss = nn.functional.mse_loss(self.body(images), lesson.targets[drawn])
+            features = self.body(images)
+            errors = [
+                nn.functional.mse_loss(found, wanted[drawn])
+                for found, wanted in zip(features, lesson.targets, strict=True)
+            ]
+            loss = torch.stack(errors).mean()
             self._optimizer.zero_grad()
             loss.backward()
         self._optimizer.step()

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import columns_left
+from fsc.images.augmentation import mirrored
 from fsc.methods.base import Outcome, Task
 from fsc.methods.l1_norm import largest_channels
 from fsc.methods.mimicking import Lesson, Mimicry, all_trainable, fast_layout, own_draws
@@ -27,10 +28,12 @@ class MiR:
 
     Lifecycle:
         1. cut the filters of smallest L1 norm out of a copy of the teacher;
-        2. compute the teacher's features of the images and of their mirror images, once;
+        2. compute the teacher's features of the images and of their mirror images, once; signals
+           [N, C, L] have none, and several inputs are left as they are;
         3. minimise the mean squared error between the student's and the teacher's features (Eq. 5)
            by SGD on randomly mirrored minibatches, BatchNorm in train mode; where that diverges,
-           start again at half the learning rate;
+           start again at half the learning rate. A network with several heads has features before
+           each of them, and their mean errors are averaged;
         4. put the student's layers in front of the teacher's head, which was never touched; where
            features themselves went, those that stayed are compared, and the head lost the others.
 
@@ -78,10 +81,11 @@ class MiR:
         kept = largest_channels(task.teacher, task.groups, task.channels_left())
         student = copy.deepcopy(task.teacher)
         cut_channels(student, task.groups, kept)
-        both = torch.stack([task.images, task.images.flip(3)])  # [2, N, C, H, W]
-        targets = self._targets(task.teacher, both, task.batch_size)
+        mirror = mirrored(task.images)
+        views = [task.images] if mirror is None else [task.images, mirror]
+        both = torch.stack(views)  # [2, N, C, H, W]
+        targets = self._targets(task, both, kept)
         body = self._body(student).eval()
-        targets = targets[:, :, self._stays(task, kept, targets.shape[2])]
         lesson = Lesson(
             both,
             targets,
@@ -100,25 +104,28 @@ class MiR:
         graph = tracing.trace(model)
         return tracing.truncate(model, graph, self._features(model, graph))
 
-    def _features(self, model: nn.Module, graph: fx.Graph) -> fx.Node:
-        before, after = tracing.feature_nodes(model, graph)
-        return before if self.features == "before" else after
+    def _features(self, model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, ...]:
+        """Before every head, each once."""
+        which = 0 if self.features == "before" else 1
+        return tuple({pair[which]: None for pair in tracing.feature_nodes(model, graph)})
 
-    def _stays(self, task: Task, kept: dict[str, Tensor], size: int) -> Tensor:
-        """Which of the teacher's features the student still has, bool [size]."""
-        graph = tracing.trace(task.teacher)
-        reader = tracing.reader_of(task.teacher, self._features(task.teacher, graph))
-        stays = columns_left(task.groups, kept).get(reader)
-        if stays is None:
-            return torch.ones(size, dtype=torch.bool, device="cpu")
-        return stays.view(size, -1)[:, 0]  # a Linear may read several pixels of a feature
-
-    def _targets(self, teacher: nn.Module, both: Tensor, batch_size: int) -> Tensor:
-        """The teacher's features of the images and of their mirror images, [2, N, ...]."""
-        body = self._body(teacher).eval()
+    def _targets(self, task: Task, both: Tensor, kept: dict[str, Tensor]) -> list[Tensor]:
+        """Those of the teacher's features that the student still has, [2, N, ...] each."""
+        body = self._body(task.teacher).eval()
         with torch.no_grad():
-            features = [body(batch) for batch in both.flatten(0, 1).split(batch_size)]
-        return torch.cat(features).unflatten(0, both.shape[:2])
+            batches = [body(batch) for batch in both.flatten(0, 1).split(task.batch_size)]
+        graph = tracing.trace(task.teacher)
+        targets = []
+        for node, parts in zip(
+            self._features(task.teacher, graph), zip(*batches, strict=True), strict=True
+        ):
+            features = torch.cat(parts)
+            stays = columns_left(task.groups, kept).get(tracing.reader_of(task.teacher, node))
+            if stays is not None:
+                # A Linear may read several pixels of a feature.
+                features = features[:, stays.view(features.shape[1], -1)[:, 0]]
+            targets.append(features.unflatten(0, both.shape[:2]))
+        return targets
 
     def _train(
         self, student: nn.Module, body: nn.Module, lesson: Lesson, task: Task

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fsc.images.scale import spread
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.outputs import tensors_of
 
 # Near, whatever the start was: it may have been nothing at all, where next to nothing is pruned.
 _NEAR = 1e-4
@@ -26,7 +25,7 @@ class Yardstick:
 
     Args:
         teacher: the network that others are compared with.
-        images: [N, C, H, W]; at most 32 of them are used, evenly spaced.
+        images: [N, C, ...]; at most 32 of them are used, evenly spaced.
         batch_size: images in one pass.
 
     Raises:
@@ -54,7 +53,7 @@ class Yardstick:
             return [
                 output.double()
                 for batch in self._batches
-                for output in _tensors(network(batch))
+                for output in tensors_of(network(batch))
                 if output.is_floating_point()
             ]
 
@@ -70,12 +69,3 @@ def not_finite(network: nn.Module) -> str | None:
         if value.is_floating_point() and not value.isfinite().all():
             return name
     return None
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    """All tensors that a network returned, however nested."""
-    if isinstance(output, Tensor):
-        return [output]
-    parts = output.values() if isinstance(output, Mapping) else output
-    nested = isinstance(output, Mapping | tuple | list)
-    return [tensor for part in parts for tensor in _tensors(part)] if nested else []

@@ -139,7 +139,7 @@ class _Tracer(fx.Tracer):
             default = () if _holds_tensors(value) else (value,)
             proxy = self.create_proxy("placeholder", name, default, {})
             if not default:
-                bound.arguments[name] = proxy
+                bound.arguments[name] = _opened(proxy, value)
         return lambda *_: forward(*bound.args, **bound.kwargs), []
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -222,6 +222,15 @@ def _run(root: nn.Module, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     for part in target.split("."):
         value = getattr(value, part)
     return value
+
+
+def _opened(proxy: Any, value: Any) -> Any:
+    """One of proxies for a dict, list or tuple of tensors, so that a forward can walk it."""
+    if isinstance(value, dict):
+        return {key: _opened(proxy[key], each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_opened(proxy[index], each) for index, each in enumerate(value))
+    return proxy
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fsc.images.scale import ImageStatistics, spread, statistics
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.operations import BATCH_NORM
 
 # Measured on CIFAR-10 with five pretrained networks, 200 draws each of 1 to 10 images, 40 of 50:
 # distances reach 1.2 for one image, 0.41 for ten, 0.25 for fifty, and the ratios of the variances
@@ -33,7 +34,7 @@ def doubt_about_scale(model: nn.Module, images: Tensor, batch_size: int) -> str 
 
     Asked is the first of these that the network has:
 
-    1. the running statistics (mu, v) of the BatchNorm2d that is called first. With the mean m and
+    1. the running statistics (mu, v) of the BatchNorm that is called first. With the mean m and
        the variance s of what it reads of the images, over C channels,
 
        .. math:: d = \sqrt{\frac1C \sum_c \frac{(m_c - \mu_c)^2}{v_c + \epsilon}}, \qquad
@@ -44,13 +45,16 @@ def doubt_about_scale(model: nn.Module, images: Tensor, batch_size: int) -> str 
        lie in the range that it maps 0...1 to, and fill some of it;
     3. nothing: then no value may be larger than 20.
 
-    Colours in another order, or inverted, keep these statistics and pass.
+    Colours in another order, or inverted, keep these statistics and pass. Rows of numbers without
+    pixels are no images, and not asked.
 
     Args:
         model: the network; it runs up to its first BatchNorm on at most 64 of the images.
-        images: [N, C, H, W], on the device of the network.
+        images: [N, C, ...], on the device of the network.
         batch_size: images in one pass.
     """
+    if images.ndim < 3:
+        return None
     images = spread(images, _MOST_IMAGES)
     found = statistics(images)
     reading = _first_batch_norm(model, images, batch_size)
@@ -83,7 +87,7 @@ def _first_batch_norm(model: nn.Module, images: Tensor, batch_size: int) -> _Rea
     norms = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.BatchNorm2d) and _has_learnt(module)
+        if isinstance(module, BATCH_NORM) and _has_learnt(module)
     }
     handles = [
         norm.register_forward_pre_hook(_stop_at(name), with_kwargs=True)
@@ -104,7 +108,7 @@ def _first_batch_norm(model: nn.Module, images: Tensor, batch_size: int) -> _Rea
     return _compare(name, norms[name], torch.stack(sums).sum(0)) if sums else None
 
 
-def _has_learnt(norm: nn.BatchNorm2d) -> bool:
+def _has_learnt(norm: nn.modules.batchnorm._BatchNorm) -> bool:
     """Whether there are statistics, and not those that every BatchNorm starts with."""
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
@@ -120,13 +124,14 @@ def _stop_at(name: str) -> Any:
 
 
 def _sums(features: Tensor) -> Tensor:
-    """Number, sum and sum of squares of every channel, [3, C], of features [N, C, H, W]."""
+    """Number, sum and sum of squares of every channel, [3, C], of features [N, C, ...]."""
     wide = features.double()
-    ones = torch.full_like(wide[0, :, 0, 0], wide[:, 0].numel())
-    return torch.stack([ones, wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))])
+    axes = (0, *range(2, features.ndim))
+    total = wide.sum(axes)
+    return torch.stack([torch.full_like(total, wide[:, 0].numel()), total, wide.square().sum(axes)])
 
 
-def _compare(name: str, norm: nn.BatchNorm2d, sums: Tensor) -> _Reading:
+def _compare(name: str, norm: nn.modules.batchnorm._BatchNorm, sums: Tensor) -> _Reading:
     assert norm.running_mean is not None and norm.running_var is not None
     count, total, squares = sums  # [C] each
     mean = total / count

@@ -26,6 +26,7 @@ class Kind:
 
 
 CONVOLUTION = nn.modules.conv._ConvNd
+ORDINARY = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # not transposed
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 LAYER = Kind((CONVOLUTION, nn.Linear), frozenset())
 LAYER_OR_NORM = Kind((CONVOLUTION, nn.Linear, BATCH_NORM), frozenset())
@@ -40,12 +41,16 @@ ACTIVATION = Kind(
                torch.sigmoid, torch.tanh, "relu", "sigmoid", "tanh"}),
 )
 POOLING = Kind(
-    (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d),
-    frozenset({F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.avg_pool2d, F.max_pool2d}),
+    (nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.AvgPool1d, nn.MaxPool1d,
+     nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d,
+     nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d, nn.AvgPool3d, nn.MaxPool3d),
+    frozenset({F.adaptive_avg_pool1d, F.adaptive_max_pool1d, F.avg_pool1d, F.max_pool1d,
+               F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.avg_pool2d, F.max_pool2d,
+               F.adaptive_avg_pool3d, F.adaptive_max_pool3d, F.avg_pool3d, F.max_pool3d}),
 )
 DROPOUT = Kind(
-    (nn.Dropout, nn.Dropout2d, nn.AlphaDropout),
-    frozenset({F.dropout, F.dropout2d, F.alpha_dropout}),
+    (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
+    frozenset({F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout}),
 )
 # fmt: on
 ADDITION = Kind((), frozenset({operator.add, torch.add, "add"}))
@@ -67,11 +72,16 @@ def is_linear(model: nn.Module, node: fx.Node) -> bool:
 
 
 def is_pooling(model: nn.Module, node: fx.Node) -> bool:
-    """Whether a node pools over pixels, as a module, a function or a mean over both dimensions."""
+    """Whether a node pools over pixels, as a module, a function or a mean over all their axes."""
     if not MEAN.matches(model, node):
         return POOLING.matches(model, node)
-    dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-    return isinstance(dims, tuple | list) and {int(dim) % 4 for dim in dims} == {2, 3}
+    dims: Any = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    dims = [dims] if isinstance(dims, int) else dims
+    if not isinstance(dims, tuple | list):
+        return False
+    # How many axes pixels have is what the network's convolutions say.
+    kernels = {len(m.kernel_size) for m in model.modules() if isinstance(m, CONVOLUTION)}
+    return any({int(dim) % (2 + k) for dim in dims} == set(range(2, 2 + k)) for k in kernels)
 
 
 def reads_shape(node: fx.Node) -> bool:

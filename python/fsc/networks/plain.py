@@ -10,14 +10,18 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fsc.images.joint import Inputs
 from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.concrete import is_own_layer
 from fsc.networks.open_sizes import holders
 from fsc.networks.plain_layer import layer_class, may_return_its_input
-from fsc.networks.rewriting import Inputs, Rewriter, Rewriting, call_of
+from fsc.networks.rewriting import Rewriter, Rewriting, call_of
 from fsc.networks.tracing import misread, untraceable
 
 _MAX_NUMEL = 2**28  # of an example that a file asks for
+_DTYPES = {
+    name: getattr(torch, name) for name in ("bool", "uint8", "int8", "int16", "int32", "int64")
+}
 
 
 def plain(model: nn.Module, example_inputs: Inputs) -> nn.Module:
@@ -93,35 +97,36 @@ def plain_for_shapes(model: nn.Module, shapes: Any) -> nn.Module:
 
     Args:
         model: any network; it is not changed.
-        shapes: what `example_shapes` gave: one shape, a list of shapes or a dict of named ones.
+        shapes: what `example_shapes` gave: one shape, or a list or dict of shapes, lists and dicts;
+            a shape begins with the name of its dtype where that is no floating-point one.
 
     Raises:
         ValueError: these are no shapes, or the network does not run on such inputs.
     """
-    listed = list(shapes.values()) if isinstance(shapes, dict) else shapes
-    one = isinstance(listed, list) and bool(listed) and type(listed[0]) is int
-    for shape in [listed] if one else listed or [None] if isinstance(listed, list) else [listed]:
-        _check_shape(shape)
-    weight = next((x for x in model.parameters() if x.is_floating_point()), None)
-    # Values do not matter, but for some of either sign.
-    generator = torch.Generator().manual_seed(0)
+    weight = next((x for x in model.parameters() if x.is_floating_point()), torch.empty(0))
+    return plain(model, _drawn(shapes, weight, torch.Generator().manual_seed(0)))
 
-    def drawn(shape: list[int]) -> Tensor:
-        image = torch.randn(shape, generator=generator)
-        return image if weight is None else image.to(weight)
 
+def _drawn(shapes: Any, weight: Tensor, generator: torch.Generator) -> Any:
+    """Inputs of some shapes. Values do not matter, but for some of either sign."""
     if isinstance(shapes, dict):
-        return plain(model, {name: drawn(shape) for name, shape in shapes.items()})
-    return plain(model, drawn(shapes) if one else tuple(drawn(shape) for shape in shapes))
-
-
-def _check_shape(shape: Any) -> None:
+        return {name: _drawn(shape, weight, generator) for name, shape in shapes.items()}
+    if isinstance(shapes, list) and shapes and isinstance(shapes[0], list | dict):
+        return tuple(_drawn(shape, weight, generator) for shape in shapes)
+    named = isinstance(shapes, list) and bool(shapes) and shapes[0] in _DTYPES
+    shape = shapes[1:] if named else shapes
     whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
     if not whole or not shape or math.prod(shape) > _MAX_NUMEL:
         raise ValueError(
             f"shapes must be lists of positive integers, of at most {_MAX_NUMEL} values in all, "
-            f"got {shape!r}"
+            f"got {shapes!r}"
         )
+    drawn = torch.randn(shape, generator=generator)
+    if not named:
+        return drawn.to(weight)
+    # Of integers only 0 is an index of every table.
+    made = drawn > 0 if shapes[0] == "bool" else torch.zeros(shape)
+    return made.to(weight.device, _DTYPES[shapes[0]])
 
 
 def _candidates(model: nn.Module, done: list[Rewriting]) -> list[str]:
@@ -159,5 +164,11 @@ def _without_statistics(model: nn.Module) -> list[Rewriting]:
 
 def _shapes(example_inputs: Inputs) -> Any:
     """The shapes of the example, by which it can be made again; None where that is not enough."""
-    made = all(isinstance(x, Tensor) and x.is_floating_point() for x in tree_leaves(example_inputs))
-    return tree_map(lambda x: list(x.shape), example_inputs) if made else None
+
+    def shape_of(value: Any) -> Any:
+        dtype = str(value.dtype).removeprefix("torch.")
+        return [dtype, *value.shape] if dtype in _DTYPES else list(value.shape)
+
+    leaves = tree_leaves(example_inputs)
+    made = all(isinstance(x, Tensor) and not x.is_complex() for x in leaves)
+    return tree_map(shape_of, example_inputs) if made else None

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fsc.networks.concrete import Recording, is_own_layer, record
 from fsc.networks.functional import batch_norm, layer_of
 from fsc.networks.operations import DROPOUT, IDENTITY
+from fsc.networks.outputs import leaves_of
 
 _STATISTICS = ("running_mean", "running_var", "weight", "bias")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
@@ -124,7 +125,7 @@ def is_known(made: nn.Module) -> bool:
 
 def difference(first: Any, second: Any) -> float:
     """The largest difference of two outputs relative to the largest value, 0 where both are 0."""
-    pairs = [torch.utils._pytree.tree_leaves(value) for value in (first, second)]
+    pairs = [leaves_of(value) for value in (first, second)]
     if len(pairs[0]) != len(pairs[1]):
         return torch.inf
     worst = 0.0

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fsc.images.joint import Inputs
 from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.exported import exported
 from fsc.networks.open_sizes import holders, open_sizes
@@ -23,7 +24,6 @@ from fsc.networks.plain_layer import (
 )
 from fsc.networks.tracing import misread, untraceable
 
-Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 _Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 _LAYER_TOLERANCE = 1e-10  # of one module in float64

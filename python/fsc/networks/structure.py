@@ -19,7 +19,7 @@ def match_structure(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     """Give the layers of a dense network the shapes of stored tensors, in place.
 
     Every parameter and buffer takes its stored shape, and convolutions, Linears, normalizations and
-    PReLU the sizes that follow from it; a convolution gains or loses its bias; a BatchNorm2d
+    PReLU the sizes that follow from it; a convolution gains or loses its bias; a BatchNorm
     without a stored tensor, because it was folded, becomes nn.Identity; a convolution with stored
     input bits quantizes its input. A tensor that is stored with another rank or kernel, empty or
     with integers keeps its shape. Values are left undefined: load the state afterwards, strictly,
@@ -37,7 +37,11 @@ def match_structure(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
             for key in (*own, "bias")
             if prefix + key in state_dict and (key in own or isinstance(module, CONVOLUTION))
         }
-        if isinstance(module, nn.BatchNorm2d) and not stored and module.state_dict():
+        if (
+            isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and not stored
+            and module.state_dict()
+        ):
             model.set_submodule(name, nn.Identity())
             continue
         _resize(module, stored)

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, fx, nn
 
 import fsc_ext
+from fsc.networks.operations import ORDINARY
 from fsc.networks.tracing import batch_norm_after, layer_names, trace
 
 
 def fold_batch_norm(model: nn.Module) -> None:
-    """Fold each BatchNorm2d that alone reads a Conv2d into that convolution, in place.
+    """Fold each BatchNorm that alone reads a convolution into it, in place.
+
+    Transposed convolutions keep theirs.
 
     In evaluation mode the outputs stay the same. An Identity takes the place of the folded
     module, so names and graph stay as they were.
@@ -26,7 +29,7 @@ def fold_batch_norm(model: nn.Module) -> None:
     pairs = []
     for name in layer_names(model, graph):
         follower = batch_norm_after(model, graph, name)
-        if follower is not None and isinstance(model.get_submodule(name), nn.Conv2d):
+        if follower is not None and isinstance(model.get_submodule(name), ORDINARY):
             _check_foldable(model, graph, follower)
             pairs.append((name, follower))
     together: dict[Any, list[tuple[Any, Any]]] = {}  # the operator takes one device and one dtype

@@ -10,6 +10,8 @@ from torch import fx, nn
 
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import (
+    BATCH_NORM,
+    CONVOLUTION,
     LAYER,
     Kind,
     is_linear,
@@ -48,11 +50,18 @@ def _computes_as_torch(module: nn.Module) -> bool:
     """Whether a module, of a class of torch or a subclass of one, has the forward of torch."""
     if isinstance(module, nn.Sequential):
         return False
-    if isinstance(module, nn.Conv2d) and type(module)._conv_forward is not nn.Conv2d._conv_forward:
+    if isinstance(module, CONVOLUTION) and _convolves_otherwise(module):
         return False
     home = type(module).forward.__module__ or ""  # none, where code was generated
     # What has no forward at all has the one of nn.Module, which only says so.
     return home.startswith(("torch.nn.", "torch.ao.nn.")) and home != nn.Module.__module__
+
+
+def _convolves_otherwise(module: nn.Module) -> bool:
+    """Whether a subclass of a convolution has other arithmetic below the forward of torch."""
+    own = next(base for base in type(module).__mro__ if base.__module__ == CONVOLUTION.__module__)
+    name = "_conv_forward"
+    return getattr(type(module), name, None) is not getattr(own, name, None)
 
 
 def trace(model: nn.Module) -> fx.Graph:
@@ -129,7 +138,7 @@ def layer_names(model: nn.Module, graph: fx.Graph, kind: Kind = LAYER) -> list[s
 
 
 def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None:
-    """Return the name of the BatchNorm2d that alone reads a layer's output, or None.
+    """Return the name of the BatchNorm that alone reads a layer's output, or None.
 
     Raises:
         ValueError: the graph calls no such layer.
@@ -138,47 +147,53 @@ def batch_norm_after(model: nn.Module, graph: fx.Graph, name: str) -> str | None
     if user is None or user.op != "call_module":
         return None
     target = str(user.target)
-    return target if isinstance(model.get_submodule(target), nn.BatchNorm2d) else None
+    return target if isinstance(model.get_submodule(target), BATCH_NORM) else None
 
 
-def feature_head(model: nn.Module, graph: fx.Graph) -> fx.Node:
-    """Return the node of the Linear, or convolution, that a network ends in.
+def feature_heads(model: nn.Module, graph: fx.Graph) -> list[fx.Node]:
+    """Return the nodes of the Linears and convolutions that a network ends in, in its order.
 
     Raises:
         ValueError: it has none, or one with a forward of its own.
     """
-    head = next((node for node in reversed(graph.nodes) if _layer_of(model, node)), None)
-    if head is None or not LAYER.matches(model, head):
-        found = "none" if head is None else _layer_of(model, head)
+    ends: list[fx.Node] = []
+    seen: set[fx.Node] = set()
+    pending = [node for node in graph.nodes if node.op == "output"]
+    while pending:  # backwards, and not beyond a layer
+        for node in pending.pop().all_input_nodes:
+            if node not in seen:
+                seen.add(node)
+                (ends if _layer_of(model, node) else pending).append(node)
+    last = set(ends) - {parent for end in ends for parent in ancestors(end)}
+    heads = [node for node in graph.nodes if node in last]
+    other = next((node for node in heads if not LAYER.matches(model, node)), None)
+    if not heads or other is not None:
         raise ValueError(
             "feature_nodes: model must end in a Linear layer or convolution, with the forward of "
-            f"torch.nn, got {found}"
+            f"torch.nn, got {'none' if other is None else _layer_of(model, other)}"
         )
-    return head
+    return heads
 
 
-def feature_nodes(model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, fx.Node]:
-    """Return the nodes of the features before and after the last pooling.
+def feature_nodes(model: nn.Module, graph: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
+    """Return the nodes of the features before and after the last pooling, for each head.
 
     Returns:
-        (the input of the last pooling before the final Linear, the input of that Linear); where a
-        convolution is the last layer, and what it gives is pooled, its input twice.
+        (the input of the last pooling before a final Linear, the input of that Linear); where
+        nothing is pooled before it, or a convolution is the last layer, its input twice.
 
     Raises:
-        ValueError: the network has no such layer, or no pooling before the Linear.
+        ValueError: the network has no such layer.
     """
-    head = feature_head(model, graph)
-    if not is_linear(model, head):
-        return head.all_input_nodes[0], head.all_input_nodes[0]
-    poolings = [node for node in ancestors(head) if is_pooling(model, node)]
-    if not poolings:
-        raise ValueError(
-            "feature_nodes: model must pool its features before the final Linear "
-            f"{str(head.target)!r}, got no pooling there"
-        )
     order = {node: index for index, node in enumerate(graph.nodes)}
-    last = max(poolings, key=order.__getitem__)
-    return last.all_input_nodes[0], head.all_input_nodes[0]
+    found = []
+    for head in feature_heads(model, graph):
+        before = after = head.all_input_nodes[0]
+        poolings = [node for node in ancestors(head) if is_pooling(model, node)]
+        if poolings and is_linear(model, head):
+            before = max(poolings, key=order.__getitem__).all_input_nodes[0]
+        found.append((before, after))
+    return found
 
 
 def reader_of(model: nn.Module, node: fx.Node) -> str:
@@ -197,36 +212,44 @@ def reader_of(model: nn.Module, node: fx.Node) -> str:
             if user not in seen:
                 seen.add(user)
                 pending.append(user)
-    raise ValueError(f"node must be read by a Conv2d or Linear, got {node.name!r}, which is not")
+    raise ValueError(
+        f"node must be read by a convolution or Linear, got {node.name!r}, which is not"
+    )
 
 
-def truncate(model: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.GraphModule:
-    """Return the part of a network that computes one node, sharing the network's modules.
+def truncate(
+    model: nn.Module, graph: fx.Graph, node: fx.Node | tuple[fx.Node, ...]
+) -> fx.GraphModule:
+    """Return the part of a network that computes one node, or a tuple of some.
 
-    Training the result trains `model`; submodules keep their names.
+    It shares the network's modules: training it trains `model`; submodules keep their names.
 
     Raises:
-        ValueError: the node is not part of the graph.
+        ValueError: a node is not part of the graph.
     """
-    if node.graph is not graph:
-        raise ValueError(f"truncate: node must be part of the graph, got {node.name!r} of another")
-    needed = {node, *ancestors(node)}
+    wanted = node if isinstance(node, tuple) else (node,)
+    for each in wanted:
+        if each.graph is not graph:
+            raise ValueError(
+                f"truncate: node must be part of the graph, got {each.name!r} of another"
+            )
+    needed = {*wanted, *(parent for each in wanted for parent in ancestors(each))}
     shortened = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for old in graph.nodes:
         if old in needed or old.op == "placeholder":
             copies[old] = shortened.node_copy(old, copies.__getitem__)
-    shortened.output(copies[node])
+    shortened.output(tuple(map(copies.get, node)) if isinstance(node, tuple) else copies[node])
     return fx.GraphModule(model, shortened)
 
 
 def _layer_of(model: nn.Module, node: fx.Node) -> str | None:
-    """Name and class of the Conv2d or Linear, or subclass of one, that a node is part of."""
+    """Name and class of the convolution or Linear, or subclass of one, that a node is part of."""
     if node.op == "call_module":
         stack = [(str(node.target), type(model.get_submodule(str(node.target))))]
     else:
         stack = list(node.meta.get("nn_module_stack", {}).values())
-    if not stack or not issubclass(stack[-1][1], nn.Conv2d | nn.Linear):
+    if not stack or not issubclass(stack[-1][1], LAYER.modules):
         return None
     return f"{stack[-1][0]!r} ({stack[-1][1].__name__})"
 

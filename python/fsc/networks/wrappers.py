@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, fx, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils._pytree import tree_map
 
+from fsc.images.joint import Inputs
 from fsc.networks.computed_weights import copy_of
+from fsc.networks.operations import LAYER
 
 _HALF = (torch.float16, torch.bfloat16)
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
@@ -36,7 +41,7 @@ def check_teacher(teacher: nn.Module) -> None:
         teacher: the network, unwrapped.
 
     Raises:
-        ValueError: it is a program instead of modules, has no Conv2d, holds compiled or quantized
+        ValueError: it is a program instead of modules, has no layer, holds compiled or quantized
             modules, lies on several devices or none, is in several dtypes, or holds NaN or Inf; the
             sentence says what to pass instead.
     """
@@ -48,11 +53,14 @@ def check_teacher(teacher: nn.Module) -> None:
         )
     for name, module in teacher.named_modules():
         _check_module(name, module)
-    if not any(isinstance(module, nn.Conv2d) for module in teacher.modules()):
+    if not any(isinstance(module, LAYER.modules) for module in teacher.modules()):
         found = "none"
         if isinstance(teacher, fx.GraphModule):
             found = "a graph of operators without modules; pass the network that it was made from"
-        raise ValueError(f"teacher must contain a Conv2d, got {found}")
+        raise ValueError(
+            "teacher must contain a layer that can lose channels, a convolution or Linear, got "
+            f"{found}"
+        )
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     devices = {tensor.device: name for name, tensor in tensors.items()}
     if len(devices) > 1 or torch.device("meta") in devices:
@@ -79,7 +87,7 @@ def check_layers(teacher: nn.Module) -> None:
         ValueError: a weight is computed from other parameters.
     """
     for name, module in teacher.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and "weight" not in module._parameters:
+        if isinstance(module, LAYER.modules) and "weight" not in module._parameters:
             raise ValueError(
                 "teacher must hold its weights as plain parameters, got computed ones in "
                 f"{name} ({type(module).__name__})"
@@ -91,7 +99,7 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
-def in_single_precision(teacher: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
+def in_single_precision(teacher: nn.Module, images: Inputs) -> tuple[nn.Module, Inputs]:
     """A network in half precision as a copy in float32, and images to go with it.
 
     Half precision is too coarse to solve layers in; networks of other dtypes are returned as they
@@ -99,14 +107,17 @@ def in_single_precision(teacher: nn.Module, images: Tensor) -> tuple[nn.Module, 
 
     Args:
         teacher: the network; it is not changed.
-        images: [N, C, H, W], of its dtype or in float32.
+        images: what it takes, of its dtype or in float32.
     """
     dtype = dtype_of(teacher)
     if dtype not in _HALF:
         return teacher, images
+
     # Images of any other kind are refused as they are, with a sentence that says so.
-    fit = isinstance(images, Tensor) and images.dtype == dtype
-    return copy_of(teacher).float(), images.float() if fit else images
+    def fitting(value: Any) -> Any:
+        return value.float() if isinstance(value, Tensor) and value.dtype == dtype else value
+
+    return copy_of(teacher).float(), tree_map(fitting, images)
 
 
 def in_dtype_of(teacher: nn.Module, student: nn.Module) -> nn.Module:

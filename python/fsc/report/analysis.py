@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc.networks import surgery
-from fsc.networks.operations import CONVOLUTION, reads_shape
+from fsc.networks.operations import CONVOLUTION, ORDINARY, reads_shape
 from fsc.networks.tracing import trace
 from fsc.walking.walk import Layer, Visitor, walk
 
@@ -189,6 +189,6 @@ def estimation_bound(
 
 def _operator_bound(layer: nn.Module) -> float:
     """How much longer a layer can make a difference of inputs."""
-    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    assert isinstance(layer, (*ORDINARY, nn.Linear))
     spectral = float(torch.linalg.matrix_norm(layer.weight.detach().double().flatten(1), 2))
     return spectral * math.sqrt(layer.weight[0, 0].numel())

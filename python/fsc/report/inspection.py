@@ -9,11 +9,11 @@ from torch import nn
 
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups
-from fsc.images.checks import check_images
-from fsc.images.gathering import Images, gathered
+from fsc.images.gathering import Images
 from fsc.networks import cost
-from fsc.networks.plain import Rewriting, plain, rewritings
-from fsc.networks.wrappers import check_layers, check_teacher, in_single_precision, unwrap
+from fsc.networks.entry import enter
+from fsc.networks.joint_input import joint_of
+from fsc.networks.plain import Rewriting, rewritings
 
 GATE = "they are the squeeze of a gate, which stays unless it is named"
 
@@ -24,13 +24,13 @@ class Inspection:
 
     Attributes:
         groups: sets of channels, each of which goes or stays in all layers at once.
-        image: [C, H, W] of the image that the network ran on.
+        inputs: [C, H, W] of every input of the image that the network ran on.
         size: what the network costs for such an image.
         rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
     """
 
     groups: list[ChannelGroup]
-    image: tuple[int, ...]
+    inputs: list[tuple[int, ...]]
     size: cost.Size
     rewritten: list[Rewriting]
 
@@ -70,7 +70,7 @@ class Inspection:
         lines = [
             f"{self.size.parameters:,} parameters, "
             f"{self.size.flops:,} multiply-accumulates for "
-            f"{'x'.join(map(str, self.image))}",
+            f"{' and '.join('x'.join(map(str, shape)) for shape in self.inputs)}",
             f"{sum(int(group.free.sum()) for group in going):,} of "
             f"{sum(group.size for group in self.groups):,} channels can go, in {len(going)} sets, "
             "each in all its layers:",
@@ -106,16 +106,14 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    given = unwrap(model)
-    check_teacher(given)
-    teacher, example = in_single_precision(given, gathered("inspect", images, given))
-    check_images("inspect", example, teacher, moved=False)
-    example = example[:1]
-    teacher = plain(teacher, example)
-    check_layers(teacher)
-    groups = channel_groups(teacher, example)
+    entry = enter("inspect", model, images)
+    teacher, example, joint = entry.teacher, entry.images[:1], joint_of(entry.teacher)
+    shapes = [example.shape[1:]] if joint is None else [part.shape for part in joint.parts]
     return Inspection(
-        groups, tuple(example.shape[1:]), cost.size(teacher, example), rewritings(teacher)
+        channel_groups(teacher, example),
+        [tuple(shape) for shape in shapes],
+        cost.size(teacher, example),
+        rewritings(teacher),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from fsc.channels.proof import channel_groups
+from fsc.images.gathering import gathered
+from fsc.images.joint import Inputs
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names
@@ -18,24 +20,25 @@ from fsc.schemes.structured import Scheme, channels_left, structured
 AnyScheme = Scheme | SparseScheme | QuantizedScheme
 
 
-def check(scheme: AnyScheme, model: nn.Module, example_inputs: Tensor) -> None:
+def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
     """Make sure that a scheme fits a network, before any work is done.
 
     Args:
         scheme: what stays.
         model: the network.
-        example_inputs: what it takes; one image is enough.
+        example_inputs: what it takes, as for `structured`; one image is enough.
 
     Raises:
         ValueError: it does not; see `channels_left`, `check_sparse` and `check_quantized`.
     """
-    model = plain(unwrap(model), example_inputs)
+    inputs = gathered("check", example_inputs, unwrap(model))
+    model = plain(unwrap(model), inputs)
     if isinstance(scheme, SparseScheme):
         check_sparse(scheme, model)
     elif isinstance(scheme, QuantizedScheme):
         check_quantized(scheme, model)
     elif scheme.kept:
-        channels_left(scheme, model, channel_groups(model, example_inputs))
+        channels_left(scheme, model, channel_groups(model, inputs))
     else:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")
 

@@ -6,18 +6,22 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
+from fsc.networks.operations import ORDINARY
 
-def convolution_of(model: nn.Module, layer: str, scheme_name: str) -> nn.Conv2d:
+
+def convolution_of(
+    model: nn.Module, layer: str, scheme_name: str
+) -> nn.Conv1d | nn.Conv2d | nn.Conv3d:
     """The convolution that a scheme names.
 
     Raises:
-        ValueError: there is no such layer, or it is no Conv2d.
+        ValueError: there is no such layer, or it is no convolution, or a transposed one.
     """
     module = dict(model.named_modules()).get(layer)
-    if not isinstance(module, nn.Conv2d):
+    if not isinstance(module, ORDINARY):
         found = "none" if module is None else type(module).__name__
         raise ValueError(
-            f"scheme {scheme_name!r}: layer {layer!r} must be a Conv2d of "
+            f"scheme {scheme_name!r}: layer {layer!r} must be a convolution of "
             f"{type(model).__name__}, got {found}"
         )
     return module
@@ -29,7 +33,7 @@ def check_ignored(function: str, ignored: Collection[str], model: nn.Module) -> 
     Raises:
         ValueError: a name is no convolution of the model.
     """
-    names = {name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    names = {name for name, module in model.named_modules() if isinstance(module, ORDINARY)}
     for name in ignored:
         if name not in names:
             raise ValueError(

@@ -6,9 +6,10 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from fsc.files import read_json
+from fsc.images.joint import Inputs
 from fsc.schemes.quantized import FULL_PRECISION, QuantizedScheme, quantized
 from fsc.schemes.sparse import SparseScheme, sparse
 from fsc.schemes.structured import Scheme, structured
@@ -22,7 +23,7 @@ _KEYS = {
 
 
 def from_json(
-    path: str | os.PathLike[str], model: nn.Module, example_inputs: Tensor
+    path: str | os.PathLike[str], model: nn.Module, example_inputs: Inputs
 ) -> Scheme | SparseScheme | QuantizedScheme:
     """Read a scheme of one's own.
 
@@ -51,7 +52,7 @@ def from_json(
 
 
 def _scheme(
-    content: Any, model: nn.Module, example_inputs: Tensor
+    content: Any, model: nn.Module, example_inputs: Inputs
 ) -> Scheme | SparseScheme | QuantizedScheme:
     if not isinstance(content, dict):
         raise ValueError(f"content must be an object, got {type(content).__name__}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
+from fsc.images.joint import Inputs
 from fsc.models.recognition import recognise
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names
@@ -18,7 +19,7 @@ from fsc.schemes.structured import Scheme
 
 
 def find(
-    given: str | os.PathLike[str], model: nn.Module, example_inputs: Tensor
+    given: str | os.PathLike[str], model: nn.Module, example_inputs: Inputs
 ) -> Scheme | SparseScheme | QuantizedScheme:
     """Return a published scheme by its name, or one of the user's own by the path of its file.
 

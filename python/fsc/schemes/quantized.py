@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fsc.networks.operations import ORDINARY
 from fsc.networks.quantized_inputs import MAX_BITS
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_ignored, convolution_of
@@ -42,7 +43,8 @@ def quantized(
         model: the network.
         bits: of a weight, 1 to 8, or name of each convolution to quantize -> its bits.
         ignored: names of convolutions that keep their precision.
-        activation_bits: of what the convolutions read, 1 to 8; 32 leaves it as it is.
+        activation_bits: of what the convolutions read, 1 to 8; 32 leaves it as it is. Only a Conv2d
+            can read few values: the others keep their precision where this is not 32.
 
     Raises:
         ValueError: bits outside 1 to 8, activation_bits neither there nor 32, a name that is no
@@ -60,7 +62,8 @@ def quantized(
     model = unwrap(model)
     check_ignored("quantized", ignored, model)
     if not isinstance(bits, Mapping):
-        names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+        kinds = ORDINARY if activation_bits == FULL_PRECISION else nn.Conv2d
+        names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
         bits = dict.fromkeys(names, bits)
     found = {name: count for name, count in bits.items() if name not in ignored}
     for name, count in found.items():
@@ -68,7 +71,11 @@ def quantized(
         if type(count) is not int or not 1 <= count <= MAX_BITS:
             raise ValueError(f"quantized: bits must be in [1, {MAX_BITS}], got {count} for {name}")
     if not found:
-        raise ValueError("quantized: model must contain a Conv2d that is not ignored, got none")
+        kind = "convolution" if activation_bits == FULL_PRECISION else "Conv2d"
+        raise ValueError(
+            f"quantized: model must contain a {kind} that is not ignored, got none, with "
+            f"activation_bits {activation_bits}"
+        )
     widest = max(found.values())
     return QuantizedScheme(f"w{widest}a{activation_bits}", found, activation_bits)
 
@@ -77,7 +84,7 @@ def check_quantized(scheme: QuantizedScheme, model: nn.Module) -> None:
     """Make sure that a scheme fits a network, before any work is done.
 
     Raises:
-        ValueError: the scheme is empty, a layer does not exist or is no Conv2d, or bits are no
+        ValueError: the scheme is empty, a layer does not exist or is no convolution, or bits are no
             integer from 1 to 8.
     """
     if not scheme.bits:
@@ -88,11 +95,17 @@ def check_quantized(scheme: QuantizedScheme, model: nn.Module) -> None:
             f"{FULL_PRECISION}, got {scheme.activation_bits!r}"
         )
     for layer, bits in scheme.bits.items():
-        convolution_of(model, layer, scheme.name)
+        module = convolution_of(model, layer, scheme.name)
         if type(bits) is not int or not 1 <= bits <= MAX_BITS:
             raise ValueError(
                 f"scheme {scheme.name!r}: layer {layer!r} must have 1 to {MAX_BITS} bits, "
                 f"got {bits!r}"
+            )
+        if scheme.activation_bits != FULL_PRECISION and not isinstance(module, nn.Conv2d):
+            raise ValueError(
+                f"scheme {scheme.name!r}: activation_bits must be {FULL_PRECISION} where a layer "
+                f"is no Conv2d, got {scheme.activation_bits} with {layer!r} "
+                f"({type(module).__name__})"
             )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import fsc_ext
 from fsc.images.checks import device_of
+from fsc.layers.form import Form
 from fsc.layers.layer_problem import joined
 from fsc.layers.moments import ACCUMULATOR
 from fsc.networks.modes import evaluation_mode
@@ -124,13 +125,13 @@ def gather(
     def see(name: str, layer: Any, features: Tensor) -> None:
         if isinstance(layer, nn.Linear):
             features = features.flatten(0, -2)
-            pixels = len(features) // running
-        else:
-            height, width = features.shape[2:]
-            pixels = Patch.of(layer).num_columns((height, width)) * len(features) // running
-        if name not in found:
-            found[name] = Reader(layer, len(images) * pixels // 2)
-        found[name].accumulate(features, running)
+            _take(found, name, layer, features, running, len(images))
+            return
+        form = Form(layer)
+        # Volumes become patches, which are many times as large: one image after the other.
+        steps = running if form.dims == 3 else 1
+        for part in features.chunk(steps):
+            _take(found, name, form.convolution, form.image(part), running // steps, len(images))
 
     handles = [
         layer.register_forward_pre_hook(
@@ -153,9 +154,22 @@ def gather(
     return found
 
 
+def _take(
+    found: dict[str, Reader], name: str, layer: Any, features: Tensor, running: int, images: int
+) -> None:
+    """Takes up what a layer reads of so many images, of so many in all."""
+    if name not in found:
+        pixels = len(features) // running
+        if not isinstance(layer, nn.Linear):
+            height, width = features.shape[2:]
+            pixels = Patch.of(layer).num_columns((height, width)) * len(features) // running
+        found[name] = Reader(layer, images * pixels // 2)
+    found[name].accumulate(features, running)
+
+
 def _is_expressible(layer: nn.Module) -> bool:
     try:
-        Patch.of(layer)
+        Patch.of(layer if isinstance(layer, nn.Linear) else Form(layer).convolution)
     except ValueError:
         return False
     return True

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fsc.networks.operations import ORDINARY
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_ignored, convolution_of, counts_left
 
@@ -48,7 +49,7 @@ def sparse(
     """
     model = unwrap(model)
     check_ignored("sparse", ignored, model)
-    sizes = {n: m.weight.numel() for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    sizes = {n: m.weight.numel() for n, m in model.named_modules() if isinstance(m, ORDINARY)}
     kept = counts_left("sparse", sizes, pruning_ratio, ignored)
     if isinstance(pruning_ratio, Mapping):
         return SparseScheme("sparse", kept)
@@ -59,8 +60,8 @@ def check_sparse(scheme: SparseScheme, model: nn.Module) -> None:
     """Make sure that a scheme fits a network, before any work is done.
 
     Raises:
-        ValueError: the scheme is empty, a layer does not exist or is no Conv2d, or a count is no
-            integer, below one or above the weights that there are.
+        ValueError: the scheme is empty, a layer does not exist or is no convolution, or a count is
+            no integer, below one or above the weights that there are.
     """
     if not scheme.kept:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")

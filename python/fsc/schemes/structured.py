@@ -6,11 +6,13 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import nn
 
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.proof import channel_groups
 from fsc.channels.propagation import AT_OUTPUT
+from fsc.images.gathering import gathered
+from fsc.images.joint import Inputs
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_shares
@@ -41,7 +43,7 @@ class Scheme:
 def structured(
     model: nn.Module,
     pruning_ratio: float | Mapping[str, float],
-    example_inputs: Tensor | tuple[Tensor, ...],
+    example_inputs: Inputs,
     ignored: Ignored = (),
     round_to: int = 1,
     style: Style = "residual",
@@ -56,7 +58,8 @@ def structured(
         model: the network.
         pruning_ratio: share of the channels to remove, at least 0 and below 1, or name of each
             layer to prune -> its share; the number that stays is rounded, and at least one stays.
-        example_inputs: what the network takes; one image is enough.
+        example_inputs: what the network takes: a tensor, a tuple of arguments, or a dict; one image
+            is enough.
         ignored: layers that stay whole, with all that would go with them: names, patterns such as
             "head*", types.
         round_to: layers keep a multiple of so many channels, where they have as many; the nearest.
@@ -79,8 +82,9 @@ def structured(
         raise ValueError("structured: pruning_ratio must name a layer, got none")
     check_style("structured", style, isinstance(pruning_ratio, Mapping))
     left_alone = ignored_layers("structured", ignored, unwrap(model))
-    model = plain(unwrap(model), example_inputs)
-    groups = channel_groups(model, example_inputs)
+    inputs = gathered("structured", example_inputs, unwrap(model))
+    model = plain(unwrap(model), inputs)
+    groups = channel_groups(model, inputs)
     ratio = None if isinstance(pruning_ratio, Mapping) else pruning_ratio
     stuck = {} if ratio is None else held_back(groups, left_alone)
     if isinstance(pruning_ratio, Mapping):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fsc.images.checks import check_images, device_of
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.operations import CONVOLUTION
 from fsc.progress import Progress
 
 
@@ -88,7 +89,7 @@ class FineTuning:
             TypeError: images or labels are no tensor.
             ValueError: images and labels do not fit together, or the weights diverge.
         """
-        check_images("FineTuning", images)
+        check_images("FineTuning", images, student)
         if not isinstance(labels, Tensor):
             raise TypeError(
                 f"FineTuning: labels must be a torch.Tensor, got {type(labels).__name__}"
@@ -145,7 +146,7 @@ def _step(
 
 def _masks(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """The weights that have zeros, each with the mask of what is not zero."""
-    weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    weights = [m.weight for m in model.modules() if isinstance(m, CONVOLUTION | nn.Linear)]
     return [(weight, weight != 0) for weight in weights if not weight.all()]
 
 
@@ -165,7 +166,7 @@ def recalibrate_batch_norm(
     Raises:
         ValueError: the student has no BatchNorm with running statistics, or batch_size is below 1.
     """
-    check_images("recalibrate_batch_norm", images)
+    check_images("recalibrate_batch_norm", images, student)
     if batch_size < 1:
         raise ValueError(f"recalibrate_batch_norm: batch_size must be at least 1, got {batch_size}")
     found = copy.deepcopy(student)

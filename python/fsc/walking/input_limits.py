@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc.images.checks import device_of
+from fsc.images.joint import reads_images
 from fsc.networks import tracing
 from fsc.networks.modes import evaluation_mode
 
@@ -36,8 +37,7 @@ def input_limits(
     reading_images = {
         str(node.target)
         for node in tracing.trace(model).nodes
-        if node.op == "call_module"
-        and [source.op for source in node.all_input_nodes] == ["placeholder"]
+        if node.op == "call_module" and reads_images(node)
     }
     ranges = _Ranges()
     _observe(model, images, set(names) - reading_images, ranges.see, batch_size)

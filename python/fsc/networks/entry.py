@@ -1,0 +1,94 @@
+"""A teacher and images as users hand them over, made one plain network that takes one tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map
+
+from fsc.images.checks import check_images, device_of
+from fsc.images.forward import Forward
+from fsc.images.gathering import Images, gathered
+from fsc.images.joint import Inputs, input_names, shapes_in_words
+from fsc.networks.joint_input import joint_of, one_input, taking_one
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.plain import plain
+from fsc.networks.tracing import trace
+from fsc.networks.wrappers import check_layers, check_teacher, in_single_precision, unwrap
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a compression begins with.
+
+    Attributes:
+        given: the network as the user has it, unwrapped.
+        teacher: the same in plain modules, in float32 or float64, which takes one tensor.
+        images: that tensor, [N, C, ...], or [N, values] where the network takes several.
+    """
+
+    given: nn.Module
+    teacher: nn.Module
+    images: Tensor
+
+    @property
+    def given_for_images(self) -> nn.Module:
+        """The network as the user has it, but for what it takes: the images."""
+        joint = joint_of(self.teacher)
+        takes_one = joint is None and Forward.of(self.given).takes_one
+        return self.given if takes_one else taking_one(self.given, joint)
+
+
+def enter(function: str, model: nn.Module, images: Images) -> Entry:
+    """Check a network and images, and bring them together.
+
+    Args:
+        function: who asks, for the sentences.
+        model: as for `fsc.compress`; it is not changed.
+        images: as for `fsc.compress`.
+
+    Raises:
+        ValueError: the network cannot be read or changed, or the images do not fit it.
+        TypeError: the images are of the wrong type.
+    """
+    given = unwrap(model)
+    check_teacher(given)
+    teacher, inputs = in_single_precision(given, gathered(function, images, given))
+    if isinstance(inputs, Tensor):
+        check_images(function, inputs, teacher, moved=False)
+    else:
+        _check_devices(function, inputs, teacher)
+        one_input(function, teacher, inputs)  # for its sentences
+        _check_runs(function, inputs, teacher)
+    inputs = tree_map(Tensor.detach, inputs)
+    teacher = plain(teacher, tree_map(lambda leaf: leaf[:2], inputs))
+    check_layers(teacher)
+    teacher, rows = one_input(function, teacher, inputs)
+    check_images(function, rows, teacher, trace(teacher), moved=False)
+    return Entry(given, teacher, rows)
+
+
+def _check_devices(function: str, inputs: Inputs, model: nn.Module) -> None:
+    for name, leaf in zip(input_names(inputs), tree_flatten(inputs)[0], strict=True):
+        if leaf.device != device_of(model, leaf):
+            raise ValueError(
+                f"{function}: images must be on the device of the network, "
+                f"{device_of(model, leaf)}, got {leaf.device} for {name}"
+            )
+
+
+def _check_runs(function: str, inputs: Inputs, model: nn.Module) -> None:
+    """Makes sure that the network runs on the first images."""
+    first = tree_map(lambda leaf: leaf[:1], inputs)
+    args, kwargs = ((), first) if isinstance(first, dict) else (first, {})
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            model(*args, **kwargs)
+    except Exception as error:  # whatever a forward of somebody else raises
+        line = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ValueError(
+            f"{function}: images must be what {Forward.of(model)} takes, got "
+            f"{shapes_in_words(inputs)}, on which it fails with: {type(error).__name__}: {line}"
+        ) from error

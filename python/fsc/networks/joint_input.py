@@ -1,0 +1,84 @@
+"""Networks made to take one tensor, whatever their forward takes, and made as they were again."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+
+from fsc.images.forward import Forward
+from fsc.images.joint import Inputs, JointInput, packed
+from fsc.networks.wrappers import dtype_of
+
+
+class _TakesOne(nn.Module):
+    """What classes have in common that take one tensor where another class takes what it takes."""
+
+    fsc_joint: JointInput | None
+    fsc_class: type[nn.Module]
+
+    def forward(self, images: Tensor) -> Any:
+        """The forward of the network, its arguments taken out of the rows of one tensor."""
+        args, kwargs = ((images,), {}) if self.fsc_joint is None else self.fsc_joint.call(images)
+        return self.fsc_class.forward(self, *args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _TakesOne:
+        # A GraphModule would trace itself anew, by the class that it was.
+        made = object.__new__(type(self))
+        memo[id(self)] = made
+        vars(made).update(copy.deepcopy(vars(self), memo))
+        return made
+
+
+def one_input(function: str, model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Tensor]:
+    """Make a network take one tensor, and its inputs one.
+
+    Modules keep their names, so that what is found in the one network holds in the other.
+
+    Args:
+        function: who asks, for the sentence.
+        model: any network; it is not changed, and shares its modules with the result.
+        inputs: what it takes: a tensor, a tuple of arguments, or a dict of named ones, [N, ...]
+            each.
+
+    Returns:
+        A network of the same modules, and a tensor [N, ...]; both as they are where there is one
+        argument only.
+
+    Raises:
+        ValueError: an input is of a dtype that cannot lie in one tensor with the others.
+    """
+    if not isinstance(inputs, Tensor):
+        rows, joint = packed(function, inputs, dtype_of(model))
+        return taking_one(model, joint), rows
+    if isinstance(model, _TakesOne) or Forward.of(model).takes_one:
+        return model, inputs
+    return taking_one(model, None), inputs
+
+
+def taking_one(model: nn.Module, joint: JointInput | None) -> nn.Module:
+    """The network on rows as `joint` says; None: on its first argument, without the others."""
+    own = type(model)
+    names = {"fsc_joint": joint, "fsc_class": own, "__module__": own.__module__}
+    made: nn.Module = _shared(model, type(own.__name__, (_TakesOne, own), names))
+    return made
+
+
+def joint_of(model: nn.Module) -> JointInput | None:
+    """How the inputs of a network lie in the rows that it takes; None where it takes no rows."""
+    return model.fsc_joint if isinstance(model, _TakesOne) else None
+
+
+def as_given(model: nn.Module) -> nn.Module:
+    """A network that takes what it took before `one_input`; it shares its modules with `model`."""
+    return _shared(model, model.fsc_class) if isinstance(model, _TakesOne) else model
+
+
+def _shared(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    """The same network as one of another class."""
+    made = object.__new__(kind)
+    vars(made).update(vars(model))
+    for name in ("_modules", "_parameters", "_buffers"):
+        vars(made)[name] = vars(model)[name].copy()
+    return made

@@ -1,0 +1,236 @@
+"""Images for networks that take several tensors, in whatever form users have them."""
+
+import copy
+
+import pytest
+import torch
+from any_networks import (
+    IMAGES,
+    MASKS,
+    VALID,
+    WORDS,
+    OneDict,
+    Optional,
+    Plain,
+    Reading,
+    Signal,
+    Sized,
+    Two,
+    WalkedDict,
+)
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import fsc
+from fsc import schemes
+from fsc.images.joint import packed
+from fsc.networks.entry import enter
+from fsc.networks.joint_input import as_given, joint_of
+from fsc.networks.tracing import layer_names, trace
+
+LABELS = torch.arange(6)
+READ = {"image": IMAGES, "words": WORDS, "valid": VALID}
+
+
+class Named(Dataset):
+    """Dicts with more than the network takes."""
+
+    def __len__(self):
+        return len(IMAGES)
+
+    def __getitem__(self, index):
+        return {
+            "image": IMAGES[index],
+            "mask": MASKS[index],
+            "label": index,
+            "file": f"{index}.png",
+        }
+
+
+TRIPLES = TensorDataset(IMAGES, MASKS, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("make", "given"),
+    [
+        (Two, (IMAGES, MASKS)),
+        (Two, {"mask": MASKS, "image": IMAGES}),
+        (Two, TRIPLES),
+        (Two, DataLoader(TRIPLES, batch_size=4)),
+        (Two, [(IMAGES[:2], MASKS[:2]), [IMAGES[2:], MASKS[2:], LABELS[2:]]]),
+        (Two, list(zip(IMAGES, MASKS, strict=True))),
+        (Two, Named()),
+        (Two, DataLoader(Named(), batch_size=4)),
+        (OneDict, {"image": IMAGES, "mask": MASKS}),
+        (OneDict, DataLoader(Named(), batch_size=4)),
+        (Optional, DataLoader(Named(), batch_size=4)),
+    ],
+    ids=str.split(
+        "tuple dict dataset loader batches pairs dicts named one_dict one_named optional"
+    ),
+)
+def test_every_form_is_the_same_inputs(make, given):
+    torch.manual_seed(0)
+    network = make().eval()
+    torch.manual_seed(0)
+    expected = Two().eval()(IMAGES, MASKS)
+    entry = enter("compress", network, given)
+    assert entry.images.shape[0] == 6 and joint_of(entry.teacher) is not None
+    assert torch.equal(entry.teacher(entry.images), expected)
+    assert entry.given is network and type(network) is make
+    assert torch.equal(entry.given_for_images(entry.images), expected)
+    assert type(as_given(entry.teacher)) is make
+
+
+def test_rows_hold_every_input_exactly_and_stay_within_its_range():
+    rows, joint = packed("here", READ, torch.float32)
+    assert rows.shape == (6, 3 * 10 * 10 + 4 + 4) and rows.dtype == torch.float32
+    args, kwargs = joint.call(rows)
+    assert args == ()
+    for name, value in READ.items():
+        assert kwargs[name].dtype == value.dtype and torch.equal(kwargs[name], value)
+    drawn = joint.call(10 * torch.randn_like(rows))[1]
+    assert int(drawn["words"].min()) == int(WORDS.min())
+    assert int(drawn["words"].max()) == int(WORDS.max())
+
+
+def test_names_of_modules_stay_and_the_network_is_as_it_was():
+    network = Two().eval()
+    before = copy.deepcopy(network.state_dict())
+    entry = enter("compress", network, (IMAGES, MASKS))
+    assert layer_names(entry.teacher, trace(entry.teacher)) == ["a", "b", "c", "head"]
+    assert len([n for n in trace(entry.teacher).nodes if n.op == "placeholder"]) == 1
+    student = fsc.compress(network, (IMAGES, MASKS), flops=0.6, method="fskd").student
+    assert type(student) is Two and student(IMAGES, MASKS).shape == (6, 5)
+    assert copy.deepcopy(student)(image=IMAGES, mask=MASKS).shape == (6, 5)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_students_of_rewritten_networks_are_networks_like_others(tmp_path):
+    for make, args in ((WalkedDict, ({"image": IMAGES, "mask": MASKS},)), (Sized, (IMAGES, MASKS))):
+        given = args[0] if make is WalkedDict else args
+        result = fsc.compress(make(), given, method="l1")
+        assert result.report.rewritten
+        expected = result.student(*args)
+        torch.save(result.student, tmp_path / "whole.pt")
+        again = torch.load(tmp_path / "whole.pt", weights_only=False)
+        for network in (copy.deepcopy(result.student), again):
+            assert torch.equal(network(*args), expected)
+        twice = fsc.compress(result.student, given, method="l1", flops=0.7)
+        assert twice.student(*args).shape == expected.shape
+
+
+def test_what_is_found_before_is_what_is_cut():
+    network, given = Reading().eval(), READ
+    found = fsc.inspect(network, given)
+    assert found.inputs == [(3, 10, 10), (4,), (4,)]
+    assert "multiply-accumulates for 3x10x10 and 4 and 4" in str(found)
+    groups = {group.name: group for group in found.groups}
+    assert groups["words"].named("writer") == ["words", "image"]
+    scheme = schemes.structured(network, 0.5, given)
+    assert scheme.kept == {"words": 4, "inside": 5}
+    schemes.check(scheme, network, given)
+    report = fsc.compress(network, given, method="l1", pruning_ratio=0.5).report
+    assert {name: len(kept) for name, kept in report.kept.items()} == {
+        "image": 4, "words": 4, "inside": 5
+    }  # fmt: skip
+    assert len(report.images.mean) == 3  # integers have no mean that says anything
+    pair = schemes.structured(Two(), 0.5, (IMAGES, MASKS))
+    assert pair == schemes.structured(Two(), 0.5, {"image": IMAGES, "mask": MASKS})
+    assert pair.kept == schemes.structured(OneDict(), 0.5, {"image": IMAGES, "mask": MASKS}).kept
+    by_type = fsc.compress(network, given, method="l1", ignored=[nn.Conv1d], flops=0.8).report
+    assert set(by_type.kept) == {"inside"}
+
+
+def test_statistics_are_those_of_one_input_after_the_other():
+    report = fsc.compress(Two(), (IMAGES, MASKS), method="l1").report
+    means = torch.cat([IMAGES.mean((0, 2, 3)), MASKS.mean((0, 2, 3))])
+    assert torch.allclose(torch.tensor(report.images.mean), means, atol=1e-6)
+
+
+def test_a_journal_goes_on_with_the_same_inputs_alone(tmp_path):
+    network, given = Two(), (IMAGES, MASKS)
+    first = fsc.compress(network, given, journal=tmp_path).student
+    again = fsc.compress(network, given, journal=tmp_path).student
+    for name, value in first.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+    with pytest.raises(ValueError, match="images"):
+        fsc.compress(network, (IMAGES, 2 * MASKS), journal=tmp_path)
+
+
+def test_a_rewritten_network_of_integers_is_loaded_again(tmp_path):
+    def make():
+        network = Reading()
+        nn.utils.parametrizations.weight_norm(network.inside)
+        return network
+
+    teacher = make().eval()
+    student = fsc.compress(teacher, READ, method="l1").student
+    fsc.save(student, tmp_path / "student.safetensors")
+    loaded = fsc.load(tmp_path / "student.safetensors", model=make())
+    assert torch.equal(loaded(**READ), student(**READ))
+
+
+class Signals(Signal):
+    """Two signals at once."""
+
+    def forward(self, x, other):
+        return super().forward(x + other)
+
+
+SIX = r"\[6, 3, 10, 10\]"
+OF_TWO = r"forward of Two, \(image, mask\)"
+BOTH = {"image": IMAGES, "mask": MASKS}
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "sentence"),
+    [
+        (Two, (IMAGES, MASKS[:4]), rf"as many in .* {SIX} for input 0 and \[4, 1, 10, 10\]"),
+        (Two, (IMAGES[0], MASKS[0]), r"as many in .* \[3, 10, 10\] for input 0 and \[1, 10, 10\]"),
+        (
+            Two,
+            BOTH | {"mask": MASKS[:0]},
+            r"one N of at least 1, got .* \[0, 1, 10, 10\] for 'mask'",
+        ),
+        (Two, IMAGES, f"each argument of {OF_TWO}, got one tensor"),
+        (Two, [IMAGES], f"each argument of {OF_TWO}, got one tensor"),
+        (Two, (IMAGES,), f"{OF_TWO}, got 1; a list is one of images"),
+        (Two, (IMAGES, MASKS, LABELS), f"{OF_TWO}, got 3"),
+        (Two, {"image": IMAGES}, f"arguments of {OF_TWO}, got 'image'"),
+        (Two, BOTH | {"label": LABELS}, f"{OF_TWO}, got 'image', 'mask', 'label'"),
+        (Two, {}, f"{OF_TWO}, got an empty one"),
+        (Two, [{"image": IMAGES, "label": LABELS}], f"{OF_TWO}, got 'image', 'label'"),
+        (Plain, {}, r"\(x\), got an empty one"),
+        (Two, BOTH | {"mask": None}, "for every input, got NoneType for 'mask'"),
+        (Two, (IMAGES, [1]), "a torch.Tensor for every input, got list for input 1"),
+        (Two, None, "a tuple or dict of them, a DataLoader, .* got NoneType"),
+        (Two, (IMAGES, MASKS.double()), "or integers in every .*, got torch.float64 for input 1"),
+        (Two, (IMAGES, MASKS[:, [0, 0]]), f"{OF_TWO} takes, .* 1, on which it fails with: Runtime"),
+        (Two, (IMAGES, MASKS.to("meta")), "device of the network, cpu, got meta for input 1"),
+        (Two, (IMAGES, MASKS * torch.nan), "finite, got NaN or Inf in image 0"),
+        (Plain, {"image": IMAGES}, rf"\(x\) takes, got {SIX} for 'image', on which it fails"),
+        (Reading, READ | {"words": WORDS + 2**24}, "torch.float32 can hold, up to 16777216, got"),
+        (Reading, (IMAGES, WORDS), r"of Reading, \(image, words, valid\) takes, .* 'valid'"),
+        (Signals, [(IMAGES, IMAGES)], rf"as \[C, L\] or \[N, C, L\], got {SIX} and {SIX}"),
+        (Two, [BOTH, BOTH | {"mask": MASKS[..., :4]}], "have one size, .* 10] and .* 4]"),
+        (Optional, [BOTH, {"image": IMAGES}], "come alike in every batch"),
+    ],
+)
+def test_unfit_inputs_are_one_sentence(make, given, sentence):
+    with pytest.raises((ValueError, TypeError), match=f"^compress: images must .*{sentence}") as e:
+        fsc.compress(make().eval(), given, method="l1")
+    assert "\n" not in str(e.value)
+
+
+def test_inspect_and_structured_say_the_same():
+    for function, call in (
+        ("inspect", lambda given: fsc.inspect(Two(), given)),
+        ("structured", lambda given: schemes.structured(Two(), 0.5, given)),
+        ("check", lambda given: schemes.check(schemes.Scheme("s", {"a": 4}), Two(), given)),
+    ):
+        with pytest.raises(
+            ValueError, match=f"^{function}: images must be a dict of the arguments"
+        ):
+            call({"image": IMAGES})
