@@ -25,9 +25,10 @@ TOLERANCE = 1e-4
 def channel_groups(model: nn.Module, example_inputs: Inputs) -> list[ChannelGroup]:
     """Find the channels of a network that go or stay together.
 
-    What the graph says is tried: a half of the free channels of every group is cut, and the result
-    is compared with the network in which they are masked. A group in which the two differ, or whose
-    cut does not run because sizes are written into the code, stays whole and says so.
+    What the graph says is tried: a half of the free channels of every group is cut, then the other
+    half, and the result is compared with the network in which they are masked. A group in which
+    the two differ, or whose cut does not run because sizes are written into the code, stays whole
+    and says so.
 
     Args:
         model: a network that torch.fx can trace; it is not changed.
@@ -42,8 +43,14 @@ def channel_groups(model: nn.Module, example_inputs: Inputs) -> list[ChannelGrou
     """
     model, inputs = _in_double(*one_input("channel_groups", model, example_inputs))
     groups = labelled_groups(model, (inputs,))
-    halves = {group.name: _half(group, i) for i, group in enumerate(groups) if not group.frozen}
-    reasons = _unsound(model, groups, halves, inputs)
+    reasons: dict[str, str] = {}
+    for is_other in (False, True):
+        halves = {
+            group.name: _half(group, index, is_other)
+            for index, group in enumerate(groups)
+            if group.frozen is None and group.name not in reasons
+        }
+        reasons |= _unsound(model, groups, halves, inputs)
     return [_frozen(group, reasons.get(group.name)) for group in groups]
 
 
@@ -158,12 +165,13 @@ def _flat(output: object) -> Tensor:
     return torch.cat([leaf.flatten().double() for leaf in leaves])
 
 
-def _half(group: ChannelGroup, seed: int) -> Tensor:
-    """The channels left when a half of those that are free goes, drawn for each group anew."""
+def _half(group: ChannelGroup, seed: int, is_other: bool) -> Tensor:
+    """The channels left when one or the other half of those that are free goes, as drawn."""
     free = group.free.nonzero().flatten()
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(free), generator=generator, device="cpu")
-    gone = free[order[: max(1, len(free) // 2)]]
+    middle = max(1, len(free) // 2)
+    gone = free[order[middle:] if is_other else order[:middle]]
     stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
     stays[gone] = False
     for slot in group.slots:

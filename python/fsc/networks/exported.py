@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map, tree_unflatten
 
 from fsc.networks.operations import BATCH_NORM, CONVOLUTION
+from fsc.networks.silence import silence
 
 _LAYERS: dict[str, Any] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), CONVOLUTION),
@@ -91,7 +92,7 @@ def _program(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 
     open_first = tree_map(lambda x: {0: Dim.AUTO} if _has_images(x) else None, (args, kwargs))
     shapes = _by_name(module, *open_first)
-    with torch.no_grad():
+    with torch.no_grad(), silence():
         program = export(module, args, dict(kwargs), dynamic_shapes=shapes, strict=False)
         program = program.run_decompositions({})
     signature = program.graph_signature
@@ -157,6 +158,8 @@ def _called(
         return graph.call_method(_METHODS[name], args, kwargs)
     if name == "slice" and not kwargs:
         return graph.call_function(operator.getitem, (args[0], _index(*args[1:])))
+    if name == "slice_scatter" and not kwargs and len(args) < 6:
+        return _joined(graph, int(node.meta["val"].shape[args[2]]), *args)
     if name in _FUNCTIONS:
         return graph.call_function(_FUNCTIONS[name], args, kwargs)
     return graph.node_copy(node, copies.__getitem__)
@@ -201,6 +204,18 @@ def _spread(value: Any, layer: Any) -> Any:
         return (value,) * len(layer.kernel_size)
     listed = tuple(value) if not isinstance(value, str) else value
     return listed * len(layer.kernel_size) if len(listed) == 1 else listed
+
+
+def _joined(
+    graph: fx.Graph, size: Any, whole: fx.Node, part: fx.Node, axis: int, start: int, stop: int
+) -> fx.Node:
+    """A part written into a tensor, as what stands before it, the part, and what stands behind."""
+    pieces = [part]
+    if start > 0:
+        pieces.insert(0, graph.call_function(operator.getitem, (whole, _index(axis, 0, start))))
+    if stop < size:
+        pieces.append(graph.call_function(operator.getitem, (whole, _index(axis, stop))))
+    return graph.call_function(torch.cat, (pieces, axis)) if len(pieces) > 1 else part
 
 
 def _index(axis: int = 0, start: Any = None, stop: Any = None, step: Any = 1) -> tuple[slice, ...]:

@@ -22,6 +22,7 @@ from fsc.networks.plain_layer import (
     specialised,
     with_own_class,
 )
+from fsc.networks.silence import silence
 from fsc.networks.tracing import misread, untraceable
 
 _Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
@@ -52,6 +53,8 @@ class Rewriting:
 class Rewriter:
     """Rewrites a network beside a float64 copy of it, in which everything is compared.
 
+    A network that casts to a dtype of its own runs in no other; it is compared in that.
+
     Args:
         original: the network as it was given.
         model: its copy in evaluation mode, with computed weights made parameters.
@@ -68,8 +71,9 @@ class Rewriter:
         """Changes nothing yet."""
         self.original, self.model, self.done = original, model, done
         self.call = call_of(example_inputs)
-        self._doubles = tree_map(_doubled, self.call)
         self.exact = copy_of(original).eval().double()
+        self._inputs = tree_map(_doubled, self.call)
+        self._dtype_of_exact = torch.float64
 
     def run(self, names: Iterable[str]) -> nn.Module:
         """Rewrite modules of these names and those that torch.fx cannot trace.
@@ -78,16 +82,13 @@ class Rewriter:
             The rewritten network; where the whole of it computes something else, a copy of the
             original one.
         """
-        try:
-            expected = _output(self.exact, self._doubles)
-        except Exception as error:
-            return self._refused(error)
+        expected = self._expected()
         fix_weights(self.exact)
         self._rewrite_layers(names)
         self._specialise()
         self._open_sizes()
-        found = difference(expected, _output(self.exact, self._doubles))
-        fault = f"something else, by {found:.1g}" if found > _NETWORK_TOLERANCE else ""
+        found = difference(expected, _output(self.exact, self._inputs))
+        fault = f"something else, by {found:.1g}" if found > self._tolerance else ""
         if not fault and not self._holds_for_one_image():
             fault = "something else for another number of images"
         if not fault:
@@ -100,31 +101,40 @@ class Rewriter:
         """Whether the rewritten network computes the same where fewer images are given."""
         if not any(each.remark == _SIZE_REMARK for each in self.done):
             return True
-        one = tree_map(lambda x: x[:1] if isinstance(x, Tensor) and x.ndim else x, self._doubles)
+        one = tree_map(lambda x: x[:1] if isinstance(x, Tensor) and x.ndim else x, self._inputs)
         try:
-            expected = _output(copy_of(self.original).eval().double(), one)
+            expected = _output(copy_of(self.original).eval().to(self._dtype_of_exact), one)
         except Exception:  # it is made for so many images
             return True
         try:
-            return difference(expected, _output(self.exact, one)) <= _NETWORK_TOLERANCE
+            with silence():
+                return difference(expected, _output(self.exact, one)) <= self._tolerance
         except Exception:  # whatever an operation of the graph raises
             return False
 
-    def _refused(self, error: Exception) -> nn.Module:
-        """Tells a network that cannot run in float64 from inputs that it cannot take."""
+    def _expected(self) -> Any:
+        """What the network gives, in float64 where it runs so."""
         try:
-            _output(self.model, self.call)
+            return _output(self.exact, self._inputs)
+        except Exception:  # whatever it raises: it may cast to a dtype of its own
+            self.exact, self._inputs = copy_of(self.original).eval(), self.call
+            self._dtype_of_exact = self._dtype("")
+        try:
+            return _output(self.exact, self._inputs)
         except Exception as cause:
             shapes = [list(x.shape) for x in tree_leaves(self.call) if isinstance(x, Tensor)]
             raise ValueError(
                 f"plain: model and example_inputs of {', '.join(map(str, shapes))} must run "
                 f"together, failed with: {_line(cause)}"
             ) from cause
-        self._leave("", self.model, f"it does not run in float64: {_line(error)}")
-        return self.model
+
+    @property
+    def _tolerance(self) -> float:
+        roundings = _ROUNDINGS * torch.finfo(self._dtype_of_exact).eps
+        return max(_NETWORK_TOLERANCE, roundings)
 
     def _rewrite_layers(self, names: Iterable[str]) -> None:
-        calls = _record(self.exact, names, self._doubles)
+        calls = _record(self.exact, names, self._inputs)
         replaced: list[str] = []
         for name in calls:
             if any(name.startswith(f"{parent}.") for parent in replaced):
@@ -175,7 +185,7 @@ class Rewriter:
         found = untraceable(self.exact)
         if found is not None:
             return found[0]
-        return "" if misread(self.exact, self._doubles) else None
+        return "" if misread(self.exact, self._inputs) else None
 
     def _open_sizes(self) -> None:
         """Makes sizes attributes where they are written into a forward."""
@@ -191,10 +201,11 @@ class Rewriter:
         """Puts a graph in the place of a module, and tells why it cannot; "" where it could."""
         try:
             exact, model = self.exact.get_submodule(name), self.model.get_submodule(name)
-            calls = _record(self.exact, [name], self._doubles)[name]
+            calls = _record(self.exact, [name], self._inputs)[name]
             own = tree_map(lambda x: _cast(x, self._dtype(name)), calls[0])
             made, copied = make(exact, *calls[0]), make(model, *own)
-            reason = self._fault(name, made, copied, calls)
+            with silence():
+                reason = self._fault(name, made, copied, calls)
         except Exception as error:  # whatever a forward of somebody else raises
             return _line(error)
         if not reason:
@@ -203,9 +214,10 @@ class Rewriter:
 
     def _fault(self, name: str, made: nn.Module, copied: nn.Module, calls: _Calls) -> str:
         """What is wrong with modules that are to take a module's place; "" for nothing."""
-        dtype = self._dtype(name)
+        dtype, own = self._dtype(name), self._dtype_of_exact
+        precision = max(_LAYER_TOLERANCE, _ROUNDINGS * torch.finfo(own).eps)
         pairs = (
-            (self.exact.get_submodule(name), made, torch.float64, _LAYER_TOLERANCE),
+            (self.exact.get_submodule(name), made, own, precision),
             (self.model.get_submodule(name), copied, dtype, _ROUNDINGS * torch.finfo(dtype).eps),
         )
         for old, new, kind, tolerance in pairs:

@@ -116,7 +116,7 @@ def misread(model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]) -
     with evaluation_mode(model), torch.no_grad():
         traced = fx.GraphModule(model, trace(model))
         try:
-            traced(*args, **kwargs)
+            traced.forward(*args, **kwargs)  # called as a whole it would print what went wrong
         except Exception:  # whatever an operation raises
             return True
     return False
