@@ -79,6 +79,8 @@ def exported(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
         elif node.op == "output":
             flat = fx.map_arg(node.args[0], copies.__getitem__)
             graph.output(tree_unflatten(tree_leaves(flat), program.call_spec.out_spec))
+        elif _is_constant(node):
+            copies[node] = graph.get_attr(_kept(copied, node))
         else:
             copies[node] = _called(copied, graph, node, copies)
     graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
@@ -92,6 +94,7 @@ def _program(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 
     open_first = tree_map(lambda x: {0: Dim.AUTO} if _has_images(x) else None, (args, kwargs))
     shapes = _by_name(module, *open_first)
+    args, kwargs = _two_images((args, kwargs))
     with torch.no_grad(), silence():
         program = export(module, args, dict(kwargs), dynamic_shapes=shapes, strict=False)
         program = program.run_decompositions({})
@@ -99,6 +102,14 @@ def _program(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
         raise ValueError("its forward changes its buffers or what it is given")
     return program
+
+
+def _two_images(call: Any) -> Any:
+    """Arguments for one image twice over, because torch.export takes a size of one for fixed."""
+    sizes = {len(leaf) for leaf in tree_leaves(call) if _has_images(leaf)}
+    if sizes != {1}:
+        return call
+    return tree_map(lambda x: torch.cat([x, x]) if _has_images(x) else x, call)
 
 
 def _has_images(value: Any) -> bool:
@@ -142,6 +153,20 @@ def _take_constant(module: nn.Module, found: nn.Module, name: str) -> None:
     owner, _, attribute = name.rpartition(".")
     if not hasattr(module.get_submodule(owner) if owner else module, attribute):
         module.register_buffer(attribute, getattr(found, attribute), persistent=False)
+
+
+def _is_constant(node: fx.Node) -> bool:
+    """Whether an operator makes a tensor of nothing, and the same each time."""
+    tags = getattr(node.target, "tags", ())
+    return not node.all_input_nodes and torch.Tag.nondeterministic_seeded not in tags
+
+
+def _kept(module: nn.Module, node: fx.Node) -> str:
+    """The name of a new buffer of a module that holds a constant."""
+    target: Any = node.target
+    name = f"constant_{sum(1 for _ in module.named_buffers(recurse=False))}"
+    module.register_buffer(name, target(*node.args, **node.kwargs), persistent=False)
+    return name
 
 
 def _called(

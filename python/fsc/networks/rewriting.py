@@ -178,6 +178,7 @@ class Rewriter:
             if reason:
                 self._leave(name, self.exact.get_submodule(name), reason)
                 return
+            self.done[:] = [each for each in self.done if each.name != name or each.became]
             self.done.append(Rewriting(name, was, became, _SIZE_REMARK))
 
     def _unfollowed(self) -> str | None:

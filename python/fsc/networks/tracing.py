@@ -104,7 +104,7 @@ def untraceable(model: nn.Module) -> tuple[str, str] | None:
 
 
 def misread(model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]) -> bool:
-    """Whether the graph of a network in evaluation mode does not run on what the network runs on.
+    """Whether a network in evaluation mode runs on some inputs, and its graph does not.
 
     torch.fx takes every argument for a tensor, also one that is left out or given in any number.
 
@@ -113,12 +113,15 @@ def misread(model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]) -
         call: arguments by place and by name.
     """
     args, kwargs = call
+    traced = fx.GraphModule(model, trace(model))
     with evaluation_mode(model), torch.no_grad():
-        traced = fx.GraphModule(model, trace(model))
-        try:
-            traced.forward(*args, **kwargs)  # called as a whole it would print what went wrong
-        except Exception:  # whatever an operation raises
-            return True
+        # Called as a whole a GraphModule would print what went wrong.
+        for forward, fails in ((traced.forward, False), (model, True)):
+            try:
+                forward(*args, **kwargs)
+            except Exception:  # whatever an operation raises
+                continue
+            return fails
     return False
 
 

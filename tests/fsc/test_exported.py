@@ -1,0 +1,111 @@
+"""Forwards that torch.fx cannot follow: what torch.export finds is compressed like any network."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from unfollowed import (
+    FOLLOWED,
+    AddsZeros,
+    AsksForLength,
+    Counts,
+    Hooked,
+    TakesImagesApart,
+    WritesChannels,
+)
+
+import fsc
+from fsc.networks.exported import exported
+from fsc.networks.plain import plain, rewritings
+from fsc.networks.tracing import layer_names, trace
+
+
+def made(kind: type[nn.Module]) -> nn.Module:
+    """The network, its BatchNorm uneven."""
+    torch.manual_seed(0)
+    network = kind().eval()
+    with torch.no_grad():
+        network.b.running_mean.uniform_(-0.3, 0.3)
+        network.b.running_var.uniform_(0.5, 1.5)
+        network.b.bias.uniform_(-0.3, 0.3)
+    return network
+
+
+@pytest.fixture
+def images():
+    return torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kind", FOLLOWED)
+def test_is_compressed_like_any_network(kind, images, tmp_path):
+    teacher = made(kind)
+    result = fsc.compress(teacher, images)
+    assert result.report.flops <= 0.5 * result.report.flops_teacher and not result.report.left
+    fsc.save(result.student, tmp_path / "student.safetensors")
+    loaded = fsc.load(tmp_path / "student.safetensors", model=made(kind))
+    for count in (1, 5):  # of images, which stays open
+        torch.testing.assert_close(loaded(images[:count]), result.student(images[:count]))
+
+
+@pytest.mark.parametrize("kind", FOLLOWED)
+def test_computes_what_the_network_computes(kind, images):
+    network = made(kind)
+    found = plain(network, images[:2])
+    assert layer_names(found, trace(found)) == ["a", "c", "d"]
+    for count in (1, 4):
+        torch.testing.assert_close(found(images[:count]), network(images[:count]))
+
+
+def test_says_what_was_done(images):
+    (said,) = rewritings(plain(made(AsksForLength), images))
+    assert (said.name, said.was) == ("", "AsksForLength")
+    assert said.became == "the graph that torch.export finds"
+    assert "size of the example" in said.remark
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [(WritesChannels, "does not run without some of them"), (AddsZeros, "no layer makes")],
+)
+def test_channels_whose_number_is_written_down_stay(kind, reason, images):
+    result = fsc.compress(made(kind), images, method="l1", pruning_ratio=0.5)
+    assert list(result.report.kept) == ["a"]
+    assert reason in result.report.left["c"]
+
+
+def test_one_image_is_enough(images):
+    """torch.export alone takes a size of one for fixed."""
+    for kind in (AddsZeros, AsksForLength):
+        network = made(kind)
+        torch.testing.assert_close(plain(network, images[:1])(images), network(images))
+
+
+def test_a_graph_for_one_number_of_images_is_refused(images):
+    with pytest.raises(ValueError, match="TakesImagesApart.*Proxy object cannot be iterated"):
+        fsc.compress(made(TakesImagesApart), images)
+
+
+def test_what_changes_its_buffers_is_not_exported(images):
+    with pytest.raises(ValueError, match="changes its buffers"):
+        exported(made(Counts), (images,), {})
+
+
+def test_a_layer_with_a_hook_is_not_called_twice_over(images):
+    network = made(Hooked)
+    torch.testing.assert_close(plain(network, images)(images), network(images))
+
+
+def test_nothing_is_printed(images, capfd):
+    with pytest.raises(ValueError, match="TakesImagesApart"):
+        fsc.compress(made(TakesImagesApart), images)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_copy_and_what_it_holds_are_its_own(images):
+    network = made(AsksForLength)
+    found = exported(network, (images,), {})
+    again = copy.deepcopy(found)
+    with torch.no_grad():
+        again.a.weight.zero_()
+    torch.testing.assert_close(found(images), network(images))
