@@ -40,9 +40,9 @@ from fsc.networks.wrappers import (
 )
 from fsc.progress import Progress
 from fsc.result import Report, Result
+from fsc.scheme_tables import Style
 from fsc.schemes import AnyScheme, Scheme
 from fsc.schemes.ignoring import Ignored
-from fsc.schemes.styles import Style
 from fsc.solvers.closed_form import Selection
 from fsc.warning import CompressionWarning
 

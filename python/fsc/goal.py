@@ -14,11 +14,12 @@ from fsc import schemes
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups
 from fsc.progress import Progress
+from fsc.scheme_tables import Style
 from fsc.schemes import AnyScheme
 from fsc.schemes.ignoring import Ignored, ignored_layers
 from fsc.schemes.removal import Removal
 from fsc.schemes.structured import check_ratio, structured_of
-from fsc.schemes.styles import Style, check_style
+from fsc.schemes.styles import check_style
 from fsc.schemes.targets import Target, to_target
 from fsc.solvers.closed_form import Selection
 

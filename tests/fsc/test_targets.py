@@ -180,6 +180,20 @@ def test_what_is_rewritten_is_ignored_by_its_old_name(ignored: list, goal: dict)
     assert report.kept and all(not layer.startswith("stem") for layer in report.kept)
 
 
+@pytest.mark.parametrize("goal", [{"pruning_ratio": 0.5}, {"flops": 0.5}])
+def test_groups_are_found_once(goal: dict[str, float], monkeypatch: pytest.MonkeyPatch):
+    found = []
+    labelled = fsc.channels.proof.labelled_groups
+
+    def counting(*given):
+        found.append(given)
+        return labelled(*given)
+
+    monkeypatch.setattr("fsc.channels.proof.labelled_groups", counting)
+    fsc.compress(teacher(), IMAGES, method="l1", **goal)
+    assert len(found) == 1
+
+
 def test_a_share_of_zero_cuts_nothing():
     scheme = fsc.schemes.structured(
         teacher(), {"conv1": 0.0, "layer1.0.conv1": 0.5}, IMAGES[:1], round_to=3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
@@ -224,6 +224,14 @@ def goal(command: Command) -> Command:
     """Options for what is to be left of the network."""
     share = click.FloatRange(0, 1, min_open=True)
     for option in (
+        click.option(
+            "--style",
+            type=click.Choice(get_args(scheme_tables.Style)),
+            default="residual",
+            show_default=True,
+            help="residual prunes all channels that can go; normal leaves whole what several "
+            "layers make together, such as residual streams.",
+        ),
         click.option(
             "--round-to",
             # More channels no layer has.

@@ -13,10 +13,11 @@ from fsc.channels.proof import channel_groups
 from fsc.channels.propagation import AT_OUTPUT
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
+from fsc.scheme_tables import Style
 from fsc.schemes.convolutions import check_shares
 from fsc.schemes.ignoring import Ignored, ignored_layers
 from fsc.schemes.reasons import commonest
-from fsc.schemes.styles import Style, check_style, pruned
+from fsc.schemes.styles import check_style, pruned
 
 
 @dataclass(frozen=True)

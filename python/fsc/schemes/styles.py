@@ -7,11 +7,10 @@ in the layers that its authors picked: what they spared is to be ignored.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 from fsc.channels.groups import ChannelGroup
-
-Style = Literal["normal", "residual"]
+from fsc.scheme_tables import Style
 
 
 def check_style(function: str, style: str, has_shares: bool) -> None:

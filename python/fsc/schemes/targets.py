@@ -13,10 +13,11 @@ from fsc.channels.groups import ChannelGroup
 from fsc.channels.norms import largest_first
 from fsc.networks import cost
 from fsc.progress import Progress
+from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import Ignored
 from fsc.schemes.removal import Removal, removals
 from fsc.schemes.structured import Scheme, held_back, is_ignored, nothing_to_prune, unit_of
-from fsc.schemes.styles import Style, pruned
+from fsc.schemes.styles import pruned
 from fsc.solvers.closed_form import Selection
 
 # No group loses more than nine of ten channels: what is left of it must carry all that it did.
