@@ -150,19 +150,8 @@ def compress(
     start = time.perf_counter()
     plan = goal.plan(given, teacher, images, batch_size, progress, _selection(method))
     planning = time.perf_counter() - start
-    groups = plan.groups
-    task = Task(
-        teacher,
-        images,
-        plan.scheme,
-        batch_size,
-        memory_budget,
-        seed,
-        progress,
-        kept,
-        groups,
-        plan.removal,
-    )
+    groups, limits = plan.groups, (batch_size, memory_budget, seed)
+    task = Task(teacher, images, plan.scheme, *limits, progress, kept, groups, plan.removal)
     with evaluation_mode(teacher), torch.no_grad():
         examination = Examination(task)
         doubts = examination.before()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any
@@ -141,18 +141,7 @@ class Goal:
         groups = channel_groups(teacher, example)
         target = self.target()
         if target is None:
-            assert self.pruning_ratio is not None
-            scheme = structured_of(
-                teacher,
-                groups,
-                self.pruning_ratio,
-                left_alone,
-                ignored=self.ignored,
-                round_to=self.round_to,
-                style=self.style,
-            )
-            schemes.channels_left(scheme, teacher, groups)
-            return Plan(scheme, groups)
+            return self._plan_of_ratio(teacher, groups, left_alone)
         scheme, removal = to_target(
             teacher,
             images,
@@ -166,6 +155,22 @@ class Goal:
             progress=progress,
         )
         return Plan(scheme, groups, removal)
+
+    def _plan_of_ratio(
+        self, teacher: nn.Module, groups: list[ChannelGroup], left_alone: Collection[str]
+    ) -> Plan:
+        assert self.pruning_ratio is not None
+        scheme = structured_of(
+            teacher,
+            groups,
+            self.pruning_ratio,
+            left_alone,
+            ignored=self.ignored,
+            round_to=self.round_to,
+            style=self.style,
+        )
+        schemes.channels_left(scheme, teacher, groups)
+        return Plan(scheme, groups)
 
     def resolved(self, teacher: nn.Module, images: Tensor) -> Goal:
         """The same with the scheme itself in the place of its name or file.
