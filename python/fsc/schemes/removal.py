@@ -68,7 +68,11 @@ def removals(
         images: normalised images [N, C, H, W].
         least: name of each group that may lose channels -> how many stay at least, above 0.
         batch_size: images that go through the network at once.
-        damping: pull towards the teacher's weight, in images; see `ClosedForm`.
+        damping: pull towards the teacher's weight, in images; see `ClosedForm`. The method's own
+            solver may take another: on ResNet-56 at half of the multiply-accumulates (five images a
+            class, seeds 0 to 3, 2,000 test images) one of 1.5 gave 89.0 % on channels chosen with
+            15 and 89.3 % on those chosen with 1.5, one of 150 gave 89.2 % and with 150 89.0 %;
+            draws differ by more.
         progress: called with ("removal", groups done, groups in all).
 
     Returns:
