@@ -33,8 +33,10 @@ from fsc.networks.plain import pass_on, rewritings
 from fsc.networks.wrappers import dtype_of, in_dtype_of
 from fsc.progress import Progress
 from fsc.result import Report, Result
+from fsc.scheme_tables import Style
 from fsc.schemes import AnyScheme, Scheme
 from fsc.schemes.ignoring import Ignored
+from fsc.solvers.closed_form import Selection
 from fsc.warning import CompressionWarning
 
 
@@ -49,6 +51,7 @@ def compress(
     pruning_ratio: float | Mapping[str, float] | None = None,
     ignored: Ignored = (),
     round_to: int = 1,
+    style: Style = "residual",
     batch_size: int = 64,
     memory_budget: int | None = None,
     seed: int = 0,
@@ -83,6 +86,9 @@ def compress(
             of some layers; see `fsc.schemes.structured`.
         ignored: layers that stay whole: names, patterns such as "head*", types.
         round_to: layers keep a multiple of so many channels.
+        style: "residual" prunes all channels that can go; "normal" leaves residual streams, and
+            whatever else several layers make together, whole (MiR, Figure 1). Not with a scheme or
+            with ratios of some layers.
         batch_size: images that go through the networks at once; the result does not depend on it.
         memory_budget: bytes of activations held in memory before they go to disk; None: all. What
             cross distillation solves a single layer from comes on top: both inputs of a layer
@@ -122,7 +128,7 @@ def compress(
     """
     _check_types(teacher, method)
     _check_numbers(batch_size, memory_budget, seed)
-    goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to)
+    goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
     given, teacher, images = entry.given, entry.teacher, entry.images
     method = _method(method, teacher)
@@ -131,21 +137,11 @@ def compress(
     if journal is not None:
         kept = Journal(journal, identity(given, images, method, goal, seed))
     start = time.perf_counter()
-    plan = goal.plan(entry.given_for_images, teacher, images, batch_size, progress)
+    selection = _selection(method)
+    plan = goal.plan(entry.given_for_images, teacher, images, batch_size, progress, selection)
     planning = time.perf_counter() - start
-    groups = plan.groups
-    task = Task(
-        teacher,
-        images,
-        plan.scheme,
-        batch_size,
-        memory_budget,
-        seed,
-        progress,
-        kept,
-        groups,
-        plan.removal,
-    )
+    groups, limits = plan.groups, (batch_size, memory_budget, seed)
+    task = Task(teacher, images, plan.scheme, *limits, progress, kept, groups, plan.removal)
     with evaluation_mode(teacher), torch.no_grad():
         examination = Examination(task)
         doubts = examination.before()
@@ -173,6 +169,11 @@ def _method(given: Method | str | None, teacher: nn.Module) -> Method:
     if given is None:
         return CrossDistillation()
     return method_names.named(given, recognise(teacher)) if isinstance(given, str) else given
+
+
+def _selection(method: Method) -> Selection:
+    """How a method chooses channels: by the norms of filters where it does not say otherwise."""
+    return method.selection if isinstance(method, CrossDistillation) else "norm"
 
 
 def identity(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any
@@ -14,11 +14,14 @@ from fsc import schemes
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups
 from fsc.progress import Progress
+from fsc.scheme_tables import Style
 from fsc.schemes import AnyScheme
-from fsc.schemes.convolutions import check_shares
 from fsc.schemes.ignoring import Ignored, ignored_layers
 from fsc.schemes.removal import Removal
+from fsc.schemes.structured import check_ratio, structured_of
+from fsc.schemes.styles import check_style
 from fsc.schemes.targets import Target, to_target
+from fsc.solvers.closed_form import Selection
 
 HALF = 0.5
 
@@ -54,6 +57,7 @@ class Goal:
     pruning_ratio: float | Mapping[str, float] | None = None
     ignored: Ignored = ()
     round_to: int = 1
+    style: Style = "residual"
 
     def __post_init__(self) -> None:
         """Refuses what contradicts itself, before any work is done."""
@@ -73,7 +77,8 @@ class Goal:
         if not isinstance(self.round_to, Integral) or isinstance(self.round_to, bool):
             raise TypeError(f"round_to must be an integer, got {self.round_to!r}")
         if self.pruning_ratio is not None:
-            check_shares("compress", self.pruning_ratio)
+            check_ratio("compress", self.pruning_ratio, self.style)
+        check_style("compress", self.style, has_shares=False)
         self.target()
 
     def _check_scheme(self) -> None:
@@ -83,7 +88,12 @@ class Goal:
                 "name of a published one, e.g. 'res-50', or the path of a JSON file, got "
                 f"{self.scheme!r}"
             )
-        for name, is_given in (("ignored", bool(self.ignored)), ("round_to", self.round_to != 1)):
+        given = {
+            "ignored": bool(self.ignored),
+            "round_to": self.round_to != 1,
+            "style": self.style != "residual",
+        }
+        for name, is_given in given.items():
             if is_given:
                 raise ValueError(
                     f"{name} must go with flops, parameters or pruning_ratio, got it with a scheme"
@@ -108,6 +118,7 @@ class Goal:
         images: Tensor,
         batch_size: int = 64,
         progress: Progress | None = None,
+        selection: Selection = "obs",
     ) -> Plan:
         """What it comes to for a network.
 
@@ -117,40 +128,49 @@ class Goal:
             images: normalised images [N, C, H, W].
             batch_size: images that go through the network at once.
             progress: told of the work.
+            selection: how the method will choose channels, see `to_target`.
 
         Raises:
             ValueError: it does not fit the network.
         """
-        target, example = self.target(), images[:1]
-        if target is not None:
-            left_alone = ignored_layers("compress", self.ignored, given)
-            groups = channel_groups(teacher, example)
-            scheme, removal = to_target(
-                teacher,
-                images,
-                target,
-                groups,
-                left_alone,
-                ignored=self.ignored,
-                batch_size=batch_size,
-                progress=progress,
-            )
-            return Plan(scheme, groups, removal)
-        found = self._scheme(given, example)
-        if not isinstance(found, schemes.Scheme) or not found.kept:
-            schemes.check(found, teacher, example)
-            return Plan(found)
+        example = images[:1]
+        if self.scheme is not None:
+            assert isinstance(self.scheme, AnyScheme)
+            return _plan_of(self.scheme, teacher, example)
+        left_alone = ignored_layers("compress", self.ignored, given)
         groups = channel_groups(teacher, example)
-        schemes.channels_left(found, teacher, groups)
-        return Plan(found, groups)
+        target = self.target()
+        if target is None:
+            return self._plan_of_ratio(teacher, groups, left_alone)
+        scheme, removal = to_target(
+            teacher,
+            images,
+            target,
+            groups,
+            left_alone,
+            ignored=self.ignored,
+            style=self.style,
+            selection=selection,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        return Plan(scheme, groups, removal)
 
-    def _scheme(self, given: nn.Module, example: Tensor) -> AnyScheme:
-        if self.pruning_ratio is not None:
-            return schemes.structured(
-                given, self.pruning_ratio, example, self.ignored, self.round_to
-            )
-        assert isinstance(self.scheme, AnyScheme)
-        return self.scheme
+    def _plan_of_ratio(
+        self, teacher: nn.Module, groups: list[ChannelGroup], left_alone: Collection[str]
+    ) -> Plan:
+        assert self.pruning_ratio is not None
+        scheme = structured_of(
+            teacher,
+            groups,
+            self.pruning_ratio,
+            left_alone,
+            ignored=self.ignored,
+            round_to=self.round_to,
+            style=self.style,
+        )
+        schemes.channels_left(scheme, teacher, groups)
+        return Plan(scheme, groups)
 
     def resolved(self, teacher: nn.Module, images: Tensor) -> Goal:
         """The same with the scheme itself in the place of its name or file.
@@ -178,10 +198,11 @@ class Goal:
     def in_words(self) -> str:
         """What is asked for, to follow the name of a method."""
         target = self.target()
+        where = " inside blocks" if self.style == "normal" else ""
         if target is not None:
             what = "multiply-accumulates" if target.kind == "flops" else "parameters"
-            return f"down to {100 * target.share:g} % of the {what}"
-        return f"scheme {self.name}"
+            return f"down to {100 * target.share:g} % of the {what}{where}"
+        return f"scheme {self.name}{where}"
 
     def definition(self) -> dict[str, Any]:
         """What two goals must share to be one, as JSON holds it; `resolved` comes before."""
@@ -191,4 +212,19 @@ class Goal:
         asked: dict[str, Any] = {"pruning_ratio": self.pruning_ratio}
         if target is not None:
             asked = {str(target.kind): target.share}
-        return {**asked, "ignored": sorted(map(str, self.ignored)), "round_to": self.round_to}
+        return {
+            **asked,
+            "ignored": sorted(map(str, self.ignored)),
+            "round_to": self.round_to,
+            "style": self.style,
+        }
+
+
+def _plan_of(scheme: AnyScheme, teacher: nn.Module, example: Tensor) -> Plan:
+    """What a scheme comes to; channels are grouped where it removes some."""
+    if not isinstance(scheme, schemes.Scheme) or not scheme.kept:
+        schemes.check(scheme, teacher, example)
+        return Plan(scheme)
+    groups = channel_groups(teacher, example)
+    schemes.channels_left(scheme, teacher, groups)
+    return Plan(scheme, groups)

@@ -6,9 +6,12 @@ What each of them is, and from which table, stands at `fsc.schemes.named`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from fsc import models
 
+# Which channels a share of all is taken from, see `fsc.schemes.styles`.
+Style = Literal["normal", "residual"]
 # Share of the channels kept between the two convolutions of a residual block.
 RESNET_KEPT = {"res-50": 0.5, "res-60": 0.4, "res-70": 0.3, "res-90": 0.1}
 # Shares kept between the convolutions of a block of ResNet-34, and of the first two of stage four.

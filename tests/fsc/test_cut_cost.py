@@ -54,6 +54,37 @@ def test_counts_are_those_of_the_network_that_was_cut(model, image, kept):
     assert 0 <= counted.nonzero - made.nonzero <= 3
 
 
+class Parted(nn.Module):
+    """A sum of whose channels one layer makes all, and two others a part each, at another cost."""
+
+    def __init__(self):
+        super().__init__()
+        self.whole, self.wide = nn.Conv2d(3, 24, 1), nn.Conv2d(3, 10, 5, padding=2)
+        self.narrow, self.last = nn.Conv2d(3, 14, 1), nn.Conv2d(24, 4, 3)
+
+    def forward(self, x):
+        return self.last((self.whole(x) + torch.cat([self.wide(x), self.narrow(x)], 1)).relu())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_which_channels_go_decides_where_layers_hold_different_parts(seed):
+    model, image = Parted(), torch.zeros(1, 3, 8, 8)
+    groups = labelled_groups(model, (image,))
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(seed))
+    counting = CutCost(model, image, groups, {groups[0].name: order})
+    for count in (23, 17, 12):
+        kept = order[24 - count :].sort().values
+        made = copy.deepcopy(model)
+        cut_channels(made, groups, {groups[0].name: kept})
+        assert counting.size({groups[0].name: count}, {}) == cost.size(made, image)
+    assert not groups[0].is_even
+
+
+def test_groups_that_all_layers_hold_alike_are_even():
+    model = models.build("resnet14")
+    assert all(group.is_even for group in labelled_groups(model, (torch.zeros(1, 3, 32, 32),)))
+
+
 def test_single_weights_are_counted_as_zeros():
     model, image = models.build("resnet14"), torch.zeros(1, 3, 32, 32)
     scheme = schemes.named("sparse-90", "resnet14")

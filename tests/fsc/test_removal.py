@@ -106,15 +106,27 @@ def test_few_columns_give_what_many_give():
     assert len(removal.order) == WIDTH - 1 and bool(removal.loss.isfinite().all())
 
 
-def test_without_a_reader_that_moments_express_norms_decide():
-    model = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1, padding_mode="reflect")
-    ).eval()
+class Repeated(nn.Module):
+    """A layer that reads some channels twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(6, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        return self.last(torch.cat([x, x[:, :2]], 1))
+
+
+def test_without_a_reader_that_can_be_asked_norms_decide():
+    model = Repeated().eval()
     with torch.no_grad():
-        model[0].weight[2] *= 1e-3
+        model.stem.weight[2] *= 1e-3
     groups = labelled_groups(model, (IMAGES[:1].float(),))
-    removal = removals(model, groups, IMAGES.float(), {"0": 1})["0"]
-    assert int(removal.order[0]) == 2 and 0 < float(removal.loss[-1]) < 1
+    removal = removals(model, groups, IMAGES.float(), {"stem": 1})["stem"]
+    energy = model.stem.weight.detach().double().square().sum((1, 2, 3))
+    assert removal.order.tolist() == energy.argsort()[:3].tolist()
+    torch.testing.assert_close(removal.loss[1:], energy.sort().values.cumsum(0)[:3] / energy.sum())
 
 
 class Joined(nn.Module):

@@ -11,6 +11,7 @@ from torch import nn
 import fsc
 from fsc import models, schemes
 from fsc.cli.schemes import describe
+from fsc.goal import Goal
 from fsc.models import imagenet_resnet
 from fsc.models.mobilenetv2 import mobilenetv2
 from fsc.networks import cost
@@ -110,6 +111,57 @@ def test_a_student_of_each_style_is_smaller(narrow, method, style):
     left = cost.flops(student, IMAGE) / cost.flops(narrow, IMAGE)
     assert left < {"normal": 0.82, "residual": 0.65}[style]
     assert student(images).isfinite().all()
+
+
+def widths(model: nn.Module) -> dict[str, int]:
+    return {n: m.out_channels for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+@pytest.mark.parametrize("goal", [{"flops": 0.7}, {"parameters": 0.7}, {"pruning_ratio": 0.5}, {}])
+def test_a_goal_leaves_residual_streams_whole(narrow, goal):
+    images = torch.randn(4, 3, 64, 64)
+    left = fsc.compress(narrow, images, method="l1", style="normal", **goal)
+    before, after = widths(narrow), widths(left.student)
+    assert {name for name in before if before[name] != after[name]} <= {
+        name for name in before if name.endswith(".conv1")
+    }
+    assert left.report.kept
+    for kind in ("flops", "parameters"):
+        if kind in goal or (kind == "flops" and not goal):
+            share = getattr(left.report, kind) / getattr(left.report, f"{kind}_teacher")
+            assert goal.get(kind, 0.5) - 0.01 <= share <= goal.get(kind, 0.5)
+
+
+def test_a_style_is_part_of_what_is_asked():
+    goals = [Goal(flops=0.5, style=style) for style in ("normal", "residual")]
+    assert goals[0].definition() != goals[1].definition()
+    assert goals[0].in_words == "down to 50 % of the multiply-accumulates inside blocks"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"style": "cd"}, "style must be one of normal, residual, got 'cd'"),
+        ({"style": "cd", "pruning_ratio": 0.5}, "style must be one of normal, residual, got 'cd'"),
+        (
+            {"style": "normal", "scheme": "res-50"},
+            "style must go with flops, parameters or pruning_ratio, got it with a scheme",
+        ),
+        (
+            {"style": "normal", "pruning_ratio": {"layer1.0.conv1": 0.5}},
+            "style must go with one pruning_ratio for all layers, got 'normal' with layers that",
+        ),
+    ],
+)
+def test_styles_that_say_nothing_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        fsc.compress(nn.Identity(), IMAGE, **given)
+
+
+@pytest.mark.parametrize("goal", [{"flops": 0.5}, {"pruning_ratio": 0.5}])
+def test_a_goal_without_insides_says_so(goal):
+    with pytest.raises(ValueError, match="style must leave channels to prune, got 'normal', and"):
+        fsc.compress(Added(), IMAGE, style="normal", **goal)
 
 
 def test_a_style_of_a_file(narrow, tmp_path):

@@ -34,6 +34,41 @@ def test_a_share_is_met_within_one_percent(kind: str, share: float):
     assert share - 0.01 <= reached(result, kind) <= share
 
 
+class Parted(nn.Module):
+    """Sums of whose channels one layer makes all, and two others a part each.
+
+    Of channels that the dear layer makes, or of the others, the filters are small.
+    """
+
+    def __init__(self, dear_are_small: bool) -> None:
+        super().__init__()
+        self.stem, self.whole = nn.Conv2d(3, 24, 3, padding=1), nn.Conv2d(24, 240, 1)
+        self.dear, self.cheap = nn.Conv2d(24, 120, 3, padding=1), nn.Conv2d(24, 120, 1)
+        self.last = nn.Conv2d(240, 10, 1)
+        with torch.no_grad():
+            small = slice(0, 120) if dear_are_small else slice(120, None)
+            self.whole.weight[small] *= 1e-2
+            (self.dear if dear_are_small else self.cheap).weight *= 1e-2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu()
+        x = self.whole(x) + torch.cat([self.dear(x), self.cheap(x)], 1)
+        return self.last(x.relu()).mean((2, 3))
+
+
+@pytest.mark.parametrize("dear_are_small", [True, False])
+@pytest.mark.parametrize("method", ["l1", "cd-nc"])
+@pytest.mark.parametrize("goal", [{"flops": 0.8}, {"parameters": 0.8}])
+def test_a_share_is_met_where_layers_hold_different_parts(
+    method: str, goal: dict[str, float], dear_are_small: bool
+):
+    torch.manual_seed(0)
+    model, images = Parted(dear_are_small).eval(), torch.randn(6, 3, 12, 12)
+    result = fsc.compress(model, images, method=method, **goal)
+    ((kind, share),) = goal.items()
+    assert share - 0.01 <= reached(result, kind) <= share
+
+
 def test_layers_keep_multiples():
     result = fsc.compress(teacher(), IMAGES, method="l1", flops=0.6, round_to=8)
     widths = [m.out_channels for m in result.student.modules() if isinstance(m, nn.Conv2d)]
@@ -143,6 +178,20 @@ class Rewritten(nn.Module):
 def test_what_is_rewritten_is_ignored_by_its_old_name(ignored: list, goal: dict):
     report = fsc.compress(Rewritten().eval(), IMAGES, method="l1", ignored=ignored, **goal).report
     assert report.kept and all(not layer.startswith("stem") for layer in report.kept)
+
+
+@pytest.mark.parametrize("goal", [{"pruning_ratio": 0.5}, {"flops": 0.5}])
+def test_groups_are_found_once(goal: dict[str, float], monkeypatch: pytest.MonkeyPatch):
+    found = []
+    labelled = fsc.channels.proof.labelled_groups
+
+    def counting(*given):
+        found.append(given)
+        return labelled(*given)
+
+    monkeypatch.setattr("fsc.channels.proof.labelled_groups", counting)
+    fsc.compress(teacher(), IMAGES, method="l1", **goal)
+    assert len(found) == 1
 
 
 def test_a_share_of_zero_cuts_nothing():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from fsc.channels.groups import ChannelGroup, Slot
+from fsc.channels.labels import NONE
 from fsc.networks.cost import Size
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import BATCH_NORM, CONVOLUTION
@@ -21,7 +22,7 @@ Kind = Literal["flops", "parameters"]
 class CutCost:
     """Counts parameters and multiply-accumulates for any number of cuts of one network.
 
-    Every parameter has prod over its axes of (size - sum of repeats * channels gone) numbers, and
+    Every parameter has prod over its axes of (size - indices of the channels gone) numbers, and
     every weight of a convolution or Linear is applied at so many pixels.
 
     Args:
@@ -29,10 +30,16 @@ class CutCost:
             batch normalization is taken to shift by zero.
         example_inputs: one image [1, C, ...] where the network is.
         groups: its channel groups.
+        orders: name of a group -> its channels in the order in which they go. It counts where
+            layers hold different parts of a group; where it is not given, the first go first.
     """
 
     def __init__(
-        self, model: nn.Module, example_inputs: Tensor, groups: Sequence[ChannelGroup]
+        self,
+        model: nn.Module,
+        example_inputs: Tensor,
+        groups: Sequence[ChannelGroup],
+        orders: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Runs the network once, to see how often each layer applies its weight."""
         self.groups = {group.name: group for group in groups}
@@ -40,15 +47,18 @@ class CutCost:
         norms = (name for name, m in model.named_modules() if isinstance(m, BATCH_NORM))
         self.shifts = {f"{name}.bias" for name in norms}
         self.pixels = _pixels(model, example_inputs)
-        # name of the parameter -> axis -> name of each group, indices that a channel of it is
-        self.losses: dict[str, dict[int, dict[str, float]]] = {name: {} for name in self.shapes}
+        # name of the parameter -> axis -> name of each group, indices lost once so many went of it
+        self.losses: dict[str, dict[int, dict[str, list[float]]]] = {n: {} for n in self.shapes}
         for group in groups:
+            order = (orders or {}).get(group.name, group.free.nonzero().flatten())
             for slot in group.slots:
                 for parameter, axis, share in _axes(model, slot):
                     if parameter in self.losses:
                         along = self.losses[parameter].setdefault(axis, {})
-                        repeats = share * _repeats(slot, group)
-                        along[group.name] = along.get(group.name, 0) + repeats
+                        lost = share * _lost(slot, group, order)
+                        if group.name in along:
+                            lost = lost + torch.tensor(along[group.name], device="cpu")
+                        along[group.name] = lost.tolist()
         self.touched = {
             group.name: [
                 name
@@ -92,8 +102,8 @@ class CutCost:
         sizes = list(self.shapes[parameter])
         for axis, along in self.losses[parameter].items():
             lost = sum(
-                repeats * (self.groups[name].size - kept[name])
-                for name, repeats in along.items()
+                indices[self.groups[name].size - kept[name]]
+                for name, indices in along.items()
                 if name in kept
             )
             sizes[axis] -= round(lost)
@@ -120,10 +130,10 @@ def _axes(model: nn.Module, slot: Slot) -> list[tuple[str, int, float]]:
     return [*found, (bias, 0, 1)] if slot.role == "writer" else found
 
 
-def _repeats(slot: Slot, group: ChannelGroup) -> float:
-    """How many indices of a module each channel that may go is, on average."""
-    found = group.free[slot.channels[slot.channels >= 0]]
-    return int(found.sum()) / max(int(group.free.sum()), 1)
+def _lost(slot: Slot, group: ChannelGroup, order: Tensor) -> Tensor:
+    """How many indices of a module have gone after each channel, and before, [channels + 1]."""
+    counts = slot.channels[slot.channels != NONE].bincount(minlength=group.size)
+    return nn.functional.pad(counts[order], (1, 0)).cumsum(0)
 
 
 def _pixels(model: nn.Module, image: Tensor) -> dict[str, int]:

@@ -72,6 +72,17 @@ class ChannelGroup:
         stays[kept.cpu()] = True
         return stays
 
+    @property
+    def is_even(self) -> bool:
+        """Whether every layer holds all channels that may go, each equally often.
+
+        What a cut costs then depends on how many of them go, not on which.
+        """
+        slots = [slot for slot in self.slots if slot.role != "size"]  # numbers cost nothing
+        held = [slot.channels[slot.channels != NONE] for slot in slots]
+        counts = torch.stack([each.bincount(minlength=self.size) for each in held])[:, self.free]
+        return bool((counts == counts[:, :1]).all())
+
     def widest(self) -> str:
         """The writer that makes most of the channels that may go."""
         layers = self.named("writer")

@@ -17,3 +17,16 @@ def filter_norms(model: nn.Module, group: ChannelGroup, order: int = 1) -> Tenso
             rows = filters(model.get_submodule(slot.name)).detach().double().flatten(1)
             norms.index_add_(0, slot.channels, rows.abs().pow(order).sum(1).cpu())
     return norms
+
+
+def largest_first(model: nn.Module, group: ChannelGroup) -> Tensor:
+    """The channels by the L1 norm of their filters, int64 [size]; those that must stay are first.
+
+    So is one of every layer: none may lose all that it reads or writes.
+    """
+    norms = filter_norms(model, group).masked_fill(~group.free, torch.inf)
+    for slot in group.slots:
+        channels = slot.channels[slot.channels >= 0].unique()
+        if len(channels) == len(slot.channels):
+            norms[channels[norms[channels].argmax()]] = torch.inf
+    return norms.argsort(descending=True, stable=True)

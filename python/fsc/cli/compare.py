@@ -26,6 +26,7 @@ from fsc.methods.journal import fingerprint
 from fsc.networks import cost
 from fsc.report import methods_figure
 from fsc.report.interval import SMALL_TEST_SET
+from fsc.scheme_tables import Style
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def command(
     pruning_ratio: float | None,
     ignored: tuple[str, ...],
     round_to: int,
+    style: Style,
     num_shots: int | None,
     num_images: int | None,
     num_seeds: int,
@@ -81,7 +83,7 @@ def command(
     if resume and json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
     options.check_mir_steps(methods)
-    asked = Asked(scheme_name, flops, parameters, pruning_ratio, ignored, round_to)
+    asked = Asked(scheme_name, flops, parameters, pruning_ratio, ignored, round_to, style)
     draw = Draw(num_shots, num_images)
     plan = _Plan(list(dict.fromkeys(methods)), draw, num_seeds, is_timed)
     options.check_outputs(json_path, figure_path, replacing=overwrite or resume)

@@ -22,6 +22,7 @@ from fsc.images.sampling import FewShotSample
 from fsc.methods.training_state import in_words
 from fsc.networks import cost
 from fsc.result import Report, Result
+from fsc.scheme_tables import Style
 
 _NUM_WORST_LAYERS = 5
 
@@ -36,6 +37,7 @@ def command(
     pruning_ratio: float | None,
     ignored: tuple[str, ...],
     round_to: int,
+    style: Style,
     num_shots: int | None,
     num_images: int | None,
     seed: int,
@@ -57,7 +59,7 @@ def command(
 ) -> None:
     """Compress a pretrained network and write the student, a report and the sample."""
     draw = Draw(num_shots, num_images)
-    asked = Asked(scheme_name, flops, parameters, pruning_ratio, ignored, round_to)
+    asked = Asked(scheme_name, flops, parameters, pruning_ratio, ignored, round_to, style)
     if num_test is not None and not evaluated:
         raise click.UsageError("Give either --test-images or --no-evaluate.")
     options.check_mir_steps([method])

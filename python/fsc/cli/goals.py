@@ -11,6 +11,7 @@ from fsc import schemes
 from fsc.cli.given import Inputs
 from fsc.cli.inputs import find_scheme
 from fsc.goal import Goal
+from fsc.scheme_tables import Style
 
 # A type that every network has: "Linear" and "Conv2d" can be typed like names of layers.
 _TYPES = {name: kind for name, kind in vars(nn).items() if isinstance(kind, type)}
@@ -27,6 +28,7 @@ class Asked:
         pruning_ratio: share of the channels that goes.
         ignored: names, patterns and types of layers that stay whole.
         round_to: layers keep a multiple of so many channels.
+        style: which channels are pruned, all or those inside blocks.
     """
 
     scheme_name: str | None
@@ -35,6 +37,7 @@ class Asked:
     pruning_ratio: float | None
     ignored: tuple[str, ...]
     round_to: int
+    style: Style
 
     def __post_init__(self) -> None:
         """Refuses two of them and shares that are none, before anything is loaded."""
@@ -53,6 +56,7 @@ class Asked:
             for flag, value, default in (
                 ("--ignore", self.ignored, ()),
                 ("--round-to", self.round_to, 1),
+                ("--style", self.style, "residual"),
             ):
                 if value != default:
                     raise click.UsageError(
@@ -64,6 +68,7 @@ class Asked:
             parameters=self.parameters,
             pruning_ratio=self.pruning_ratio,
             round_to=self.round_to,
+            style=self.style,
         )
 
     def goal(self, inputs: Inputs) -> Goal:
@@ -86,4 +91,5 @@ class Asked:
             pruning_ratio=self.pruning_ratio,
             ignored=ignored,
             round_to=self.round_to,
+            style=self.style,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
@@ -156,8 +156,7 @@ augment = click.option(
 )
 batch_size = click.option(
     "--batch-size",
-    # More than torch can count.
-    type=click.IntRange(1, 2**31 - 1),
+    type=click.IntRange(1, 2**31 - 1),  # more than torch can count
     default=64,
     show_default=True,
     help="Images that go through the networks at once; changes the result by rounding only.",
@@ -225,9 +224,15 @@ def goal(command: Command) -> Command:
     share = click.FloatRange(0, 1, min_open=True)
     for option in (
         click.option(
+            "--style",
+            type=click.Choice(get_args(scheme_tables.Style)),
+            default="residual",
+            show_default=True,
+            help="normal leaves whole what several layers make, such as residual streams.",
+        ),
+        click.option(
             "--round-to",
-            # More channels no layer has.
-            type=click.IntRange(1, 2**16),
+            type=click.IntRange(1, 2**16),  # more channels no layer has
             default=1,
             show_default=True,
             help="Layers keep a multiple of so many channels.",

@@ -27,7 +27,7 @@ _DECIDED = {
 # What differs between two goals -> the flag for it.
 _GOALS = {
     f"scheme.{name}": f"--{name.replace('_', '-')}"
-    for name in ("flops", "parameters", "pruning_ratio", "round_to")
+    for name in ("flops", "parameters", "pruning_ratio", "round_to", "style")
 } | {"scheme.ignored": "--ignore"}
 
 

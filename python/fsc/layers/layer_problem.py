@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fsc.layers.moments import ACCUMULATOR
 from fsc.layers.objectives import Objective
 from fsc.solvers.accelerated import Accelerated
-from fsc.solvers.closed_form import ClosedForm
+from fsc.solvers.closed_form import ClosedForm, Selection
 from fsc.solvers.proximal import Proximal
 
 Activation = Literal["none", "relu"]
@@ -17,6 +17,11 @@ Axis = Literal["input_channels", "output_filters"]
 Solver = ClosedForm | Proximal | Accelerated
 # What the outputs of both layers are added to before the ReLU, teacher's first.
 Shortcuts = tuple[Tensor, Tensor]
+
+
+def selection_of(solver: Solver) -> Selection:
+    """How channels are chosen for a solver that does not choose them while it solves."""
+    return "norm" if isinstance(solver, Proximal) else solver.selection
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from fsc.channels.cutting import cut_channels, mask_channels
-from fsc.layers.layer_problem import Activation, Axis, Solver
+from fsc.layers.layer_problem import Activation, Axis, Solver, selection_of
 from fsc.layers.objectives import Objective, Soft
 from fsc.methods.base import Outcome, Task
 from fsc.methods.layer_solver import LayerSolver, Settings
@@ -19,7 +19,7 @@ from fsc.networks.quantized_inputs import quantize_inputs
 from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
 from fsc.schemes.quantized import FULL_PRECISION
 from fsc.solvers.accelerated import Accelerated
-from fsc.solvers.closed_form import ClosedForm
+from fsc.solvers.closed_form import ClosedForm, Selection
 from fsc.solvers.proximal import Proximal
 from fsc.walking.input_limits import input_limits
 from fsc.walking.walk import walk
@@ -112,6 +112,11 @@ class CrossDistillation:
             object.__setattr__(self, "support", _integers(self.support))
             if self.axis != "input_channels":
                 raise ValueError(f"axis must be 'input_channels' with a support, got {self.axis!r}")
+
+    @property
+    def selection(self) -> Selection:
+        """How channels are chosen where no layer chooses among them while it is solved."""
+        return selection_of(self.solver or ClosedForm())
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""

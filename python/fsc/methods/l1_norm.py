@@ -4,13 +4,12 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 import fsc_ext
 from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import ChannelGroup
-from fsc.channels.norms import filter_norms
+from fsc.channels.norms import largest_first
 from fsc.methods.base import Outcome, Task
 from fsc.schemes import SparseScheme
 
@@ -31,12 +30,7 @@ def largest_channels(
     kept = {}
     for group in groups:
         if group.name in counts:
-            norms = filter_norms(model, group).masked_fill(~group.free, torch.inf)
-            for slot in group.slots:  # no layer may lose all that it reads or writes
-                channels = slot.channels[slot.channels >= 0].unique()
-                if len(channels) == len(slot.channels):
-                    norms[channels[norms[channels].argmax()]] = torch.inf
-            order = norms.argsort(descending=True, stable=True)
+            order = largest_first(model, group)
             kept[group.name] = order[: counts[group.name]].sort().values
     return kept
 

@@ -17,6 +17,7 @@ from fsc.layers.layer_problem import (
     Shortcuts,
     Solution,
     Solver,
+    selection_of,
 )
 from fsc.layers.objectives import Estimation, Objective
 from fsc.layers.posing import problem_of
@@ -86,8 +87,7 @@ class LayerSolver(Visitor):
         graph = trace(teacher)
         self._solvable = set(layer_names(teacher, graph))
         self._norms = running_norms(teacher)
-        solver = settings.solver
-        selection = "norm" if isinstance(solver, Proximal) else solver.selection
+        selection = selection_of(settings.solver)
         self.plans = plans_of(
             task, settings.axis, settings.support, selection, teacher, self._solvable
         )

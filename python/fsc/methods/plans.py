@@ -129,7 +129,8 @@ class ChannelPlans:
         """Whether a layer chooses from a group; it is taken down."""
         readers = group.named("reader")
         alone = len(readers) == 1 and readers[0] in solvable and bool(group.free.all())
-        alone = alone and not group.is_normalised
+        # Which channels go must be known before where it decides what the cut costs.
+        alone = alone and not group.is_normalised and group.is_even
         if axis == "input_channels" and alone and self._is_whole(readers[0], group):
             self.choosers[readers[0]] = group
         elif axis == "output_filters" and alone and _is_written_once(group, solvable):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 import fsc_ext
 from fsc.images.checks import device_of
 from fsc.layers.form import Form
-from fsc.layers.layer_problem import joined
+from fsc.layers.layer_problem import to_matrix
 from fsc.layers.moments import ACCUMULATOR
 from fsc.networks.modes import evaluation_mode
 from fsc.solvers.patch import Patch
@@ -19,67 +19,89 @@ from fsc.solvers.quadratic import FactoredQuadratic, GramQuadratic, Quadratic
 
 
 class Inputs:
-    """What one layer of the teacher reads: a Gram matrix, or columns where these are fewer."""
+    """What the groups of one layer of the teacher read, a mixing layer without groups being one.
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, num_columns: int) -> None:
+    Args:
+        form: the layer as a convolution.
+        num_columns: that it will have read; of few of them the columns are kept, of many their
+            Gram matrices.
+    """
+
+    def __init__(self, form: Form, num_columns: int) -> None:
         """Starts from zero images."""
-        self.patch = Patch.of(layer)
+        self.form = form
+        self.patch = Patch.of_group(form.convolution)
         self.num_images = 0
-        self.columns: list[Tensor] = []  # [dim, columns of the batch] each
+        self.columns: list[Tensor] = []  # [groups, dim, columns of the batch] each
         dim = self.patch.dim
         self.gram: Tensor | None = None
         if num_columns >= dim:
-            self.gram = layer.weight.new_zeros(dim, dim, dtype=ACCUMULATOR)
+            groups, weight = form.convolution.groups, form.convolution.weight
+            self.gram = weight.new_zeros(groups, dim, dim, dtype=ACCUMULATOR)
 
     def accumulate(self, features: Tensor, num_images: int) -> None:
-        """Takes up one batch, [N, C_in, H, W] or [N, C_in], of so many images."""
+        """Takes up one batch of so many images, as the layer reads it."""
         self.num_images += num_images
-        if self.gram is None:
-            self.columns.append(self.patch.columns(features).to(ACCUMULATOR))
-            return
-        geometry = {
-            name: getattr(self.patch, name)
-            for name in ("kernel_size", "stride", "padding", "dilation")
-        }
-        fsc_ext.gram_accumulate_(self.gram, None, None, features, None, **geometry)
+        for piece in self.form.pieces(features):
+            image = self.form.image(features[piece])  # [N, C_in, H, W]
+            parts = image.chunk(self.form.convolution.groups, 1)
+            if self.gram is None:
+                columns = torch.stack([self.patch.columns(part) for part in parts])
+                self.columns.append(columns.to(ACCUMULATOR))
+                continue
+            geometry = {
+                name: getattr(self.patch, name)
+                for name in ("kernel_size", "stride", "padding", "dilation")
+            }
+            for gram, part in zip(self.gram, parts, strict=True):
+                fsc_ext.gram_accumulate_(gram, None, None, part, None, **geometry)
 
-    def quadratic(self, weight: Tensor) -> Quadratic:
-        """The squared error of the layer's output, whose minimiser is the weight [C_out, dim]."""
+    def _all_columns(self) -> Tensor:
+        """The columns of all batches, [groups, dim, columns]."""
+        if len(self.columns) > 1:
+            self.columns = [torch.cat(self.columns, -1)]
+        return self.columns[0]
+
+    def quadratics(self, weight: Tensor) -> list[Quadratic]:
+        """The squared error of each group's output; the weight [groups, rows, dim] has none."""
         if self.gram is None:
-            columns = torch.cat(self.columns, 1)
-            return FactoredQuadratic(columns, weight @ columns, self.num_images)
+            columns = self._all_columns()
+            pairs = zip(columns, weight @ columns, strict=True)
+            return [FactoredQuadratic(*pair, self.num_images) for pair in pairs]
         target = weight @ self.gram
-        return GramQuadratic(self.gram, target, (target * weight).sum(1), self.num_images)
+        parts = zip(self.gram, target, (target * weight).sum(-1), strict=True)
+        return [GramQuadratic(*part, self.num_images) for part in parts]
 
     def energy(self, weight: Tensor) -> float:
         """The squared output of a weight, around its mean where there is a bias."""
         if self.gram is None:
-            outputs = weight @ torch.cat(self.columns, 1)  # [C_out, columns]
-            squares, sums = outputs.square().sum(), outputs.sum(1)
-            count = float(outputs.shape[1])
+            outputs = weight @ self._all_columns()  # [groups, rows, columns]
+            squares, sums = outputs.square().sum(), outputs.sum(-1)
+            count = float(outputs.shape[-1])
         else:
             # The last row of U is ones where there is a bias: W U 1 and the number of columns.
             products = weight @ self.gram
-            squares, sums = (products * weight).sum(), products[:, -1]
-            count = float(self.gram[-1, -1])
+            squares, sums = (products * weight).sum(), products[..., -1]
+            count = float(self.gram[0, -1, -1])
         return float(squares - sums.square().sum() / count if self.patch.bias else squares)
 
     def squares(self, weight: Tensor) -> float:
         """The squared output of a weight."""
         if self.gram is None:
-            return float((weight @ torch.cat(self.columns, 1)).square().sum())
+            return float((weight @ self._all_columns()).square().sum())
         return float((weight @ self.gram * weight).sum())
 
 
 class Reader:
     """A layer with what it reads of the images that correct it, and of those that judge."""
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, num_columns: int) -> None:
-        """Starts from zero images."""
-        self.patch = Patch.of(layer)
-        self.weight = joined(layer.weight, layer.bias)  # [C_out, dim]
-        self.correcting = Inputs(layer, num_columns)
-        self.judging = Inputs(layer, num_columns)
+    def __init__(self, form: Form, num_columns: int) -> None:
+        """Starts from zero images; each half of them will give so many columns."""
+        groups = form.convolution.groups
+        # [groups, rows, dim]
+        self.weight = to_matrix(form.convolution).unflatten(0, (groups, -1))
+        self.correcting = Inputs(form, num_columns)
+        self.judging = Inputs(form, num_columns)
         self.num_images = 0
 
     def accumulate(self, features: Tensor, images: int) -> None:
@@ -111,38 +133,35 @@ class Reader:
 def gather(
     model: nn.Module, names: Collection[str], images: Tensor, batch_size: int
 ) -> dict[str, Reader]:
-    """Run a network once and take up what some of its layers read, where moments express them.
+    """Run a network once and take up what some of its layers read.
 
     Args:
         model: the network.
-        names: of layers.
+        names: of convolutions of any kind and Linears.
         images: normalised images [N, C, H, W].
         batch_size: images that go through the network at once.
     """
     found: dict[str, Reader] = {}
     running = 0  # images of the batch that runs; windows and frames may stand on the leading axis
 
-    def see(name: str, layer: Any, features: Tensor) -> None:
-        if isinstance(layer, nn.Linear):
+    def see(form: Form, name: str, features: Tensor, output: Tensor) -> None:
+        if form.is_linear:
             features = features.flatten(0, -2)
-            _take(found, name, layer, features, running, len(images))
-            return
-        form = Form(layer)
-        # Volumes become patches, which are many times as large: one image after the other.
-        steps = running if form.dims == 3 else 1
-        for part in features.chunk(steps):
-            _take(found, name, form.convolution, form.image(part), running // steps, len(images))
+        if name not in found:
+            pixels = output.numel() // form.convolution.out_channels // running
+            found[name] = Reader(form, len(images) * pixels // 2)
+        found[name].accumulate(features, running)
 
-    handles = [
-        layer.register_forward_pre_hook(
-            lambda layer, inputs, named, name=name: see(
-                name, layer, inputs[0] if inputs else named["input"]
+    def watch(name: str, layer: nn.Module) -> RemovableHandle:
+        form = Form(layer)
+        return layer.register_forward_hook(
+            lambda layer, inputs, named, output: see(
+                form, name, inputs[0] if inputs else named["input"], output
             ),
             with_kwargs=True,
         )
-        for name, layer in model.named_modules()
-        if name in names and _is_expressible(layer)
-    ]
+
+    handles = [watch(name, layer) for name, layer in model.named_modules() if name in names]
     try:
         with torch.no_grad(), evaluation_mode(model):
             for batch in images.split(batch_size):
@@ -152,24 +171,3 @@ def gather(
         for handle in handles:
             handle.remove()
     return found
-
-
-def _take(
-    found: dict[str, Reader], name: str, layer: Any, features: Tensor, running: int, images: int
-) -> None:
-    """Takes up what a layer reads of so many images, of so many in all."""
-    if name not in found:
-        pixels = len(features) // running
-        if not isinstance(layer, nn.Linear):
-            height, width = features.shape[2:]
-            pixels = Patch.of(layer).num_columns((height, width)) * len(features) // running
-        found[name] = Reader(layer, images * pixels // 2)
-    found[name].accumulate(features, running)
-
-
-def _is_expressible(layer: nn.Module) -> bool:
-    try:
-        Patch.of(layer if isinstance(layer, nn.Linear) else Form(layer).convolution)
-    except ValueError:
-        return False
-    return True

@@ -15,10 +15,11 @@ from fsc.images.gathering import gathered
 from fsc.images.joint import Inputs
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
+from fsc.scheme_tables import Style
 from fsc.schemes.convolutions import check_shares
 from fsc.schemes.ignoring import Ignored, ignored_layers
 from fsc.schemes.reasons import commonest
-from fsc.schemes.styles import Style, check_style, takes
+from fsc.schemes.styles import check_style, pruned
 
 
 @dataclass(frozen=True)
@@ -77,26 +78,60 @@ def structured(
         >>> structured(network, 0.5, torch.zeros(1, 3, 8, 8)).kept
         {'0': 2}
     """
-    check_shares("structured", pruning_ratio)
-    if pruning_ratio == {}:
-        raise ValueError("structured: pruning_ratio must name a layer, got none")
-    check_style("structured", style, isinstance(pruning_ratio, Mapping))
+    check_ratio("structured", pruning_ratio, style)
     left_alone = ignored_layers("structured", ignored, unwrap(model))
     inputs = gathered("structured", example_inputs, unwrap(model))
     model = plain(unwrap(model), inputs)
     groups = channel_groups(model, inputs)
+    return structured_of(
+        model, groups, pruning_ratio, left_alone, ignored=ignored, round_to=round_to, style=style
+    )
+
+
+def check_ratio(function: str, pruning_ratio: float | Mapping[str, float], style: str) -> None:
+    """Make sure, before any work, that a ratio and a style say what is to go.
+
+    Raises:
+        ValueError: a ratio outside [0, 1), none at all, or a style that is none or beside layers.
+        TypeError: a ratio is no number.
+    """
+    check_shares(function, pruning_ratio)
+    if pruning_ratio == {}:
+        raise ValueError(f"{function}: pruning_ratio must name a layer, got none")
+    check_style(function, style, isinstance(pruning_ratio, Mapping))
+
+
+def structured_of(
+    model: nn.Module,
+    groups: Sequence[ChannelGroup],
+    pruning_ratio: float | Mapping[str, float],
+    left_alone: Collection[str] = (),
+    *,
+    ignored: Ignored = (),
+    round_to: int = 1,
+    style: Style = "residual",
+) -> Scheme:
+    """`structured` for a network whose channel groups are known.
+
+    Args:
+        model: the network, in plain modules.
+        groups: its channel groups.
+        pruning_ratio: which `check_ratio` has seen.
+        left_alone: names of layers that stay whole.
+        ignored: how the user called them, for the sentence.
+        round_to: layers keep a multiple of so many channels.
+        style: which channels are pruned.
+
+    Raises:
+        ValueError: a name is no layer that can lose channels, or there is nothing to prune.
+    """
     ratio = None if isinstance(pruning_ratio, Mapping) else pruning_ratio
     stuck = {} if ratio is None else held_back(groups, left_alone)
     if isinstance(pruning_ratio, Mapping):
         shares = dict(pruning_ratio)
     else:
-        able = [group for group in groups if group.frozen is None and not group.is_gate]
-        shares = {group.widest(): pruning_ratio for group in able if takes(style, group)}
-        if able and not shares:
-            raise ValueError(
-                f"structured: style must leave channels to prune, got {style!r}, and all that can "
-                "go are made by several layers together"
-            )
+        found = pruned("structured", style, groups)
+        shares = {group.widest(): pruning_ratio for group in found}
     kept = {}
     for layer, share in shares.items():
         group = _group_of(layer, model, groups)

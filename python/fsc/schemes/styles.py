@@ -6,11 +6,11 @@ in the layers that its authors picked: what they spared is to be ignored.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import get_args
 
 from fsc.channels.groups import ChannelGroup
-
-Style = Literal["normal", "residual"]
+from fsc.scheme_tables import Style
 
 
 def check_style(function: str, style: str, has_shares: bool) -> None:
@@ -35,10 +35,26 @@ def check_style(function: str, style: str, has_shares: bool) -> None:
         )
 
 
-def takes(style: Style, group: ChannelGroup) -> bool:
-    """Whether a style prunes a group of channels.
+def pruned(function: str, style: Style, groups: Sequence[ChannelGroup]) -> list[ChannelGroup]:
+    """The groups that a style prunes, of those whose channels can go.
 
     Channels that one layer alone makes are inside a block, or between the layers of a plain
-    chain; those that several layers add up to, or share otherwise, run past blocks.
+    chain; those that several layers add up to, or share otherwise, run past blocks. The squeeze of
+    a gate costs little, decides much, and stays whole.
+
+    Args:
+        function: who asks, for the sentence.
+        style: how.
+        groups: of a network.
+
+    Raises:
+        ValueError: there are channels that can go, but none that the style prunes.
     """
-    return style == "residual" or len(set(group.named("writer"))) == 1
+    able = [group for group in groups if group.frozen is None and not group.is_gate]
+    found = [group for group in able if style == "residual" or len(set(group.named("writer"))) == 1]
+    if able and not found:
+        raise ValueError(
+            f"{function}: style must leave channels to prune, got {style!r}, and all that can "
+            "go are made by several layers together"
+        )
+    return found

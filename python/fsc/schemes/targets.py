@@ -10,11 +10,15 @@ from torch import Tensor, nn
 
 from fsc.channels.cut_cost import CutCost, Kind
 from fsc.channels.groups import ChannelGroup
+from fsc.channels.norms import largest_first
 from fsc.networks import cost
 from fsc.progress import Progress
+from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import Ignored
 from fsc.schemes.removal import Removal, removals
 from fsc.schemes.structured import Scheme, held_back, is_ignored, nothing_to_prune, unit_of
+from fsc.schemes.styles import pruned
+from fsc.solvers.closed_form import Selection
 
 # No group loses more than nine of ten channels: what is left of it must carry all that it did.
 FLOOR = 0.1
@@ -60,6 +64,8 @@ def to_target(
     left_alone: Collection[str] = (),
     *,
     ignored: Ignored = (),
+    style: Style = "residual",
+    selection: Selection = "obs",
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> tuple[Scheme, dict[str, Removal]]:
@@ -72,6 +78,10 @@ def to_target(
         groups: of the teacher.
         left_alone: names of layers that stay whole; the squeezes of gates do, too.
         ignored: how the user called them, for the sentence.
+        style: which channels may go, see `fsc.schemes.styles`.
+        selection: how the method will choose channels, by what their removal costs or by the norm
+            of their filters. Where layers hold different parts of a group it decides what a cut
+            saves.
         batch_size: images that go through the network at once.
         progress: told of the groups that are done.
 
@@ -83,20 +93,24 @@ def to_target(
     """
     least = {
         group.name: group.size - _most(group)
-        for group in groups
-        if group.frozen is None and not group.is_gate and not is_ignored(group, left_alone)
+        for group in pruned(target.kind, style, groups)
+        if not is_ignored(group, left_alone)
     }
-    stuck = held_back(groups, left_alone)
+    by_name, stuck = {group.name: group for group in groups}, held_back(groups, left_alone)
     if not least:
         raise ValueError(f"{target.kind}: {nothing_to_prune(groups, ignored, stuck)}")
     removal = removals(model, groups, images, least, batch_size=batch_size, progress=progress)
-    cut_cost = CutCost(model, images[:1], groups)
+    orders = {
+        name: each.order if selection == "obs" else largest_first(model, by_name[name]).flip(0)
+        for name, each in removal.items()
+    }
+    cut_cost = CutCost(model, images[:1], groups, orders)
     # What is no layer with a weight, such as the products of attention, costs what it costs.
     fixed = cost.flops(model, images[:1]) - cut_cost.size({}, {}).flops
     left = allocate(target, cut_cost, fixed if target.kind == "flops" else 0, removal)
     kept = {}
     for name, count in left.items():
-        group = cut_cost.groups[name]
+        group = by_name[name]
         layer = group.widest()
         channels, repeats = group.rows_of(layer)
         kept[layer] = (len(channels) - (group.size - count)) * repeats
@@ -206,8 +220,8 @@ def allocate(
         if name is None:
             least = math.ceil(1000 * left / whole) / 1000
             raise ValueError(
-                f"{target.kind} must be at least {least:.3f} for this model, round_to and ignored: "
-                f"all that may go is gone then, got {target.share:g}"
+                f"{target.kind} must be at least {least:.3f} for this model, round_to, ignored and "
+                f"style: all that may go is gone then, got {target.share:g}"
             )
         saved = trade.saving(name)
         if trade.coarse and left - saved < goal:

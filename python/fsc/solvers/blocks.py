@@ -13,7 +13,13 @@ from torch import Tensor
 
 import fsc_ext
 from fsc.solvers.closed_form import Selection, check_damping
-from fsc.solvers.sparse import MAX_CANDIDATES, drop_cheapest, keep_largest
+from fsc.solvers.sparse import (
+    MAX_CANDIDATES,
+    check_count,
+    drop_cheapest,
+    keep_largest,
+    largest_weights,
+)
 
 # Values of the systems that are factorised at once, 64 MB in float64.
 _CHUNK = 1 << 23
@@ -117,23 +123,21 @@ def choose_weights(
     Raises:
         ValueError: count or damping is out of its range.
     """
-    groups, rows, dim = weight_teacher.shape
-    total = groups * rows * prunable
-    if not 1 <= count <= total:
-        raise ValueError(f"count must be in [1, {total}], got {count}")
-    mask = torch.ones_like(weight_teacher, dtype=torch.bool)
-    flat = mask.flatten(0, 1)
+    check_count(weight_teacher, prunable, count)
     if selection == "norm":
-        sizes = weight_teacher[..., :prunable].abs().flatten(0, 1)
-        return keep_largest(flat, sizes, count).view_as(mask)
-    weight = quadratic.minimum_near(weight_teacher, mask[:, :1], damping).flatten(0, 1)
+        return largest_weights(weight_teacher, prunable, count)
+    groups, rows, dim = weight_teacher.shape
+    mask = torch.ones_like(weight_teacher, dtype=torch.bool)
+    weight = quadratic.minimum_near(weight_teacher, mask[:, :1], damping)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(quadratic.damped(damping)))
     if prunable > MAX_CANDIDATES:
-        scale = inverse.diagonal(dim1=1, dim2=2)[:, :prunable].repeat_interleave(rows, 0)
-        return keep_largest(flat, weight[:, :prunable].square() / scale, count).view_as(mask)
+        scale = inverse.diagonal(dim1=1, dim2=2)[:, None, :prunable]
+        return keep_largest(mask, weight[..., :prunable].square() / scale, count)
+    weight = weight.flatten(0, 1)
     found = [
         fsc_ext.elimination_order(weight[piece], inverse[piece // rows], prunable)
         for piece in _pieces(groups * rows, dim * dim, weight.device)
     ]
     order, rises = (torch.cat(part) for part in zip(*found, strict=True))
-    return drop_cheapest(flat, order, rises, total - count).view_as(mask)
+    gone = groups * rows * prunable - count
+    return drop_cheapest(mask.flatten(0, 1), order, rises, gone).view_as(mask)

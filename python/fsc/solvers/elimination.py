@@ -106,7 +106,8 @@ class Elimination:
         """Starts with nothing taken out."""
         self.inverse = inverse
         self.groups = groups
-        self.weight = weight.T.contiguous()  # [dim, C_out]
+        # A copy, also of one row, which is contiguous either way.
+        self.weight = weight.T.clone(memory_format=torch.contiguous_format)  # [dim, C_out]
         slices = self.weight[groups]  # [G, s, C_out]
         self.power = slices @ slices.transpose(1, 2)  # W_g^T W_g, [G, s, s]
         self.blocks = inverse.blocks(groups)  # H^-1_gg, [G, s, s]

@@ -43,12 +43,11 @@ def choose_weights(
     Raises:
         ValueError: count or damping is out of its range.
     """
-    num_rows, dim = weight_teacher.shape
-    if not 1 <= count <= num_rows * prunable:
-        raise ValueError(f"count must be in [1, {num_rows * prunable}], got {count}")
-    mask = torch.ones_like(weight_teacher, dtype=torch.bool)
+    check_count(weight_teacher, prunable, count)
     if selection == "norm":
-        return keep_largest(mask, weight_teacher[:, :prunable].abs(), count)
+        return largest_weights(weight_teacher, prunable, count)
+    num_rows, dim = weight_teacher.shape
+    mask = torch.ones_like(weight_teacher, dtype=torch.bool)
     delta = damping_strength(quadratic, damping)
     everything = torch.arange(dim, device=weight_teacher.device)
     weight = solve_on_rows(quadratic, weight_teacher, everything, damping)
@@ -132,11 +131,24 @@ def drop_cheapest(mask: Tensor, order: Tensor, rises: Tensor, count: int) -> Ten
     return mask & ~removed
 
 
+def check_count(weight: Tensor, prunable: int, count: int) -> None:
+    """Refuses to keep none of the weights [..., dim], or more of them than may go."""
+    total = weight[..., :prunable].numel()
+    if not 1 <= count <= total:
+        raise ValueError(f"count must be in [1, {total}], got {count}")
+
+
+def largest_weights(weight: Tensor, prunable: int, count: int) -> Tensor:
+    """The mask of the `count` largest magnitudes of a weight [..., dim], and of what may not go."""
+    everything = torch.ones_like(weight, dtype=torch.bool)
+    return keep_largest(everything, weight[..., :prunable].abs(), count)
+
+
 def keep_largest(mask: Tensor, scores: Tensor, count: int) -> Tensor:
-    """Keeps the `count` largest scores [C_out, prunable]."""
+    """Keeps of a mask [..., dim] the `count` largest scores [..., prunable]."""
     order = scores.flatten().argsort(descending=True, stable=True)
     kept = scores.new_zeros(scores.numel(), dtype=torch.bool)
     kept[order[:count]] = True
     mask = mask.clone()
-    mask[:, : scores.shape[1]] = kept.view(scores.shape)
+    mask[..., : scores.shape[-1]] = kept.view(scores.shape)
     return mask

@@ -85,6 +85,10 @@ def test_another_run_is_refused_in_flags(compress_into, unfinished, method, flag
         (("--flops", 0.7), "--flops 0.7 instead of 0.8: give --flops 0.8, or "),
         (("--flops", 0.8, "--round-to", 4), "--round-to 4 instead of 1: give --round-to 1, or "),
         (
+            ("--flops", 0.8, "--style", "normal"),
+            "--style normal instead of residual: give --style residual, or ",
+        ),
+        (
             ("--flops", 0.8, "--ignore", "linear"),
             "another --ignore: give the earlier --ignore, or ",
         ),

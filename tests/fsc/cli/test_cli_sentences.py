@@ -26,7 +26,9 @@ OPTIONS = [
 ]
 _HUGE = 10**24
 # They and a scheme exclude each other.
-_WITHOUT_A_SCHEME = ("--flops", "--parameters", "--pruning-ratio", "--round-to", "--ignore")
+_WITHOUT_A_SCHEME = (
+    *("--flops", "--parameters", "--pruning-ratio", "--round-to", "--ignore", "--style"),
+)
 # Only as large as somebody has time for.
 _WITHOUT_A_LARGEST = ("--seeds", "--mir-steps", "--intervals", "--test-images")
 
@@ -88,3 +90,17 @@ def test_sentences_name_the_flag(fsc, teacher_file, tmp_path, verb, option):
 )
 def test_arguments_of_functions_become_flags(text, expected):
     assert sentences.of_error(ValueError(text), main.commands["compare"]) == expected
+
+
+@pytest.mark.parametrize(
+    "flags", [("--ignore", "linear"), ("--round-to", 8), ("--style", "normal")]
+)
+@pytest.mark.parametrize("verb", ["compress", "compare"])
+def test_what_refines_a_share_is_refused_beside_a_scheme(fsc, tmp_path, verb, flags):
+    output = ("--output", tmp_path / "out.png")
+    result = fsc(verb, *_VALID[verb], "--scheme", "res-50", *output, *flags)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        f"error: {flags[0]} must go with --flops, --parameters or --pruning-ratio, got it with "
+        "--scheme."
+    )
