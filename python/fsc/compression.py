@@ -18,8 +18,7 @@ from fsc import method_names
 from fsc.channels.groups import rows_left
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
-from fsc.images.checks import check_images
-from fsc.images.gathering import Images, gathered
+from fsc.images.gathering import Images
 from fsc.images.scale import statistics
 from fsc.methods.base import Method, Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation
@@ -28,16 +27,9 @@ from fsc.methods.journal import Journal, fingerprint
 from fsc.models.recognition import recognise
 from fsc.networks import cost
 from fsc.networks.modes import evaluation_mode
-from fsc.networks.plain import pass_on, plain, rewritings
-from fsc.networks.tracing import trace
-from fsc.networks.wrappers import (
-    check_layers,
-    check_teacher,
-    dtype_of,
-    in_dtype_of,
-    in_single_precision,
-    unwrap,
-)
+from fsc.networks.plain import pass_on, rewritings
+from fsc.networks.prepared import Prepared, prepared
+from fsc.networks.wrappers import dtype_of, in_dtype_of
 from fsc.progress import Progress
 from fsc.result import Report, Result
 from fsc.schemes import AnyScheme, Scheme
@@ -127,37 +119,48 @@ def compress(
     _check_types(teacher, method)
     _check_numbers(batch_size, memory_budget, seed)
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to)
-    given = unwrap(teacher)
-    check_teacher(given)
-    images = gathered("compress", images, given)
-    teacher, images = in_single_precision(given, images)
-    check_images("compress", images, teacher, moved=False)
-    images = images.detach()
-    teacher = plain(teacher, images[:2])
-    check_layers(teacher)
-    check_images("compress", images, teacher, trace(teacher), moved=False)
-    method = _method(method, teacher)
-    goal = goal.resolved(teacher, images)
-    kept = None
-    if journal is not None:
-        kept = Journal(journal, identity(given, images, method, goal, seed))
+    ready = prepared("compress", teacher, images)
+    method = _method(method, ready.network)
+    goal = goal.resolved(ready.network, ready.images)
+    kept = _journal(journal, ready, method, goal, seed)
     start = time.perf_counter()
-    plan = goal.plan(given, teacher, images, batch_size, progress)
-    planning = time.perf_counter() - start
-    groups = plan.groups
+    plan = goal.plan(ready.given, ready.network, ready.images, batch_size, progress)
     task = Task(
-        teacher,
-        images,
+        ready.network,
+        ready.images,
         plan.scheme,
         batch_size,
         memory_budget,
         seed,
         progress,
         kept,
-        groups,
+        plan.groups,
         plan.removal,
     )
-    with evaluation_mode(teacher), torch.no_grad():
+    return _carried_out(method, task, ready.given, time.perf_counter() - start)
+
+
+def _journal(
+    path: str | os.PathLike[str] | None, ready: Prepared, method: Method, goal: Goal, seed: int
+) -> Journal | None:
+    if path is None:
+        return None
+    return Journal(path, identity(ready.given, ready.images, method, goal, seed))
+
+
+def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) -> Result:
+    """Solve a task, examined before and after.
+
+    Args:
+        method: how.
+        task: what.
+        given: the network as the user has it, for the student's dtype.
+        planning: seconds that it took to find what is to stay.
+
+    Raises:
+        ValueError: the student is not finite, or its cut is not sound.
+    """
+    with evaluation_mode(task.teacher), torch.no_grad():
         examination = Examination(task)
         doubts = examination.before()
         _warn(doubts)  # now: the user may not want to wait for the end
@@ -165,18 +168,19 @@ def compress(
         outcome = method.compress(task)
         seconds = planning + time.perf_counter() - start
         if outcome.kept:
-            check_cut(teacher, groups, outcome.kept, images[:1])
+            check_cut(task.teacher, task.groups, outcome.kept, task.images[:1])
         verdict = examination.after(outcome)
     in_dtype_of(given, outcome.student)
-    pass_on(teacher, outcome.student)
+    pass_on(task.teacher, outcome.student)
     _warn(verdict.warnings)
     verdict = replace(verdict, warnings=doubts + verdict.warnings)
     return Result(outcome.student, _report(method, task, outcome, verdict, seconds))
 
 
 def _warn(sentences: list[str]) -> None:
+    """Warns whoever called `compress`."""
     for sentence in sentences:
-        warnings.warn(sentence, CompressionWarning, stacklevel=3)
+        warnings.warn(sentence, CompressionWarning, stacklevel=4)
 
 
 def _method(given: Method | str | None, teacher: nn.Module) -> Method:

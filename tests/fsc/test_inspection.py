@@ -61,3 +61,20 @@ def test_bad_input_is_named():
         fsc.inspect("resnet20", IMAGES)
     with pytest.raises(ValueError, match="inspect: images must be floating point"):
         fsc.inspect(Gated(), IMAGES[0, 0])
+
+
+def test_no_more_images_are_read_than_are_needed():
+    read: list[int] = []
+
+    def loader():
+        for number in range(100):
+            read.append(number)
+            yield torch.randn(2, 3, 16, 16), torch.zeros(2)
+
+    found = fsc.inspect(Gated(), loader())
+    assert read == [0] and found.image == (3, 16, 16)
+
+
+def test_images_of_other_channels_are_refused_in_the_words_of_compress():
+    with pytest.raises(ValueError, match="inspect: images must have the 3 input channels .* got 1"):
+        fsc.inspect(Gated(), torch.randn(1, 1, 16, 16))

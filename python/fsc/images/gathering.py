@@ -15,15 +15,18 @@ from fsc.images.checks import device_of
 Images: TypeAlias = Tensor | Dataset[Any] | Iterable[Any]
 
 
-def gathered(function: str, images: Images, model: nn.Module) -> Tensor:
+def gathered(
+    function: str, images: Images, model: nn.Module, num_images: int | None = None
+) -> Tensor:
     """Put images together into one tensor; labels that come with them are dropped.
 
     Args:
         function: the function that was given the images, for the sentence.
         images: a tensor [N, C, H, W], which is given back as it is; or a DataLoader, a Dataset, or
             anything that gives images [C, H, W] or batches [N, C, H, W], alone or first of a tuple.
-            It is read to its end, and put where the model is.
+            It is read to its end, or until there are enough, and put where the model is.
         model: the network that they are for.
+        num_images: how many are enough; the last batch may bring more. None: all are wanted.
 
     Raises:
         TypeError: it gives something else than tensors.
@@ -31,7 +34,11 @@ def gathered(function: str, images: Images, model: nn.Module) -> Tensor:
     """
     if isinstance(images, Tensor):
         return images
-    batches = [_batch(function, item) for item in _items(function, images)]
+    batches: list[Tensor] = []
+    for item in _items(function, images):
+        batches.append(_batch(function, item))
+        if num_images is not None and sum(map(len, batches)) >= num_images:
+            break
     if not batches:
         raise ValueError(f"{function}: images must hold at least one, got none")
     kinds = {(tuple(batch.shape[1:]), batch.dtype, batch.device): None for batch in batches}

@@ -9,11 +9,10 @@ from torch import nn
 
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups
-from fsc.images.checks import check_images
-from fsc.images.gathering import Images, gathered
+from fsc.images.gathering import Images
 from fsc.networks import cost
-from fsc.networks.plain import Rewriting, plain, rewritings
-from fsc.networks.wrappers import check_layers, check_teacher, in_single_precision, unwrap
+from fsc.networks.plain import Rewriting, rewritings
+from fsc.networks.prepared import prepared
 
 GATE = "they are the squeeze of a gate, which stays unless it is named"
 
@@ -91,7 +90,7 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
 
     Args:
         model: as for `fsc.compress`.
-        images: as for `fsc.compress`; the first one is enough.
+        images: as for `fsc.compress`; the first one is enough, and no more are read.
 
     Raises:
         ValueError: the images do not fit the network, or it cannot be traced.
@@ -106,16 +105,11 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    given = unwrap(model)
-    check_teacher(given)
-    teacher, example = in_single_precision(given, gathered("inspect", images, given))
-    check_images("inspect", example, teacher, moved=False)
-    example = example[:1]
-    teacher = plain(teacher, example)
-    check_layers(teacher)
-    groups = channel_groups(teacher, example)
+    ready = prepared("inspect", model, images, num_images=1)
+    network, image = ready.network, ready.images  # [1, C, H, W]
+    groups = channel_groups(network, image)
     return Inspection(
-        groups, tuple(example.shape[1:]), cost.size(teacher, example), rewritings(teacher)
+        groups, tuple(image.shape[1:]), cost.size(network, image), rewritings(network)
     )
 
 
