@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,33 @@ _CHECKPOINTS = (".safetensors", ".pt", ".pth")
 _IN_CHANNELS = {"cifar10": 3, "digits": 1}
 # Mean and deviation of the 1297 training images of the digits, for values between 0 and 1.
 _DIGITS_NORMALIZATION = ((0.305,), (0.376,))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where teacher and images come from, as it is typed.
+
+    Attributes:
+        model_name: the network.
+        data_name: the images.
+        data_root: folder of the data and checkpoints.
+        checkpoint_path: the teacher's weights.
+        device: where the teacher goes.
+        size: of images of a folder.
+        normalize: what is done to them.
+    """
+
+    model_name: str
+    data_name: str
+    data_root: Path | None
+    checkpoint_path: Path | None
+    device: torch.device
+    size: tuple[int, int] | None
+    normalize: teachers.Statistics | None
+
+    def load(self) -> Inputs:
+        """Read both; raises what the function `load` does."""
+        return load(**vars(self))
 
 
 def load(
