@@ -183,4 +183,4 @@ def _half(group: ChannelGroup, seed: int) -> Tensor:
 def _frozen(group: ChannelGroup, reason: str | None) -> ChannelGroup:
     if reason is None:
         return group
-    return replace(group, free=torch.zeros_like(group.free), frozen=reason)
+    return replace(group, free=torch.zeros_like(group.free), frozen=reason, held=None)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from fsc import inspect, models
 from fsc.cli import options, tables
 from fsc.files import write_json
 from fsc.models.factories import Factory, parse
+from fsc.report.inspection import WIDTH
 
 _SIDE = 224  # of an image, where neither --size nor the network says another
 
@@ -25,7 +27,9 @@ def command(
     found = inspect(model, _image(factory, model, size))
     if json_path is not None:
         write_json(json_path, {"model": model_name, **found.to_dict()})
-    tables.show(f"{model_name}: {found}")
+    # Written into a file or a pipe it is as narrow as a page.
+    width = max(WIDTH, Console().width)
+    tables.show(f"{model_name}: {found.table(width)}")
     tables.show_written(json_path)
 
 
