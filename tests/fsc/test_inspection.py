@@ -134,3 +134,13 @@ def test_the_table_fits_a_window_and_uses_it(name: str, side: int, width: int):
     assert 0.85 * width < max(map(len, lines)) <= width
     layers = {n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     assert layers <= set(re.findall(r"[\w.]+", " ".join(lines)))
+
+
+def test_where_nothing_can_go_there_is_no_table():
+    told = str(fsc.inspect(nn.Sequential(nn.Conv2d(3, 4, 1)), IMAGES)).splitlines()
+    assert told[1:] == [
+        "0 of 4 channels can go",
+        "",
+        "Stay whole, 1:",
+        "  0: they reach the output of the network",
+    ]

@@ -231,9 +231,12 @@ def _group(known: Tensor, slots: list[Slot], labels: Labels) -> ChannelGroup:
     free = torch.tensor([reason is None for reason in reasons], device="cpu")
     frozen = None if bool(free.any()) else reasons[0]
     if frozen is None and len(known) == 1:
-        frozen = "all of its channels go together"
+        frozen = "all of its channels go together, and one at least must stay"
     elif frozen is None and not all(_is_even(slot) for slot in slots):
-        frozen = "some of its channels are more rows of a layer than others"
+        frozen = (
+            "some of its channels are more rows of a layer than others, so that no number of rows "
+            "says which go"
+        )
     free = free & (frozen is None)
     held = None if frozen else next(filter(None, reasons), None)
     return ChannelGroup(slots[0].name, len(known), tuple(slots), free, frozen, held)

@@ -91,13 +91,12 @@ class Inspection:
             f"{self.size.flops:,} multiply-accumulates for "
             f"{'x'.join(map(str, self.image))}",
             f"{sum(int(group.free.sum()) for group in going):,} of "
-            f"{sum(group.size for group in self.groups):,} channels can go, in {len(going)} sets, "
-            "each in all its layers:",
-            "",
-            *in_columns(
-                ["can go", "made by", "depthwise", "read by"], list(map(self._row, going)), width
-            ),
+            f"{sum(group.size for group in self.groups):,} channels can go"
+            + (f", in {len(going)} sets, each in all its layers:" if going else ""),
         ]
+        if going:
+            headings = ["can go", "made by", "depthwise", "read by"]
+            lines += ["", *in_columns(headings, list(map(self._row, going)), width)]
         for title, found in (("Stay in part", self._held(going)), ("Stay whole", self._whole())):
             if found:
                 lines += ["", f"{title}, {len(found)}:"]
