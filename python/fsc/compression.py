@@ -26,9 +26,9 @@ from fsc.methods.examination import Examination, Verdict
 from fsc.methods.journal import Journal, fingerprint
 from fsc.models.recognition import recognise
 from fsc.networks import cost
+from fsc.networks.entry import Entry, enter
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import pass_on, rewritings
-from fsc.networks.prepared import Prepared, prepared
 from fsc.networks.wrappers import dtype_of, in_dtype_of
 from fsc.progress import Progress
 from fsc.result import Report, Result
@@ -119,15 +119,15 @@ def compress(
     _check_types(teacher, method)
     _check_numbers(batch_size, memory_budget, seed)
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to)
-    ready = prepared("compress", teacher, images)
-    method = _method(method, ready.network)
-    goal = goal.resolved(ready.network, ready.images)
-    kept = _journal(journal, ready, method, goal, seed)
+    entry = enter("compress", teacher, images)
+    method = _method(method, entry.teacher)
+    goal = goal.resolved(entry.teacher, entry.images)
+    kept = _journal(journal, entry, method, goal, seed)
     start = time.perf_counter()
-    plan = goal.plan(ready.given, ready.network, ready.images, batch_size, progress)
+    plan = goal.plan(entry.given, entry.teacher, entry.images, batch_size, progress)
     task = Task(
-        ready.network,
-        ready.images,
+        entry.teacher,
+        entry.images,
         plan.scheme,
         batch_size,
         memory_budget,
@@ -137,15 +137,15 @@ def compress(
         plan.groups,
         plan.removal,
     )
-    return _carried_out(method, task, ready.given, time.perf_counter() - start)
+    return _carried_out(method, task, entry.given, time.perf_counter() - start)
 
 
 def _journal(
-    path: str | os.PathLike[str] | None, ready: Prepared, method: Method, goal: Goal, seed: int
+    path: str | os.PathLike[str] | None, entry: Entry, method: Method, goal: Goal, seed: int
 ) -> Journal | None:
     if path is None:
         return None
-    return Journal(path, identity(ready.given, ready.images, method, goal, seed))
+    return Journal(path, identity(entry.given, entry.images, method, goal, seed))
 
 
 def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) -> Result:

@@ -11,9 +11,9 @@ from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups
 from fsc.images.gathering import Images
 from fsc.networks import cost
+from fsc.networks.entry import enter
 from fsc.networks.operations import CONVOLUTION
 from fsc.networks.plain import Rewriting, rewritings
-from fsc.networks.prepared import prepared
 from fsc.networks.tracing import shared_layers, trace
 from fsc.report.names import in_columns, in_lines
 from fsc.schemes.reasons import why_whole
@@ -156,8 +156,8 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    ready = prepared("inspect", model, images, num_images=1)
-    network, image = ready.network, ready.images  # [1, C, H, W]
+    entry = enter("inspect", model, images, num_images=1)
+    network, image = entry.teacher, entry.images  # [1, C, H, W]
     groups = channel_groups(network, image)
     layers = {n: m for n, m in network.named_modules() if isinstance(m, CONVOLUTION | nn.Linear)}
     carried = {name for group in groups for name in group.named("carrier")}

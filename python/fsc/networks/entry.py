@@ -1,4 +1,4 @@
-"""A user's network and images, made into what everything else computes with."""
+"""A teacher and images as users hand them over, made into what everything else computes with."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ from fsc.networks.wrappers import check_layers, check_teacher, in_single_precisi
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A network that can be read layer by layer, with images for it.
+class Entry:
+    """What a compression begins with: a network that can be read layer by layer, and images.
 
     Attributes:
         given: the network as the user has it, without wrappers.
-        network: the same in plain modules of torch.nn, in evaluation mode, in float32 where it is
+        teacher: the same in plain modules of torch.nn, in evaluation mode, in float32 where it is
             in half precision.
         images: [N, C, H, W] of its dtype and on its device.
     """
 
     given: nn.Module
-    network: nn.Module
+    teacher: nn.Module
     images: Tensor
 
 
-def prepared(
-    function: str, model: nn.Module, images: Images, num_images: int | None = None
-) -> Prepared:
+def enter(function: str, model: nn.Module, images: Images, num_images: int | None = None) -> Entry:
     """Make sure that a network can be worked on and that the images are for it.
 
     Args:
@@ -47,11 +45,11 @@ def prepared(
     given = unwrap(model)
     check_teacher(given)
     read = gathered(function, images, given, num_images)
-    network, read = in_single_precision(given, read)
-    check_images(function, read, network, moved=False)
+    teacher, read = in_single_precision(given, read)
+    check_images(function, read, teacher, moved=False)
     read = read[:num_images].detach()
     # Two, where there are two: what mixes the images of a batch is seen then.
-    network = plain(network, read[:2])
-    check_layers(network)
-    check_images(function, read, network, trace(network), moved=False)
-    return Prepared(given, network, read)
+    teacher = plain(teacher, read[:2])
+    check_layers(teacher)
+    check_images(function, read, teacher, trace(teacher), moved=False)
+    return Entry(given, teacher, read)
