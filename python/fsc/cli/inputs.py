@@ -63,7 +63,8 @@ def load(
     """Read the teacher and both splits; the teacher goes to the device.
 
     Raises:
-        ValueError: an unknown name, or a file that is damaged or does not match.
+        ValueError: an unknown name, a file that is damaged or does not match, or a teacher that
+            does not run on the images.
         ImportError: the library of the network is missing.
         OSError: data or weights are not there.
     """
@@ -71,6 +72,7 @@ def load(
     found = with_teacher(
         model_name, data_name, data_root, teacher.to(device), size=size, normalize=normalize
     )
+    found.check_runs()
     return replace(found, notes=(*weights, *found.notes))
 
 

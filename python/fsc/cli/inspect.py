@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fsc import inspect, models
 from fsc.cli import options, tables
+from fsc.cli.trying import first_scores
 from fsc.files import write_json
 from fsc.models.factories import Factory, parse
 from fsc.report.inspection import WIDTH
@@ -24,7 +25,9 @@ def command(
     options.check_outputs(json_path, None, replacing=overwrite)
     factory = parse(model_name)
     model = factory.build()
-    found = inspect(model, _image(factory, model, size))
+    image = _image(factory, model, size)
+    first_scores(model, image, Path(model_name).name, "--size")
+    found = inspect(model, image)
     if json_path is not None:
         write_json(json_path, {"model": model_name, **found.to_dict()})
     # Written into a file or a pipe it is as narrow as a page.

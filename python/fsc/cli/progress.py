@@ -18,7 +18,7 @@ class Reporter:
 
     def __init__(self) -> None:
         """Decides between bar and lines by what stderr is."""
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, emoji=False)
         self._bar: progress.Progress | None = None
         if self._console.is_terminal:
             self._bar = progress.Progress(
