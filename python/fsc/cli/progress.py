@@ -18,7 +18,7 @@ class Reporter:
 
     def __init__(self) -> None:
         """Decides between bar and lines by what stderr is."""
-        self._console = Console(stderr=True, emoji=False)
+        self._console = Console(stderr=True)
         self._bar: progress.Progress | None = None
         if self._console.is_terminal:
             self._bar = progress.Progress(
@@ -50,7 +50,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Write one line that stays."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
         self._last_line = time.monotonic()
 
     def stage(self, title: str) -> Callable[[str, int, int], None]:

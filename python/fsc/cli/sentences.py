@@ -8,8 +8,8 @@ import click
 
 # How the sentences of the functions below begin: "sample_per_class: num_shots must not exceed ...".
 _RULE = re.compile(r"(?:\w+: )?(\w+) must ")
-# As torch says it on the CPU and on a GPU.
-_NO_MEMORY = re.compile("can't allocate memory|out of memory")
+# Of Python, and of torch on a GPU; on the CPU torch says it in words.
+_NO_MEMORY = ("MemoryError", "OutOfMemoryError")
 _ENDINGS = ("_name", "_path")
 
 
@@ -31,7 +31,7 @@ def of_error(error: Exception, command: click.Command | None) -> str:
 
 def is_lack_of_memory(error: Exception) -> bool:
     """Whether there was too little memory for what was asked."""
-    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
+    return type(error).__name__ in _NO_MEMORY or "can't allocate memory" in str(error)
 
 
 def _flags(command: click.Command | None) -> dict[str, str]:
