@@ -26,7 +26,7 @@ from fsc.methods.examination import Examination, Verdict
 from fsc.methods.journal import Journal, fingerprint
 from fsc.models.recognition import recognise
 from fsc.networks import cost
-from fsc.networks.entry import enter
+from fsc.networks.entry import Entry, enter
 from fsc.networks.joint_input import as_given, joint_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import pass_on, rewritings
@@ -130,19 +130,42 @@ def compress(
     _check_numbers(batch_size, memory_budget, seed)
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
-    given, teacher, images = entry.given, entry.teacher, entry.images
-    method = _method(method, teacher)
-    goal = goal.resolved(teacher, images)
-    kept = None
-    if journal is not None:
-        kept = Journal(journal, identity(given, images, method, goal, seed))
+    method = _method(method, entry.teacher)
+    goal = goal.resolved(entry.teacher, entry.images)
+    kept = _journal(journal, entry, method, goal, seed)
     start = time.perf_counter()
     selection = _selection(method)
-    plan = goal.plan(entry.given_for_images, teacher, images, batch_size, progress, selection)
-    planning = time.perf_counter() - start
-    groups, limits = plan.groups, (batch_size, memory_budget, seed)
-    task = Task(teacher, images, plan.scheme, *limits, progress, kept, groups, plan.removal)
-    with evaluation_mode(teacher), torch.no_grad():
+    plan = goal.plan(
+        entry.given_for_images, entry.teacher, entry.images, batch_size, progress, selection
+    )
+    limits = (batch_size, memory_budget, seed)
+    task = Task(
+        entry.teacher, entry.images, plan.scheme, *limits, progress, kept, plan.groups, plan.removal
+    )
+    return _carried_out(method, task, entry.given, time.perf_counter() - start)
+
+
+def _journal(
+    path: str | os.PathLike[str] | None, entry: Entry, method: Method, goal: Goal, seed: int
+) -> Journal | None:
+    if path is None:
+        return None
+    return Journal(path, identity(entry.given, entry.images, method, goal, seed))
+
+
+def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) -> Result:
+    """Solve a task, examined before and after.
+
+    Args:
+        method: how.
+        task: what.
+        given: the network as the user has it, for the student's dtype.
+        planning: seconds that it took to find what is to stay.
+
+    Raises:
+        ValueError: the student is not finite, or its cut is not sound.
+    """
+    with evaluation_mode(task.teacher), torch.no_grad():
         examination = Examination(task)
         doubts = examination.before()
         _warn(doubts)  # now: the user may not want to wait for the end
@@ -150,10 +173,10 @@ def compress(
         outcome = method.compress(task)
         seconds = planning + time.perf_counter() - start
         if outcome.kept:
-            check_cut(teacher, groups, outcome.kept, images[:1])
+            check_cut(task.teacher, task.groups, outcome.kept, task.images[:1])
         verdict = examination.after(outcome)
     in_dtype_of(given, outcome.student)
-    pass_on(teacher, outcome.student)
+    pass_on(task.teacher, outcome.student)
     _warn(verdict.warnings)
     verdict = replace(verdict, warnings=doubts + verdict.warnings)
     report = _report(method, task, outcome, verdict, seconds)
@@ -161,8 +184,9 @@ def compress(
 
 
 def _warn(sentences: list[str]) -> None:
+    """Warns whoever called `compress`."""
     for sentence in sentences:
-        warnings.warn(sentence, CompressionWarning, stacklevel=3)
+        warnings.warn(sentence, CompressionWarning, stacklevel=4)
 
 
 def _method(given: Method | str | None, teacher: nn.Module) -> Method:

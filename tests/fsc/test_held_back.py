@@ -56,8 +56,10 @@ def test_a_share_that_is_reached_is_not_commented(recwarn) -> None:
 def test_the_squeeze_of_a_gate_is_held_back_and_the_output_is_not() -> None:
     held_back = schemes.structured(branching(Gated), 0.5, torch.zeros(1, 3, 8, 8)).held_back
     assert held_back == {
-        "mask": "channels of 'mask' stay, because one channel meets many",
-        "squeeze": "channels of 'squeeze' stay, because they are the squeeze of a gate",
+        "mask": "channels of 'mask' stay, because one of them meets many others, as a mask over "
+        "pixels does",
+        "squeeze": "channels of 'squeeze' stay, because they are the squeeze of a gate, which "
+        "costs little and decides much; named in pruning_ratio or in a scheme they can go",
     }
 
 
@@ -82,3 +84,52 @@ def test_a_share_that_rounds_to_nothing_is_said_without_a_reason() -> None:
     scheme = schemes.structured(model, 0.01, images[:1])
     with pytest.warns(fsc.CompressionWarning, match="scheme removes 0 % .* were asked for$"):
         fsc.compress(model, images, method="l1", scheme=scheme)
+
+
+class Remedied(nn.Module):
+    """What keeps the channels of `stem` whole, or what its sentence says to do instead."""
+
+    def __init__(self, kind: str, mended: bool) -> None:
+        super().__init__()
+        self.kind, self.mended = kind, mended
+        self.stem, self.head = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 4, 1)
+        self.first, self.second = nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1)
+        if kind == "shared" and not mended:
+            self.second.weight = self.first.weight
+        if kind == "norm":
+            self.norm = nn.LayerNorm(6 if mended else (6, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        if self.kind in ("twice", "shared"):
+            again = self.first if self.kind == "twice" and not self.mended else self.second
+            x = again(self.first(x))
+        else:
+            x = self.norm(x.movedim(1, -1)).movedim(-1, 1) if self.mended else self.norm(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ("twice", "; give each call a copy of it"),
+        ("shared", "; give it one of its own"),
+        ("norm", "; one over channels alone can be cut"),
+    ],
+)
+def test_what_a_sentence_says_to_do_frees_the_channels(kind: str, remedy: str) -> None:
+    example = torch.randn(1, 3, 8, 8)
+    before = fsc.inspect(Remedied(kind, mended=False).eval(), example).left["stem"]
+    assert before.endswith(remedy)
+    model = Remedied(kind, mended=True).eval()
+    assert set(fsc.inspect(model, example).left) == {"head"} | (
+        set() if kind in ("twice", "shared") else {"first", "second"}
+    )
+    assert fsc.compress(model, example, method="l1", pruning_ratio=0.5).report.kept["stem"]
+
+
+def test_the_squeeze_of_a_gate_goes_where_it_is_named() -> None:
+    model = branching(Gated)
+    scheme = schemes.structured(model, {"squeeze": 0.5}, torch.zeros(1, 3, 8, 8))
+    assert "named in pruning_ratio" in fsc.inspect(model, torch.zeros(1, 3, 8, 8)).left["squeeze"]
+    assert scheme.kept["squeeze"] < model.get_submodule("squeeze").out_channels

@@ -1,5 +1,7 @@
 """What `fsc.inspect` finds is what a compression would cut."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -61,3 +63,84 @@ def test_bad_input_is_named():
         fsc.inspect("resnet20", IMAGES)
     with pytest.raises(ValueError, match="inspect: images must be floating point"):
         fsc.inspect(Gated(), IMAGES[0, 0])
+
+
+def test_no_more_images_are_read_than_are_needed():
+    read: list[int] = []
+
+    def loader():
+        for number in range(100):
+            read.append(number)
+            yield torch.randn(2, 3, 16, 16), torch.zeros(2)
+
+    found = fsc.inspect(Gated(), loader())
+    assert read == [0] and found.image == (3, 16, 16)
+
+
+def test_images_of_other_channels_are_refused_in_the_words_of_compress():
+    with pytest.raises(ValueError, match="inspect: images must have the 3 input channels .* got 1"):
+        fsc.inspect(Gated(), torch.randn(1, 1, 16, 16))
+
+
+class Every(nn.Module):
+    """Convolutions of every fate: cut, depthwise, frozen, called twice, of the images, unused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_images = nn.Conv2d(3, 3, 3, padding=1, groups=3)
+        self.stem, self.twice = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.mixed = nn.Conv2d(8, 8, 1)
+        self.behind = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.unused, self.head = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.depthwise(self.stem(self.of_images(x)))
+        x = self.behind(self.mixed(x)).softmax(1)
+        return self.head(self.twice(self.twice(x)))
+
+
+def test_every_convolution_of_the_network_stands_in_the_table():
+    model = Every()
+    found = fsc.inspect(model, IMAGES)
+    words = re.findall(r"[\w.]+", str(found))
+    assert {name for name, m in model.named_modules() if isinstance(m, nn.Conv2d)} <= set(words)
+    (row,) = [line.split() for line in str(found).splitlines() if " depthwise " in line][1:]
+    assert row == ["8", "stem", "depthwise", "mixed"]
+    assert set(found.left) == {"mixed", "behind", "head", "of_images", "twice", "unused"}
+    assert "called more than once" in found.left["twice"]
+    assert found.left["of_images"].startswith("it filters channels that no layer makes")
+    groups = {group["name"]: group for group in found.to_dict()["groups"]}
+    assert groups["stem"]["depthwise"] == ["depthwise"] and set(found.to_dict()["apart"]) == {
+        "of_images",
+        "twice",
+        "unused",
+    }
+
+
+def test_what_stays_in_part_is_told_with_the_reason():
+    found = fsc.inspect(models.build("resnet20"), torch.randn(1, 3, 32, 32))
+    told = " ".join(str(found).split())
+    assert "16 of 64 conv1," in told
+    assert "conv1: 48 of the 64 channels of its set, because they meet channels" in told
+    assert found.to_dict()["groups"][0]["stays_because"].startswith("they meet channels")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize(("name", "side"), [("resnet20", 32), ("mobilenetv2", 64)])
+def test_the_table_fits_a_window_and_uses_it(name: str, side: int, width: int):
+    model = models.build(name)
+    lines = fsc.inspect(model, torch.randn(1, 3, side, side)).table(width).splitlines()
+    assert 0.85 * width < max(map(len, lines)) <= width
+    layers = {n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    assert layers <= set(re.findall(r"[\w.]+", " ".join(lines)))
+
+
+def test_where_nothing_can_go_there_is_no_table():
+    told = str(fsc.inspect(nn.Sequential(nn.Conv2d(3, 4, 1)), IMAGES)).splitlines()
+    assert told[1:] == [
+        "0 of 4 channels can go",
+        "",
+        "Stay whole, 1:",
+        "  0: they reach the output of the network",
+    ]

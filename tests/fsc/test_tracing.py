@@ -178,12 +178,14 @@ def test_layers_called_twice_or_sharing_a_weight_are_no_layers_of_their_own() ->
     model = nn.Sequential(shared, nn.ReLU(), shared, nn.Conv2d(3, 2, 1))
     graph = trace(model)
     assert layer_names(model, graph) == ["3"]
-    assert shared_layers(model, graph) == {"0": "layer '0' is called more than once"}
+    assert shared_layers(model, graph) == {
+        "0": "layer '0' is called more than once; give each call a copy of it"
+    }
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 2, 1))
     model[1].weight = model[0].weight
     graph = trace(model)
     assert layer_names(model, graph) == ["2"]
-    assert shared_layers(model, graph)["1"] == "layer '1' shares a parameter with '0'"
+    assert shared_layers(model, graph)["1"].startswith("layer '1' shares a parameter with '0'; ")
 
 
 def test_tracing_takes_evaluation_mode_and_restores_flags() -> None:

@@ -48,6 +48,7 @@ class ChannelGroup:
         slots: what is indexed by them, writers first, in execution order.
         free: which of them may go, bool [size].
         frozen: why none may go, None where some may.
+        held: why others may not where some may, None where all may.
         is_gate: whether they are the squeeze of a gate: one value an image each, of which factors
             for larger maps are made.
         is_normalised: whether a normalization takes statistics over all of them together, so that
@@ -59,6 +60,7 @@ class ChannelGroup:
     slots: tuple[Slot, ...]
     free: Tensor
     frozen: str | None
+    held: str | None = None
     is_gate: bool = False
     is_normalised: bool = False
 
@@ -240,8 +242,12 @@ def _group(known: Tensor, slots: list[Slot], labels: Labels) -> ChannelGroup:
     free = torch.tensor([reason is None for reason in reasons], device="cpu")
     frozen = None if bool(free.any()) else reasons[0]
     if frozen is None and len(known) == 1:
-        frozen = "all of its channels go together"
+        frozen = "all of its channels go together, and one at least must stay"
     elif frozen is None and not all(_is_even(slot) for slot in slots):
-        frozen = "some of its channels are more rows of a layer than others"
+        frozen = (
+            "some of its channels are more rows of a layer than others, so that no number of rows "
+            "says which go"
+        )
     free = free & (frozen is None)
-    return ChannelGroup(slots[0].name, len(known), tuple(slots), free, frozen)
+    held = None if frozen else next(filter(None, reasons), None)
+    return ChannelGroup(slots[0].name, len(known), tuple(slots), free, frozen, held)

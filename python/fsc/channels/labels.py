@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 NONE = -1
+MADE_BY_NONE = (
+    "they meet channels that no layer makes, such as zeros that widen a shortcut, or the images"
+)
 
 
 def present(labels: Tensor) -> Tensor:
@@ -62,9 +65,7 @@ class Labels:
         for pair in pairs.unique().tolist():
             one, other = sorted((pair // span - 1, pair % span - 1))
             if one == NONE:
-                self.freeze(
-                    torch.tensor([other], device="cpu"), "they meet channels that no layer makes"
-                )
+                self.freeze(torch.tensor([other], device="cpu"), MADE_BY_NONE)
             else:
                 self._unite(self.root(one), self.root(other))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fsc.channels.dependence import origins
 from fsc.channels.label_shapes import broadcasts, filled, lines, repeats, varying
-from fsc.channels.labels import NONE, Labels, present
+from fsc.channels.labels import MADE_BY_NONE, NONE, Labels, present
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ class Meeting:
         together = origins(run, marks, dtype)
         if together is None:
             for mark in marks:
-                self.known.freeze(mark, f"{self.name} decides by their values")
+                self.known.freeze(
+                    mark, f"{self.name} decides by their values, and without some otherwise"
+                )
             return [torch.full(shape, NONE, device="cpu") for shape in shapes]
         if not any(bool(origin.mixed.any()) for origin in together):
             return [origin.labels for origin in together]
@@ -71,7 +73,7 @@ class Meeting:
             parts = origins(run, alone, dtype)
             assert parts is not None
             if any(bool(part.mixed.any()) for part in parts):
-                self.known.freeze(mark, f"{self.name} mixes them")
+                self.known.freeze(mark, f"{self.name} mixes them: without some the others change")
                 continue
             results = [
                 self._met(result, (part.labels, mark.shape))
@@ -91,14 +93,16 @@ class Meeting:
         for is_repeated, labels in ((repeated, one), (other_repeated, other)):
             if is_repeated:
                 # A mask of one channel: it stays, and the channels that it meets are not joined.
-                self.known.freeze(labels[both], "one channel meets many")
+                self.known.freeze(
+                    labels[both], "one of them meets many others, as a mask over pixels does"
+                )
         if not repeated and not other_repeated:
             self.known.join(one[both], other[both])
             if broadcasts(one.shape, shape, other_shape) and shape:
                 # Such as channels of zeros, with which a shortcut was widened.
                 alone = (one == NONE) != (other == NONE)
                 for labels in (one[alone], other[alone]):
-                    self.known.freeze(labels, "they meet channels that no layer makes")
+                    self.known.freeze(labels, MADE_BY_NONE)
         kept, filled = (other, one) if repeated else (one, other)
         larger = max(shape, other_shape, key=math.prod) if shape else other_shape
         return torch.where(kept == NONE, filled, kept), larger
@@ -117,7 +121,10 @@ class Meeting:
                 continue
             sizes = [1] * (labels.ndim - other.ndim) + list(other.shape)
             if any(sizes[axis] > 1 for axis in varying(labels)):
-                self.known.freeze(labels, f"{self.name} brings a tensor that no layer makes")
+                self.known.freeze(
+                    labels,
+                    f"{self.name} brings a tensor that no layer makes, such as one that is given",
+                )
 
     def _keep_rectangular(self, labels: Tensor) -> None:
         """Where channels stand along several axes, only whole slices along one of them can go."""

@@ -141,7 +141,10 @@ def fault_of_cut(
             found = _flat(cut(inputs))
         except Exception as error:  # whatever the network's own code raises on fewer channels
             line = next(iter(str(error).splitlines()), "") or type(error).__name__
-            return f"the network does not run without some of them: {line}"
+            return (
+                "the network does not run without some of them, as where sizes stand in its code: "
+                f"{line}"
+            )
     del cut
     masked = copy.deepcopy(model)
     mask_channels(masked, groups, kept)
@@ -151,7 +154,7 @@ def fault_of_cut(
         return "the output has another size without some of them"
     relative = float((found - expected).norm() / expected.norm().clamp(min=1e-30))
     if not relative <= TOLERANCE:
-        return f"the output changes by {relative:.1e} where they are cut instead of masked"
+        return f"the output changes by {relative:.1e} where they are cut instead of set to zero"
     return None
 
 
@@ -183,4 +186,4 @@ def _half(group: ChannelGroup, seed: int, is_other: bool) -> Tensor:
 def _frozen(group: ChannelGroup, reason: str | None) -> ChannelGroup:
     if reason is None:
         return group
-    return replace(group, free=torch.zeros_like(group.free), frozen=reason)
+    return replace(group, free=torch.zeros_like(group.free), frozen=reason, held=None)

@@ -105,7 +105,8 @@ class Propagation(fx.Interpreter):
             source = args[0] if args else next(iter(kwargs.values()))
             known = self._module(str(node.target), source, value)
             if known is not None:
-                self._freeze((args[1:], kwargs if args else {}), "they are no input of a layer")
+                beside = "they go into a layer beside its input, as another argument"
+                self._freeze((args[1:], kwargs if args else {}), beside)
                 return known
         return self._operation(node, (args, kwargs), value)
 
@@ -121,7 +122,7 @@ class Propagation(fx.Interpreter):
         labels = self.known.roots(labels)
         axes = varying(labels)
         if len(axes) > 1:
-            self.known.freeze(labels, f"parameter {name!r} has other channels in each row")
+            self.known.freeze(labels, f"parameter {name!r} has them along several axes at once")
         if len(axes) != 1:
             return None
         return Side(name, "carrier", lines(labels, axes[0])[:, 0], axes[0])
@@ -177,7 +178,8 @@ class Propagation(fx.Interpreter):
         if not [*module.parameters(), *module.buffers()] or isinstance(module, nn.PReLU):
             return None
         self._freeze(
-            source, f"{type(module).__name__} {name!r} is none of the layers that can be cut"
+            source,
+            f"{type(module).__name__} {name!r} reads them, and is no layer that can be cut",
         )
         return tree_map(_unlabelled, value)
 
@@ -250,7 +252,11 @@ class Propagation(fx.Interpreter):
         """A normalization over channels and pixels computes something else on fewer."""
         last = set(range(labels.ndim - count, labels.ndim))
         if last & set(varying(self.known.roots(labels))):
-            self.known.freeze(labels, "a LayerNorm takes them together with other axes")
+            self.known.freeze(
+                labels,
+                "a LayerNorm normalises them together with other axes; one over channels alone can "
+                "be cut",
+            )
 
     def _name(self, node: fx.Node) -> str:
         if node.op == "call_module":

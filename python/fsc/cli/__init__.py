@@ -31,7 +31,7 @@ class _Commands(click.Group):
             kept = str(interruption) or "nothing was written"
             click.echo(f"interrupted: {kept}", err=True)
             context.exit(EXIT_INTERRUPTED)
-        except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
+        except (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
             verb = self.get_command(context, context.invoked_subcommand or "")

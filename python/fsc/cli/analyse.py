@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from fsc import schemes
-from fsc.cli import inputs as cli_inputs, options, tables
+from fsc.cli import tables
 from fsc.cli.drawing import Draw
+from fsc.cli.inputs import Source
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Settings, batch_size_for, make_student
-from fsc.cli.teachers import Statistics
+from fsc.cli.trial import Results, Trial, begun
 from fsc.files import write_json
 from fsc.goal import Goal
 from fsc.images.checks import device_of
@@ -40,63 +39,47 @@ class Analysis:
 
 
 def command(
-    model_name: str,
-    data_name: str,
+    draw: Draw,
+    source: Source,
+    results: Results,
     scheme_name: str,
-    num_shots: int | None,
-    num_images: int | None,
     methods: tuple[str, ...],
     num_test: int,
     seed: int,
-    json_path: Path | None,
-    figure_path: Path | None,
-    overwrite: bool,
-    checkpoint_path: Path | None,
-    data_root: Path | None,
-    size: tuple[int, int] | None,
-    normalize: Statistics | None,
     augment: str | None,
-    device: torch.device,
 ) -> None:
     """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
-    draw = Draw(num_shots, num_images)
-    options.check_outputs(json_path, figure_path, replacing=overwrite)
-    inputs = cli_inputs.load(
-        model_name, data_name, data_root, checkpoint_path, device, size, normalize
-    )
-    inputs.check_evaluable("fsc analyse")
-    inputs.check_scores()
-    scheme = cli_inputs.find_scheme(scheme_name, inputs)
-    schemes.check(scheme, inputs.teacher, inputs.example)
-    sample = draw.sample(inputs, seed)
-    images, labels = inputs.first_test(num_test)
-    batch_size = batch_size_for(inputs)
-    found = []
+    results.hold()
+    trial = begun("analyse", source, scheme_name, draw, num_test, seed)
+    settings = Settings(Goal(trial.scheme), augment=augment)
     with Reporter() as reporter:
-        for line in inputs.notes:
+        for line in trial.inputs.notes:
             reporter.say(line)
-        for method in dict.fromkeys(methods):
-            settings = Settings(Goal(scheme), augment=augment)
-            student = make_student(method, inputs, sample, settings, reporter).student
-            reporter.say(f"  {method:<14}  measuring on {len(images):,} test images")
-            layers = layer_errors(inputs.teacher, student, images, batch_size=batch_size)
-            entropy = _cross_entropy(student, images, labels, batch_size)
-            found.append(Analysis(method, entropy, layers))
-    title = f"{inputs.model_title}, scheme {scheme.name}, {draw}"
-    if json_path is not None:
-        drawn = {"shots": num_shots, "images": num_images}
-        write_json(json_path, drawn | {"students": [asdict(a) for a in found]})
-    if figure_path is not None:
-        lines = {a.method: _ratios(a, found[0]) for a in found[1:]}
+        found = [_analysed(method, trial, settings, reporter) for method in dict.fromkeys(methods)]
+    if results.json_path is not None:
+        write_json(results.json_path, trial.drawn | {"students": [asdict(a) for a in found]})
+    if results.figure_path is not None:
         figure.draw_lines(
             [*(layer.name for layer in found[0].layers), _CROSS_ENTROPY],
-            lines,
-            figure_path,
-            title=title,
+            {a.method: _ratios(a, found[0]) for a in found[1:]},
+            results.figure_path,
+            title=trial.title,
             label=f"estimation error ÷ that of {found[0].method}",
         )
+    title = trial.title
     tables.show(*(_table(title, analysis) for analysis in found), _ratio_table(title, found))
-    tables.show_written(json_path, figure_path)
+    tables.show_written(results.json_path, results.figure_path)
+
+
+def _analysed(method: str, trial: Trial, settings: Settings, reporter: Reporter) -> Analysis:
+    """Make one student and measure it."""
+    inputs, images = trial.inputs, trial.images
+    batch_size = batch_size_for(inputs)
+    student = make_student(method, inputs, trial.sample, settings, reporter).student
+    reporter.say(f"  {method:<14}  measuring on {len(images):,} test images")
+    layers = layer_errors(inputs.teacher, student, images, batch_size=batch_size)
+    entropy = _cross_entropy(student, images, trial.labels, batch_size)
+    return Analysis(method, entropy, layers)
 
 
 @torch.no_grad()

@@ -5,13 +5,22 @@ The work is imported when a verb is called, so that help costs no torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from fsc import method_names, models
 from fsc.cli import options, typed
+
+Part = TypeVar("Part")
+
+
+def _part(kind: Callable[..., Part], given: dict[str, Any]) -> Part:
+    """An object of the options that are its fields, which are taken out of those given."""
+    return kind(**{field.name: given.pop(field.name) for field in fields(kind)})  # type: ignore[arg-type]
 
 
 @click.command("demo")
@@ -60,7 +69,9 @@ def compress(**given: Any) -> None:
     """Compress a pretrained network and write the student, a report and the sample."""
     from fsc.cli import compress as work
 
-    work.command(**given)
+    draw, asked = _part(work.Draw, given), _part(work.Asked, given)
+    source, destination = _part(work.Source, given), _part(work.Destination, given)
+    work.command(draw, asked, source, destination, _part(work.Resources, given), **given)
 
 
 @click.command("evaluate")
@@ -192,7 +203,8 @@ def analyse(**given: Any) -> None:
     """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
     from fsc.cli import analyse as work
 
-    work.command(**given)
+    draw, source = _part(work.Draw, given), _part(work.Source, given)
+    work.command(draw, source, _part(work.Results, given), **given)
 
 
 @click.command("sweep")
@@ -230,7 +242,8 @@ def sweep(**given: Any) -> None:
     """Compress with every weight of a loss on a grid and evaluate each student."""
     from fsc.cli import sweep as work
 
-    work.command(**given)
+    draw, source = _part(work.Draw, given), _part(work.Source, given)
+    work.command(draw, source, _part(work.Results, given), **given)
 
 
 @click.command("inspect")

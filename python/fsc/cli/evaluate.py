@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 import torch
-from torch import nn
 
 from fsc.cli import evaluation, inputs as cli_inputs, saved, tables
 from fsc.cli.given import Inputs
@@ -42,7 +41,6 @@ def command(
         raise click.UsageError("Give PATH, the file of a network, or --model.")
     title = inputs.model_title if path is None else path.name
     inputs = inputs.evaluated_on(num_test)
-    _check_channels(inputs, title)
     with Reporter() as reporter:
         for line in inputs.notes:
             reporter.say(line)
@@ -51,16 +49,6 @@ def command(
             inputs.check_scores()
             accuracy = accuracy_on_test(inputs.teacher, inputs, reporter, title)
     _show(inputs, title, path, accuracy)
-
-
-def _check_channels(inputs: Inputs, title: str) -> None:
-    first = next((m for m in inputs.teacher.modules() if isinstance(m, nn.Conv2d)), None)
-    channels = inputs.example.shape[1]
-    if first is not None and first.in_channels != channels:
-        raise ValueError(
-            f"data must have the {first.in_channels} channels that the network of {title} reads, "
-            f"got {inputs.data_title} with {channels}"
-        )
 
 
 def _show(inputs: Inputs, title: str, path: Path | None, accuracy: Accuracy | None) -> None:

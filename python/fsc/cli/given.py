@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fsc import models
 from fsc.cli import folders
+from fsc.cli.trying import first_scores
 from fsc.images import data
 from fsc.images.checks import device_of
 from fsc.images.folder import ImageFolder
 from fsc.images.preparation import Preparation
 from fsc.images.sampling import FewShotSample
 from fsc.models.recognition import recognise
-from fsc.networks.modes import evaluation_mode
 
 # Among fewer classes the five highest scores say little.
 _LEAST_FOR_TOP5 = 10
@@ -84,6 +84,14 @@ class Inputs:
         assert isinstance(self.train, ImageFolder)
         return (self.test_images if len(self.test_images) else self.train)[:1].decoded()
 
+    def check_runs(self) -> None:
+        """Make sure that the teacher runs on the images, before anything is done with it.
+
+        Raises:
+            ValueError: it does not.
+        """
+        _ = self.scores
+
     @property
     def ranks(self) -> tuple[int, ...]:
         """The k of the top-k accuracies that are measured, 5 only where it says something."""
@@ -102,17 +110,30 @@ class Inputs:
                 f"{self.data_name} without"
             )
 
-    @torch.no_grad()
+    @cached_property
+    def scores(self) -> Any:
+        """What the teacher gives for the example.
+
+        Raises:
+            ValueError: it does not run on it.
+        """
+        flag = "--size" if folders.is_folder(self.data_name) else "--data"
+        return first_scores(self.teacher, self.example, self.model_title, flag)
+
     def check_scores(self) -> None:
         """Make sure that the place of a class among the folders can be its place in the scores.
 
         Raises:
-            ValueError: there are more or fewer scores than classes.
+            ValueError: the teacher gives no scores, or more or fewer than there are classes.
         """
-        with evaluation_mode(self.teacher):
-            scores = self.teacher(self.example.to(device_of(self.teacher, self.example)))
-        count = len(self.train.classes)
-        if isinstance(scores, Tensor) and scores.ndim == 2 and scores.shape[1] != count:
+        scores, count = self.scores, len(self.train.classes)
+        if not isinstance(scores, Tensor) or scores.ndim != 2:
+            found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise ValueError(
+                f"--model must give scores [N, classes] to be evaluated, got {found} of "
+                f"{self.model_title}; fsc compress --no-evaluate does without"
+            )
+        if scores.shape[1] != count:
             raise ValueError(
                 f"--data must have one class for each of the {scores.shape[1]:,} scores of "
                 f"{self.model_title}, got {count:,} in {self.data_title}; fsc compress "

@@ -11,7 +11,9 @@ from fsc import schemes
 from fsc.cli.given import Inputs
 from fsc.cli.inputs import find_scheme
 from fsc.goal import Goal
+from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
+from fsc.schemes.ignoring import ignored_layers
 
 # A type that every network has: "Linear" and "Conv2d" can be typed like names of layers.
 _TYPES = {name: kind for name, kind in vars(nn).items() if isinstance(kind, type)}
@@ -85,6 +87,8 @@ class Asked:
         ignored = [
             _TYPES[each] if each in _TYPES and each not in names else each for each in self.ignored
         ]
+        # What fits nothing is refused before any work.
+        ignored_layers("compress", ignored, unwrap(inputs.teacher))
         return Goal(
             flops=self.flops,
             parameters=self.parameters,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,33 @@ _IN_CHANNELS = {"cifar10": 3, "digits": 1}
 _DIGITS_NORMALIZATION = ((0.305,), (0.376,))
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where teacher and images come from, as it is typed.
+
+    Attributes:
+        model_name: the network.
+        data_name: the images.
+        data_root: folder of the data and checkpoints.
+        checkpoint_path: the teacher's weights.
+        device: where the teacher goes.
+        size: of images of a folder.
+        normalize: what is done to them.
+    """
+
+    model_name: str
+    data_name: str
+    data_root: Path | None
+    checkpoint_path: Path | None
+    device: torch.device
+    size: tuple[int, int] | None
+    normalize: teachers.Statistics | None
+
+    def load(self) -> Inputs:
+        """Read both; raises what the function `load` does."""
+        return load(**vars(self))
+
+
 def load(
     model_name: str,
     data_name: str,
@@ -36,7 +63,8 @@ def load(
     """Read the teacher and both splits; the teacher goes to the device.
 
     Raises:
-        ValueError: an unknown name, or a file that is damaged or does not match.
+        ValueError: an unknown name, a file that is damaged or does not match, or a teacher that
+            does not run on the images.
         ImportError: the library of the network is missing.
         OSError: data or weights are not there.
     """
@@ -44,6 +72,7 @@ def load(
     found = with_teacher(
         model_name, data_name, data_root, teacher.to(device), size=size, normalize=normalize
     )
+    found.check_runs()
     return replace(found, notes=(*weights, *found.notes))
 
 

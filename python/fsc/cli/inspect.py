@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from fsc import inspect, models
 from fsc.cli import options, tables
+from fsc.cli.trying import first_scores
 from fsc.files import write_json
 from fsc.models.factories import Factory, parse
+from fsc.report.inspection import WIDTH
 
 _SIDE = 224  # of an image, where neither --size nor the network says another
 
@@ -22,10 +25,14 @@ def command(
     options.check_outputs(json_path, None, replacing=overwrite)
     factory = parse(model_name)
     model = factory.build()
-    found = inspect(model, _image(factory, model, size))
+    image = _image(factory, model, size)
+    first_scores(model, image, Path(model_name).name, "--size")
+    found = inspect(model, image)
     if json_path is not None:
         write_json(json_path, {"model": model_name, **found.to_dict()})
-    tables.show(f"{model_name}: {found}")
+    # Written into a file or a pipe it is as narrow as a page.
+    width = max(WIDTH, Console().width)
+    tables.show(f"{model_name}: {found.table(width)}")
     tables.show_written(json_path)
 
 

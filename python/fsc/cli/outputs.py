@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
 from fsc import method_names
 from fsc.cli.given import Inputs
-from fsc.cli.locks import OTHERWISE
+from fsc.cli.locks import OTHERWISE, hold_folder
 from fsc.cli.run import Settings
 from fsc.files import check_room, read_json
 from fsc.methods.training_state import in_words
@@ -29,32 +30,47 @@ _DEMO_BYTES = 15_000_000
 _NUM_COPIES = 3
 
 
-def check_student(output: Path, journal: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make sure that no student and no solved layers of another run get lost.
+@dataclass(frozen=True)
+class Destination:
+    """The folder that a student is to go to, and what may become of what it holds.
 
-    Args:
-        output: the folder of the student.
-        journal: the folder in it with what is unfinished.
-        resume: whether to go on with that.
+    Attributes:
+        output: the folder.
+        resume: whether to go on with what is unfinished there.
         overwrite: whether what is there may be replaced.
-
-    Raises:
-        OSError: something would get lost.
     """
-    unfinished, finished = in_words(journal), _found(output, STUDENT)
-    if overwrite or (resume and journal.is_dir()):
-        return
-    if unfinished:
-        raise FileExistsError(
-            f"--output must name a folder without an unfinished compression, got {output} with "
-            f"{unfinished} in {journal}: go on with --resume, {OTHERWISE}"
-        )
-    if finished:
-        nothing = "nothing of it is unfinished, " if resume else ""
-        raise FileExistsError(
-            f"--output must name a folder without a student, got {output} with "
-            f"{', '.join(finished)}: {nothing}{OTHERWISE}"
-        )
+
+    output: Path
+    resume: bool
+    overwrite: bool
+
+    @property
+    def journal(self) -> Path:
+        """The folder in it with what is unfinished."""
+        return self.output / "unfinished"
+
+    def hold(self) -> None:
+        """Lock it, once no student and no solved layers of another run get lost.
+
+        Raises:
+            OSError: something would get lost, or the folder cannot be written.
+        """
+        hold_folder(self.output)
+        unfinished, finished = in_words(self.journal), _found(self.output, STUDENT)
+        if self.overwrite or (self.resume and self.journal.is_dir()):
+            return
+        if unfinished:
+            raise FileExistsError(
+                f"--output must name a folder without an unfinished compression, got "
+                f"{self.output} with {unfinished} in {self.journal}: go on with --resume, "
+                f"{OTHERWISE}"
+            )
+        if finished:
+            nothing = "nothing of it is unfinished, " if self.resume else ""
+            raise FileExistsError(
+                f"--output must name a folder without a student, got {self.output} with "
+                f"{', '.join(finished)}: {nothing}{OTHERWISE}"
+            )
 
 
 def check_demo(output: Path, *, overwrite: bool) -> None:

@@ -50,7 +50,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Write one line that stays."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
         self._last_line = time.monotonic()
 
     def stage(self, title: str) -> Callable[[str, int, int], None]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 from fsc import method_names
 from fsc.cli.given import Inputs
+from fsc.cli.outputs import Destination
 from fsc.cli.run import Settings, identity_of, named
 from fsc.compression import described
 from fsc.images.sampling import FewShotSample
@@ -32,44 +32,40 @@ _GOALS = {
 
 
 def take_up(
-    journal: Path,
+    destination: Destination,
     method: str,
     inputs: Inputs,
     sample: FewShotSample,
     settings: Settings,
-    *,
-    resume: bool,
-    overwrite: bool,
 ) -> tuple[Journal, str]:
     """The journal of a run that begins, and what to say of what it holds.
 
     Args:
-        journal: the folder of what is unfinished, which need not exist.
+        destination: where the student goes, and what may become of what is there.
         method: of the run, as are the next three.
         inputs: teacher and images.
         sample: the few images.
         settings: scheme and resources.
-        resume: whether to go on with what is there.
-        overwrite: whether what is there may be dropped.
 
     Raises:
         ValueError: another run left it, and it may not be dropped.
         OSError: a damaged file cannot be removed.
     """
-    identity, kept = identity_of(method, inputs, sample, settings), in_words(journal)
-    if resume and not journal.is_dir():
-        nothing = f"Nothing is unfinished in {journal.parent}: starting anew."
-        return Journal(journal, identity), nothing
-    if resume:
+    path = destination.journal
+    identity, kept = identity_of(method, inputs, sample, settings), in_words(path)
+    if destination.resume and not path.is_dir():
+        nothing = f"Nothing is unfinished in {destination.output}: starting anew."
+        return Journal(path, identity), nothing
+    if destination.resume:
         try:
-            going_on = f"Going on after {kept} in {journal}." if kept else ""
-            return Journal(journal, identity), going_on
+            going_on = f"Going on after {kept} in {path}." if kept else ""
+            return Journal(path, identity), going_on
         except AnotherCompression as error:
-            if not overwrite:
+            if not destination.overwrite:
                 raise ValueError(_refusal(error, inputs)) from error
-    shutil.rmtree(journal, ignore_errors=True)
-    dropped = f"Starting anew, as --overwrite says, in spite of {kept} in {journal}."
-    return Journal(journal, identity), dropped if kept else ""
+    shutil.rmtree(path, ignore_errors=True)
+    dropped = f"Starting anew, as --overwrite says, in spite of {kept} in {path}."
+    return Journal(path, identity), dropped if kept else ""
 
 
 def _refusal(error: AnotherCompression, inputs: Inputs) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fsc import compress, method_names, models
 from fsc.cli.given import Inputs
+from fsc.cli.options import to_bytes
 from fsc.cli.progress import Reporter
 from fsc.cli.teachers import to_header
 from fsc.compression import identity
@@ -47,6 +48,28 @@ class Settings:
     memory_budget: int | None = None
     augment: str | None = None
     journal: Path | None = None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a method may take, as it is typed.
+
+    Attributes:
+        mir_steps: minibatches of MiR.
+        augment: kind of the images added to the given ones.
+        batch_size: images that go through the networks at once.
+        memory_budget: megabytes of activations held in memory; None: all.
+    """
+
+    mir_steps: int
+    augment: str | None
+    batch_size: int
+    memory_budget: float | None
+
+    def settings(self, goal: Goal, journal: Path) -> Settings:
+        """The same for a goal, with the folder that solved layers are kept in."""
+        budget = to_bytes(self.memory_budget)
+        return Settings(goal, self.mir_steps, self.batch_size, budget, self.augment, journal)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,11 @@ class Network:
         normalize: teachers.Statistics | None,
         device: torch.device,
     ) -> Inputs:
-        """The network on a device, with the test images that --data, --size and --normalize say."""
+        """The network on a device, with the test images that --data, --size and --normalize say.
+
+        Raises:
+            ValueError, OSError: the images cannot be read, or the network does not run on them.
+        """
         model, name = self.model.to(device), str(self.factory)
         if folders.is_folder(data_name):
             pictures = folders.open_pictures(
@@ -62,6 +66,7 @@ class Network:
                 normalize=normalize or self.statistics,
                 drawn_from=False,
             )
+        found.check_runs()
         return replace(found, notes=(*self.notes, *found.notes))
 
 
@@ -104,6 +109,11 @@ def read(path: Path, data_name: str, model_name: str | None) -> Network:
         raise ValueError(f"{path} does not say which network it is: name it with --model")
     header = checkpoint.read_metadata(path)
     if header["model"]:
+        if factory is not None:
+            raise ValueError(
+                f"--model must be left out for {path}, which holds a {header['model']}, got "
+                f"{factory}"
+            )
         factory = factories.parse(header["model"])
         model = checkpoint.load(path)
     else:
@@ -129,9 +139,10 @@ def _named_in(header: dict[str, Any], path: Path) -> Factory:
 
 
 def _described(model: nn.Module, factory: Factory, header: dict[str, Any], path: Path) -> Network:
-    content = header.get("normalization")
+    content, words = header.get("normalization"), teachers.widened(model)
+    notes = (f"{path.name}: weights of the file{words}.",) if words else ()
     if content is None:
-        return Network(model, factory)
+        return Network(model, factory, notes=notes)
     pair = [content.get(key) if isinstance(content, dict) else None for key in ("mean", "std")]
     if not all(isinstance(values, list) and all(map(_is_number, values)) for values in pair):
         raise ValueError(
@@ -142,7 +153,7 @@ def _described(model: nn.Module, factory: Factory, header: dict[str, Any], path:
     preparation = None
     if header.get("preparation") is not None:
         preparation = teachers.stored_preparation(header["preparation"], mean, std, path)
-    return Network(model, factory, (mean, std), preparation)
+    return Network(model, factory, (mean, std), preparation, notes)
 
 
 def _is_number(value: Any) -> bool:

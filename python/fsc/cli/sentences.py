@@ -8,6 +8,8 @@ import click
 
 # How the sentences of the functions below begin: "sample_per_class: num_shots must not exceed ...".
 _RULE = re.compile(r"(?:\w+: )?(\w+) must ")
+# Of Python, and of torch on a GPU; on the CPU torch says it in words.
+_NO_MEMORY = ("MemoryError", "OutOfMemoryError")
 _ENDINGS = ("_name", "_path")
 
 
@@ -18,11 +20,18 @@ def of_error(error: Exception, command: click.Command | None) -> str:
         error: what a function below the command line raised.
         command: the verb that was invoked, whose options are the flags.
     """
+    if is_lack_of_memory(error):
+        return "there is too little memory for this; smaller images, or fewer at once, need less"
     text = next(iter(str(error).splitlines()), "") or type(error).__name__
     rule = _RULE.match(text)
     if rule is None:
         return text
     return f"{_flags(command).get(rule[1], rule[1])}{text[rule.end(1) :]}"
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory for what was asked."""
+    return type(error).__name__ in _NO_MEMORY or "can't allocate memory" in str(error)
 
 
 def _flags(command: click.Command | None) -> dict[str, str]:
@@ -35,4 +44,5 @@ def _flags(command: click.Command | None) -> dict[str, str]:
             names |= {option.name.removesuffix(ending) for ending in _ENDINGS}
             found.update(dict.fromkeys(names, flag))
     # What functions call images are those of the data; --images is how many are drawn.
-    return found | ({"images": "--data"} if "data" in found else {})
+    found |= {"images": "--data"} if "data" in found else {}
+    return found | ({"teacher": "--model"} if "model" in found else {})

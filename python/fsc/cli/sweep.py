@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
-import torch
-
-from fsc import compress, schemes
-from fsc.cli import inputs as cli_inputs, options, tables
+from fsc import compress
+from fsc.cli import tables
 from fsc.cli.drawing import Draw
+from fsc.cli.inputs import Source
 from fsc.cli.progress import Reporter
 from fsc.cli.run import batch_size_for
-from fsc.cli.teachers import Statistics
+from fsc.cli.trial import Results, Trial, begun
 from fsc.files import write_json
 from fsc.layers.objectives import Convex, Objective, Soft
 from fsc.methods import CrossDistillation
@@ -20,66 +19,56 @@ from fsc.training.evaluate import accuracy
 
 
 def command(
-    model_name: str,
-    data_name: str,
+    draw: Draw,
+    source: Source,
+    results: Results,
     scheme_name: str,
-    num_shots: int | None,
-    num_images: int | None,
     objective_name: str,
     intervals: int,
     num_test: int,
     seed: int,
-    json_path: Path | None,
-    figure_path: Path | None,
-    overwrite: bool,
-    checkpoint_path: Path | None,
-    data_root: Path | None,
-    size: tuple[int, int] | None,
-    normalize: Statistics | None,
-    device: torch.device,
 ) -> None:
     """Compress with every weight of a loss on a grid and evaluate each student."""
-    draw = Draw(num_shots, num_images)
-    options.check_outputs(json_path, figure_path, replacing=overwrite)
-    drawn = {"shots": num_shots, "images": num_images}
-    inputs = cli_inputs.load(
-        model_name, data_name, data_root, checkpoint_path, device, size, normalize
-    )
-    inputs.check_evaluable("fsc sweep")
-    inputs.check_scores()
-    scheme = cli_inputs.find_scheme(scheme_name, inputs)
-    schemes.check(scheme, inputs.teacher, inputs.example)
-    sample = draw.sample(inputs, seed)
-    images, labels = inputs.first_test(num_test)
+    results.hold()
+    trial = begun("sweep", source, scheme_name, draw, num_test, seed)
     rows: list[dict[str, float]] = []
     grid = grid_of(objective_name, intervals)
     with Reporter() as reporter:
-        for line in inputs.notes:
+        for line in trial.inputs.notes:
             reporter.say(line)
         for number, (point, objective) in enumerate(grid, start=1):
-            text = ", ".join(f"{name} {value:g}" for name, value in point.items())
-            student = compress(
-                inputs.teacher,
-                inputs.images_of(sample),
-                method=CrossDistillation(objective),
-                scheme=scheme,
-                seed=seed,
-                progress=reporter.stage(text),
-            ).student
-            top1 = accuracy(
-                student, images, labels, batch_size_for(inputs), reporter.stage(f"{text}: test")
-            )
+            text = _in_words(point)
+            top1 = _accuracy_of(objective, trial, reporter, text)
             rows.append({**point, "top1": top1})
             reporter.say(f"  {text:<24} {top1:6.2f} %   {number} of {len(grid)}")
-            if json_path is not None:
-                write_json(json_path, {"scheme": scheme.name, **drawn, "points": rows})
+            if results.json_path is not None:
+                found = {"scheme": trial.scheme.name, **trial.drawn, "points": rows}
+                write_json(results.json_path, found)
+    if results.figure_path is not None:
+        figure.draw_grid(rows, results.figure_path, title=trial.title)
     best = max(rows, key=lambda row: row["top1"])
-    at = ", ".join(f"{name} {value:g}" for name, value in best.items() if name != "top1")
-    if figure_path is not None:
-        title = f"{inputs.model_title}, scheme {scheme.name}, {draw}"
-        figure.draw_grid(rows, figure_path, title=title)
+    at = _in_words({name: value for name, value in best.items() if name != "top1"})
     tables.show(f"Best: {best['top1']:.2f} % at {at}")
-    tables.show_written(json_path, figure_path)
+    tables.show_written(results.json_path, results.figure_path)
+
+
+def _accuracy_of(objective: Objective, trial: Trial, reporter: Reporter, text: str) -> float:
+    """What a student by this objective gets right, in percent."""
+    inputs = trial.inputs
+    student = compress(
+        inputs.teacher,
+        inputs.images_of(trial.sample),
+        method=CrossDistillation(objective),
+        scheme=trial.scheme,
+        seed=trial.sample.seed,
+        progress=reporter.stage(text),
+    ).student
+    stage = reporter.stage(f"{text}: test")
+    return accuracy(student, trial.images, trial.labels, batch_size_for(inputs), stage)
+
+
+def _in_words(point: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in point.items())
 
 
 def grid_of(objective_name: str, intervals: int) -> list[tuple[dict[str, float], Objective]]:

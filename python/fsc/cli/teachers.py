@@ -6,11 +6,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from fsc import models
 from fsc.images.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 from fsc.models.factories import LIBRARIES, Factory
+from fsc.networks.checkpoint import check_finite
 from fsc.networks.pretrained import load_pretrained, num_classes_in
 
 # As networks for ImageNet are usually evaluated.
@@ -32,22 +34,33 @@ def load_teacher(factory: Factory, checkpoint_path: Path | None) -> tuple[nn.Mod
 
     Raises:
         FileNotFoundError: weights must be named, or are not there.
-        ValueError, ImportError, OSError: what building and loading raise.
+        ValueError, ImportError, OSError: what building and loading raise, and weights that are not
+            finite.
     """
     if checkpoint_path is not None:
-        model = factory.build()
+        model = factory.build().float()  # as weights of half precision are widened
         classes = None if factory.kind == "file" else num_classes_in(model, checkpoint_path)
         if classes is not None:
-            model = factory.build(num_classes=classes)
+            model = factory.build(num_classes=classes).float()
         return load_pretrained(model, checkpoint_path), f"weights of {checkpoint_path}"
     if factory.kind == "fsc":
         raise FileNotFoundError(
             f"--checkpoint must name the weights of {factory}, which are not looked for where "
             "images come from a folder"
         )
-    if factory.kind == "file":
-        return factory.build(), f"weights as {factory} gives them"
-    return factory.build(pretrained=True), f"default weights of {factory.kind}"
+    is_file = factory.kind == "file"
+    model = factory.build(pretrained=not is_file)
+    check_finite(model.state_dict(), str(factory))
+    source = f"weights as {factory} gives them" if is_file else f"default weights of {factory.kind}"
+    return model, source + widened(model)
+
+
+def widened(model: nn.Module) -> str:
+    """Put a network into float32, which images are in, and say so where it was in another dtype."""
+    dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
+    model.float()
+    names = sorted(str(dtype).removeprefix("torch.") for dtype in dtypes)
+    return f", in float32 instead of {' and '.join(names)}" if names else ""
 
 
 def preparation_for(

@@ -11,6 +11,7 @@ from fsc.images.names import DATA_SETS, FOLDER
 from fsc.models import factories
 
 IMAGENET = "imagenet"
+_LARGEST_SIDE = 2**13  # a larger image no network is trained on, and few machines hold
 _INTEGER = re.compile(r"\d+")
 
 
@@ -54,11 +55,11 @@ class Size(click.ParamType):
         parts = str(value).split(":")
         if len(parts) <= 2 and all(_INTEGER.fullmatch(part) for part in parts):
             side, crop = int(parts[0]), int(parts[-1])
-            if 1 <= crop <= side:
+            if 1 <= crop <= side <= _LARGEST_SIDE:
                 return side, crop
         raise ValueError(
-            "--size must be a positive number of pixels, or SIDE:CROP with a crop that is no "
-            f"larger than the side, got {value}"
+            f"--size must be a positive number of pixels, at most {_LARGEST_SIDE:,}, or SIDE:CROP "
+            f"with a crop that is no larger than the side, got {value}"
         )
 
 

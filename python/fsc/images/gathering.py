@@ -21,7 +21,9 @@ Images: TypeAlias = (
 )
 
 
-def gathered(function: str, images: Images, model: nn.Module) -> Inputs:
+def gathered(
+    function: str, images: Images, model: nn.Module, num_images: int | None = None
+) -> Inputs:
     """Put images together into one tensor for each input; labels that come with them are dropped.
 
     Args:
@@ -30,8 +32,10 @@ def gathered(function: str, images: Images, model: nn.Module) -> Inputs:
             a tuple of tensors, its arguments, or a dict of tensors, its arguments by name or the
             one dict that it takes. Or a DataLoader, a Dataset, or anything that gives images
             [C, ...] or batches [N, C, ...], alone or first of a tuple, or tuples and dicts of them
-            for several inputs. It is read to its end, and put where the model is.
+            for several inputs. It is read to its end, or until there are enough, and
+            put where the model is.
         model: the network that they are for.
+        num_images: how many are enough; the last batch may bring more. None: all are wanted.
 
     Returns:
         A tensor, or what the network is called with: a tuple of arguments or a dict of named ones.
@@ -54,7 +58,13 @@ def gathered(function: str, images: Images, model: nn.Module) -> Inputs:
         check_numbers(function, several)
         return several
     rank = rank_of(model)
-    batches = [_batch(function, item, forward, rank) for item in _items(function, images)]
+    batches: list[Inputs] = []
+    count = 0
+    for item in _items(function, images):
+        batches.append(_batch(function, item, forward, rank))
+        count += len(tree_flatten(batches[-1])[0][0])
+        if num_images is not None and count >= num_images:
+            break
     if not batches:
         raise ValueError(f"{function}: images must hold at least one, got none")
     together = _together(function, batches)

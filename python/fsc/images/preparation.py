@@ -99,8 +99,8 @@ class Preparation:
             float32 [C, H, W].
 
         Raises:
-            ValueError: the file is damaged, is no JPEG, PNG or WebP, or has more than 8 bits a
-                channel.
+            ValueError: the file is damaged, is no JPEG, PNG or WebP, has more than 8 bits a
+                channel, or would be too large.
             OSError: it cannot be opened.
         """
         with _opened(path) as image:
@@ -111,7 +111,14 @@ class Preparation:
                 decoded = wide.convert(_MODES[len(self.mean)])
             except _DECODING_ERRORS as error:
                 raise ValueError(f"image {path} is damaged: {reason(error)}") from error
-        pixels = np.array(self._square(decoded), dtype=np.uint8)  # [H, W] or [H, W, C]
+        try:
+            square = self._square(decoded)
+        except _DECODING_ERRORS as error:
+            raise ValueError(
+                f"size must be one that image {path}, {decoded.width} x {decoded.height}, can be "
+                f"brought to, got {self.size}: {reason(error)}"
+            ) from error
+        pixels = np.array(square, dtype=np.uint8)  # [H, W] or [H, W, C]
         shape = (len(self.mean), 1, 1)
         x = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).float()
         mean, std = (torch.tensor(each, device="cpu").view(shape) for each in (self.mean, self.std))

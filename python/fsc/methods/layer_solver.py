@@ -165,7 +165,9 @@ class LayerSolver(Visitor):
         """The layers whose single weights or bits were to be chosen and stay whole -> why."""
         shared = shared_layers(teacher, graph)
         reasons = {
-            name: shared.get(name, f"layer {name!r} is never called by itself")
+            name: shared.get(
+                name, f"layer {name!r} is not called as a layer of torch.nn: its inputs are unknown"
+            )
             for name in sorted(self.plans.choosing - self._solvable)
         }
         if reasons and len(reasons) == len(self.plans.choosing):

@@ -41,13 +41,14 @@ class Entry:
         return self.given if takes_one else taking_one(self.given, joint)
 
 
-def enter(function: str, model: nn.Module, images: Images) -> Entry:
+def enter(function: str, model: nn.Module, images: Images, num_images: int | None = None) -> Entry:
     """Check a network and images, and bring them together.
 
     Args:
         function: who asks, for the sentences.
         model: as for `fsc.compress`; it is not changed.
         images: as for `fsc.compress`.
+        num_images: how many are needed at most, at least 1; no more are read. None: all.
 
     Raises:
         ValueError: the network cannot be read or changed, or the images do not fit it.
@@ -55,14 +56,14 @@ def enter(function: str, model: nn.Module, images: Images) -> Entry:
     """
     given = unwrap(model)
     check_teacher(given)
-    teacher, inputs = in_single_precision(given, gathered(function, images, given))
+    teacher, inputs = in_single_precision(given, gathered(function, images, given, num_images))
     if isinstance(inputs, Tensor):
         check_images(function, inputs, teacher, moved=False)
     else:
         _check_devices(function, inputs, teacher)
         one_input(function, teacher, inputs)  # for its sentences
         _check_runs(function, inputs, teacher)
-    inputs = tree_map(Tensor.detach, inputs)
+    inputs = tree_map(lambda leaf: leaf[:num_images].detach(), inputs)
     teacher = plain(teacher, tree_map(lambda leaf: leaf[:2], inputs))
     check_layers(teacher)
     teacher, rows = one_input(function, teacher, inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from fsc.networks.wrappers import unwrap
 
 _TORCH_ERRORS = (
     OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, AttributeError, IndexError,
-    UnicodeError, pickle.UnpicklingError, zipfile.BadZipFile,
+    UnicodeError, MemoryError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile,
 )  # fmt: skip
 _NUM_NAMED = 3
 _POINTER = b"version https://git-lfs"

@@ -268,13 +268,14 @@ def shared_layers(model: nn.Module, graph: fx.Graph) -> dict[str, str]:
         name = str(node.target)
         calls[name] = calls.get(name, 0) + 1
         if calls[name] > 1:
-            shared[name] = f"layer {name!r} is called more than once"
+            shared[name] = f"layer {name!r} is called more than once; give each call a copy of it"
             continue
         for parameter in model.get_submodule(name).parameters(recurse=False):
             owner = owners.setdefault(parameter, name)
             if owner != name:
-                shared[name] = f"layer {name!r} shares a parameter with {owner!r}"
-                shared[owner] = f"layer {owner!r} shares a parameter with {name!r}"
+                for one, other in ((name, owner), (owner, name)):
+                    why = f"layer {one!r} shares a parameter with {other!r}"
+                    shared[one] = f"{why}; give it one of its own"
     return shared
 
 

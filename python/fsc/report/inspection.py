@@ -13,9 +13,14 @@ from fsc.images.gathering import Images
 from fsc.networks import cost
 from fsc.networks.entry import enter
 from fsc.networks.joint_input import joint_of
+from fsc.networks.operations import CONVOLUTION
 from fsc.networks.plain import Rewriting, rewritings
+from fsc.networks.tracing import shared_layers, trace
+from fsc.report.names import in_columns, in_lines
+from fsc.schemes.reasons import why_whole
 
-GATE = "they are the squeeze of a gate, which stays unless it is named"
+# Of the table, where nothing says how wide a window is.
+WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,16 @@ class Inspection:
 
     Attributes:
         groups: sets of channels, each of which goes or stays in all layers at once.
+        depthwise: convolutions that make no channels of their own; each loses those of its set.
+        apart: name of each layer that is in no set -> why.
         inputs: [C, H, W] of every input of the image that the network ran on.
         size: what the network costs for such an image.
         rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
     """
 
     groups: list[ChannelGroup]
+    depthwise: tuple[str, ...]
+    apart: dict[str, str]
     inputs: list[tuple[int, ...]]
     size: cost.Size
     rewritten: list[Rewriting]
@@ -37,12 +46,13 @@ class Inspection:
     @property
     def left(self) -> dict[str, str]:
         """Name of each layer whose channels stay by default -> why."""
-        return {
+        found = {
             layer: reason
             for group in self.groups
-            if (reason := _reason(group)) is not None
-            for layer in group.named("writer")
+            if (reason := why_whole(group)) is not None
+            for layer in self._layers(group)
         }
+        return found | self.apart
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain lists, dicts, strings and numbers."""
@@ -55,33 +65,74 @@ class Inspection:
                     "channels": group.size,
                     "can_go": int(group.free.sum()),
                     "writers": group.named("writer"),
+                    "depthwise": self._depthwise_of(group),
                     "readers": group.named("reader"),
                     "carriers": group.named("carrier"),
-                    "stays_because": _reason(group),
+                    "stays_because": why_whole(group) or group.held,
                 }
                 for group in self.groups
             ],
+            "apart": self.apart,
             "rewritten": [vars(each) for each in self.rewritten],
         }
 
     def __str__(self) -> str:
-        """A table of what can go, then what stays and why."""
-        going = [group for group in self.groups if _reason(group) is None]
+        """The table, in 80 columns where the names of layers allow it."""
+        return self.table()
+
+    def table(self, width: int = WIDTH) -> str:
+        """Every set that can go with all of its layers, then what stays and why.
+
+        Args:
+            width: of the window.
+        """
+        going = [group for group in self.groups if why_whole(group) is None]
         lines = [
             f"{self.size.parameters:,} parameters, "
             f"{self.size.flops:,} multiply-accumulates for "
             f"{' and '.join('x'.join(map(str, shape)) for shape in self.inputs)}",
             f"{sum(int(group.free.sum()) for group in going):,} of "
-            f"{sum(group.size for group in self.groups):,} channels can go, in {len(going)} sets, "
-            "each in all its layers:",
-            "",
-            *_columns(["channels", "can go", "written by", "read by"], map(_row, going)),
+            f"{sum(group.size for group in self.groups):,} channels can go"
+            + (f", in {len(going)} sets, each in all its layers:" if going else ""),
         ]
-        staying = [group for group in self.groups if _reason(group) is not None]
-        if staying:
-            lines += ["", f"Stay whole, {len(staying)}:"]
-            lines += [f"  {_listed(g.named('writer'))}: {_reason(g)}" for g in staying]
+        if going:
+            headings = ["can go", "made by", "depthwise", "read by"]
+            lines += ["", *in_columns(headings, list(map(self._row, going)), width)]
+        for title, found in (("Stay in part", self._held(going)), ("Stay whole", self._whole())):
+            if found:
+                lines += ["", f"{title}, {len(found)}:"]
+                lines += [line for names, why in found for line in in_lines(names, why, width)]
         return "\n".join(lines)
+
+    def _row(self, group: ChannelGroup) -> tuple[str, list[list[str]]]:
+        free = int(group.free.sum())
+        number = str(free) if free == group.size else f"{free} of {group.size}"
+        layers = (group.named("writer"), self._depthwise_of(group), group.named("reader"))
+        return number, [list(dict.fromkeys(names)) for names in layers]
+
+    def _depthwise_of(self, group: ChannelGroup) -> list[str]:
+        return [name for name in group.named("carrier") if name in self.depthwise]
+
+    def _layers(self, group: ChannelGroup) -> list[str]:
+        """Those that make or filter the channels of a group."""
+        return list(dict.fromkeys(group.named("writer") + self._depthwise_of(group)))
+
+    def _held(self, going: list[ChannelGroup]) -> list[tuple[list[str], str]]:
+        found = []
+        for group in going:
+            if group.held is not None:
+                staying = int((~group.free).sum())
+                why = f"{staying} of the {group.size} channels of its set, because {group.held}"
+                found.append(([group.name], why))
+        return found
+
+    def _whole(self) -> list[tuple[list[str], str]]:
+        sets = [
+            (self._layers(group), reason)
+            for group in self.groups
+            if (reason := why_whole(group)) is not None
+        ]
+        return sets + [([name], reason) for name, reason in self.apart.items()]
 
 
 def inspect(model: nn.Module, images: Images) -> Inspection:
@@ -91,7 +142,7 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
 
     Args:
         model: as for `fsc.compress`.
-        images: as for `fsc.compress`; the first one is enough.
+        images: as for `fsc.compress`; the first one is enough, and no more are read.
 
     Raises:
         ValueError: the images do not fit the network, or it cannot be traced.
@@ -106,47 +157,33 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    entry = enter("inspect", model, images)
-    teacher, example, joint = entry.teacher, entry.images[:1], joint_of(entry.teacher)
-    shapes = [example.shape[1:]] if joint is None else [part.shape for part in joint.parts]
+    entry = enter("inspect", model, images, num_images=1)
+    network, image = entry.teacher, entry.images  # [1, C, ...]
+    joint = joint_of(network)
+    shapes = [image.shape[1:]] if joint is None else [part.shape for part in joint.parts]
+    groups = channel_groups(network, image)
+    layers = {n: m for n, m in network.named_modules() if isinstance(m, CONVOLUTION | nn.Linear)}
+    carried = {name for group in groups for name in group.named("carrier")}
     return Inspection(
-        channel_groups(teacher, example),
+        groups,
+        tuple(name for name in layers if name in carried),
+        _apart(network, list(layers), groups),
         [tuple(shape) for shape in shapes],
-        cost.size(teacher, example),
-        rewritings(teacher),
+        cost.size(network, image),
+        rewritings(network),
     )
 
 
-def _reason(group: ChannelGroup) -> str | None:
-    return GATE if group.is_gate and group.frozen is None else group.frozen
-
-
-def _row(group: ChannelGroup) -> list[str]:
-    return [
-        str(group.size),
-        str(int(group.free.sum())),
-        _listed(group.named("writer")),
-        _listed(group.named("reader")),
-    ]
-
-
-def _listed(names: list[str]) -> str:
-    """The first name, and how many more there are."""
-    names = list(dict.fromkeys(names))
-    if not names:
-        return "nothing"
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-
-
-def _columns(headings: list[str], rows: Any) -> list[str]:
-    """Rows of text in columns, numbers to the right."""
-    table = [headings, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(headings))]
-    return [
-        "  "
-        + "  ".join(
-            cell.rjust(width) if column < 2 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
+def _apart(network: nn.Module, layers: list[str], groups: list[ChannelGroup]) -> dict[str, str]:
+    """Layers that neither make nor filter channels of a set -> why."""
+    graph = trace(network)
+    called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
+    shared = shared_layers(network, graph)
+    together = {n for group in groups for n in group.named("writer") + group.named("carrier")}
+    reasons = {}
+    for name in layers:
+        if name not in together:
+            other = "it filters channels that no layer makes, such as those of the images"
+            uncalled = "the network never calls it as a layer"
+            reasons[name] = shared.get(name, other if name in called else uncalled)
+    return reasons

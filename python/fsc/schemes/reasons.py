@@ -1,10 +1,22 @@
-"""Why layers are held back, in one sentence."""
+"""Why channels stay and layers are held back, in one sentence."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Mapping
+
+from fsc.channels.groups import ChannelGroup
+
+GATE = (
+    "they are the squeeze of a gate, which costs little and decides much; named in pruning_ratio "
+    "or in a scheme they can go"
+)
+
+
+def why_whole(group: ChannelGroup) -> str | None:
+    """Why the channels of a group stay unless they are named, None where they may go."""
+    return GATE if group.is_gate and group.frozen is None else group.frozen
 
 
 def commonest(reasons: Mapping[str, str]) -> str:

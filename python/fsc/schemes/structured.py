@@ -18,7 +18,7 @@ from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
 from fsc.schemes.convolutions import check_shares
 from fsc.schemes.ignoring import Ignored, ignored_layers
-from fsc.schemes.reasons import commonest
+from fsc.schemes.reasons import commonest, why_whole
 from fsc.schemes.styles import check_style, pruned
 
 
@@ -159,7 +159,7 @@ def held_back(groups: Sequence[ChannelGroup], left_alone: Collection[str]) -> di
     """Why layers keep all of their channels, but for those that make the output."""
     reasons = {}
     for group in groups:
-        reason = "they are the squeeze of a gate" if group.is_gate else group.frozen
+        reason = why_whole(group)
         if reason is not None and reason != AT_OUTPUT:
             for layer in set(group.named("writer")) - set(left_alone):
                 reasons[layer] = f"channels of {layer!r} stay, because {reason}"

@@ -220,8 +220,8 @@ def allocate(
         if name is None:
             least = math.ceil(1000 * left / whole) / 1000
             raise ValueError(
-                f"{target.kind} must be at least {least:.3f} for this model, round_to, ignored and "
-                f"style: all that may go is gone then, got {target.share:g}"
+                f"{target.kind} must be at least {least:.3f} for this model, with what is ignored, "
+                f"rounded and spared by style: all that may go is gone then, got {target.share:g}"
             )
         saved = trade.saving(name)
         if trade.coarse and left - saved < goal:

@@ -90,17 +90,7 @@ class FineTuning:
             ValueError: images and labels do not fit together, or the weights diverge.
         """
         check_images("FineTuning", images, student)
-        if not isinstance(labels, Tensor):
-            raise TypeError(
-                f"FineTuning: labels must be a torch.Tensor, got {type(labels).__name__}"
-            )
-        if labels.ndim != 1 or len(labels) != len(images):
-            raise ValueError(
-                f"FineTuning: labels must be [{len(images)}], one for each image, "
-                f"got {list(labels.shape)}"
-            )
-        if labels.is_floating_point() or labels.dtype == torch.bool:
-            raise ValueError(f"FineTuning: labels must be integers, got {labels.dtype}")
+        _check_labels(labels, len(images))
         device = device_of(student, images)
         images, labels = images.to(device), labels.to(device).long()
         tuned = copy.deepcopy(student).eval()
@@ -116,9 +106,7 @@ class FineTuning:
             order = torch.randperm(len(images), generator=generator, device="cpu").to(device)  # [N]
             for chosen in order.split(self.batch_size):
                 _step(tuned, optimizer, images[chosen], labels[chosen])
-                with torch.no_grad():
-                    for weight, mask in masks:
-                        weight *= mask
+                _mask(masks)
             if progress is not None:
                 progress("epochs", epoch + 1, self.epochs)
         if not all(parameter.isfinite().all() for parameter in tuned.parameters()):
@@ -127,6 +115,18 @@ class FineTuning:
                 f"got {self.learning_rate}"
             )
         return tuned
+
+
+def _check_labels(labels: Tensor, num_images: int) -> None:
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"FineTuning: labels must be a torch.Tensor, got {type(labels).__name__}")
+    if labels.ndim != 1 or len(labels) != num_images:
+        raise ValueError(
+            f"FineTuning: labels must be [{num_images}], one for each image, "
+            f"got {list(labels.shape)}"
+        )
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"FineTuning: labels must be integers, got {labels.dtype}")
 
 
 def _step(
@@ -148,6 +148,13 @@ def _masks(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """The weights that have zeros, each with the mask of what is not zero."""
     weights = [m.weight for m in model.modules() if isinstance(m, CONVOLUTION | nn.Linear)]
     return [(weight, weight != 0) for weight in weights if not weight.all()]
+
+
+@torch.no_grad()
+def _mask(masks: list[tuple[Tensor, Tensor]]) -> None:
+    """Makes zero again what was zero."""
+    for weight, mask in masks:
+        weight *= mask
 
 
 def recalibrate_batch_norm(

@@ -1,0 +1,76 @@
+"""Whether a network runs on the images at all, tried on one of them before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fsc.cli.sentences import is_lack_of_memory
+from fsc.images.checks import device_of
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.wrappers import dtype_of
+
+# Tried in this order, to say what would do: small ones first, those of ImageNet among them.
+_SIDES = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384)
+
+
+def first_scores(model: nn.Module, image: Tensor, title: str, flag: str) -> Any:
+    """What a network gives for an image.
+
+    Args:
+        model: the network.
+        image: [1, C, H, W], normalised.
+        title: what sentences call the network.
+        flag: what decides the size of the image.
+
+    Raises:
+        ValueError: it does not run; the sentence says whether size or channels are at fault, or
+            what the network raised.
+    """
+    try:
+        return _run(model, image)
+    except Exception as error:  # whatever a network of somebody else raises
+        if is_lack_of_memory(error):
+            raise
+        raise ValueError(_why(model, image, title, flag, error)) from error
+
+
+def _run(model: nn.Module, image: Tensor) -> Any:
+    with evaluation_mode(model), torch.no_grad():
+        return model(image.to(device_of(model, image), dtype_of(model)))
+
+
+def _why(model: nn.Module, image: Tensor, title: str, flag: str, error: Exception) -> str:
+    channels, height, width = image.shape[1:]
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is not None and first.in_channels != channels:
+        return (
+            f"data must have the {first.in_channels} channels that {title} reads, got images with "
+            f"{channels}"
+        )
+    side = _side_that_runs(model, channels, [s for s in _SIDES if (s, s) != (height, width)])
+    if side is not None:
+        return (
+            f"{flag} must give images that {title} runs on, such as {side} x {side}, got "
+            f"{height} x {width}"
+        )
+    line = next(iter(str(error).splitlines()), "")
+    raised = type(error).__name__ + (f": {line}" if line else "")
+    return (
+        f"--model must name a network that runs on a tensor {list(image.shape)}, got {title}, "
+        f"which raised {raised}"
+    )
+
+
+def _side_that_runs(model: nn.Module, channels: int, sides: Sequence[int]) -> int | None:
+    """The first side of which the network takes a square, if there is one."""
+    for side in sides:
+        try:
+            _run(model, torch.zeros(1, channels, side, side, device="cpu"))
+        except Exception:  # as above
+            continue
+        return side
+    return None
