@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from fsc.cli import tables
 from fsc.cli.drawing import Draw
 from fsc.cli.inputs import Source
+from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Settings, batch_size_for, make_student
-from fsc.cli.trial import Results, Trial, begun
+from fsc.cli.trial import Trial, begun
 from fsc.files import write_json
 from fsc.goal import Goal
 from fsc.images.checks import device_of

@@ -152,7 +152,9 @@ def compare(**given: Any) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     from fsc.cli import compare as work
 
-    work.command(**given)
+    draw, asked = _part(work.Draw, given), _part(work.Asked, given)
+    source, resources = _part(work.Source, given), _part(work.Resources, given)
+    work.command(draw, asked, source, resources, _part(work.Results, given), **given)
 
 
 @click.command("schemes")

@@ -12,21 +12,21 @@ import click
 import torch
 
 from fsc import method_names
-from fsc.cli import evaluation, inputs as cli_inputs, options, outputs, published, tables
+from fsc.cli import evaluation, options, outputs, published, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
 from fsc.cli.goals import Asked
+from fsc.cli.inputs import Source
+from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Settings, execute
-from fsc.cli.teachers import Statistics
+from fsc.cli.run import Resources, Settings, execute
 from fsc.compression import versions
 from fsc.images.checks import device_of
 from fsc.methods.journal import fingerprint
 from fsc.networks import cost
 from fsc.report import methods_figure
 from fsc.report.interval import SMALL_TEST_SET
-from fsc.scheme_tables import Style
 
 
 @dataclass(frozen=True)
@@ -50,55 +50,33 @@ class _Plan:
 
 
 def command(
-    model_name: str,
-    data_name: str,
-    scheme_name: str | None,
-    flops: float | None,
-    parameters: float | None,
-    pruning_ratio: float | None,
-    ignored: tuple[str, ...],
-    round_to: int,
-    style: Style,
-    num_shots: int | None,
-    num_images: int | None,
+    draw: Draw,
+    asked: Asked,
+    source: Source,
+    resources: Resources,
+    results: Results,
     num_seeds: int,
     methods: tuple[str, ...],
-    json_path: Path | None,
     resume: bool,
-    figure_path: Path | None,
-    overwrite: bool,
-    checkpoint_path: Path | None,
-    data_root: Path | None,
-    size: tuple[int, int] | None,
-    normalize: Statistics | None,
-    mir_steps: int,
-    augment: str | None,
-    batch_size: int,
-    memory_budget: float | None,
-    device: torch.device,
     num_test: int | None,
     is_timed: bool,
 ) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
-    if resume and json_path is None:
+    if resume and results.json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
     options.check_mir_steps(methods)
-    asked = Asked(scheme_name, flops, parameters, pruning_ratio, ignored, round_to, style)
-    draw = Draw(num_shots, num_images)
     plan = _Plan(list(dict.fromkeys(methods)), draw, num_seeds, is_timed)
-    options.check_outputs(json_path, figure_path, replacing=overwrite or resume)
-    inputs = cli_inputs.load(
-        model_name, data_name, data_root, checkpoint_path, device, size, normalize
-    )
+    replace(results, overwrite=results.overwrite or resume).hold()
+    inputs = source.load()
     inputs.check_evaluable("fsc compare")
     inputs = inputs.evaluated_on(num_test)
     inputs.check_scores()
     goal = asked.goal(inputs)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
-    sample = plan.draw.sample(inputs, seed=0)
-    settings = Settings(goal, mir_steps, batch_size, options.to_bytes(memory_budget), augment)
+    sample = draw.sample(inputs, seed=0)
+    settings = resources.settings(goal)
     outputs.check_space(inputs, sample.num_images, settings, output=None)
-    comparison = Comparison(_identity(inputs, settings, plan), json_path)
+    comparison = Comparison(_identity(inputs, settings, plan), results.json_path)
     if resume:
         comparison.resume()
     try:
@@ -106,7 +84,7 @@ def command(
             _run_all(comparison, plan, inputs, settings, reporter)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_kept(comparison)) from None
-    _report(comparison, plan, inputs, figure_path)
+    _report(comparison, plan, inputs, results.figure_path)
 
 
 def _identity(inputs: Inputs, settings: Settings, plan: _Plan) -> dict[str, Any]:

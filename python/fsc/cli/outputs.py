@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from fsc import method_names
+from fsc.cli import options
 from fsc.cli.given import Inputs
 from fsc.cli.locks import OTHERWISE, hold_folder
 from fsc.cli.run import Settings
@@ -28,6 +29,25 @@ _DEMO = (
 _DEMO_BYTES = 15_000_000
 # The student, and a journal that may hold every weight with its momentum.
 _NUM_COPIES = 3
+
+
+@dataclass(frozen=True)
+class Results:
+    """The files that a command is to write, as they are typed.
+
+    Attributes:
+        json_path: what --json names.
+        figure_path: what --output names.
+        overwrite: whether files that are there already may be replaced.
+    """
+
+    json_path: Path | None
+    figure_path: Path | None
+    overwrite: bool
+
+    def hold(self) -> None:
+        """Lock them until the command ends; raises what `options.check_outputs` does."""
+        options.check_outputs(self.json_path, self.figure_path, replacing=self.overwrite)
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ class Resources:
     batch_size: int
     memory_budget: float | None
 
-    def settings(self, goal: Goal, journal: Path) -> Settings:
-        """The same for a goal, with the folder that solved layers are kept in."""
+    def settings(self, goal: Goal, journal: Path | None = None) -> Settings:
+        """The same for a goal, with the folder that solved layers are kept in, if any."""
         budget = to_bytes(self.memory_budget)
         return Settings(goal, self.mir_steps, self.batch_size, budget, self.augment, journal)
 

@@ -8,9 +8,10 @@ from fsc import compress
 from fsc.cli import tables
 from fsc.cli.drawing import Draw
 from fsc.cli.inputs import Source
+from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
 from fsc.cli.run import batch_size_for
-from fsc.cli.trial import Results, Trial, begun
+from fsc.cli.trial import Trial, begun
 from fsc.files import write_json
 from fsc.layers.objectives import Convex, Objective, Soft
 from fsc.methods import CrossDistillation

@@ -178,7 +178,7 @@ def show(*things: Table | str) -> None:
     Title and caption of a table stand around it as lines of their own: rich would break them at
     the width of the table.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     usual = max(console.width, _MIN_WIDTH)
     for thing in things:
         if isinstance(thing, str):

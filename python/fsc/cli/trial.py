@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from fsc import schemes
-from fsc.cli import options
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
 from fsc.cli.inputs import Source, find_scheme
 from fsc.images.sampling import FewShotSample
 from fsc.schemes import AnyScheme
-
-
-@dataclass(frozen=True)
-class Results:
-    """The files that a command is to write, as they are typed.
-
-    Attributes:
-        json_path: what --json names.
-        figure_path: what --output names.
-        overwrite: whether files that are there already may be replaced.
-    """
-
-    json_path: Path | None
-    figure_path: Path | None
-    overwrite: bool
-
-    def hold(self) -> None:
-        """Lock them until the command ends; raises what `options.check_outputs` does."""
-        options.check_outputs(self.json_path, self.figure_path, replacing=self.overwrite)
 
 
 @dataclass(frozen=True)
