@@ -74,7 +74,7 @@ def test_no_more_images_are_read_than_are_needed():
             yield torch.randn(2, 3, 16, 16), torch.zeros(2)
 
     found = fsc.inspect(Gated(), loader())
-    assert read == [0] and found.image == (3, 16, 16)
+    assert read == [0] and found.inputs == [(3, 16, 16)]
 
 
 def test_images_of_other_channels_are_refused_in_the_words_of_compress():

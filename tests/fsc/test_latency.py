@@ -21,6 +21,14 @@ class Watched(nn.Module):
         return x.flatten(1)
 
 
+def test_a_network_may_give_several_things(one_thread):
+    class Two(nn.Module):
+        def forward(self, x):
+            return {"scores": x, "features": (x, x)}
+
+    assert latency.latencies([Two()], torch.zeros(1, 1, 2, 2), repeats=1)[0] > 0
+
+
 def test_several_images_go_through_at_once(one_thread):
     notes = []
     latency.latencies([Watched("a", notes)], torch.zeros(5, 3, 4, 4), repeats=2)

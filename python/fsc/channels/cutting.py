@@ -18,11 +18,11 @@ from fsc.channels.masked_norm import (
     unmasked_norm,
 )
 from fsc.channels.propagation import CHANNEL_NORM, CONVOLUTION
+from fsc.networks.layout import layout_of
 from fsc.networks.open_sizes import set_size
 
 # Which channels of each group stay: name of the group -> their numbers, int64 [count].
 Kept = Mapping[str, Tensor]
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _KEYS = {"writer": "written", "reader": "read", "carrier": "carried", "size": "counted"}
 
 
@@ -217,9 +217,7 @@ def _sliced(tensor: Tensor, axis: int, stays: Tensor | None) -> Any:
         return tensor
     indices = stays.nonzero().flatten().to(tensor.device)
     left = tensor.detach().index_select(axis, indices)
-    layout = _CHANNELS_LAST.get(tensor.ndim, torch.contiguous_format)
-    if not tensor.is_contiguous() and tensor.is_contiguous(memory_format=layout):
-        left = left.contiguous(memory_format=layout)
+    left = left.contiguous(memory_format=layout_of(tensor))
     return nn.Parameter(left, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else left
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fsc import models
 from fsc.networks.computed_weights import copy_of
+from fsc.networks.layout import layout_of
 from fsc.networks.open_sizes import set_size, sizes_of
 from fsc.networks.plain import example_shapes, plain_for_shapes
 from fsc.networks.structure import match_structure
@@ -118,9 +119,15 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     else:
         raise ValueError(f"load: model must be given, because {path} names no network of fsc")
     check_finite(state, str(path))
+    layouts = {name: layout_of(parameter) for name, parameter in model.named_parameters()}
     match_structure(model, state)
     _take_sizes(model, header.get("sizes", {}), path)
     check_match(model, state, path)
+    # Files hold values without their layout in memory.
+    state = {
+        name: value.contiguous(memory_format=layouts.get(name, torch.contiguous_format))
+        for name, value in state.items()
+    }
     model.load_state_dict(versioned(state, model), strict=True, assign=True)
     return model.eval()
 
