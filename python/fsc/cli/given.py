@@ -78,11 +78,13 @@ class Inputs:
 
     @cached_property
     def example(self) -> Tensor:
-        """One normalised image, float32 [1, C, H, W], on the CPU."""
+        """One normalised image, float32 [1, C, H, W], where the teacher is."""
         if isinstance(self.test_images, Tensor):
-            return self.test_images[:1]
-        assert isinstance(self.train, ImageFolder)
-        return (self.test_images if len(self.test_images) else self.train)[:1].decoded()
+            image = self.test_images[:1]
+        else:
+            assert isinstance(self.train, ImageFolder)
+            image = (self.test_images if len(self.test_images) else self.train)[:1].decoded()
+        return image.to(device_of(self.teacher, image))
 
     def check_runs(self) -> None:
         """Make sure that the teacher runs on the images, before anything is done with it.
