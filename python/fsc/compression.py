@@ -61,8 +61,8 @@ def compress(
     """Compresses a pretrained convolutional network with a handful of unlabelled images.
 
     Args:
-        teacher: a network that torch.fx can trace, once `fsc.plain` has rewritten what is not of
-            torch.nn, on any device that fsc_ext computes on; it is not changed, and the student is
+        teacher: a network that torch.fx or torch.export can follow, once `fsc.plain` has rewritten
+            what is not of torch.nn, on any device that fsc_ext computes on; it is not changed, and the student is
             made where it is. What torch.compile, DataParallel and the
             like wrap is taken out of them. A network in half precision is solved in float32, and
             its student comes back in half precision.
