@@ -62,9 +62,9 @@ def compress(
 
     Args:
         teacher: a network that torch.fx or torch.export can follow, once `fsc.plain` has rewritten
-            what is not of torch.nn, on any device that fsc_ext computes on; it is not changed, and the student is
-            made where it is. What torch.compile, DataParallel and the
-            like wrap is taken out of them. A network in half precision is solved in float32, and
+            what is not of torch.nn, on any device that fsc_ext computes on; it is not changed, and
+            the student is made where it is. What torch.compile, DataParallel and the like wrap is
+            taken out of them. A network in half precision is solved in float32, and
             its student comes back in half precision.
         images: [N, C, H, W], [N, C, L] or [N, C, D, H, W] of the teacher's dtype (float32 for half
             precision, too) and on its device, normalised as the teacher expects. For a teacher that

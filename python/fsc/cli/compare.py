@@ -22,6 +22,7 @@ from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Resources, Settings, execute
 from fsc.compression import versions
+from fsc.goal import Goal
 from fsc.images.checks import device_of
 from fsc.methods.journal import fingerprint
 from fsc.networks import cost
@@ -84,7 +85,7 @@ def command(
             _run_all(comparison, plan, inputs, settings, reporter)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_kept(comparison)) from None
-    _report(comparison, plan, inputs, results.figure_path)
+    _report(comparison, plan, inputs, goal, results.figure_path)
 
 
 def _identity(inputs: Inputs, settings: Settings, plan: _Plan) -> dict[str, Any]:
@@ -175,7 +176,9 @@ def _kept(comparison: Comparison) -> str:
     return f"{count} runs are in {comparison.path}; go on with --resume"
 
 
-def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Path | None) -> None:
+def _report(
+    comparison: Comparison, plan: _Plan, inputs: Inputs, goal: Goal, figure_path: Path | None
+) -> None:
     identity, teacher = comparison.identity, comparison.teacher
     assert teacher is not None
     size = cost.size(inputs.teacher, inputs.example)
@@ -196,7 +199,7 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
             methods_figure.Point(method, mean, std, seconds, paper.mean if paper else None)
         )
     stays = tables.what_stays(identity["scheme"], inputs.known_as, size, rows[-1].size)
-    title = _title(inputs, identity, plan)
+    title = _title(inputs, identity, plan, goal)
     has_paper = any(row.published for row in rows)
     note = _note(inputs, has_paper, few, plan.is_timed)
     if figure_path is not None:
@@ -212,10 +215,10 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, figure_path: Pa
     tables.show_written(comparison.path, figure_path)
 
 
-def _title(inputs: Inputs, identity: dict[str, Any], plan: _Plan) -> str:
+def _title(inputs: Inputs, identity: dict[str, Any], plan: _Plan, goal: Goal) -> str:
     augment = f", augmented by {identity['augment']}" if identity["augment"] else ""
     return (
-        f"{inputs.model_title} on {inputs.data_title}, scheme {identity['scheme']}, "
+        f"{inputs.model_title} on {inputs.data_title}, {goal.in_words}, "
         f"{plan.draw}, {plan.draws}{augment}"
     )
 
