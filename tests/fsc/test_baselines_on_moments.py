@@ -55,6 +55,7 @@ def test_channels_that_are_zero_go_and_nothing_changes(method: fsc.methods.Metho
     with torch.no_grad():
         for name, channels in gone.items():
             layer = teacher.get_submodule(name)
+            layer.weight.abs_()  # or the ReLU makes more of them zero
             layer.weight[channels] = 0
             if layer.bias is not None:
                 layer.bias[channels] = 0
@@ -100,6 +101,7 @@ def test_fewer_pixels_than_channels(method: fsc.methods.Method) -> None:
 
 
 @each_method
+@pytest.mark.filterwarnings("ignore::fsc.warning.CompressionWarning")
 @pytest.mark.parametrize("kind", branching.NETWORKS, ids=lambda kind: kind.__name__)
 def test_channels_that_several_layers_share(
     kind: type[nn.Module], method: fsc.methods.Method, tmp_path: Path
@@ -171,6 +173,8 @@ def test_bad_hyper_parameters_are_refused(make, sentence: str) -> None:
         make()
 
 
-def test_inputs_that_no_float64_can_hold_are_named() -> None:
-    with pytest.raises(ValueError, match="layer conv2 cannot be solved: .* got Reconstruction"):
-        fsc.compress(chain(), 1e20 * _images(6), method=fsc.ThiNet(), scheme=SCHEME)
+@each_method
+@pytest.mark.filterwarnings("ignore::fsc.warning.CompressionWarning")
+def test_inputs_that_no_float64_can_hold_are_named(method: fsc.methods.Method) -> None:
+    with pytest.raises(ValueError, match="layer conv2 cannot be solved: .* got (Recon|Mixing)"):
+        fsc.compress(chain(), 1e20 * _images(6), method=method, scheme=SCHEME)

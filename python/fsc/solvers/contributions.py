@@ -40,6 +40,9 @@ def contributions(quadratic: Quadratic, weight: Tensor, patch: Patch) -> Contrib
         quadratic: the layer objective, whose inputs and target they are.
         weight: [C_out, dim] float64, bias as last column where `patch.bias`.
         patch: the geometry of the layer.
+
+    Raises:
+        LinAlgError: they are not finite.
     """
     count, size = patch.in_channels, patch.group_size
     rows = torch.arange(count * size, device=weight.device)
@@ -49,8 +52,8 @@ def contributions(quadratic: Quadratic, weight: Tensor, patch: Patch) -> Contrib
     bias[:, rows] = 0
     # The gradient at the bias alone is -2 / N times (target - bias) U^T.
     cross = quadratic.gradient(bias)[:, rows] * (-quadratic.num_images / 2)
-    return Contributions(
-        products.view(count, size, count, size).sum((1, 3)),
-        (own * cross).sum(0).view(count, size).sum(1),
-        quadratic.num_images,
-    )
+    gram = products.view(count, size, count, size).sum((1, 3))
+    target = (own * cross).sum(0).view(count, size).sum(1)
+    if not bool(gram.isfinite().all() and target.isfinite().all()):
+        raise torch.linalg.LinAlgError("contributions must be finite, got NaN or Inf")
+    return Contributions(gram, target, quadratic.num_images)
