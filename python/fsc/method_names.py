@@ -20,9 +20,9 @@ IN_WORDS = {
     "cd-convex": "each layer: correction and imitation, weighed",
     "cd-soft": "each layer: inputs of both networks mixed",
     "fskd": "1x1 convolution behind each layer, then absorbed",
-    "thinet": "greedy choice by what the next layer misses, then scales",
-    "channel-pruning": "choice by LASSO in the next layer, then least squares",
-    "grail": "takes what the smallest filters gave from those that stay",
+    "thinet": "greedy choice by the next layer, then scales",
+    "channel-pruning": "LASSO choice by the next layer, then least squares",
+    "grail": "what small filters gave, taken from those that stay",
     "mir-before": "all layers trained for the features before pooling",
     "mir-after": "all layers trained for the features after pooling",
 }
