@@ -68,34 +68,49 @@ def test_greedy_removes_what_adds_least_to_what_is_gone() -> None:
         assert kept == sorted(set(range(6)) - set(gone))
 
 
-def test_the_lasso_meets_its_optimality_conditions() -> None:
-    parts, target = (each.numpy() for each in _explicit(*_layer()))
-    gram, right = parts @ parts.T, parts @ target
-    highest = np.abs(right).max()
-    for share in (2.0, 0.9, 0.3, 0.03, 1e-6):
-        beta = lasso(gram, right, share * highest, np.zeros(6))
-        gradient = parts @ (target - beta @ parts)  # of the smooth part, by the residual itself
-        used = beta != 0
-        rest = gradient[used] - share * highest * np.sign(beta[used])
-        assert np.abs(rest).max(initial=0) < 1e-5 * highest
-        assert (np.abs(gradient[~used]) <= share * highest * (1 + 1e-9)).all()
-        assert used.any() == (share < 1)
-    least = np.linalg.lstsq(parts.T, target, rcond=None)[0]
-    np.testing.assert_allclose(beta, least, rtol=1e-3)
+def _descent(gram: np.ndarray, target: np.ndarray, penalty: float) -> np.ndarray:
+    """The LASSO by plain cyclic coordinate descent."""
+    found = np.zeros_like(target)
+    for _ in range(3000):
+        for c in range(len(found)):
+            alone = target[c] - gram[c] @ found + gram[c, c] * found[c]
+            found[c] = np.sign(alone) * max(abs(alone) - penalty, 0) / gram[c, c]
+    return found
 
 
 @pytest.mark.parametrize("count", range(1, 7))
-def test_the_penalty_leaves_as_many_channels_as_wanted(count: int) -> None:
-    parts, target = _explicit(*_layer())
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_lasso_leaves_as_many_and_is_the_minimum(count: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    common = generator.normal(size=40)  # channels are alike, so that some come and go
+    parts = generator.normal(size=(6, 40)) + 2 * np.outer(generator.normal(size=6), common)
+    target = parts.sum(0) + generator.normal(size=40)
     gram, right = parts @ parts.T, parts @ target
-    kept = lasso_channels(gram, right, count).tolist()
-    assert len(kept) == count == len(set(kept))
-    # Some penalty leaves these and no others.
-    penalties = np.linspace(1e-3, 1, 2000) * float(right.abs().max())
-    supports = {
-        tuple(lasso(gram.numpy(), right.numpy(), p, np.zeros(6)).nonzero()[0]) for p in penalties
-    }
-    assert tuple(kept) in supports
+    found, penalty = lasso(gram, right, count)
+    used = found != 0
+    assert used.sum() == count and penalty > 0
+    gradient = parts @ (target - found @ parts)  # of the smooth part, by the residual itself
+    rounding = 1e-7 * np.abs(right).max()
+    np.testing.assert_allclose(gradient[used], penalty * np.sign(found[used]), atol=rounding)
+    assert (np.abs(gradient[~used]) <= penalty + rounding).all()
+    np.testing.assert_allclose(found, _descent(gram, right, penalty), atol=1e-5)
+    kept = lasso_channels(torch.from_numpy(gram), torch.from_numpy(right), count)
+    assert kept.tolist() == used.nonzero()[0].tolist()
+
+
+def test_many_alike_channels_end_and_meet_the_conditions() -> None:
+    generator = np.random.default_rng(0)
+    mixed = generator.normal(size=(80, 10)) @ generator.normal(size=(10, 300))
+    parts = np.maximum(mixed + generator.normal(size=(80, 300)), 0)
+    parts *= generator.normal(size=(80, 1))
+    target = parts.sum(0)
+    gram, right = parts @ parts.T, parts @ target
+    for count in (1, 20, 40, 79, 80):
+        found, penalty = lasso(gram, right, count)
+        gradient, rounding = parts @ (target - found @ parts), 1e-6 * np.abs(right).max()
+        assert np.count_nonzero(found) == count
+        assert (np.abs(gradient - penalty * np.sign(found))[found != 0] <= rounding).all()
+        assert (np.abs(gradient) <= penalty + rounding).all()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

@@ -5,6 +5,10 @@
 
 with Z_c what channel c adds to the output under the teacher's weight, and M and v the inner
 products of `fsc.solvers.contributions`: its cost does not grow with the pixels.
+
+The coefficients are straight lines in the penalty between the values at which one leaves zero or
+comes back to it. They are followed from the penalty that leaves nothing, line by line (Efron et
+al. 2004, "Least Angle Regression"), which is exact; the paper tries penalties instead.
 """
 
 import numpy as np
@@ -12,91 +16,90 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# A sweep ends the descent where no step explains more than this share of what one channel can.
-TOLERANCE = 1e-12
-SWEEPS = 1000
-# The penalties that are tried lie between the one that leaves nothing and this share of it.
+Array = NDArray[np.float64]
+
+# Added to the diagonal, in shares of its largest: of channels that repeat one another, both enter.
+RIDGE = 1e-10
+# The penalty below which nothing is left to explain, in shares of the largest.
 LEAST_PENALTY = 1e-9
-TRIALS = 50
-
-
-def lasso(
-    gram: NDArray[np.float64],
-    target: NDArray[np.float64],
-    penalty: float,
-    start: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """The coefficients of a penalty, by cyclic coordinate descent.
-
-    Args:
-        gram: M, [C, C].
-        target: v, [C].
-        penalty: above 0.
-        start: where the descent begins, [C]; that of a near penalty saves sweeps.
-
-    Returns:
-        beta, [C], with exact zeros.
-    """
-    found = start.copy()
-    curvature = gram.diagonal().tolist()
-    residual = target - gram @ found  # v - M beta
-    curved = [c for c in range(len(found)) if curvature[c] > 0]
-    enough = TOLERANCE * max((float(target[c]) ** 2 / curvature[c] for c in curved), default=0.0)
-    for _ in range(SWEEPS):
-        largest = 0.0
-        for c in curved:
-            before = float(found[c])
-            alone = float(residual[c]) + curvature[c] * before  # what the others leave to it
-            after = max(abs(alone) - penalty, 0.0) / curvature[c]
-            step = (after if alone > 0 else -after) - before
-            if step:
-                residual -= step * gram[c]
-                # Not before + step, which would leave rounding where zero is meant.
-                found[c] = after if alone > 0 else -after
-                largest = max(largest, step * step * curvature[c])
-        if largest <= enough:
-            break
-    return found
+# Lines that are followed at most, a channel.
+LINES = 8
 
 
 def lasso_channels(gram: Tensor, target: Tensor, count: int) -> Tensor:
-    """The channels that stay once the penalty leaves so many, in increasing order, [count].
+    """The channels that stay at the largest penalty that leaves so many, in increasing order.
 
-    Where no penalty leaves as many, because channels enter together, those of the largest
-    coefficients stay; where none leaves enough, as channels are zero or repeat one another, they
-    are followed by those that add most to the output.
+    Where none leaves enough, as channels are zero or repeat one another, those that add most to
+    the output follow.
+
+    Args:
+        gram: M, [C, C] float64.
+        target: v, [C].
+        count: how many stay, in [1, C].
+
+    Returns:
+        Their numbers, int64 [count].
+    """
+    own = gram.cpu().numpy()
+    found, _ = lasso(own, target.cpu().numpy(), count)
+    order = sorted(range(len(own)), key=lambda c: (-abs(found[c]), -own[c, c]))
+    return torch.tensor(sorted(order[:count]), device=gram.device)
+
+
+def lasso(gram: Array, target: Array, count: int) -> tuple[Array, float]:
+    """The coefficients where so many are not zero, at the largest such penalty but for rounding.
 
     Args:
         gram: M, [C, C].
         target: v, [C].
-        count: how many stay, in [1, C].
+        count: at least 1.
+
+    Returns:
+        beta [C], with exact zeros, and its penalty; fewer are not zero where no penalty above
+        `LEAST_PENALTY` leaves so many.
     """
-    own, right = gram.cpu().numpy(), target.cpu().numpy()
-    found = np.zeros_like(right)
-    if count < len(right):
-        found = _with_as_many(own, right, count)
-    order = sorted(range(len(right)), key=lambda c: (-abs(found[c]), -own[c, c]))
-    return torch.tensor(sorted(order[:count]), device=gram.device)
-
-
-def _with_as_many(
-    gram: NDArray[np.float64], target: NDArray[np.float64], count: int
-) -> NDArray[np.float64]:
-    """The coefficients of a penalty that leaves `count`, else of one that leaves few too many."""
-    high = float(np.abs(target).max())  # nothing is left at this penalty
-    low = LEAST_PENALTY * high
-    found = trial = np.zeros_like(target)
-    is_enough = False
-    for _ in range(TRIALS if high else 0):
-        penalty = (low * high) ** 0.5
-        trial = lasso(gram, target, penalty, trial)
-        left = np.count_nonzero(trial)
-        if left >= count or not is_enough:
-            found = trial
-        if left == count:
+    damped = gram + RIDGE * np.diag(gram).max() * np.eye(len(gram))
+    found, rest = np.zeros_like(target), target.copy()  # beta, and v - M beta
+    penalty = highest = float(np.abs(target).max())
+    used, barred = [int(np.abs(target).argmax())], -1
+    for _ in range(LINES * len(target)):
+        if penalty <= LEAST_PENALTY * highest:
             break
-        if left > count:
-            low, is_enough = penalty, True
-        else:
-            high = penalty
-    return found
+        # What the coefficients gain, and the rest loses, while the penalty falls by one.
+        gain = np.linalg.solve(damped[np.ix_(used, used)], np.sign(rest[used]))
+        loss = damped[:, used] @ gain
+        enters = _entering(rest, loss, penalty, [*used, barred])
+        leaves = _leaving(found[used], gain)
+        fall = min(float(enters.min()), float(leaves.min()), penalty)
+        if len(used) == count:
+            fall /= 2  # in the middle of the line none is zero
+        found[used] += fall * gain
+        rest -= fall * loss
+        penalty -= fall
+        if len(used) == count:
+            break
+        if leaves.min() <= enters.min():
+            barred = used.pop(int(leaves.argmin()))
+            found[barred] = 0
+        elif enters.min() < np.inf:
+            used, barred = [*used, int(enters.argmin())], -1
+    return found, penalty
+
+
+def _entering(rest: Array, loss: Array, penalty: float, out: list[int]) -> Array:
+    """By how much the penalty falls until each channel leaves zero, [C]; infinity for some."""
+    falls = np.full_like(rest, np.inf)
+    for sign in (1.0, -1.0):
+        gap = np.maximum(penalty - sign * rest, 0)
+        closing = 1 - sign * loss
+        falls = np.minimum(
+            falls, np.where(closing > 0, gap / np.where(closing > 0, closing, 1), np.inf)
+        )
+    falls[[c for c in out if c >= 0]] = np.inf
+    return falls
+
+
+def _leaving(found: Array, gain: Array) -> Array:
+    """By how much the penalty falls until each coefficient comes back to zero, [used]."""
+    shrinks = found * gain < 0
+    return np.where(shrinks, -found / np.where(shrinks, gain, 1), np.inf)
