@@ -18,7 +18,7 @@ class ChannelPruning:
         2. walk both networks side by side; at each layer that reads channels of which some go, find
            the penalty of a LASSO over one coefficient a channel that leaves as many as wanted: the
            target is the teacher's output without its bias, the inputs are the student's under the
-           teacher's weight (Eq. 4, first step);
+           teacher's weight (the paper's first step, taken once);
         3. fit the weights and the bias on the kept channels to the teacher's output by least
            squares (second step), and walk on with the student;
         4. cut the channels out.

@@ -1,4 +1,4 @@
-"""The choice of channels of Channel Pruning (He et al., ICCV 2017, Eq. 4): LASSO on coefficients.
+"""The choice of channels of Channel Pruning (He et al., ICCV 2017): LASSO on coefficients.
 
     beta = argmin 1/2 || Y - sum beta_c Z_c ||_F^2 + penalty || beta ||_1
          = argmin 1/2 beta^T M beta - v^T beta + penalty || beta ||_1
