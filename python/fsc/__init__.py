@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from fsc.compression import compress
     from fsc.layers.moments import Moments
     from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
-    from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
+    from fsc.methods import (
+        FSKD,
+        ChannelPruning,
+        CrossDistillation,
+        Grail,
+        L1Norm,
+        MiR,
+        ThiNet,
+    )
     from fsc.networks.checkpoint import load, save
     from fsc.networks.plain import plain
     from fsc.report.inspection import Inspection, inspect
@@ -38,7 +46,10 @@ else:
         | dict.fromkeys(
             ("Convex", "Correction", "Estimation", "Imitation", "Soft"), "fsc.layers.objectives"
         )
-        | dict.fromkeys(("FSKD", "CrossDistillation", "L1Norm", "MiR"), "fsc.methods")
+        | dict.fromkeys(
+            ("FSKD", "ChannelPruning", "CrossDistillation", "Grail", "L1Norm", "MiR", "ThiNet"),
+            "fsc.methods",
+        )
         | dict.fromkeys(("load", "save"), "fsc.networks.checkpoint")
         | dict.fromkeys(("Inspection", "inspect"), "fsc.report.inspection")
         | {"plain": "fsc.networks.plain", "walk": "fsc.walking.walk"}
@@ -47,11 +58,13 @@ else:
 
 __all__ = [
     "FSKD",
+    "ChannelPruning",
     "CompressionWarning",
     "Convex",
     "Correction",
     "CrossDistillation",
     "Estimation",
+    "Grail",
     "Imitation",
     "Inspection",
     "L1Norm",
@@ -60,6 +73,7 @@ __all__ = [
     "Report",
     "Result",
     "Soft",
+    "ThiNet",
     "__version__",
     "compress",
     "inspect",

@@ -72,7 +72,7 @@ def compress(
             name or the one dict that it takes, with one N; masks and indices may be integers. Or a
             DataLoader, a Dataset, a list or another iterable of images or batches, or of tuples and
             dicts of them; labels, and what the teacher does not take, are dropped.
-        method: `CrossDistillation(...)`, `FSKD(...)`, `MiR(...)` or `L1Norm()`, or the name of one,
+        method: one of `fsc.methods`, such as `CrossDistillation(...)` or `MiR(...)`, or its name,
             such as "cd-soft", see `fsc.method_names.NAMES`; by name it takes what its paper states
             for the teacher's family, if that is one of `fsc.models`. None: `CrossDistillation()`.
         scheme: which convolutions keep how many output channels, or how many single weights, see

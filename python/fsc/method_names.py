@@ -20,6 +20,9 @@ IN_WORDS = {
     "cd-convex": "each layer: correction and imitation, weighed",
     "cd-soft": "each layer: inputs of both networks mixed",
     "fskd": "1x1 convolution behind each layer, then absorbed",
+    "thinet": "greedy choice by the next layer, then scales",
+    "channel-pruning": "LASSO choice by the next layer, then least squares",
+    "grail": "what small filters gave, taken from those that stay",
     "mir-before": "all layers trained for the features before pooling",
     "mir-after": "all layers trained for the features after pooling",
 }
@@ -48,7 +51,15 @@ def named(name: str, model_name: str | None = None, mir_steps: int | None = None
     """
     # Here, so that the names are there without torch.
     from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
-    from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
+    from fsc.methods import (
+        FSKD,
+        ChannelPruning,
+        CrossDistillation,
+        Grail,
+        L1Norm,
+        MiR,
+        ThiNet,
+    )
 
     family = "" if model_name is None else models.family(model_name)
     steps = {} if mir_steps is None else {"steps": mir_steps}
@@ -64,6 +75,9 @@ def named(name: str, model_name: str | None = None, mir_steps: int | None = None
     others: dict[str, Callable[[], Method]] = {
         "l1": L1Norm,
         "fskd": FSKD,
+        "thinet": ThiNet,
+        "channel-pruning": ChannelPruning,
+        "grail": Grail,
         "mir-before": lambda: MiR("before", **steps),
         "mir-after": lambda: MiR("after", **steps),
     }

@@ -24,6 +24,9 @@ METHODS = {
     "cd": fsc.CrossDistillation(),
     "relu": fsc.CrossDistillation(activation="relu", axis="output_filters"),
     "fskd": fsc.FSKD(iterations=2),
+    "thinet": fsc.ThiNet(),
+    "channel pruning": fsc.ChannelPruning(),
+    "grail": fsc.Grail(),
     "mir": fsc.MiR(steps=2, learning_rate=1e-3),
 }
 

@@ -77,7 +77,7 @@ def _analysed(method: str, trial: Trial, settings: Settings, reporter: Reporter)
     inputs, images = trial.inputs, trial.images
     batch_size = batch_size_for(inputs)
     student = make_student(method, inputs, trial.sample, settings, reporter).student
-    reporter.say(f"  {method:<14}  measuring on {len(images):,} test images")
+    reporter.say(f"  {method:<15}  measuring on {len(images):,} test images")
     layers = layer_errors(inputs.teacher, student, images, batch_size=batch_size)
     entropy = _cross_entropy(student, images, trial.labels, batch_size)
     return Analysis(method, entropy, layers)

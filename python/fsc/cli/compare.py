@@ -127,12 +127,12 @@ def _run_all(
     )
     if comparison.teacher is None:
         comparison.teacher = evaluation.teacher_accuracy(inputs, reporter)
-    reporter.say(f"  {'teacher':<14}           {comparison.teacher.top1:6.2f} %")
+    reporter.say(f"  {'teacher':<15}           {comparison.teacher.top1:6.2f} %")
     for index, (method, seed) in enumerate(missing, start=done + 1):
         record = _run_one(comparison, method, seed, plan, inputs, settings, reporter)
         comparison.add(record)
         reporter.say(
-            f"  {method:<14}  seed {seed:<3} {record.top1:6.2f} %  {record.seconds:6.1f} s"
+            f"  {method:<15}  seed {seed:<3} {record.top1:6.2f} %  {record.seconds:6.1f} s"
             f"   {index} of {len(plan.pairs)}"
         )
 

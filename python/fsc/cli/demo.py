@@ -108,7 +108,7 @@ def _demonstrate(output: Path, seed: int, plan: Plan, written: list[str]) -> Non
         for method in plan.methods:
             run = execute(method, inputs, sample, Settings(Goal(scheme), plan.mir_steps), reporter)
             seconds = f"{run.report.seconds:5.1f} s"
-            reporter.say(f"  {method:<13} {seconds}  {method_names.IN_WORDS[method]}")
+            reporter.say(f"  {method:<15} {seconds}  {method_names.IN_WORDS[method]}")
             save_model(output / f"{method}.safetensors", run.student, inputs, method=method,
                        scheme=scheme.name, top1=run.accuracy.top1)  # fmt: skip
             written.append(f"{method}.safetensors")

@@ -1,7 +1,7 @@
 """A layer in closed form on moments: the objective before the activation."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fsc.layers.layer_problem import (
     Plan,
@@ -53,9 +53,7 @@ class ClosedFormProblem:
             mask = self._mask(quadratic, teacher, plan)
             weight = solve_on_mask(quadratic, teacher, mask, self.solver.damping)
             channels, filters = plan.channels, all_filters(layer)
-        before = teacher * (weight != 0)
-        errors = [quadratic.loss(w) for w in (before, weight, torch.zeros_like(weight))]
-        return Solution(*from_matrix(weight, layer), channels, filters, *errors)
+        return judged(quadratic, layer, weight, channels, filters)
 
     def _mask(self, quadratic: Quadratic, teacher: Tensor, plan: Plan) -> Tensor:
         """The single weights that stay, bool [C_out, dim]; a bias always does."""
@@ -70,6 +68,15 @@ class ClosedFormProblem:
         given[plan.weights] = True
         mask[:, :prunable] = given.view(len(teacher), prunable)
         return mask
+
+
+def judged(
+    quadratic: Quadratic, layer: nn.Conv2d, weight: Tensor, channels: Tensor, filters: Tensor
+) -> Solution:
+    """A solved weight [C_out, dim] as a solution, with what it leaves of the objective."""
+    before = to_matrix(layer) * (weight != 0)
+    errors = [quadratic.loss(w) for w in (before, weight, torch.zeros_like(weight))]
+    return Solution(*from_matrix(weight, layer), channels, filters, *errors)
 
 
 def minimise(

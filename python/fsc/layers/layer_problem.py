@@ -10,18 +10,22 @@ from fsc.layers.moments import ACCUMULATOR
 from fsc.layers.objectives import Objective
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm, Selection
+from fsc.solvers.mixing import Mixing
 from fsc.solvers.proximal import Proximal
+from fsc.solvers.reconstruction import Reconstruction
 
 Activation = Literal["none", "relu"]
 Axis = Literal["input_channels", "output_filters"]
 Solver = ClosedForm | Proximal | Accelerated
+# With those of the baselines, which solve for channels alone.
+AnySolver = Solver | Reconstruction | Mixing
 # What the outputs of both layers are added to before the ReLU, teacher's first.
 Shortcuts = tuple[Tensor, Tensor]
 
 
-def selection_of(solver: Solver) -> Selection:
+def selection_of(solver: AnySolver) -> Selection:
     """How channels are chosen for a solver that does not choose them while it solves."""
-    return "norm" if isinstance(solver, Proximal) else solver.selection
+    return solver.selection if isinstance(solver, ClosedForm | Accelerated) else "norm"
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,21 @@ from collections.abc import Callable
 from fsc.layers.accelerated_problem import AcceleratedProblem
 from fsc.layers.closed_form_problem import ClosedFormProblem
 from fsc.layers.grouped_problem import GroupedProblem
-from fsc.layers.layer_problem import LayerProblem, Pose, Solver
+from fsc.layers.layer_problem import AnySolver, LayerProblem, Pose
+from fsc.layers.mixing_problem import MixingProblem
 from fsc.layers.proximal_problem import ProximalProblem
 from fsc.layers.quantized_problem import QuantizedProblem
+from fsc.layers.reconstruction_problem import ReconstructionProblem
 from fsc.layers.split_problem import SplitProblem
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
+from fsc.solvers.mixing import Mixing
 from fsc.solvers.proximal import Proximal
+from fsc.solvers.reconstruction import Reconstruction
 
 
 def problem_of(
-    pose: Pose, solver: Solver, bits: int | None, on_step: Callable[[int], None] | None = None
+    pose: Pose, solver: AnySolver, bits: int | None, on_step: Callable[[int], None] | None = None
 ) -> LayerProblem:
     """The problem that a layer is.
 
@@ -28,9 +32,14 @@ def problem_of(
     by_steps = isinstance(solver, Proximal) or (
         isinstance(solver, Accelerated) and pose.activation == "relu"
     )
-    if pose.layer.groups > 1 and by_steps:
+    for_channels = isinstance(solver, Reconstruction | Mixing)
+    if pose.layer.groups > 1 and (by_steps or for_channels):
         steps = solver.steps if isinstance(solver, Proximal) else 0
         return SplitProblem(pose, lambda own: problem_of(own, solver, bits), on_step, steps)
+    if isinstance(solver, Reconstruction):
+        return ReconstructionProblem(pose, solver)
+    if isinstance(solver, Mixing):
+        return MixingProblem(pose, solver)
     if bits is not None and pose.layer.groups == 1:
         assert not isinstance(solver, Accelerated)
         return QuantizedProblem(pose, solver, on_step)

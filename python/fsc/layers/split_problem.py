@@ -1,4 +1,4 @@
-"""A grouped layer as one problem a group, for the solvers that take steps."""
+"""A grouped layer as one problem a group, for solvers that know no groups."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,28 +1,20 @@
 """Cross Distillation (Bai et al., AAAI 2020): layer by layer, inputs of both networks crossed."""
 
-import copy
 import math
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from torch import nn
-
-from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.layers.layer_problem import Activation, Axis, Solver, selection_of
 from fsc.layers.objectives import Objective, Soft
 from fsc.methods.base import Outcome, Task
-from fsc.methods.layer_solver import LayerSolver, Settings
-from fsc.methods.plans import ChannelPlans, Support
-from fsc.networks import surgery
-from fsc.networks.quantized_inputs import quantize_inputs
+from fsc.methods.layer_solver import Settings
+from fsc.methods.layerwise import solve_layers
+from fsc.methods.plans import Support
 from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
-from fsc.schemes.quantized import FULL_PRECISION
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm, Selection
 from fsc.solvers.proximal import Proximal
-from fsc.walking.input_limits import input_limits
-from fsc.walking.walk import walk
 
 # In images; measured on ResNet-56 with nine weights of ten removed.
 SPARSE_DAMPING = 0.5
@@ -120,32 +112,7 @@ class CrossDistillation:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
-        teacher = copy.deepcopy(task.teacher).eval()
-        surgery.fold_batch_norm(teacher)
-        settings = self._settings(task)
-        visitor = LayerSolver(settings, task, teacher)
-        student = copy.deepcopy(teacher)
-        if isinstance(visitor.plans, ChannelPlans):
-            mask_channels(student, task.groups, visitor.plans.masked)
-        if isinstance(task.scheme, QuantizedScheme):
-            _quantize_activations(student, task.scheme, task, visitor.held_back)
-        walk(
-            teacher,
-            student,
-            task.images,
-            visitor,
-            batch_size=task.batch_size,
-            memory_budget=task.memory_budget,
-            progress=task.progress,
-        )
-        cut_channels(student, task.groups, visitor.plans.kept)
-        return Outcome(
-            student.eval(),
-            visitor.plans.kept,
-            visitor.reports,
-            held_back=visitor.held_back,
-            warnings=_left_whole(visitor.held_back, len(visitor.plans.choosing)),
-        )
+        return solve_layers(task, self._settings(task))
 
     def _settings(self, task: Task) -> Settings:
         return Settings(
@@ -186,24 +153,6 @@ def _check_quantizing(solver: Solver, activation: Activation) -> None:
         raise ValueError("activation must be 'none' for a quantized scheme, got 'relu'")
     if isinstance(solver, Proximal) and solver.batch_size:
         raise ValueError(f"batch_size must be 0 for a quantized scheme, got {solver.batch_size}")
-
-
-def _left_whole(held_back: Mapping[str, str], total: int) -> list[str]:
-    if not held_back:
-        return []
-    reasons = "; ".join(held_back.values())
-    return [f"scheme changes {total} layers, {len(held_back)} of which stay whole: {reasons}"]
-
-
-def _quantize_activations(
-    student: nn.Module, scheme: QuantizedScheme, task: Task, held_back: Collection[str]
-) -> None:
-    """Makes the student, still the folded teacher, read few values where the scheme says so."""
-    bits = scheme.activation_bits
-    if bits < FULL_PRECISION:
-        names = [name for name in scheme.bits if name not in held_back]
-        limits = input_limits(student, task.images, names, bits, task.batch_size)
-        quantize_inputs(student, limits, bits)
 
 
 def _integers(support: Support) -> dict[str, tuple[int, ...]]:

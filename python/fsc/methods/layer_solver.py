@@ -11,12 +11,12 @@ from torch import Tensor, fx, nn
 from fsc.layers.form import Form
 from fsc.layers.layer_problem import (
     Activation,
+    AnySolver,
     Axis,
     LayerProblem,
     Pose,
     Shortcuts,
     Solution,
-    Solver,
     selection_of,
 )
 from fsc.layers.objectives import Estimation, Objective
@@ -41,18 +41,24 @@ from fsc.walking.walk import Layer, Visitor
 
 @dataclass(frozen=True)
 class Settings:
-    """The hyper-parameters of `CrossDistillation`, the solver chosen."""
+    """The hyper-parameters of `CrossDistillation`, the solver chosen; its baselines have others.
+
+    Attributes:
+        axis: None where all channels are chosen before the walk, by the L1 norm.
+        follows: whether layers are solved that lose nothing, where their inputs have drifted.
+    """
 
     objective: Objective
-    solver: Solver
+    solver: AnySolver
     activation: Activation
-    axis: Axis
+    axis: Axis | None
     recalibrate: bool
     after_addition: bool = False
     crossing: frozenset[str] | None = None
     noise: float = 0.0
     seed: int = 0
     support: Support | None = None
+    follows: bool = True
 
 
 class LayerSolver(Visitor):
@@ -111,7 +117,8 @@ class LayerSolver(Visitor):
             self._drifted = True
         if name in self._norms:
             return self._drifted and self.settings.recalibrate
-        return name in self.plans.choosing or (self._drifted and name in self._solvable)
+        follows = self._drifted and self.settings.follows
+        return name in self.plans.choosing or (follows and name in self._solvable)
 
     def on_shortcuts(self, layer: Layer, teacher: Tensor, student: Tensor) -> None:
         """Keeps what both layers are added to, where they are compared behind the addition."""

@@ -85,7 +85,7 @@ class ChannelPlans:
     Args:
         counts: name of each group that loses channels -> how many stay.
         groups: the teacher's.
-        axis: on which side of a pruned channel the choice falls.
+        axis: on which side of a pruned channel the choice falls; None: no layer chooses.
         support: what stays, where it is given.
         choose: what stays of groups that no layer chooses from.
         solvable: names of the layers whose weights can be solved for.
@@ -95,7 +95,7 @@ class ChannelPlans:
         self,
         counts: Mapping[str, int],
         groups: Sequence[ChannelGroup],
-        axis: Axis,
+        axis: Axis | None,
         support: Support | None,
         choose: Choose,
         solvable: Collection[str],
@@ -125,7 +125,7 @@ class ChannelPlans:
             and (group.is_normalised or not set(group.named("reader")) <= set(solvable))
         }
 
-    def _assign(self, group: ChannelGroup, axis: Axis, solvable: Collection[str]) -> bool:
+    def _assign(self, group: ChannelGroup, axis: Axis | None, solvable: Collection[str]) -> bool:
         """Whether a layer chooses from a group; it is taken down."""
         readers = group.named("reader")
         alone = len(readers) == 1 and readers[0] in solvable and bool(group.free.all())
@@ -211,7 +211,7 @@ def _supported(groups: Sequence[ChannelGroup], support: Support) -> dict[str, Te
 
 def plans_of(
     task: Task,
-    axis: Axis,
+    axis: Axis | None,
     support: Support | None,
     selection: Selection,
     teacher: nn.Module,
