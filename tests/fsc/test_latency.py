@@ -70,8 +70,12 @@ def test_the_median_leaves_warm_up_and_outliers_out(monkeypatch):
 @pytest.mark.parametrize(
     ("image", "repeats", "sentence"),
     [
-        (torch.zeros(0, 3, 4, 4), 1, r"images must be \[N, C, H, W\], got \[0, 3, 4, 4\]"),
-        (torch.zeros(3), 1, r"images must be \[N, C, H, W\], got \[3\]"),
+        (
+            torch.zeros(0, 3, 4, 4),
+            1,
+            r"with N above 0, got \[0, 3, 4, 4\]",
+        ),
+        (torch.zeros(3), 1, r"images must be \[N, C, ...\] with N above 0, got \[3\]"),
         (torch.zeros(1, 3, 4, 4), 0, "repeats must be at least 1, got 0"),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import fsc
 from fsc.channels.cut_cost import CutCost
 from fsc.channels.groups import labelled_groups
 from fsc.networks import cost
@@ -185,3 +186,22 @@ def test_windows_are_no_images():
     if group.frozen is None:
         ours = [removals(model, groups, images, {"stem": 1}, batch_size=n)["stem"] for n in (2, 5)]
         assert torch.equal(ours[0].order, ours[1].order)
+
+
+def test_a_reader_of_what_comes_from_no_image_has_no_say():
+    """Such as a table of positions: no half of its 13 rows belongs to a half of the 8 images."""
+
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+            self.table = nn.Parameter(torch.randn(13, 2))
+            self.first, self.second = nn.Linear(2, 16), nn.Linear(16, 8)
+
+        def forward(self, x):
+            bias = self.second(self.first(self.table).relu()).mean(0)
+            return self.head(self.conv(x).relu().mean((2, 3)) + bias)
+
+    torch.manual_seed(0)
+    report = fsc.compress(Positions(), torch.randn(8, 3, 8, 8), flops=0.5).report
+    assert report.flops <= 0.5 * report.flops_teacher

@@ -91,7 +91,7 @@ def command(
 def _identity(inputs: Inputs, settings: Settings, plan: _Plan) -> dict[str, Any]:
     """What two comparisons must share for their runs to stand in one table."""
     draw = plan.draw
-    shared = {
+    return {
         "model": inputs.model_name,
         "data": inputs.data_name,
         "scheme": settings.goal.name,
@@ -107,9 +107,9 @@ def _identity(inputs: Inputs, settings: Settings, plan: _Plan) -> dict[str, Any]
         "flops_teacher": cost.flops(inputs.teacher, inputs.example),
         "device": device_of(inputs.teacher, inputs.example).type,
         "threads": torch.get_num_threads(),
+        "latency": plan.is_timed,
         "versions": versions(),
     }
-    return shared | {"latency": True} if plan.is_timed else shared
 
 
 def _run_all(

@@ -21,14 +21,14 @@ def latencies(networks: Sequence[nn.Module], images: Tensor, *, repeats: int = 5
     """Return the milliseconds that each network takes for some images at once, on one thread.
 
     The networks take turns, so that whatever else the machine does meets all of them, and the
-    median leaves out what it does now and then. On a CPU the time of this process counts, which is
+    median leaves out what it does now and then. On a CPU the time of this thread counts, which is
     that of the clock where nothing else runs. A network on another device is timed by the clock,
     and answers when its scores are back on the CPU.
 
     Args:
         networks: each runs in evaluation mode where its parameters are; modes and the number of
             threads are restored.
-        images: [N, C, H, W] with N above 0, normalised as they expect, anywhere.
+        images: [N, C, ...] with N above 0, normalised as they expect, anywhere.
         repeats: measurements of each, at least 1; a few more to warm up are not counted.
 
     Returns:
@@ -38,7 +38,9 @@ def latencies(networks: Sequence[nn.Module], images: Tensor, *, repeats: int = 5
         ValueError: there is no image, or repeats is below 1.
     """
     if images.ndim < 2 or not len(images):
-        raise ValueError(f"latencies: images must be [N, C, H, W], got {list(images.shape)}")
+        raise ValueError(
+            f"latencies: images must be [N, C, ...] with N above 0, got {list(images.shape)}"
+        )
     if repeats < 1:
         raise ValueError(f"latencies: repeats must be at least 1, got {repeats}")
     given = [images.to(device_of(network, images)) for network in networks]
@@ -57,7 +59,7 @@ def latencies(networks: Sequence[nn.Module], images: Tensor, *, repeats: int = 5
 
 
 def _milliseconds(network: nn.Module, images: Tensor) -> float:
-    clock = time.process_time if images.device.type == "cpu" else time.perf_counter
+    clock = time.thread_time if images.device.type == "cpu" else time.perf_counter
     start = clock()
     for output in tensors_of(network(images)):
         output.cpu()

@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 def silence() -> Iterator[None]:
     """Drops what torch prints and logs: graphs that do not run, code that cannot be exported."""
     before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
+    logging.disable(max(before, logging.ERROR))
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             yield

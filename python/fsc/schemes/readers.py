@@ -135,6 +135,9 @@ def gather(
 ) -> dict[str, Reader]:
     """Run a network once and take up what some of its layers read.
 
+    What a layer reads that comes from no image, such as a table of positions or learnt queries, is
+    not taken up where its rows are no multiple of the images: no half of them could judge.
+
     Args:
         model: the network.
         names: of convolutions of any kind and Linears.
@@ -143,10 +146,14 @@ def gather(
     """
     found: dict[str, Reader] = {}
     running = 0  # images of the batch that runs; windows and frames may stand on the leading axis
+    of_no_images: set[str] = set()
 
     def see(form: Form, name: str, features: Tensor, output: Tensor) -> None:
         if form.is_linear:
             features = features.flatten(0, -2)
+        if len(features) % running:
+            of_no_images.add(name)
+            return
         if name not in found:
             pixels = output.numel() // form.convolution.out_channels // running
             found[name] = Reader(form, len(images) * pixels // 2)
@@ -170,4 +177,4 @@ def gather(
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return {name: reader for name, reader in found.items() if name not in of_no_images}
