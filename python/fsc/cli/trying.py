@@ -45,18 +45,16 @@ def _run(model: nn.Module, image: Tensor) -> Any:
 
 def _why(model: nn.Module, image: Tensor, title: str, flag: str, error: Exception) -> str:
     channels, height, width = image.shape[1:]
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is not None and first.in_channels != channels:
-        return (
-            f"data must have the {first.in_channels} channels that {title} reads, got images with "
-            f"{channels}"
-        )
     side = _side_that_runs(model, channels, [s for s in _SIDES if (s, s) != (height, width)])
     if side is not None:
         return (
             f"{flag} must give images that {title} runs on, such as {side} x {side}, got "
             f"{height} x {width}"
         )
+    read = {m.in_channels: None for m in model.modules() if isinstance(m, nn.Conv2d)}
+    other = next((n for n in read if n != channels and _side_that_runs(model, n, _SIDES)), None)
+    if other is not None:
+        return f"data must have the {other} channels that {title} reads, got images with {channels}"
     line = next(iter(str(error).splitlines()), "")
     raised = type(error).__name__ + (f": {line}" if line else "")
     return (

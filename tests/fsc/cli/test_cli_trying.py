@@ -41,6 +41,14 @@ class Other(nn.Module):
         super().__init__()
         self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 2)
 
+class Beside(Other):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.stem = nn.Conv2d(8, 8, 3), nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        return self.head(self.conv(self.stem(x)).mean((2, 3)))
+
 class Raising(Other):
     def forward(self, x):
         raise KeyError("oops")
@@ -138,6 +146,15 @@ def test_a_network_for_one_size_alone(fsc, given):
         assert sentence(fsc(*given(verb, "fixed", "--size", 16))) == (
             "--size must give images that net.py:fixed runs on, such as 32 x 32, got 16 x 16"
         )
+
+
+def test_the_first_convolution_may_read_something_else(fsc, given):
+    assert sentence(fsc(*given("compress", "Beside", "--size", 4))) == (
+        "--size must give images that net.py:Beside runs on, such as 8 x 8, got 4 x 4"
+    )
+    assert sentence(fsc(*given("compress", "Beside", data="digits"))) == (
+        "--data must have the 3 channels that net.py:Beside reads, got images with 1"
+    )
 
 
 def test_a_data_set_of_the_wrong_size_or_channels(fsc, given):
