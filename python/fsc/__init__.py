@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fsc.compression import compress
     from fsc.layers.moments import Moments
     from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
-    from fsc.methods import FSKD, CrossDistillation, L1Norm, MiR
+    from fsc.methods import FSKD, KD, BackProp, CrossDistillation, FitNet, L1Norm, MiR
     from fsc.networks.checkpoint import load, save
     from fsc.networks.plain import plain
     from fsc.report.inspection import Inspection, inspect
@@ -38,7 +38,10 @@ else:
         | dict.fromkeys(
             ("Convex", "Correction", "Estimation", "Imitation", "Soft"), "fsc.layers.objectives"
         )
-        | dict.fromkeys(("FSKD", "CrossDistillation", "L1Norm", "MiR"), "fsc.methods")
+        | dict.fromkeys(
+            ("FSKD", "KD", "BackProp", "CrossDistillation", "FitNet", "L1Norm", "MiR"),
+            "fsc.methods",
+        )
         | dict.fromkeys(("load", "save"), "fsc.networks.checkpoint")
         | dict.fromkeys(("Inspection", "inspect"), "fsc.report.inspection")
         | {"plain": "fsc.networks.plain", "walk": "fsc.walking.walk"}
@@ -47,11 +50,14 @@ else:
 
 __all__ = [
     "FSKD",
+    "KD",
+    "BackProp",
     "CompressionWarning",
     "Convex",
     "Correction",
     "CrossDistillation",
     "Estimation",
+    "FitNet",
     "Imitation",
     "Inspection",
     "L1Norm",

@@ -1,14 +1,20 @@
 """The published methods and their baselines, as dataclasses of hyper-parameters."""
 
+from fsc.methods.back_prop import BackProp
 from fsc.methods.base import LayerReport, Method, Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation
+from fsc.methods.fit_net import FitNet
 from fsc.methods.fskd import FSKD
+from fsc.methods.kd import KD
 from fsc.methods.l1_norm import L1Norm
 from fsc.methods.mir import MiR
 
 __all__ = [
     "FSKD",
+    "KD",
+    "BackProp",
     "CrossDistillation",
+    "FitNet",
     "L1Norm",
     "LayerReport",
     "Method",

@@ -52,14 +52,15 @@ class TrainingState:
 
 
 def in_words(folder: Path) -> str:
-    """What the folder of a journal holds: "12 solved layers", "150 steps of MiR" or nothing."""
+    """What the folder of a journal holds: "12 solved layers", "150 steps of KD" or nothing."""
     names = {path.stem for path in folder.glob("*.safetensors")}
     if _ENTRY not in names:
         return _counted(len(names), "solved layer") if names else ""
     header = read_header(folder / f"{_ENTRY}.safetensors")
     # As good as nothing where it is damaged: whoever goes on is told.
-    step = header.get("step") if isinstance(header, dict) else None
-    return f"{_counted(step, 'step')} of MiR" if step else ""
+    if not isinstance(header, dict) or not header.get("step"):
+        return ""
+    return f"{_counted(header['step'], 'step')} of {header['identity']['method']['type']}"
 
 
 def _counted(number: int, what: str) -> str:

@@ -10,6 +10,7 @@ from fsc import method_names, scheme_tables, schemes
 from fsc.cli import inputs, progress, published, tables
 from fsc.cli.progress import Reporter
 from fsc.layers.objectives import Convex, Soft
+from fsc.methods.labelling import label_use
 from fsc.networks.cost import Size
 
 
@@ -48,6 +49,10 @@ def test_cross_distillation_takes_the_parameters_of_the_family():
 def test_every_name_is_a_method_and_mir_takes_its_steps():
     methods = {name: method_names.named(name, "resnet20", 7) for name in method_names.NAMES}
     assert methods["mir-before"].steps == methods["mir-after"].steps == 7
+    assert all(methods[name].steps == 7 for name in method_names.WITH_STEPS)
+    for name, method in methods.items():
+        assert (label_use(method) != "none") == (name in method_names.WITH_LABELS)
+        assert (label_use(method) == "needed") == (name == method_names.NEEDS_LABELS)
     assert methods["mir-before"].features == "before" and methods["mir-after"].features == "after"
     with pytest.raises(ValueError, match="method must be one of l1, .*, got 'magic'"):
         method_names.named("magic", "resnet20", 7)
