@@ -11,7 +11,7 @@ from fsc.methods.score_losses import Distillation, cross_entropy
 from fsc.schemes import Scheme
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
-RATES = {"sum": 1e-4}
+RATES = {"sum": 1e-4, "lsh": 0.5}
 ALL = ("mse", "l1", "cosine", "lsh", "sum", "mse+l1")
 
 
@@ -87,7 +87,7 @@ def test_training_lowers_its_loss(name: str, monkeypatch: pytest.MonkeyPatch) ->
     teacher, images = chain(), torch.randn(8, 3, 8, 8)
     method = fsc.MiR(loss=name, steps=60, learning_rate=RATES.get(name, 0.02), max_retries=0)
     fsc.compress(teacher, images, method=method, scheme=SCHEME)
-    assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
 @pytest.mark.parametrize("name", ["l2", "", "mse+", "mse+mse", None])
