@@ -51,7 +51,9 @@ def test_several_heads_are_averaged() -> None:
     targets = [torch.randn(2, 3, 4), torch.randn(2, 3, 5, 2, 2)]
     found = [torch.randn(3, 4), torch.randn(3, 5, 2, 2)]
     wanted = [each[1] for each in targets]
-    alone = [feature_loss("l1", [t], 0)([f], [w]) for t, f, w in zip(targets, found, wanted)]
+    alone = [
+        feature_loss("l1", [t], 0)([f], [w]) for t, f, w in zip(targets, found, wanted, strict=True)
+    ]
     assert torch.equal(feature_loss("l1", targets, 0)(found, wanted), torch.stack(alone).mean())
 
 

@@ -33,9 +33,7 @@ def _given() -> tuple[nn.Module, Tensor]:
 
 def _run(method: object, labels: Tensor | None = LABELS, **options: object) -> fsc.Result:
     teacher, images = _given()
-    return fsc.compress(
-        teacher, images, labels=labels, method=method, scheme=SCHEME, **options
-    )  # type: ignore[arg-type]
+    return fsc.compress(teacher, images, labels=labels, method=method, scheme=SCHEME, **options)  # type: ignore[arg-type]
 
 
 def _entropy(model: nn.Module) -> float:

@@ -191,7 +191,7 @@ def _labels(
     """Classes of what is compressed from, int64 [N], for a method that learns them."""
     if method not in method_names.WITH_LABELS or not sample.labels:
         return None
-    labels = torch.tensor(sample.labels)
+    labels = torch.tensor(sample.labels, device="cpu")
     # Each image has one made from it, behind them all.
     times = 1 if settings.augment is None else 2
     return labels.repeat(times)

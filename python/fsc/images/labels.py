@@ -36,7 +36,7 @@ def labels_in(item: Any, num_inputs: int, number: int) -> Tensor | None:
     elif isinstance(item, tuple | list) and len(item) > num_inputs:
         found = item[num_inputs]
     if isinstance(found, Integral | np.ndarray):
-        found = torch.as_tensor(found)
+        found = torch.as_tensor(found, device="cpu")
     if not isinstance(found, Tensor) or not _is_integral(found) or found.numel() != number:
         return None
     if found.shape[1:].numel() != 1 or bool((found < 0).any()):

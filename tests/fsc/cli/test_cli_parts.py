@@ -24,7 +24,7 @@ def test_published_accuracies_of_single_weights():
 @pytest.mark.parametrize(
     ("method", "top1"),
     [("l1", 80.43), ("fskd", 87.53), ("cd-nc", 89.51), ("cd-convex", 89.93), ("cd-soft", 90.14),
-     ("mir-before", 91.14)],
+     ("mir-before", 91.14), ("bp", 87.41), ("fitnet", 89.43)],
 )  # fmt: skip
 def test_published_accuracy_of_five_shots(method, top1):
     case = {"model_name": "resnet56", "data_name": "cifar10", "scheme": "res-50"}
