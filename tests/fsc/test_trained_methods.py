@@ -140,6 +140,23 @@ def test_stages_end_where_maps_become_smaller() -> None:
     assert len(stage_ends(network, trace(network), torch.zeros(1, 3, 8, 8))) == 2
 
 
+def test_one_half_of_a_split_is_no_end() -> None:
+    class Split(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(4, 4, 1)
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            left, right = self.first(x).chunk(2, 1)
+            return self.head((self.second(left) * right).mean((2, 3)))
+
+    network = Split().eval()
+    ends = stage_ends(network, trace(network), torch.zeros(1, 3, 8, 8))
+    assert [str(node.target) for node in ends] != ["first"] and len(ends) == 1
+    assert "mul" in str(ends[0].target)
+
+
 def test_hints_compare_the_channels_that_stay_of_a_stream() -> None:
     teacher, images = models.build("resnet14").eval(), torch.randn(4, 3, 16, 16)
     method = fsc.FitNet(steps=4)

@@ -289,9 +289,8 @@ def check_mir_steps(methods: Sequence[str]) -> None:
     context = click.get_current_context()
     typed = context.get_parameter_source("mir_steps") is ParameterSource.COMMANDLINE
     if typed and not any(method in method_names.WITH_STEPS for method in methods):
-        *others, last = method_names.WITH_STEPS
         raise ValueError(
-            f"--mir-steps must go with --method {', '.join(others)} or {last}, got "
+            f"--mir-steps must go with --method {' or '.join(method_names.WITH_STEPS)}, got "
             f"{context.params['mir_steps']} for {', '.join(methods)}"
         )
 

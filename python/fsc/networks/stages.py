@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from fsc.networks import tracing
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import LAYER, reads_shape
+from fsc.networks.outputs import tensors_of
 
 
 def stage_ends(model: nn.Module, graph: fx.Graph, example: Tensor) -> list[fx.Node]:
@@ -29,15 +30,17 @@ def stage_ends(model: nn.Module, graph: fx.Graph, example: Tensor) -> list[fx.No
     Raises:
         ValueError: the network has no such place.
     """
-    shapes = _Shapes(model, graph).of(example)
+    values = _Values(model, graph)
+    with evaluation_mode(model), torch.no_grad():
+        values.run(example)
     nodes = list(graph.nodes)
     places = {node: index for index, node in enumerate(nodes)}
     last_use = -1  # of whatever was computed before a node
     ends: dict[tuple[int, ...], fx.Node] = {}
     for index, node in enumerate(nodes):
-        shape = shapes.get(node, ())
-        if not shape:
+        if node not in values.shapes:
             continue
+        shape = values.shapes[node]
         alone = last_use <= index
         users = [places[user] for user in node.users if not reads_shape(user)]
         last_use = max([last_use, *users])
@@ -63,20 +66,17 @@ def _is_inside(model: nn.Module, node: fx.Node) -> bool:
     return True
 
 
-class _Shapes(fx.Interpreter):
-    """Runs a graph and remembers the shapes of its tensors."""
+class _Values(fx.Interpreter):
+    """Runs a graph and remembers which nodes hold tensors: their shapes, () for several at once."""
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
         super().__init__(model, graph=graph)
-        self.model, self.shapes = model, dict[fx.Node, tuple[int, ...]]()
-
-    def of(self, example: Tensor) -> dict[fx.Node, tuple[int, ...]]:
-        with evaluation_mode(self.model), torch.no_grad():
-            self.run(example)
-        return self.shapes
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         found = super().run_node(n)
         if isinstance(found, Tensor):
             self.shapes[n] = tuple(found.shape)
+        elif tensors_of(found):
+            self.shapes[n] = ()
         return found
