@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -60,7 +61,16 @@ def in_words(folder: Path) -> str:
     # As good as nothing where it is damaged: whoever goes on is told.
     if not isinstance(header, dict) or not header.get("step"):
         return ""
-    return f"{_counted(header['step'], 'step')} of {header['identity']['method']['type']}"
+    steps, method = _counted(header["step"], "step"), _method_of(header)
+    return steps if method is None else f"{steps} of {method}"
+
+
+def _method_of(header: dict[str, Any]) -> str | None:
+    """The method whose training it is, where its journal says so."""
+    found: Any = header
+    for key in ("identity", "method", "type"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return None if found is None else str(found)
 
 
 def _counted(number: int, what: str) -> str:
