@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
     from fsc.methods import (
         FSKD,
+        KD,
+        BackProp,
         ChannelPruning,
         CrossDistillation,
+        FitNet,
         Grail,
         L1Norm,
         MiR,
@@ -47,7 +50,18 @@ else:
             ("Convex", "Correction", "Estimation", "Imitation", "Soft"), "fsc.layers.objectives"
         )
         | dict.fromkeys(
-            ("FSKD", "ChannelPruning", "CrossDistillation", "Grail", "L1Norm", "MiR", "ThiNet"),
+            (
+                "FSKD",
+                "KD",
+                "BackProp",
+                "ChannelPruning",
+                "CrossDistillation",
+                "FitNet",
+                "Grail",
+                "L1Norm",
+                "MiR",
+                "ThiNet",
+            ),
             "fsc.methods",
         )
         | dict.fromkeys(("load", "save"), "fsc.networks.checkpoint")
@@ -58,12 +72,15 @@ else:
 
 __all__ = [
     "FSKD",
+    "KD",
+    "BackProp",
     "ChannelPruning",
     "CompressionWarning",
     "Convex",
     "Correction",
     "CrossDistillation",
     "Estimation",
+    "FitNet",
     "Grail",
     "Imitation",
     "Inspection",

@@ -1,8 +1,6 @@
 """`compress`: one call from a teacher and a few images to a smaller student and a report."""
 
-import importlib.metadata
 import os
-import platform
 import time
 import warnings
 from collections.abc import Mapping
@@ -13,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import fsc_ext
 from fsc import method_names
 from fsc.channels.groups import rows_left
 from fsc.channels.proof import check_cut
@@ -23,7 +20,9 @@ from fsc.images.scale import statistics
 from fsc.methods.base import Method, Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.examination import Examination, Verdict
-from fsc.methods.journal import Journal, fingerprint
+from fsc.methods.identity import hyper_parameters, versions
+from fsc.methods.journal import Journal, origin
+from fsc.methods.labelling import labels_for
 from fsc.models.recognition import recognise
 from fsc.networks import cost
 from fsc.networks.entry import Entry, enter
@@ -44,6 +43,7 @@ def compress(
     teacher: nn.Module,
     images: Images,
     *,
+    labels: Tensor | None = None,
     method: Method | str | None = None,
     scheme: AnyScheme | str | os.PathLike[str] | None = None,
     flops: float | None = None,
@@ -58,7 +58,7 @@ def compress(
     progress: Progress | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Result:
-    """Compresses a pretrained convolutional network with a handful of unlabelled images.
+    """Compresses a pretrained convolutional network with a handful of images.
 
     Args:
         teacher: a network that torch.fx or torch.export can follow, once `fsc.plain` has rewritten
@@ -71,7 +71,10 @@ def compress(
             takes several: a tuple of tensors, its arguments, or a dict of tensors, its arguments by
             name or the one dict that it takes, with one N; masks and indices may be integers. Or a
             DataLoader, a Dataset, a list or another iterable of images or batches, or of tuples and
-            dicts of them; labels, and what the teacher does not take, are dropped.
+            dicts of them; labels behind them, or under "labels" or "label", go to a method that
+            learns them, and what the teacher does not take is dropped.
+        labels: class indices, int64 [N], beside images that come without. Few methods learn them:
+            `BackProp` needs them, `KD`, `FitNet` and `MiR(tune_head=True)` do more with them.
         method: one of `fsc.methods`, such as `CrossDistillation(...)` or `MiR(...)`, or its name,
             such as "cd-soft", see `fsc.method_names.NAMES`; by name it takes what its paper states
             for the teacher's family, if that is one of `fsc.models`. None: `CrossDistillation()`.
@@ -97,10 +100,10 @@ def compress(
         seed: seeds whatever the method draws; the same seed gives the same bits, on a GPU where
             cuDNN does (`torch.backends.cudnn.deterministic`).
         progress: called with (what, done, total) while the work goes on.
-        journal: a folder where cross distillation keeps every layer that it has solved, and MiR its
-            training every 50 steps. A call with the same arguments goes on after the last of them,
-            with the bits of an uninterrupted run; damaged files are dropped with a warning. Delete
-            it when the student is safe. None: nothing is kept.
+        journal: a folder where cross distillation keeps every layer that it has solved, and methods
+            that train their state every 50 steps. A call with the same arguments goes on after the
+            last of them, with the bits of an uninterrupted run; damaged files are dropped with a
+            warning. Delete it when the student is safe. None: nothing is kept.
 
     Returns:
         The student, really smaller, in eval mode, and a report.
@@ -112,8 +115,8 @@ def compress(
             it started.
 
     Raises:
-        ValueError: images, weights, scheme or model do not fit, the student is not finite, or a cut
-            network computes something else than the masked one; the sentence says which.
+        ValueError: images, labels, weights, scheme or model do not fit, the student is not finite,
+            or a cut network computes something else than the masked one; the sentence says which.
         TypeError: an argument is of the wrong type.
         OSError: the journal, or what is past the memory budget, cannot be written.
 
@@ -131,26 +134,31 @@ def compress(
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
     method = _method(method, entry.teacher)
+    learned = labels_for(method, labels, entry.labels, entry.teacher, entry.images)
     goal = goal.resolved(entry.teacher, entry.images)
-    kept = _journal(journal, entry, method, goal, seed)
+    kept = _journal(journal, entry, method, goal, seed, learned)
     start = time.perf_counter()
     selection = _selection(method)
     plan = goal.plan(
         entry.given_for_images, entry.teacher, entry.images, batch_size, progress, selection
     )
     limits = (batch_size, memory_budget, seed)
-    task = Task(
-        entry.teacher, entry.images, plan.scheme, *limits, progress, kept, plan.groups, plan.removal
-    )
+    found = (plan.groups, plan.removal)
+    task = Task(entry.teacher, entry.images, plan.scheme, *limits, progress, kept, *found, learned)
     return _carried_out(method, task, entry.given, time.perf_counter() - start)
 
 
 def _journal(
-    path: str | os.PathLike[str] | None, entry: Entry, method: Method, goal: Goal, seed: int
+    path: str | os.PathLike[str] | None,
+    entry: Entry,
+    method: Method,
+    goal: Goal,
+    seed: int,
+    labels: Tensor | None,
 ) -> Journal | None:
     if path is None:
         return None
-    return Journal(path, identity(entry.given, entry.images, method, goal, seed))
+    return Journal(path, identity(entry.given, entry.images, method, goal, seed, labels))
 
 
 def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) -> Result:
@@ -201,7 +209,12 @@ def _selection(method: Method) -> Selection:
 
 
 def identity(
-    teacher: nn.Module, images: Tensor, method: Method, goal: Goal, seed: int
+    teacher: nn.Module,
+    images: Tensor,
+    method: Method,
+    goal: Goal,
+    seed: int,
+    labels: Tensor | None = None,
 ) -> dict[str, Any]:
     """What two compressions must share for one to go on where the other stopped.
 
@@ -211,34 +224,9 @@ def identity(
         method: how it is compressed.
         goal: what is asked for; a scheme, not its name.
         seed: of whatever the method draws.
+        labels: those that the method learns; None: it learns none.
     """
-    return {
-        "method": described(method),
-        "scheme": goal.definition(),
-        "seed": seed,
-        # Devices round differently, so that one does not go on where another stopped.
-        "device": images.device.type,
-        "images": {"number": len(images), "sha256": fingerprint([images])},
-        "teacher": fingerprint(teacher.state_dict().values()),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-    }
-
-
-def described(method: Method) -> dict[str, Any]:
-    """The kind of a method and its hyper-parameters."""
-    return {"type": type(method).__name__, **_fields(method)}
-
-
-def versions() -> dict[str, str]:
-    """Versions that a number in a report depends on."""
-    return {
-        "python": platform.python_version(),
-        "fsc": importlib.metadata.version("fsc-ext"),
-        "numpy": importlib.metadata.version("numpy"),
-        "torch": torch.__version__,
-        "fsc_ext": ", ".join(f"{k} {v}" for k, v in fsc_ext.build_info().items()),
-    }
+    return origin(method, seed, teacher, images, labels) | {"scheme": goal.definition()}
 
 
 def _report(
@@ -248,7 +236,7 @@ def _report(
     example, joint = task.images[:1], joint_of(task.teacher)
     return Report(
         method=type(method).__name__,
-        hyper_parameters=_fields(method),
+        hyper_parameters=hyper_parameters(method),
         scheme=task.scheme.name,
         num_images=len(task.images),
         images=statistics(task.images) if joint is None else joint.statistics(task.images),
@@ -271,15 +259,6 @@ def _report(
         rewritten=rewritings(task.teacher),
         versions=versions(),
     )
-
-
-def _fields(method: Method) -> dict[str, Any]:
-    """The method's hyper-parameters, nested dataclasses named by their class."""
-    found: dict[str, Any] = {}
-    for name, value in vars(method).items():
-        nested = hasattr(value, "__dataclass_fields__")
-        found[name] = {"type": type(value).__name__, **vars(value)} if nested else value
-    return found
 
 
 def _check_types(teacher: object, method: object) -> None:

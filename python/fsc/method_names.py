@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fsc import models
 
@@ -25,8 +25,16 @@ IN_WORDS = {
     "grail": "what small filters gave, taken from those that stay",
     "mir-before": "all layers trained for the features before pooling",
     "mir-after": "all layers trained for the features after pooling",
+    "bp": "all layers trained for the labels",
+    "kd": "all layers trained for the teacher's scores and the labels",
+    "fitnet": "features at the ends of stages, then kd",
 }
 NAMES = tuple(IN_WORDS)
+# Those that train, and take so many steps.
+WITH_STEPS = ("mir-before", "mir-after", "bp", "kd", "fitnet")
+# Those that learn labels, and the one that cannot do without.
+WITH_LABELS = ("bp", "kd", "fitnet")
+NEEDS_LABELS = "bp"
 DATA_FREE = "l1"
 # What is compared and analysed where nothing else is asked for.
 COMPARED = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")
@@ -44,7 +52,7 @@ def named(name: str, model_name: str | None = None, mir_steps: int | None = None
         name: one of `NAMES`.
         model_name: one of `fsc.models.names()`; None for another network, for which the objectives
             have the parameters that they have without a family.
-        mir_steps: minibatches of MiR; None: the paper's.
+        mir_steps: minibatches of MiR, BP, KD and FitNet; None: the papers'.
 
     Raises:
         ValueError: an unknown name, or no step.
@@ -53,8 +61,11 @@ def named(name: str, model_name: str | None = None, mir_steps: int | None = None
     from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
     from fsc.methods import (
         FSKD,
+        KD,
+        BackProp,
         ChannelPruning,
         CrossDistillation,
+        FitNet,
         Grail,
         L1Norm,
         MiR,
@@ -62,7 +73,7 @@ def named(name: str, model_name: str | None = None, mir_steps: int | None = None
     )
 
     family = "" if model_name is None else models.family(model_name)
-    steps = {} if mir_steps is None else {"steps": mir_steps}
+    steps: dict[str, Any] = {} if mir_steps is None else {"steps": mir_steps}
     objectives: dict[str, Objective] = {
         "cd-nc": Estimation(),
         "cd-correction": Correction(),
@@ -80,6 +91,9 @@ def named(name: str, model_name: str | None = None, mir_steps: int | None = None
         "grail": Grail,
         "mir-before": lambda: MiR("before", **steps),
         "mir-after": lambda: MiR("after", **steps),
+        "bp": lambda: BackProp(**steps),
+        "kd": lambda: KD(**steps),
+        "fitnet": lambda: FitNet(**steps),
     }
     if name not in others:
         raise ValueError(

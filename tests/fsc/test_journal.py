@@ -11,9 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import fsc
-from fsc.compression import described
 from fsc.files import write_together
-from fsc.methods.identity import AnotherCompression, as_json
+from fsc.methods.identity import AnotherCompression, as_json, described
 from fsc.methods.journal import Journal
 from fsc.schemes import Scheme
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import fsc
 from fsc import models, schemes
 from fsc.images import data, sampling
-from fsc.methods import mir
+from fsc.methods import schedule
 from fsc.networks import pretrained
 from fsc.schemes import Scheme
 
@@ -18,7 +18,7 @@ SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mir, "_STEPS_BETWEEN_LOOKS", 4)
+    monkeypatch.setattr(schedule, "_STEPS_BETWEEN_LOOKS", 4)
 
 
 def _teacher(drops: bool = False) -> nn.Module:

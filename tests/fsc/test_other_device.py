@@ -39,6 +39,7 @@ SUPPORT = {"conv1": [6, 0, 3, 1], "conv2": [1, 2, 3, 8, 9], "conv3": [0, 1, 2, 3
 WEIGHTS = {"conv2": list(range(0, 700, 7)), "conv4": list(range(0, 40, 2))}
 W2A32 = QuantizedScheme("w2a32", {"conv2": 2, "conv3": 2, "conv4": 2})
 W2A4 = QuantizedScheme("w2a4", W2A32.bits, activation_bits=4)
+LABELS = torch.tensor([0, 3, 1, 2, 3, 0])
 SGD = Proximal(steps=4, optimizer="sgd", momentum=0.5, projection="soft")
 CD = fsc.CrossDistillation
 
@@ -57,7 +58,7 @@ def compressed(
     method: Method,
     scheme: AnyScheme = SCHEME,
     build: Callable[[], nn.Module] = chain,
-    **options: int,
+    **options: object,
 ) -> Callable[[torch.device], Found]:
     """A case: the student that a method makes."""
 
@@ -169,6 +170,15 @@ def stored(device: torch.device) -> Found:
     }
 
 
+def mimicked(device: torch.device) -> Found:
+    """A student by hand with a teacher's head."""
+    body = nn.Sequential(nn.Conv2d(3, 5, 3, 2, 1), nn.ReLU(), nn.Conv2d(5, 6, 1), nn.ReLU())
+    teacher, images = chain().to(device), torch.randn(6, 3, 8, 8).to(device)
+    with strict(device):
+        made = fsc.MiR(steps=4, batch_size=4).mimic(teacher, body.to(device), images)
+    return made.state_dict()
+
+
 CASES: dict[str, Callable[[torch.device], Found]] = {
     "share of the cost": targeted,
     "l1": compressed(fsc.L1Norm()),
@@ -181,6 +191,12 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "grail": compressed(fsc.Grail()),
     "mir before": compressed(fsc.MiR("before", steps=4, batch_size=4)),
     "mir after": compressed(fsc.MiR("after", steps=4, batch_size=4)),
+    "mir, hashing": compressed(fsc.MiR(loss="lsh+cosine", steps=4, batch_size=4)),
+    "mir, head": compressed(fsc.MiR(steps=4, batch_size=4, tune_head=True), labels=LABELS),
+    "mir, any student": mimicked,
+    "bp": compressed(fsc.BackProp(steps=4, batch_size=4), labels=LABELS),
+    "kd": compressed(fsc.KD(steps=4, batch_size=4), labels=LABELS),
+    "fitnet": compressed(fsc.FitNet(steps=4, batch_size=4), labels=LABELS),
     "estimation": compressed(CD(fsc.Estimation())),
     "correction": compressed(CD(fsc.Correction())),
     "imitation": compressed(CD(fsc.Imitation())),

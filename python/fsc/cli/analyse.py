@@ -14,7 +14,7 @@ from fsc.cli.drawing import Draw
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Settings, batch_size_for, make_student
+from fsc.cli.run import Settings, batch_size_for, check_labels, make_student
 from fsc.cli.trial import Trial, begun
 from fsc.files import write_json
 from fsc.goal import Goal
@@ -52,6 +52,7 @@ def command(
     """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
     results.hold()
     trial = begun("analyse", source, scheme_name, draw, num_test, seed)
+    check_labels(methods, trial.inputs, augment)
     settings = Settings(Goal(trial.scheme), augment=augment)
     with Reporter() as reporter:
         for line in trial.inputs.notes:

@@ -20,10 +20,10 @@ from fsc.cli.goals import Asked
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Resources, Settings, execute
-from fsc.compression import versions
+from fsc.cli.run import Resources, Settings, check_labels, execute
 from fsc.goal import Goal
 from fsc.images.checks import device_of
+from fsc.methods.identity import versions
 from fsc.methods.journal import fingerprint
 from fsc.networks import cost
 from fsc.report import methods_figure
@@ -72,6 +72,7 @@ def command(
     inputs.check_evaluable("fsc compare")
     inputs = inputs.evaluated_on(num_test)
     inputs.check_scores()
+    check_labels(methods, inputs, resources.augment)
     goal = asked.goal(inputs)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     sample = draw.sample(inputs, seed=0)

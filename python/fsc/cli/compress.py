@@ -17,7 +17,7 @@ from fsc.cli.goals import Asked
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Destination
 from fsc.cli.progress import Reporter
-from fsc.cli.run import MODEL_FILE, Resources, describe, make_student, save_model
+from fsc.cli.run import MODEL_FILE, Resources, check_labels, describe, make_student, save_model
 from fsc.files import Writers, write_json, write_together
 from fsc.goal import Goal
 from fsc.images.sampling import FewShotSample
@@ -49,6 +49,7 @@ def command(
     evaluated = evaluated and len(inputs.test_images) > 0
     if evaluated:
         inputs.check_scores()
+    check_labels([method], inputs, resources.augment)
     goal, sample = asked.goal(inputs), draw.sample(inputs, seed)
     settings = resources.settings(goal, destination.journal)
     outputs.check_space(inputs, sample.num_images, settings, destination.output)

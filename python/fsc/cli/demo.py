@@ -16,10 +16,10 @@ from fsc.cli import evaluation, inputs as cli_inputs, invocation, locks, outputs
 from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
-from fsc.compression import versions
 from fsc.files import check_writable, write_json
 from fsc.goal import Goal
 from fsc.images import data, sampling
+from fsc.methods.identity import versions
 from fsc.networks import cost
 from fsc.networks.latency import one_thread
 from fsc.report import methods_figure
@@ -44,7 +44,9 @@ class Plan:
     epochs: int = 25
     num_shots: int = 5
     mir_steps: int = 200
-    methods: Sequence[str] = method_names.NAMES
+    methods: Sequence[str] = tuple(
+        name for name in method_names.NAMES if name not in method_names.WITH_LABELS
+    )
     device: torch.device = torch.device("cpu")
 
 

@@ -147,7 +147,7 @@ mir_steps = click.option(
     type=click.IntRange(min=1),
     default=400,
     show_default=True,
-    help="Minibatches of MiR (the paper takes 2000).",
+    help="Minibatches of MiR, BP, KD and FitNet (the paper takes 2000).",
 )
 augment = click.option(
     "--augment",
@@ -288,9 +288,9 @@ def check_mir_steps(methods: Sequence[str]) -> None:
     """
     context = click.get_current_context()
     typed = context.get_parameter_source("mir_steps") is ParameterSource.COMMANDLINE
-    if typed and not any(method.startswith("mir-") for method in methods):
+    if typed and not any(method in method_names.WITH_STEPS for method in methods):
         raise ValueError(
-            f"--mir-steps must go with --method mir-before or mir-after, got "
+            f"--mir-steps must go with --method {' or '.join(method_names.WITH_STEPS)}, got "
             f"{context.params['mir_steps']} for {', '.join(methods)}"
         )
 

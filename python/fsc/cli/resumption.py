@@ -9,9 +9,8 @@ from fsc import method_names
 from fsc.cli.given import Inputs
 from fsc.cli.outputs import Destination
 from fsc.cli.run import Settings, identity_of, named
-from fsc.compression import described
 from fsc.images.sampling import FewShotSample
-from fsc.methods.identity import AnotherCompression, Difference, as_json, differences
+from fsc.methods.identity import AnotherCompression, Difference, as_json, described, differences
 from fsc.methods.journal import Journal
 from fsc.methods.training_state import in_words
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fsc import compress, method_names, models
@@ -35,7 +37,7 @@ class Settings:
 
     Attributes:
         goal: what is to be left of the network.
-        mir_steps: minibatches of MiR.
+        mir_steps: minibatches of methods that train.
         batch_size: images that go through the networks at once.
         memory_budget: bytes of activations held in memory; None: all.
         augment: kind of the images added to the given ones, see `fsc.images.augmentation`.
@@ -55,7 +57,7 @@ class Resources:
     """What a method may take, as it is typed.
 
     Attributes:
-        mir_steps: minibatches of MiR.
+        mir_steps: minibatches of methods that train.
         augment: kind of the images added to the given ones.
         batch_size: images that go through the networks at once.
         memory_budget: megabytes of activations held in memory; None: all.
@@ -130,6 +132,7 @@ def make_student(
     return compress(
         inputs.teacher,
         _images(inputs, sample, settings),
+        labels=_labels(method, inputs, sample, settings),
         method=named(method, inputs, settings.mir_steps),
         **vars(settings.goal),
         batch_size=settings.batch_size,
@@ -146,7 +149,8 @@ def identity_of(
     """What `make_student` with the same arguments must share with a run that it goes on with."""
     images = _images(inputs, sample, settings)
     made = named(method, inputs, settings.mir_steps)
-    return identity(inputs.teacher, images, made, settings.goal, sample.seed)
+    labels = _labels(method, inputs, sample, settings)
+    return identity(inputs.teacher, images, made, settings.goal, sample.seed, labels)
 
 
 def named(method: str, inputs: Inputs, mir_steps: int) -> Method:
@@ -160,6 +164,37 @@ def _images(inputs: Inputs, sample: FewShotSample, settings: Settings) -> Tensor
     if settings.augment is None:
         return images
     return augmented(images, settings.augment, seed=sample.seed)
+
+
+def check_labels(methods: Sequence[str], inputs: Inputs, augment: str | None) -> None:
+    """Make sure that there are labels for methods that learn them.
+
+    Raises:
+        ValueError: one needs them and images have no classes, or images are mixed and labels
+            cannot be.
+    """
+    learned = [name for name in methods if name in method_names.WITH_LABELS]
+    if method_names.NEEDS_LABELS in learned and not inputs.train.classes:
+        raise ValueError(
+            f"--data must have images with classes for --method {method_names.NEEDS_LABELS}, got "
+            f"{inputs.data_title} without"
+        )
+    if learned and inputs.train.classes and augment == "mixup":
+        raise ValueError(
+            f"--augment must keep labels as they are for --method {learned[0]}, got mixup"
+        )
+
+
+def _labels(
+    method: str, inputs: Inputs, sample: FewShotSample, settings: Settings
+) -> Tensor | None:
+    """Classes of what is compressed from, int64 [N], for a method that learns them."""
+    if method not in method_names.WITH_LABELS or not sample.labels:
+        return None
+    labels = torch.tensor(sample.labels, device="cpu")
+    # Each image has one made from it, behind them all.
+    times = 1 if settings.augment is None else 2
+    return labels.repeat(times)
 
 
 def execute(

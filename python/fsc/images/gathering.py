@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from fsc.images.checks import AXES, device_of, rank_of
 from fsc.images.forward import Forward, by_name, by_place, check_one
 from fsc.images.joint import Inputs, check_numbers
+from fsc.images.labels import labels_in
 
 # One tensor [N, C, ...]; a tuple or dict of them for several inputs; or a DataLoader, Dataset,
 # list, ... of images or batches.
@@ -26,19 +27,33 @@ def gathered(
 ) -> Inputs:
     """Put images together into one tensor for each input; labels that come with them are dropped.
 
+    Takes and raises what `gathered_with_labels` does.
+
+    Returns:
+        A tensor, or what the network is called with: a tuple of arguments or a dict of named ones.
+    """
+    return gathered_with_labels(function, images, model, num_images)[0]
+
+
+def gathered_with_labels(
+    function: str, images: Images, model: nn.Module, num_images: int | None = None
+) -> tuple[Inputs, Tensor | None]:
+    """Put images together into one tensor for each input, and the labels that come with them.
+
     Args:
         function: the function that was given the images, for the sentence.
         images: a tensor [N, C, ...], which is given back as it is. Where the network takes several:
             a tuple of tensors, its arguments, or a dict of tensors, its arguments by name or the
             one dict that it takes. Or a DataLoader, a Dataset, or anything that gives images
             [C, ...] or batches [N, C, ...], alone or first of a tuple, or tuples and dicts of them
-            for several inputs. It is read to its end, or until there are enough, and
-            put where the model is.
+            for several inputs, with integer labels behind them or by name. It is read to its end,
+            or until there are enough, and put where the model is.
         model: the network that they are for.
         num_images: how many are enough; the last batch may bring more. None: all are wanted.
 
     Returns:
-        A tensor, or what the network is called with: a tuple of arguments or a dict of named ones.
+        (a tensor, or what the network is called with, a tuple of arguments or a dict of named ones;
+        labels, int64 [N] on the CPU, or None where not every image has one).
 
     Raises:
         TypeError: it gives something else than tensors.
@@ -48,7 +63,7 @@ def gathered(
     forward = Forward.of(model)
     if isinstance(images, Tensor):
         check_one(function, forward)
-        return images
+        return images, None
     several: Inputs | None = None
     if isinstance(images, Mapping):
         several = by_name(function, images, forward, drops=False)
@@ -56,19 +71,24 @@ def gathered(
         several = by_place(function, images, forward)
     if several is not None:
         check_numbers(function, several)
-        return several
+        return several, None
     rank = rank_of(model)
     batches: list[Inputs] = []
+    labels: list[Tensor | None] = []
     count = 0
     for item in _items(function, images):
         batches.append(_batch(function, item, forward, rank))
-        count += len(tree_flatten(batches[-1])[0][0])
+        number = len(tree_flatten(batches[-1])[0][0])
+        labels.append(labels_in(item, max(_num_inputs(forward), 1), number))
+        count += number
         if num_images is not None and count >= num_images:
             break
     if not batches:
         raise ValueError(f"{function}: images must hold at least one, got none")
     together = _together(function, batches)
-    return tree_map(lambda leaf: leaf.to(device_of(model, leaf)), together)
+    inputs = tree_map(lambda leaf: leaf.to(device_of(model, leaf)), together)
+    known = [each for each in labels if each is not None]
+    return inputs, torch.cat(known) if len(known) == len(labels) else None
 
 
 def _together(function: str, batches: list[Inputs]) -> Inputs:
@@ -106,9 +126,14 @@ def _items(function: str, images: Any) -> Iterator[Any]:
     return iter(images)
 
 
+def _num_inputs(forward: Forward) -> int:
+    """How many arguments a forward needs by place."""
+    return len([name for name in forward.required if name in forward.by_place])
+
+
 def _batch(function: str, item: Any, forward: Forward, rank: int) -> Inputs:
     """One item of an iterable as a batch, [N, C, ...] for every input."""
-    count = len([name for name in forward.required if name in forward.by_place])
+    count = _num_inputs(forward)
     found: Inputs
     if isinstance(item, Mapping):
         found = by_name(function, item, forward, drops=True)

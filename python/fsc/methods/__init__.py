@@ -1,18 +1,24 @@
 """The published methods and their baselines, as dataclasses of hyper-parameters."""
 
+from fsc.methods.back_prop import BackProp
 from fsc.methods.base import LayerReport, Method, Outcome, Task
 from fsc.methods.channel_pruning import ChannelPruning
 from fsc.methods.cross_distillation import CrossDistillation
+from fsc.methods.fit_net import FitNet
 from fsc.methods.fskd import FSKD
 from fsc.methods.grail import Grail
+from fsc.methods.kd import KD
 from fsc.methods.l1_norm import L1Norm
 from fsc.methods.mir import MiR
 from fsc.methods.thinet import ThiNet
 
 __all__ = [
     "FSKD",
+    "KD",
+    "BackProp",
     "ChannelPruning",
     "CrossDistillation",
+    "FitNet",
     "Grail",
     "L1Norm",
     "LayerReport",

@@ -29,6 +29,7 @@ class Task:
         journal: where solved layers, or the state of a training, are kept; None: nowhere.
         groups: the teacher's channels as they go together, where the scheme removes some.
         removal: what removing channels costs each group, where it is known already.
+        labels: classes of the images, int64 [N], for a method that learns them.
     """
 
     teacher: nn.Module
@@ -41,6 +42,7 @@ class Task:
     journal: Journal | None = None
     groups: Sequence[ChannelGroup] = ()
     removal: Mapping[str, Removal] = field(default_factory=dict)
+    labels: Tensor | None = None
 
     def channels_left(self) -> dict[str, int]:
         """How many channels of each group stay, for methods that remove channels.
@@ -99,7 +101,10 @@ class Outcome:
 
 
 class Method(Protocol):
-    """A compression method: a dataclass of hyper-parameters with the paper's defaults."""
+    """A compression method: a dataclass of hyper-parameters with the paper's defaults.
+
+    One that learns labels says so by `label_use`, "needed" or "optional".
+    """
 
     def compress(self, task: Task) -> Outcome:
         """Makes a student out of the task's teacher."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+
+import fsc_ext
 
 # Of what is described by several values, the one that says the most.
 _FIRST = ("type", "name", "number")
@@ -56,6 +62,31 @@ class AnotherCompression(ValueError):
             f"journal must belong to the same compression, got {folder} of one with {told}:"
             " pass what that one was given, or another folder"
         )
+
+
+def described(method: object) -> dict[str, Any]:
+    """The kind of a method and its hyper-parameters."""
+    return {"type": type(method).__name__, **hyper_parameters(method)}
+
+
+def hyper_parameters(method: object) -> dict[str, Any]:
+    """Those of a method, nested dataclasses named by their class."""
+    found: dict[str, Any] = {}
+    for name, value in vars(method).items():
+        nested = hasattr(value, "__dataclass_fields__")
+        found[name] = {"type": type(value).__name__, **vars(value)} if nested else value
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions that a number in a report depends on."""
+    return {
+        "python": platform.python_version(),
+        "fsc": importlib.metadata.version("fsc-ext"),
+        "numpy": importlib.metadata.version("numpy"),
+        "torch": torch.__version__,
+        "fsc_ext": ", ".join(f"{k} {v}" for k, v in fsc_ext.build_info().items()),
+    }
 
 
 def as_json(value: Any) -> Any:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fsc.files import Writers, read_json, write_json
 from fsc.layers.layer_problem import Solution
-from fsc.methods.identity import AnotherCompression, as_json
+from fsc.methods.identity import AnotherCompression, as_json, described, versions
 from fsc.networks.tensor_files import CHECKSUM, read_header, read_tensors, write_tensors
 from fsc.warning import CompressionWarning
 
@@ -31,6 +31,31 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
     for value in tensors:
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def origin(
+    method: object, seed: int, teacher: nn.Module, images: Tensor, labels: Tensor | None
+) -> dict[str, Any]:
+    """What two runs of a method must share, whatever they are asked for, to be the same.
+
+    Args:
+        method: how a network is compressed.
+        seed: of whatever the method draws.
+        teacher: the network as the user has it.
+        images: what it takes, in one tensor, on its device.
+        labels: those that the method learns; None: it learns none.
+    """
+    seen = {"number": len(images), "sha256": fingerprint([images])}
+    return {
+        "method": described(method),
+        "seed": seed,
+        # Devices round differently, so that one does not go on where another stopped.
+        "device": images.device.type,
+        "images": seen if labels is None else seen | {"labels": fingerprint([labels])},
+        "teacher": fingerprint(teacher.state_dict().values()),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
 
 
 class Journal:

@@ -1,29 +1,35 @@
 """Mimicking then Replacing (Wang et al., CVPR 2022): all layers learn the features together."""
 
-import copy
-import math
-from dataclasses import dataclass
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor, fx, nn
+import os
+from dataclasses import dataclass, field
 
-from fsc.channels.cutting import cut_channels
-from fsc.channels.groups import columns_left
-from fsc.images.augmentation import mirrored
+from torch import Tensor, nn
+
+from fsc.images.gathering import Images
+from fsc.methods import any_student
 from fsc.methods.base import Outcome, Task
-from fsc.methods.l1_norm import largest_channels
-from fsc.methods.mimicking import Lesson, Mimicry, all_trainable, fast_layout, own_draws
-from fsc.methods.soundness import Yardstick, is_sound
-from fsc.methods.training_state import TrainingState
+from fsc.methods.feature_losses import check_name, feature_loss
+from fsc.methods.features import (
+    Where,
+    body_of,
+    channels_that_stay,
+    computed,
+    head_features,
+    smallest_cut,
+    views_of,
+)
+from fsc.methods.head_tuning import check_head, head_lesson
+from fsc.methods.labelling import LabelUse
+from fsc.methods.lesson import Lesson
+from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
 from fsc.networks import tracing
-
-# At each the loss is looked at, and the state kept where there is a journal.
-_STEPS_BETWEEN_LOOKS = 50
+from fsc.progress import Progress
 
 
 @dataclass(frozen=True)
-class MiR:
+class MiR(Schedule):
     """Filters chosen by the L1 norm, then all layers before the head trained on features.
 
     Lifecycle:
@@ -35,10 +41,17 @@ class MiR:
            start again at half the learning rate. A network with several heads has features before
            each of them, and their mean errors are averaged;
         4. put the student's layers in front of the teacher's head, which was never touched; where
-           features themselves went, those that stayed are compared, and the head lost the others.
+           features themselves went, those that stayed are compared, and the head lost the others;
+        5. with `tune_head`, freeze the student's layers and train the head on their features, as
+           long again: by cross entropy where there are labels, else on the teacher's scores.
 
     Args:
         features: "before" or "after" the last pooling; the paper recommends before.
+        loss: "mse", "l1", "cosine", "lsh" or "sum", or several that are added up, "mse+l1"
+            (Table 7); see `fsc.methods.feature_losses`. The learning rate is that of "mse".
+        tune_head: whether the head is trained, too (Table 8); the paper finds that keeping it is
+            better. With it labels are taken where there are some.
+        head_learning_rate: of the head; the best of Table 8.
         steps: minibatches; the paper's 2000.
         batch_size: images of a minibatch; all of them where there are fewer.
         learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps.
@@ -52,133 +65,125 @@ class MiR:
         ValueError: a value is out of its range.
     """
 
-    features: Literal["before", "after"] = "before"
-    steps: int = 2000
-    batch_size: int = 64
-    learning_rate: float = 0.02
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    max_retries: int = 3
+    features: Where = "before"
+    loss: str = "mse"
+    tune_head: bool = False
+    head_learning_rate: float = 0.05
+    learning_rate: float = field(default=0.02, kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuses values that no training can use."""
         if self.features not in ("before", "after"):
             raise ValueError(f"features must be before or after, got {self.features!r}")
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be finite and above 0, got {self.learning_rate}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
-        if self.max_retries < 0:
-            raise ValueError(f"max_retries must be at least 0, got {self.max_retries}")
+        check_name(self.loss)
+        super().__post_init__()
+        check_rate("head_learning_rate", self.head_learning_rate)
+
+    @property
+    def label_use(self) -> LabelUse:
+        """Whether labels are taken: by a head that is tuned."""
+        return "optional" if self.tune_head else "none"
 
     def compress(self, task: Task) -> Outcome:
-        """Compresses a copy of the task's teacher."""
-        kept = largest_channels(task.teacher, task.groups, task.channels_left())
-        student = copy.deepcopy(task.teacher)
-        cut_channels(student, task.groups, kept)
-        mirror = mirrored(task.images)
-        views = [task.images] if mirror is None else [task.images, mirror]
-        both = torch.stack(views)  # [2, N, C, H, W]
-        targets = self._targets(task, both, kept)
-        body = self._body(student).eval()
+        """Compresses a copy of the task's teacher.
+
+        Raises:
+            ValueError: `tune_head`, and the teacher ends in something else than one Linear.
+        """
+        student, kept = smallest_cut(task)
+        graph = tracing.trace(task.teacher)
+        nodes = head_features(task.teacher, graph, self.features)
+        views = views_of(task.images)
+        features = computed(tracing.truncate(task.teacher, graph, nodes), views, task.batch_size)
+        targets = channels_that_stay(task, kept, nodes, features)
+        body = body_of(student, self.features)
+        rates = self.train(student, body, views, targets, task)
+        return Outcome(student, kept, learning_rates=rates, warnings=in_words(self, rates))
+
+    def train(
+        self, student: nn.Module, body: nn.Module, views: Tensor, targets: list[Tensor], task: Task
+    ) -> list[float]:
+        """Train the body of a student in place, then its head where it is to be tuned.
+
+        Args:
+            student: the whole network.
+            body: what gives its features, sharing its parameters.
+            views: images, [V, N, ...].
+            targets: the features that it is to have, [V, N, ...] each.
+            task: teacher, labels, seed, journal and progress.
+
+        Returns:
+            The learning rate of every run.
+        """
         lesson = Lesson(
-            both,
+            "mimicking features",
+            views,
             targets,
+            feature_loss(self.loss, targets, task.seed),
             self.steps,
-            self.batch_size,
-            self.momentum,
-            self.weight_decay,
+            self.learning_rate,
+            self,
             task.seed,
         )
-        with all_trainable(body), fast_layout(body, both):
-            rates = self._train(student, body, lesson, task)
-        return Outcome(student.eval(), kept, learning_rates=rates, warnings=_in_words(rates))
+        parts: list[Part] = [lambda: (body, lesson)]
+        if self.tune_head:
+            check_head(task.teacher)
+            rate = self.head_learning_rate
+            parts.append(lambda: head_lesson(student, views, rate, self, task))
+        # Labels may well lead away from the teacher.
+        near = not self.tune_head or task.labels is None
+        return trained(student, parts, self, task, stays_near=near)
 
-    def _body(self, model: nn.Module) -> nn.Module:
-        """The layers before the head, sharing the model's parameters."""
-        graph = tracing.trace(model)
-        return tracing.truncate(model, graph, self._features(model, graph))
+    def mimic(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        images: Images,
+        *,
+        labels: Tensor | None = None,
+        batch_size: int = 64,
+        seed: int = 0,
+        progress: Progress | None = None,
+        journal: str | os.PathLike[str] | None = None,
+    ) -> nn.Module:
+        """Train any student on a teacher's features and put the teacher's head behind it.
 
-    def _features(self, model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, ...]:
-        """Before every head, each once."""
-        which = 0 if self.features == "before" else 1
-        return tuple({pair[which]: None for pair in tracing.feature_nodes(model, graph)})
+        Args:
+            teacher: a network as for `fsc.compress`, which takes one tensor; it is not changed.
+            student: a network whose features have the shape of the teacher's: pruned by whatever
+                means, with blocks dropped, of another architecture, with or without a head of its
+                own; it is not changed.
+            images: as for `fsc.compress`.
+            labels: int64 [N], for `tune_head`.
+            batch_size: images that go through the networks at once, where nothing is trained.
+            seed: of order, mirroring and dropout.
+            progress: called with (what, done, total).
+            journal: a folder where the training is kept every 50 steps.
 
-    def _targets(self, task: Task, both: Tensor, kept: dict[str, Tensor]) -> list[Tensor]:
-        """Those of the teacher's features that the student still has, [2, N, ...] each."""
-        body = self._body(task.teacher).eval()
-        with torch.no_grad():
-            batches = [body(batch) for batch in both.flatten(0, 1).split(task.batch_size)]
-        graph = tracing.trace(task.teacher)
-        targets = []
-        for node, parts in zip(
-            self._features(task.teacher, graph), zip(*batches, strict=True), strict=True
-        ):
-            features = torch.cat(parts)
-            stays = columns_left(task.groups, kept).get(tracing.reader_of(task.teacher, node))
-            if stays is not None:
-                # A Linear may read several pixels of a feature.
-                features = features[:, stays.view(features.shape[1], -1)[:, 0]]
-            targets.append(features.unflatten(0, both.shape[:2]))
-        return targets
+        Returns:
+            A network of two parts, `body`, the student's layers, and `head`, the teacher's, in
+            evaluation mode.
 
-    def _train(
-        self, student: nn.Module, body: nn.Module, lesson: Lesson, task: Task
-    ) -> list[float]:
-        """Trains the body, again at half the rate where it diverged; returns the rates."""
-        start = copy.deepcopy(student.state_dict())  # with the versions that modules ask for
-        yardstick = Yardstick(task.teacher, task.images, task.batch_size)
-        distance_start = yardstick.distance(student)
-        kept = TrainingState(task.journal)
-        found = kept.find()
-        rates = [self.learning_rate / 2**retry for retry in range(self.max_retries + 1)]
-        first = 0 if found is None else found[1]["retry"]
-        for retry in range(first, len(rates)):
-            student.load_state_dict(start)
-            with own_draws(task.seed, task.images.device):
-                mimicry = Mimicry(body, lesson, rates[retry])
-                if found is not None:
-                    mimicry.restore(found)
-                    found = None
-                finite = _run(mimicry, kept, retry, task)
-            distance = yardstick.distance(student)
-            if finite and is_sound(distance, distance_start):
-                return rates[: retry + 1]
-        if not (finite and math.isfinite(distance)):
-            tried = ", ".join(f"{rate:g}" for rate in rates)
-            raise ValueError(
-                "learning_rate must be small enough for the student of MiR to stay finite, "
-                f"got {self.learning_rate:g}; tried {tried}"
-            )
-        return rates
+        Warns:
+            CompressionWarning: it diverged and was run again, or ended farther from the teacher
+                than it began.
 
+        Raises:
+            ValueError: features do not match, or an argument does not fit.
+            TypeError: an argument is of the wrong type.
+            OSError: the journal cannot be written.
 
-def _run(mimicry: Mimicry, kept: TrainingState, retry: int, task: Task) -> bool:
-    """Takes all steps; False, and earlier, where the loss is not finite."""
-    steps = mimicry.lesson.steps
-    while mimicry.step < steps:
-        loss = mimicry.advance()
-        if task.progress is not None:
-            what = f", rate {mimicry.learning_rate:g}" if retry else ""
-            task.progress(f"mimicking features{what}", mimicry.step, steps)
-        # Asked now and then only: a GPU would have to wait for the answer.
-        if mimicry.step % _STEPS_BETWEEN_LOOKS == 0 or mimicry.step == steps:
-            if not loss.isfinite():
-                return False
-            if mimicry.step < steps:
-                tensors, counts = mimicry.state()
-                kept.keep(tensors, counts | {"retry": retry})
-    return True
-
-
-def _in_words(rates: list[float]) -> list[str]:
-    """What is to be said where more than one run was needed."""
-    if len(rates) == 1:
-        return []
-    diverged = ", ".join(f"{rate:g}" for rate in rates[:-1])
-    return [f"MiR diverged at a learning rate of {diverged} and was run again at {rates[-1]:g}"]
+        Example:
+            >>> import torch
+            >>> from torch import nn
+            >>> def net(width):
+            ...     convs = nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 8, 3), nn.ReLU()
+            ...     return nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            ...                          nn.Linear(8, 4))
+            >>> teacher, student, images = net(16), net(5), torch.randn(6, 3, 8, 8)
+            >>> mimicking = MiR(steps=5).mimic(teacher, student, images)
+            >>> mimicking(images).shape
+            torch.Size([6, 4])
+        """
+        pair = any_student.paired(self, teacher, student, images, labels)
+        return any_student.mimicked(self, pair, batch_size, seed, progress, journal)

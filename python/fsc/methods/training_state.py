@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -52,14 +53,24 @@ class TrainingState:
 
 
 def in_words(folder: Path) -> str:
-    """What the folder of a journal holds: "12 solved layers", "150 steps of MiR" or nothing."""
+    """What the folder of a journal holds: "12 solved layers", "150 steps of KD" or nothing."""
     names = {path.stem for path in folder.glob("*.safetensors")}
     if _ENTRY not in names:
         return _counted(len(names), "solved layer") if names else ""
     header = read_header(folder / f"{_ENTRY}.safetensors")
     # As good as nothing where it is damaged: whoever goes on is told.
-    step = header.get("step") if isinstance(header, dict) else None
-    return f"{_counted(step, 'step')} of MiR" if step else ""
+    if not isinstance(header, dict) or not header.get("step"):
+        return ""
+    steps, method = _counted(header["step"], "step"), _method_of(header)
+    return steps if method is None else f"{steps} of {method}"
+
+
+def _method_of(header: dict[str, Any]) -> str | None:
+    """The method whose training it is, where its journal says so."""
+    found: Any = header
+    for key in ("identity", "method", "type"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return None if found is None else str(found)
 
 
 def _counted(number: int, what: str) -> str:

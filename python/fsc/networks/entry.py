@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from fsc.images.checks import check_images, device_of
 from fsc.images.forward import Forward
-from fsc.images.gathering import Images, gathered
+from fsc.images.gathering import Images, gathered_with_labels
 from fsc.images.joint import Inputs, input_names, shapes_in_words
 from fsc.networks.joint_input import joint_of, one_input, taking_one
 from fsc.networks.modes import evaluation_mode
@@ -27,11 +27,13 @@ class Entry:
         given: the network as the user has it, unwrapped.
         teacher: the same in plain modules, in float32 or float64, which takes one tensor.
         images: that tensor, [N, C, ...], or [N, values] where the network takes several.
+        labels: that came with the images, int64 [N] on the CPU; None where not every one did.
     """
 
     given: nn.Module
     teacher: nn.Module
     images: Tensor
+    labels: Tensor | None = None
 
     @property
     def given_for_images(self) -> nn.Module:
@@ -56,7 +58,8 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
     """
     given = unwrap(model)
     check_teacher(given)
-    teacher, inputs = in_single_precision(given, gathered(function, images, given, num_images))
+    gathered, labels = gathered_with_labels(function, images, given, num_images)
+    teacher, inputs = in_single_precision(given, gathered)
     if isinstance(inputs, Tensor):
         check_images(function, inputs, teacher, moved=False)
     else:
@@ -68,7 +71,7 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
     check_layers(teacher)
     teacher, rows = one_input(function, teacher, inputs)
     check_images(function, rows, teacher, trace(teacher), moved=False)
-    return Entry(given, teacher, rows)
+    return Entry(given, teacher, rows, None if labels is None else labels[:num_images])
 
 
 def _check_devices(function: str, inputs: Inputs, model: nn.Module) -> None:

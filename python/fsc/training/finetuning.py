@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc.images.checks import check_images, device_of
+from fsc.images.labels import check_labels, check_range
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import CONVOLUTION
 from fsc.progress import Progress
@@ -90,7 +91,7 @@ class FineTuning:
             ValueError: images and labels do not fit together, or the weights diverge.
         """
         check_images("FineTuning", images, student)
-        _check_labels(labels, len(images))
+        check_labels("FineTuning", labels, len(images))
         device = device_of(student, images)
         images, labels = images.to(device), labels.to(device).long()
         tuned = copy.deepcopy(student).eval()
@@ -117,28 +118,12 @@ class FineTuning:
         return tuned
 
 
-def _check_labels(labels: Tensor, num_images: int) -> None:
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"FineTuning: labels must be a torch.Tensor, got {type(labels).__name__}")
-    if labels.ndim != 1 or len(labels) != num_images:
-        raise ValueError(
-            f"FineTuning: labels must be [{num_images}], one for each image, "
-            f"got {list(labels.shape)}"
-        )
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(f"FineTuning: labels must be integers, got {labels.dtype}")
-
-
 def _step(
     model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor
 ) -> None:
     with torch.enable_grad():
         scores = model(images)  # [B, num_classes]
-        if labels.min() < 0 or labels.max() >= scores.shape[1]:
-            raise ValueError(
-                f"FineTuning: labels must be in [0, {scores.shape[1]}), got {int(labels.min())} "
-                f"to {int(labels.max())}"
-            )
+        check_range("FineTuning", labels, scores.shape[1])
         optimizer.zero_grad()
         nn.functional.cross_entropy(scores, labels).backward()
     optimizer.step()

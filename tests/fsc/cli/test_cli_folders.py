@@ -152,6 +152,16 @@ def test_top5_where_there_are_many_classes(compress, fsc, net, tmp_path):
     assert same["top5_teacher"] == report["top5_teacher"]
 
 
+def test_a_method_that_needs_labels_is_refused_images_without(compress, tmp_path):
+    flat = tmp_path / "flat"
+    write_image(flat / "0.jpg")
+    result = compress(data=f"folder:{flat}", shots=None, images=1, method="bp")
+    assert sentence(result) == (
+        "--data must have images with classes for --method bp, got flat without"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_images_without_labels(compress, fsc, net, tmp_path):
     flat = tmp_path / "flat"
     for index in range(6):

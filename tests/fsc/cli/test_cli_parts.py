@@ -10,6 +10,7 @@ from fsc import method_names, scheme_tables, schemes
 from fsc.cli import inputs, progress, published, tables
 from fsc.cli.progress import Reporter
 from fsc.layers.objectives import Convex, Soft
+from fsc.methods.labelling import label_use
 from fsc.networks.cost import Size
 
 
@@ -23,7 +24,8 @@ def test_published_accuracies_of_single_weights():
 @pytest.mark.parametrize(
     ("method", "top1"),
     [("l1", 80.43), ("fskd", 87.53), ("cd-nc", 89.51), ("cd-convex", 89.93), ("cd-soft", 90.14),
-     ("mir-before", 91.14), ("thinet", 89.54), ("channel-pruning", 89.39)],
+     ("mir-before", 91.14), ("bp", 87.41), ("fitnet", 89.43), ("thinet", 89.54),
+     ("channel-pruning", 89.39)],
 )  # fmt: skip
 def test_published_accuracy_of_five_shots(method, top1):
     case = {"model_name": "resnet56", "data_name": "cifar10", "scheme": "res-50"}
@@ -48,6 +50,10 @@ def test_cross_distillation_takes_the_parameters_of_the_family():
 def test_every_name_is_a_method_and_mir_takes_its_steps():
     methods = {name: method_names.named(name, "resnet20", 7) for name in method_names.NAMES}
     assert methods["mir-before"].steps == methods["mir-after"].steps == 7
+    assert all(methods[name].steps == 7 for name in method_names.WITH_STEPS)
+    for name, method in methods.items():
+        assert (label_use(method) != "none") == (name in method_names.WITH_LABELS)
+        assert (label_use(method) == "needed") == (name == method_names.NEEDS_LABELS)
     assert methods["mir-before"].features == "before" and methods["mir-after"].features == "after"
     with pytest.raises(ValueError, match="method must be one of l1, .*, got 'magic'"):
         method_names.named("magic", "resnet20", 7)

@@ -11,7 +11,7 @@ import torch
 
 from fsc import compression, models
 from fsc.cli import outputs
-from fsc.methods import mir
+from fsc.methods import schedule
 from fsc.networks import checkpoint
 
 
@@ -131,7 +131,7 @@ def test_both_ways_out_lead_out(compress, unfinished, tmp_path, way_out):
 
 
 def test_overwrite_says_what_it_drops(compress, monkeypatch):
-    monkeypatch.setattr(mir, "_STEPS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(schedule, "_STEPS_BETWEEN_LOOKS", 1)
     with monkeypatch.context() as patch:
         patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
         compress(method="mir-before")
@@ -147,7 +147,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(compress, tmp_path, monkey
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     monkeypatch.setattr("pathlib.Path.write_text", full)
-    monkeypatch.setattr(mir, "_STEPS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(schedule, "_STEPS_BETWEEN_LOOKS", 1)
     assert "No space left on device" in compress(method=method).stderr
     assert not (tmp_path / "out").exists()
 

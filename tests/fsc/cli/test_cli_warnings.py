@@ -6,7 +6,7 @@ import torch
 
 from fsc.cli import inputs, run as cli_run
 from fsc.images import data
-from fsc.methods import mir
+from fsc.methods import schedule
 
 
 def test_a_doubt_is_one_line_and_stands_in_the_report(fsc, on_digits, tmp_path, monkeypatch):
@@ -36,7 +36,7 @@ def test_the_right_images_raise_no_doubt(fsc, on_digits, tmp_path):
 
 
 def test_an_interrupted_mir_goes_on_with_the_same_bits(fsc, on_digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(mir, "_STEPS_BETWEEN_LOOKS", 2)
+    monkeypatch.setattr(schedule, "_STEPS_BETWEEN_LOOKS", 2)
     arguments = ["compress", *on_digits, "--mir-steps", 7, "--method", "mir-before",
                  "--shots", 1, "--output"]  # fmt: skip
     assert fsc(*arguments, tmp_path / "whole").exit_code == 0

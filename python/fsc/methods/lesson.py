@@ -1,62 +1,76 @@
-"""A student's layers trained on the features of a teacher, step by step, to be stopped anywhere."""
+"""A student trained on what a lesson holds, step by step, to be stopped anywhere."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from fsc.methods.training_state import State
+from fsc.networks.outputs import tensors_of
+
+if TYPE_CHECKING:
+    from fsc.methods.schedule import Schedule
+
+# What a network gives for a minibatch, and what it should give -> a number.
+Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is to be mimicked, and how.
+    """What a network is to learn, and how.
 
     Args:
-        images: [2, N, C, H, W], as they are and mirrored, or [1, N, ...] as they are alone.
-        targets: the teacher's features of them before each head, [2, N, ...] or [1, N, ...].
+        what: is done, in words.
+        images: [2, N, C, H, W], as they are and mirrored, or [1, N, ...] as they are alone; for
+            layers that do not read images, what they read.
+        targets: what goes with them, [2, N, ...] or [1, N, ...] each: features, scores or labels.
+        loss: of what the network gives for a minibatch, and of its targets.
         steps: minibatches.
-        batch_size: images of a minibatch; all of them where there are fewer.
-        momentum: of SGD.
-        weight_decay: of SGD.
+        learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps.
+        schedule: the rest of SGD.
         seed: of order, mirroring and dropout.
     """
 
+    what: str
     images: Tensor
     targets: Sequence[Tensor]
+    loss: Loss
     steps: int
-    batch_size: int
-    momentum: float
-    weight_decay: float
+    learning_rate: float
+    schedule: Schedule
     seed: int
 
 
-class Mimicry:
-    """Minimises the mean squared error of the features (MiR, Eq. 5) by SGD.
+class Learner:
+    """Minimises the loss of a lesson by SGD.
 
     Args:
-        body: the layers to train, in place; they are put in train mode. It gives the features
-            before each head.
-        lesson: what is to be mimicked.
-        learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps.
+        student: the whole network, whose state is kept.
+        body: what is trained of it, in place; it is put in train mode.
+        lesson: what is to be learned.
+        share: of the lesson's learning rate.
     """
 
-    def __init__(self, body: nn.Module, lesson: Lesson, learning_rate: float) -> None:
-        """Starts from the body as it is."""
+    def __init__(
+        self, student: nn.Module, body: nn.Module, lesson: Lesson, share: float = 1.0
+    ) -> None:
+        """Starts from the student as it is."""
+        self.student = student
         self.body = body.train()
         self.lesson = lesson
-        self.learning_rate = learning_rate
+        self.learning_rate = share * lesson.learning_rate
         self.step = 0
         self._optimizer = torch.optim.SGD(
             body.parameters(),
-            lr=learning_rate,
-            momentum=lesson.momentum,
-            weight_decay=lesson.weight_decay,
+            lr=self.learning_rate,
+            momentum=lesson.schedule.momentum,
+            weight_decay=lesson.schedule.weight_decay,
         )
         self._milestones = [math.ceil(0.4 * lesson.steps), math.ceil(0.8 * lesson.steps)]
         self._generator = torch.Generator().manual_seed(lesson.seed)
@@ -68,8 +82,8 @@ class Mimicry:
         if not len(self._order):
             count = lesson.images.shape[1]
             self._order = torch.randperm(count, generator=self._generator, device="cpu")
-        chosen = self._order[: lesson.batch_size]
-        self._order = self._order[lesson.batch_size :]
+        chosen = self._order[: lesson.schedule.batch_size]
+        self._order = self._order[lesson.schedule.batch_size :]
         views = len(lesson.images)
         mirrored = torch.randint(views, (len(chosen),), generator=self._generator, device="cpu")
         drawn = mirrored.to(lesson.images.device), chosen.to(lesson.images.device)
@@ -77,12 +91,8 @@ class Mimicry:
             group["lr"] = self._rate()
         with torch.enable_grad():
             images = lesson.images[drawn].to(memory_format=_fastest(lesson.images))
-            features = self.body(images)
-            errors = [
-                nn.functional.mse_loss(found, wanted[drawn])
-                for found, wanted in zip(features, lesson.targets, strict=True)
-            ]
-            loss = torch.stack(errors).mean()
+            found = tensors_of(self.body(images))
+            loss = lesson.loss(found, [wanted[drawn] for wanted in lesson.targets])
             self._optimizer.zero_grad()
             loss.backward()
         self._optimizer.step()
@@ -99,7 +109,12 @@ class Mimicry:
 
     def state(self) -> State:
         """All that the steps to come depend on, beside the lesson and the rate."""
-        tensors = {f"body.{key}": value for key, value in self.body.state_dict().items()}
+        # All of the student, not the body alone: lessons before this one have trained the rest.
+        tensors = {
+            f"student.{key}": value
+            for key, value in self.student.state_dict().items()
+            if isinstance(value, Tensor)
+        }
         for index, parameter in enumerate(self.body.parameters()):
             momentum = self._optimizer.state[parameter].get("momentum_buffer")
             if momentum is not None:
@@ -109,15 +124,17 @@ class Mimicry:
         tensors["dropout"] = _default_state(self.lesson.images.device)
         return tensors, {"step": self.step}
 
+    @staticmethod
+    def restore_student(student: nn.Module, state: State) -> None:
+        """Gives a student the weights that it had where another learner stopped."""
+        state_dict = student.state_dict()  # with the versions that modules ask for
+        for key in list(state_dict):
+            state_dict[key] = state[0].get(f"student.{key}", state_dict[key])
+        student.load_state_dict(state_dict)
+
     def restore(self, state: State) -> None:
-        """Goes on where another one stopped."""
+        """Goes on where another one stopped; the student has its weights already."""
         tensors, counts = state
-        body = {
-            key.removeprefix("body."): value
-            for key, value in tensors.items()
-            if key.startswith("body.")
-        }
-        self.body.load_state_dict(body)
         for index, parameter in enumerate(self.body.parameters()):
             if f"momentum.{index}" in tensors:
                 momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{index}"])

@@ -1,0 +1,80 @@
+"""The classes of images, as they come with them or beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# What a dict of a batch calls its labels.
+_NAMES = ("labels", "label")
+
+
+def labels_in(item: Any, num_inputs: int, number: int) -> Tensor | None:
+    """Labels that an item of a loader holds behind its inputs, or by name.
+
+    Args:
+        item: an image or a batch, alone or with whatever comes with it.
+        num_inputs: how many of a tuple are inputs.
+        number: how many images it holds.
+
+    Returns:
+        int64 [number] on the CPU; None where it holds no integers, one for each image, or negative
+        ones, as what stands for none is.
+
+    Example:
+        >>> labels_in((torch.zeros(2, 3, 8, 8), torch.tensor([5, 1])), 1, 2)
+        tensor([5, 1])
+    """
+    found = None
+    if isinstance(item, Mapping):
+        found = next((item[name] for name in _NAMES if name in item), None)
+    elif isinstance(item, tuple | list) and len(item) > num_inputs:
+        found = item[num_inputs]
+    if isinstance(found, Integral | np.ndarray):
+        found = torch.as_tensor(found, device="cpu")
+    if not isinstance(found, Tensor) or not _is_integral(found) or found.numel() != number:
+        return None
+    if found.shape[1:].numel() != 1 or bool((found < 0).any()):
+        return None
+    # One image alone may have a number, and a batch a column of them.
+    return found.reshape(-1).long().cpu()
+
+
+def check_labels(function: str, labels: object, num_images: int) -> None:
+    """Make sure that labels are integers, one for each image.
+
+    Raises:
+        TypeError: they are no tensor.
+        ValueError: they are too many, too few, or no integers.
+    """
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"{function}: labels must be a torch.Tensor, got {type(labels).__name__}")
+    if labels.ndim != 1 or len(labels) != num_images:
+        raise ValueError(
+            f"{function}: labels must be [{num_images}], one for each image, "
+            f"got {list(labels.shape)}"
+        )
+    if not _is_integral(labels):
+        raise ValueError(f"{function}: labels must be integers, got {labels.dtype}")
+
+
+def check_range(function: str, labels: Tensor, num_classes: int) -> None:
+    """Make sure that every label is the place of a class in the scores.
+
+    Raises:
+        ValueError: one is not.
+    """
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"{function}: labels must be in [0, {num_classes}), got {int(labels.min())} "
+            f"to {int(labels.max())}"
+        )
+
+
+def _is_integral(values: Tensor) -> bool:
+    return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)

@@ -1,0 +1,171 @@
+"""MiR for a student that somebody else has made."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from fsc.images.gathering import Images, gathered_with_labels
+from fsc.images.joint import Inputs
+from fsc.methods.base import Task
+from fsc.methods.features import Where, computed, head_features, views_of
+from fsc.methods.journal import Journal, fingerprint, origin
+from fsc.methods.labelling import labels_for
+from fsc.methods.schedule import in_words
+from fsc.methods.soundness import Yardstick, is_sound
+from fsc.networks import tracing
+from fsc.networks.entry import Entry, enter
+from fsc.networks.joint_input import joint_of
+from fsc.networks.outputs import tensors_of
+from fsc.networks.replaced import Replaced, behind
+from fsc.networks.wrappers import in_dtype_of, unwrap
+from fsc.progress import Progress
+from fsc.schemes import Scheme
+from fsc.warning import CompressionWarning
+
+if TYPE_CHECKING:
+    from fsc.methods.mir import MiR
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A teacher and a student whose features match.
+
+    Attributes:
+        teacher: in plain modules, with images that it takes.
+        student: the same for the student.
+        replaced: the student's layers with the teacher's head behind.
+        labels: int64 [N], or None.
+    """
+
+    teacher: Entry
+    student: Entry
+    replaced: Replaced
+    labels: Tensor | None
+
+
+def paired(
+    method: MiR, teacher: nn.Module, student: nn.Module, images: Images, labels: Tensor | None
+) -> Pair:
+    """Check and bring together all that `MiR.mimic` is given; see there."""
+    for name, network in (("teacher", teacher), ("student", student)):
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"{name} must be a torch.nn.Module, got {type(network).__name__}")
+    inputs, loaded = gathered_with_labels("mimic", images, unwrap(teacher))
+    own = enter("mimic", teacher, inputs)
+    if joint_of(own.teacher) is not None:
+        raise ValueError("mimic: images must be one tensor [N, C, ...], got several inputs")
+    other = _student(student, inputs)
+    learned = labels_for(method, labels, loaded, own.teacher, own.images)
+    replaced = _replaced(own, other, method.features)
+    return Pair(own, other, replaced, learned)
+
+
+def mimicked(
+    method: MiR,
+    pair: Pair,
+    batch_size: int,
+    seed: int,
+    progress: Progress | None,
+    journal: str | os.PathLike[str] | None,
+) -> nn.Module:
+    """Train the student of a pair; the rest as for `MiR.mimic`."""
+    teacher, images, replaced = pair.teacher.teacher.eval(), pair.teacher.images, pair.replaced
+    kept = None if journal is None else Journal(journal, _identity(method, pair, seed))
+    # There is nothing left to remove.
+    task = Task(
+        teacher,
+        images,
+        Scheme("given", {}),
+        batch_size,
+        seed=seed,
+        progress=progress,
+        journal=kept,
+        labels=pair.labels,
+    )
+    with torch.no_grad():
+        yardstick = Yardstick(teacher, images, batch_size)
+        before = yardstick.distance(replaced)
+        graph, views = tracing.trace(teacher), views_of(images)
+        nodes = head_features(teacher, graph, method.features)
+        targets = computed(tracing.truncate(teacher, graph, nodes), views, batch_size)
+        rates = method.train(replaced, replaced.body, views, targets, task)
+        after = yardstick.distance(replaced)
+    said = in_words(method, rates)
+    if not is_sound(after, before):
+        said.append(
+            "student is farther from the teacher than where it started: its outputs differ by "
+            f"{after:.3g} of the teacher's energy, those of the start by {before:.3g}"
+        )
+    for sentence in said:
+        warnings.warn(sentence, CompressionWarning, stacklevel=3)
+    return in_dtype_of(pair.student.given, replaced.eval())
+
+
+def _student(student: nn.Module, inputs: Inputs) -> Entry:
+    try:
+        return enter("mimic", student, inputs)
+    except ValueError as error:
+        # It is read as a teacher is, and the sentences say so.
+        raise ValueError(f"student must be what a teacher must be: {error}") from error
+
+
+def _replaced(teacher: Entry, student: Entry, where: Where) -> Replaced:
+    """The student's layers with the teacher's head behind them.
+
+    Raises:
+        ValueError: features do not match.
+    """
+    model, graph = teacher.teacher, tracing.trace(teacher.teacher)
+    nodes = head_features(model, graph, where)
+    example = teacher.images[:1]
+    wanted = _shapes(tracing.truncate(model, graph, nodes), example)
+    body = _body(student.teacher, where, wanted, _shapes(model, example), example)
+    found = _shapes(body, example)
+    if found != wanted:
+        raise ValueError(
+            f"student must give features of the teacher's shape, {_in_words(wanted)} {where} the "
+            f"last pooling, got {_in_words(found)}"
+        )
+    head = behind(copy.deepcopy(model), graph, nodes)
+    return Replaced(body, head).eval()
+
+
+def _body(
+    student: nn.Module,
+    where: Where,
+    wanted: list[list[int]],
+    scores: list[list[int]],
+    example: Tensor,
+) -> nn.Module:
+    """The layers of a student that give features: all of them where it has no head."""
+    graph = tracing.trace(student)
+    given = _shapes(student, example)
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    if given == wanted != scores:
+        return tracing.truncate(student, graph, tuple(output.all_input_nodes))
+    return tracing.truncate(student, graph, head_features(student, graph, where))
+
+
+def _shapes(model: nn.Module, example: Tensor) -> list[list[int]]:
+    """The shapes, for one image, of what a network in evaluation mode gives."""
+    model.eval()
+    with torch.no_grad():
+        return [list(each.shape[1:]) for each in tensors_of(model(example))]
+
+
+def _in_words(shapes: list[list[int]]) -> str:
+    return " and ".join(map(str, shapes))
+
+
+def _identity(method: MiR, pair: Pair, seed: int) -> dict[str, object]:
+    """What two calls must share for one to go on where the other stopped."""
+    images, labels = pair.teacher.images, pair.labels
+    shared = origin(method, seed, pair.teacher.given, images, labels)
+    return shared | {"student": fingerprint(pair.student.given.state_dict().values())}

@@ -1,0 +1,92 @@
+"""What a teacher gives for the few images: features at nodes of its graph, and class scores."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, fx, nn
+
+from fsc.channels.cutting import cut_channels
+from fsc.channels.groups import columns_left
+from fsc.images.augmentation import mirrored
+from fsc.methods.base import Task
+from fsc.methods.l1_norm import largest_channels
+from fsc.networks import tracing
+from fsc.networks.outputs import tensors_of
+
+Where = Literal["before", "after"]
+
+
+def smallest_cut(task: Task) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A copy of the teacher without the filters of smallest L1 norm, and the channels that stay."""
+    kept = largest_channels(task.teacher, task.groups, task.channels_left())
+    student = copy.deepcopy(task.teacher)
+    cut_channels(student, task.groups, kept)
+    return student, kept
+
+
+def views_of(images: Tensor) -> Tensor:
+    """Images [N, ...] as they are and mirrored, [2, N, ...]; alone where they have no mirror."""
+    mirror = mirrored(images)
+    return torch.stack([images] if mirror is None else [images, mirror])
+
+
+def head_features(model: nn.Module, graph: fx.Graph, where: Where) -> tuple[fx.Node, ...]:
+    """The features in front of every head, each once, before or after the last pooling."""
+    which = 0 if where == "before" else 1
+    return tuple({pair[which]: None for pair in tracing.feature_nodes(model, graph)})
+
+
+def body_of(model: nn.Module, where: Where) -> nn.Module:
+    """The layers in front of the heads, sharing the model's parameters."""
+    graph = tracing.trace(model)
+    return tracing.truncate(model, graph, head_features(model, graph, where))
+
+
+def computed(body: nn.Module, views: Tensor, batch_size: int) -> list[Tensor]:
+    """What a network in evaluation mode gives for [V, N, ...], every tensor as [V, N, ...]."""
+    body.eval()
+    with torch.no_grad():
+        batches = [tensors_of(body(batch)) for batch in views.flatten(0, 1).split(batch_size)]
+    together = [torch.cat(parts) for parts in zip(*batches, strict=True)]
+    return [each.unflatten(0, views.shape[:2]) for each in together]
+
+
+def channels_that_stay(
+    task: Task, kept: Mapping[str, Tensor], nodes: Sequence[fx.Node], features: Sequence[Tensor]
+) -> list[Tensor]:
+    """Those of the teacher's features [V, N, C, ...] at some nodes that a student still has."""
+    columns = columns_left(task.groups, kept)
+    found = []
+    for node, each in zip(nodes, features, strict=True):
+        stays = columns.get(tracing.reader_of(task.teacher, node))
+        if stays is not None:
+            # A Linear may read several pixels of a feature.
+            each = each[:, :, stays.view(each.shape[2], -1)[:, 0]]
+        found.append(each)
+    return found
+
+
+def scores_of(method: str, teacher: nn.Module, image: Tensor) -> Tensor:
+    """The class scores of one image, [1, classes].
+
+    Raises:
+        ValueError: the network gives something else.
+    """
+    teacher.eval()
+    with torch.no_grad():
+        found = tensors_of(teacher(image))
+    if len(found) != 1 or found[0].ndim != 2:
+        shapes = " and ".join(str(list(each.shape)) for each in found)
+        raise ValueError(
+            f"teacher must give scores [N, classes] for {method}, got {shapes or 'no tensor'}"
+        )
+    return found[0]
+
+
+def labels_of_views(labels: Tensor, views: Tensor) -> Tensor:
+    """Labels [N] for every view of the images, [V, N]."""
+    return labels.expand(len(views), len(labels))

@@ -1,0 +1,68 @@
+"""Training the head behind a frozen student (MiR, Table 8)."""
+
+from __future__ import annotations
+
+from torch import Tensor, fx, nn
+
+from fsc.methods.base import Task
+from fsc.methods.features import body_of, computed, labels_of_views
+from fsc.methods.lesson import Lesson, Loss
+from fsc.methods.schedule import Schedule
+from fsc.methods.score_losses import Distillation, cross_entropy
+from fsc.networks import tracing
+from fsc.networks.operations import is_linear
+
+
+def check_head(teacher: nn.Module) -> None:
+    """Make sure that a network ends in one Linear.
+
+    Raises:
+        ValueError: it does not.
+    """
+    heads = tracing.feature_heads(teacher, tracing.trace(teacher))
+    if len(heads) > 1 or not is_linear(teacher, heads[0]):
+        names = ", ".join(str(head.target) for head in heads)
+        raise ValueError(
+            f"tune_head must be False for a network that does not end in one Linear, got {names}"
+        )
+
+
+def head_lesson(
+    student: nn.Module, views: Tensor, learning_rate: float, schedule: Schedule, task: Task
+) -> tuple[nn.Module, Lesson]:
+    """The head of a student, and what it is to give for the features of the frozen layers.
+
+    With labels the loss is the cross entropy, as in the paper; without, the divergence from the
+    teacher's scores.
+
+    Args:
+        student: a network that ends in one Linear, its layers trained.
+        views: images, [V, N, ...].
+        learning_rate: of the head.
+        schedule: steps and the rest of SGD.
+        task: teacher, labels and seed.
+    """
+    node = _head_of(student)
+    (features,) = computed(body_of(student, "after"), views, task.batch_size)  # [V, N, C]
+    loss: Loss = cross_entropy
+    if task.labels is not None:
+        targets = [labels_of_views(task.labels, views)]
+    else:
+        graph = tracing.trace(task.teacher)
+        scores = tracing.truncate(task.teacher, graph, _head_of(task.teacher, graph))
+        targets, loss = computed(scores, views, task.batch_size), Distillation(1.0, 1.0)
+    lesson = Lesson(
+        "tuning the head",
+        features,
+        targets,
+        loss,
+        schedule.steps,
+        learning_rate,
+        schedule,
+        task.seed,
+    )
+    return student.get_submodule(str(node.target)), lesson
+
+
+def _head_of(model: nn.Module, graph: fx.Graph | None = None) -> fx.Node:
+    return tracing.feature_heads(model, graph or tracing.trace(model))[0]

@@ -1,0 +1,114 @@
+"""Knowledge distillation (Hinton, Vinyals and Dean, 2015) of a pruned network."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from fsc.methods.base import Outcome, Task
+from fsc.methods.features import computed, labels_of_views, scores_of, smallest_cut, views_of
+from fsc.methods.labelling import LabelUse
+from fsc.methods.lesson import Lesson
+from fsc.methods.schedule import Schedule, in_words, trained
+from fsc.methods.score_losses import Distillation
+
+
+@dataclass(frozen=True, kw_only=True)
+class KD(Schedule):
+    r"""Filters chosen by the L1 norm, then the whole network trained on the teacher's scores.
+
+    .. math:: \min_W w \tau^2 \mathrm{KL}(\sigma(f_T(x) / \tau) \,\|\, \sigma(f_S(x) / \tau))
+              + (1 - w) \mathrm{CE}(f_S(x), y)
+
+    The baseline of the MiR paper (Wang et al., CVPR 2022, section 4 and appendix A). Without labels
+    the first term is all there is, with a weight of one, and a warning says so; ``weight=1`` asks
+    for that and needs none.
+
+    Lifecycle:
+        1. cut the filters of smallest L1 norm out of a copy of the teacher;
+        2. compute the teacher's scores of the images and of their mirror images, once;
+        3. minimise the loss by SGD on randomly mirrored minibatches, head included, BatchNorm in
+           train mode; where that diverges, start again at half the learning rate.
+
+    Args:
+        temperature: tau; the paper's 2.
+        weight: w, of the teacher's scores; the paper's 0.7.
+        steps: minibatches; the paper's 2000.
+        batch_size: images of a minibatch; all of them where there are fewer.
+        learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        max_retries: how often the training starts again at half the rate, where it diverged.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    label_use: ClassVar[LabelUse] = "optional"
+
+    temperature: float = 2.0
+    weight: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Refuses values that no training can use."""
+        super().__post_init__()
+        check_distillation(self.temperature, self.weight)
+
+    def compress(self, task: Task) -> Outcome:
+        """Compresses a copy of the task's teacher.
+
+        Raises:
+            ValueError: the teacher gives no class scores.
+        """
+        scores_of("KD", task.teacher, task.images[:1])
+        student, kept = smallest_cut(task)
+        views = views_of(task.images)
+        loss = Distillation(self.temperature, self.weight)
+        lesson = distilling(views, loss, self.steps, self, task)
+        near = task.labels is None or self.weight == 1
+        rates = trained(student, [lambda: (student, lesson)], self, task, stays_near=near)
+        said = in_words(self, rates) + without_labels(self, self.weight, task)
+        return Outcome(student, kept, learning_rates=rates, warnings=said)
+
+
+def check_distillation(temperature: float, weight: float) -> None:
+    """Make sure that a temperature and a weight are such.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be finite and above 0, got {temperature}")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight must be in [0, 1], got {weight}")
+
+
+def distilling(
+    views: Tensor, loss: Distillation, steps: int, schedule: Schedule, task: Task
+) -> Lesson:
+    """The scores of the task's teacher, and its labels where it has some, as a lesson.
+
+    Args:
+        views: the images, [V, N, ...].
+        loss: temperature and weight.
+        steps: minibatches.
+        schedule: the method.
+        task: teacher, labels and seed.
+    """
+    targets = computed(task.teacher, views, task.batch_size)  # [V, N, classes]
+    if task.labels is not None:
+        targets.append(labels_of_views(task.labels, views))
+    rate = schedule.learning_rate
+    return Lesson("distilling", views, targets, loss, steps, rate, schedule, task.seed)
+
+
+def without_labels(method: Schedule, weight: float, task: Task) -> list[str]:
+    """What is to be said where labels would have been learned, and there are none."""
+    if task.labels is not None or weight == 1:
+        return []
+    name = type(method).__name__
+    return [
+        f"{name} had no labels: it learned the teacher's scores alone, as weight=1 does, instead "
+        f"of weight={weight:g}"
+    ]

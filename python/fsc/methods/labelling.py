@@ -1,0 +1,64 @@
+"""Which methods take labels, and whether those that are given fit."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from fsc.images.labels import check_labels, check_range
+from fsc.methods.features import scores_of
+
+LabelUse = Literal["none", "optional", "needed"]
+
+
+def label_use(method: object) -> LabelUse:
+    """Whether a method takes labels; those that do not say take none."""
+    found: LabelUse = getattr(method, "label_use", "none")
+    return found
+
+
+def labels_for(
+    method: object,
+    given: Tensor | None,
+    loaded: Tensor | None,
+    teacher: nn.Module,
+    images: Tensor,
+) -> Tensor | None:
+    """The labels that a method is to learn, checked.
+
+    Args:
+        method: that is to be given them.
+        given: what the user says they are.
+        loaded: what came with images from a loader; ignored by a method that takes none.
+        teacher: whose scores have one place for each class.
+        images: [N, ...].
+
+    Returns:
+        int64 [N] beside the images, or None.
+
+    Raises:
+        TypeError: they are no tensor.
+        ValueError: they are needed and missing, not taken and given, or do not fit the images or
+            the teacher's scores.
+    """
+    name, use = type(method).__name__, label_use(method)
+    if given is not None:
+        check_labels("compress", given, len(images))
+        if use == "none":
+            raise ValueError(
+                f"compress: labels must be left out for {name}, which takes none, got "
+                f"{list(given.shape)}"
+            )
+    labels = loaded if given is None else given
+    if use == "none":
+        return None
+    if labels is None:
+        if use == "needed":
+            raise ValueError(
+                f"compress: labels must be given for {name}, as labels= or by a DataLoader or "
+                "Dataset of images with labels, got none"
+            )
+        return None
+    check_range("compress", labels, scores_of(name, teacher, images[:1]).shape[1])
+    return labels.to(images.device).long()

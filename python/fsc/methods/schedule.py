@@ -1,0 +1,167 @@
+"""How methods that train do it: SGD, and again at half the rate where it diverges."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from fsc.methods.base import Task
+from fsc.methods.lesson import Learner, Lesson, all_trainable, fast_layout, own_draws
+from fsc.methods.soundness import Yardstick, is_sound, not_finite
+from fsc.methods.training_state import TrainingState
+
+# At each the loss is looked at, and the state kept where there is a journal.
+_STEPS_BETWEEN_LOOKS = 50
+
+# What is trained and what it learns, made when its turn comes: what came before has changed it.
+Part = Callable[[], tuple[nn.Module, Lesson]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """SGD as the MiR paper has it for all methods that train.
+
+    Args:
+        steps: minibatches; the paper's 2000.
+        batch_size: images of a minibatch; all of them where there are fewer.
+        learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        max_retries: how often the training starts again at half the rate, where it diverged.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    steps: int = 2000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    max_retries: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuses values that no training can use."""
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_rate("learning_rate", self.learning_rate)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
+        if self.max_retries < 0:
+            raise ValueError(f"max_retries must be at least 0, got {self.max_retries}")
+
+
+def check_rate(name: str, value: float) -> None:
+    """Make sure that a learning rate is one.
+
+    Raises:
+        ValueError: it is not finite and above 0.
+    """
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be finite and above 0, got {value}")
+
+
+def trained(
+    student: nn.Module,
+    parts: Sequence[Part],
+    schedule: Schedule,
+    task: Task,
+    *,
+    stays_near: bool = True,
+) -> list[float]:
+    """Train a student in place, part after part, all again at half the rates where it diverged.
+
+    Args:
+        student: the network; it is left in evaluation mode.
+        parts: what is trained, in order.
+        schedule: the method.
+        task: teacher, images, seed, journal and progress.
+        stays_near: whether outputs farther from the teacher's than before the first step are a
+            divergence; labels may well lead away from a teacher.
+
+    Returns:
+        The learning rate of every run; the student is that of the last.
+
+    Raises:
+        ValueError: it was not finite at any rate.
+    """
+    start = copy.deepcopy(student.state_dict())  # with the versions that modules ask for
+    yardstick = Yardstick(task.teacher, task.images, task.batch_size)
+    distance_start = yardstick.distance(student)
+    run = _Run(student, parts, task)
+    rates = [schedule.learning_rate / 2**retry for retry in range(schedule.max_retries + 1)]
+    for retry in range(run.first_retry, len(rates)):
+        student.load_state_dict(start)
+        finite = run.take(retry)
+        student.eval()
+        distance = yardstick.distance(student)
+        finite = finite and math.isfinite(distance) and not_finite(student) is None
+        if finite and (not stays_near or is_sound(distance, distance_start)):
+            return rates[: retry + 1]
+    if not finite:
+        tried = ", ".join(f"{rate:g}" for rate in rates)
+        raise ValueError(
+            f"learning_rate must be small enough for the student of {type(schedule).__name__} to "
+            f"stay finite, got {schedule.learning_rate:g}; tried {tried}"
+        )
+    return rates
+
+
+def in_words(method: Schedule, rates: list[float]) -> list[str]:
+    """What is to be said where more than one run was needed."""
+    if len(rates) == 1:
+        return []
+    diverged = ", ".join(f"{rate:g}" for rate in rates[:-1])
+    name = type(method).__name__
+    return [f"{name} diverged at a learning rate of {diverged} and was run again at {rates[-1]:g}"]
+
+
+class _Run:
+    """The parts of a training, with the state that an interrupted one left behind."""
+
+    def __init__(self, student: nn.Module, parts: Sequence[Part], task: Task) -> None:
+        self.student, self.parts, self.task = student, parts, task
+        self._kept = TrainingState(task.journal)
+        self._found = self._kept.find()
+        self.first_retry = 0 if self._found is None else self._found[1]["retry"]
+
+    def take(self, retry: int) -> bool:
+        """Takes all steps of all parts; False, and earlier, where a loss is not finite."""
+        device = self.task.images.device
+        found, self._found = self._found, None
+        first = 0 if found is None else found[1]["part"]
+        with own_draws(self.task.seed, device):
+            for number in range(first, len(self.parts)):
+                if found is not None:
+                    # Before the part is made: it may be made of what was trained before it.
+                    Learner.restore_student(self.student, found)
+                body, lesson = self.parts[number]()
+                with all_trainable(body), fast_layout(body, lesson.images):
+                    learner = Learner(self.student, body, lesson, 0.5**retry)
+                    if found is not None:
+                        learner.restore(found)
+                        found = None
+                    if not self._finish(learner, number, retry):
+                        return False
+        return True
+
+    def _finish(self, learner: Learner, number: int, retry: int) -> bool:
+        lesson, progress = learner.lesson, self.task.progress
+        while learner.step < lesson.steps:
+            loss = learner.advance()
+            if progress is not None:
+                rate = f", rate {learner.learning_rate:g}" if retry else ""
+                progress(f"{lesson.what}{rate}", learner.step, lesson.steps)
+            # Asked now and then only: a GPU would have to wait for the answer.
+            if learner.step % _STEPS_BETWEEN_LOOKS == 0 or learner.step == lesson.steps:
+                if not loss.isfinite():
+                    return False
+                if learner.step < lesson.steps:
+                    tensors, counts = learner.state()
+                    self._kept.keep(tensors, counts | {"retry": retry, "part": number})
+        return True

@@ -1,0 +1,121 @@
+"""Labels reach the methods that learn them, from wherever they come, and no others."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from networks import chain
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import fsc
+from fsc.images.gathering import gathered_with_labels
+from fsc.methods import Outcome, Task
+from fsc.schemes import Scheme
+
+IMAGES, LABELS = torch.randn(6, 3, 8, 8), torch.tensor([0, 3, 1, 2, 3, 0])
+MODEL = nn.Conv2d(3, 4, 3)
+SCHEME = Scheme("half", {"conv1": 4})
+PAIRS = [(image, int(label)) for image, label in zip(IMAGES, LABELS, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        TensorDataset(IMAGES, LABELS),
+        DataLoader(TensorDataset(IMAGES, LABELS), batch_size=4),
+        DataLoader(TensorDataset(IMAGES, LABELS[:, None]), batch_size=4),
+        DataLoader(TensorDataset(IMAGES, LABELS.int()), batch_size=4),
+        PAIRS,
+        [(image, label) for image, label in zip(IMAGES, LABELS.numpy(), strict=True)],
+        [{"input": image, "labels": label} for image, label in PAIRS],
+    ],
+    ids=str.split("dataset loader column int32 pairs numpy dicts"),
+)
+def test_labels_come_with_images(images):
+    inputs, labels = gathered_with_labels("compress", images, MODEL)
+    assert torch.equal(inputs["input"] if isinstance(inputs, dict) else inputs, IMAGES)
+    assert labels.dtype == torch.int64 and torch.equal(labels, LABELS)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        IMAGES,
+        list(IMAGES),
+        [*PAIRS[:3], *IMAGES[3:]],
+        [(image, 0.5) for image in IMAGES],
+        [(image, -1) for image in IMAGES],
+        [(image, "cat") for image in IMAGES],
+        [(image, torch.tensor([1, 2, 3])) for image in IMAGES],
+        [(image, True) for image in IMAGES],
+    ],
+    ids=str.split("tensor list some real negative names several truths"),
+)
+def test_what_is_no_class_of_every_image_is_no_label(images):
+    inputs, labels = gathered_with_labels("compress", images, MODEL)
+    assert torch.equal(inputs, IMAGES) and labels is None
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A method of the user's own that learns labels, and keeps what it was given."""
+
+    seen: list
+    label_use: str = "needed"
+
+    def compress(self, task: Task) -> Outcome:
+        """The smallest student there is."""
+        self.seen.append(task.labels)
+        return fsc.L1Norm().compress(task)
+
+
+def _labels_seen(images, labels: Tensor | None, use: str = "needed") -> Tensor | None:
+    method = Asking([], use)
+    fsc.compress(chain(), images, labels=labels, method=method, scheme=SCHEME)
+    return method.seen[0]
+
+
+def test_a_method_that_learns_labels_is_given_them():
+    assert torch.equal(_labels_seen(IMAGES, LABELS), LABELS)
+    assert torch.equal(_labels_seen(IMAGES, LABELS.int(), "optional"), LABELS)
+    assert torch.equal(_labels_seen(PAIRS, None), LABELS)
+    assert torch.equal(_labels_seen(PAIRS, 3 - LABELS), 3 - LABELS)  # what is said goes before
+    assert _labels_seen(IMAGES, None, "optional") is None
+
+
+def test_a_method_that_learns_none_ignores_those_of_a_loader_and_refuses_others():
+    assert _labels_seen(PAIRS, None, "none") is None
+    with pytest.raises(ValueError, match=r"labels must be left out for L1Norm, .* none, got \[6\]"):
+        fsc.compress(chain(), IMAGES, labels=LABELS, method="l1", scheme=SCHEME)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "sentence"),
+    [
+        (None, ValueError, "labels must be given for BackProp, as labels= or by .*, got none"),
+        ([0, 1], TypeError, "labels must be a torch.Tensor, got list"),
+        (LABELS[:5], ValueError, r"labels must be \[6\], one for each image, got \[5\]"),
+        (LABELS.float(), ValueError, "labels must be integers, got torch.float32"),
+        (LABELS + 1, ValueError, r"labels must be in \[0, 4\), got 1 to 4"),
+        (LABELS - 1, ValueError, r"labels must be in \[0, 4\), got -1 to 2"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_before_any_work(labels, error, sentence):
+    done = []
+    with pytest.raises(error, match=f"^compress: {sentence}$"):
+        fsc.compress(
+            chain(),
+            IMAGES,
+            labels=labels,
+            method=fsc.BackProp(steps=1),
+            progress=lambda *event: done.append(event),
+        )
+    assert not done
+
+
+def test_a_network_without_scores_learns_no_labels():
+    teacher = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    sentence = r"teacher must give scores \[N, classes\] for BackProp, got \[1, 4, 6, 6\]"
+    with pytest.raises(ValueError, match=sentence):
+        fsc.compress(teacher, IMAGES, labels=LABELS, method="bp")
