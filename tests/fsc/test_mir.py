@@ -67,6 +67,27 @@ def test_the_layout_of_the_teacher_comes_back() -> None:
         assert student.conv2.weight.is_contiguous(memory_format=layout)
 
 
+@pytest.mark.parametrize("method", [fsc.MiR("before", steps=2), fsc.MiR("after", steps=2)])
+def test_a_network_that_views_its_values_in_the_usual_order(method: fsc.MiR) -> None:
+    """As LeNet does: its last convolution does not run with channels last in front of a view."""
+
+    class LeNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3)
+            self.c, self.d = nn.Linear(8 * 4, 10), nn.Linear(10, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in (self.a, self.b):
+                x = nn.functional.max_pool2d(layer(x).relu(), 2)
+            return self.d(self.c(x.view(x.size(0), -1)).relu())
+
+    torch.manual_seed(3)
+    teacher, images = LeNet(), torch.randn(8, 3, 14, 14)
+    report = fsc.compress(teacher, images, method=method).report
+    assert report.flops <= 0.5 * report.flops_teacher
+
+
 def test_progress_counts_every_step() -> None:
     done: list[tuple[str, int, int]] = []
     fsc.compress(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fsc import inspect, models
 from fsc.cli import options, tables
-from fsc.cli.trying import first_scores
+from fsc.cli.trying import channels_read, first_scores
 from fsc.files import write_json
 from fsc.models.factories import Factory, parse
 from fsc.report.inspection import WIDTH
@@ -43,5 +43,4 @@ def _image(factory: Factory, model: nn.Module, size: tuple[int, int] | None) -> 
     if size is None:
         size = (factory.data_configuration(model) or {}).get("size")
     side = _SIDE if size is None else size[1]
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    return torch.zeros(1, 3 if first is None else first.in_channels, side, side)
+    return torch.zeros(1, channels_read(model), side, side)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fsc import models
+from fsc.cli.trying import channels_read
 from fsc.images.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 from fsc.models.factories import LIBRARIES, Factory
 from fsc.networks.checkpoint import check_finite
@@ -89,7 +90,7 @@ def preparation_for(
     typed = [flag for flag, given in (("--size", size), ("--normalize", normalize)) if given]
     if size is not None:
         preparation = replace(preparation, size=size)
-    channels = _in_channels(model)
+    channels = channels_read(model)
     mean, std = normalize or (preparation.mean, preparation.std)
     if normalize is not None and len(mean) == 1:
         mean, std = mean * channels, std * channels
@@ -145,8 +146,3 @@ def _default(factory: Factory | None, model: nn.Module) -> tuple[Preparation, st
     is_large = factory.kind == "fsc" and models.image_side(factory.name) == _IMAGENET_SIZE[1]
     size = _IMAGENET_SIZE if is_large else None
     return Preparation(size, mean, std), f"mean and std {whose}"
-
-
-def _in_channels(model: nn.Module) -> int:
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    return 3 if first is None else first.in_channels

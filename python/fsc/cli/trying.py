@@ -38,6 +38,17 @@ def first_scores(model: nn.Module, image: Tensor, title: str, flag: str) -> Any:
         raise ValueError(_why(model, image, title, flag, error)) from error
 
 
+def channels_read(model: nn.Module) -> int:
+    """How many channels a network's images have: those of a convolution on which it runs.
+
+    The first one by name may read something else. Where it runs on none, it has those of the first;
+    3 without any.
+    """
+    read = {m.in_channels: None for m in model.modules() if isinstance(m, nn.Conv2d)}
+    runs = (count for count in read if _side_that_runs(model, count, _SIDES) is not None)
+    return next(runs, next(iter(read), 3))
+
+
 def _run(model: nn.Module, image: Tensor) -> Any:
     with evaluation_mode(model), torch.no_grad():
         return model(image.to(device_of(model, image), dtype_of(model)))

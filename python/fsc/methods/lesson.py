@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc.methods.training_state import State
+from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
 
 if TYPE_CHECKING:
@@ -55,12 +56,19 @@ class Learner:
         body: what is trained of it, in place; it is put in train mode.
         lesson: what is to be learned.
         share: of the lesson's learning rate.
+        layout: in memory, of the images that it is given.
     """
 
     def __init__(
-        self, student: nn.Module, body: nn.Module, lesson: Lesson, share: float = 1.0
+        self,
+        student: nn.Module,
+        body: nn.Module,
+        lesson: Lesson,
+        share: float = 1.0,
+        layout: torch.memory_format = torch.preserve_format,
     ) -> None:
         """Starts from the student as it is."""
+        self._layout = layout
         self.student = student
         self.body = body.train()
         self.lesson = lesson
@@ -90,7 +98,7 @@ class Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate()
         with torch.enable_grad():
-            images = lesson.images[drawn].to(memory_format=_fastest(lesson.images))
+            images = lesson.images[drawn].to(memory_format=self._layout)
             found = tensors_of(self.body(images))
             loss = lesson.loss(found, [wanted[drawn] for wanted in lesson.targets])
             self._optimizer.zero_grad()
@@ -159,25 +167,44 @@ def all_trainable(body: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def fast_layout(body: nn.Module, images: Tensor) -> Iterator[None]:
-    """Puts weights in the memory format in which a step takes least, and back afterwards."""
+def fast_layout(body: nn.Module, images: Tensor) -> Iterator[torch.memory_format]:
+    """Puts weights in the memory format in which a step takes least, and back afterwards.
+
+    On a CPU oneDNN computes with channels last, and would reorder every value otherwise. A body
+    that views its values as in the usual order does not run so, and stays as it is.
+
+    Args:
+        body: what is trained.
+        images: of a lesson, [V, N, C, H, W]; others have the usual order.
+
+    Yields:
+        The format that its images are to have.
+    """
     weights = [parameter for parameter in body.parameters() if parameter.ndim == 4]
     before = [weight.data for weight in weights]
-    for weight in weights:
-        weight.data = weight.data.to(memory_format=_fastest(images))
+    layout = torch.preserve_format
+    if images.ndim == 5 and images.device.type == "cpu":
+        layout = torch.channels_last
     try:
-        yield
+        for weight in weights:
+            weight.data = weight.data.to(memory_format=layout)
+        if not _runs(body, images[0, :1].to(memory_format=layout)):
+            layout = torch.preserve_format
+            for weight, values in zip(weights, before, strict=True):
+                weight.data = values
+        yield layout
     finally:
         for weight, values in zip(weights, before, strict=True):
             weight.data = torch.empty_like(values).copy_(weight.data)
 
 
-def _fastest(images: Tensor) -> torch.memory_format:
-    """On a CPU oneDNN computes with channels last, and would reorder every value otherwise."""
-    of_two_dimensions = images.ndim == 5  # [2, N, C, H, W]
-    if of_two_dimensions and images.device.type == "cpu":
-        return torch.channels_last
-    return torch.preserve_format
+def _runs(body: nn.Module, image: Tensor) -> bool:
+    with evaluation_mode(body), torch.no_grad():
+        try:
+            body(image)
+        except RuntimeError:  # of a view
+            return False
+    return True
 
 
 @contextmanager

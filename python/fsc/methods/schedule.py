@@ -141,8 +141,8 @@ class _Run:
                     # Before the part is made: it may be made of what was trained before it.
                     Learner.restore_student(self.student, found)
                 body, lesson = self.parts[number]()
-                with all_trainable(body), fast_layout(body, lesson.images):
-                    learner = Learner(self.student, body, lesson, 0.5**retry)
+                with all_trainable(body), fast_layout(body, lesson.images) as layout:
+                    learner = Learner(self.student, body, lesson, 0.5**retry, layout)
                     if found is not None:
                         learner.restore(found)
                         found = None
