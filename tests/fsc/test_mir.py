@@ -88,6 +88,25 @@ def test_a_network_that_views_its_values_in_the_usual_order(method: fsc.MiR) -> 
     assert report.flops <= 0.5 * report.flops_teacher
 
 
+@pytest.mark.parametrize("pixels", [2, 3])  # of a side: 4 tokens of 8 channels, or 9
+def test_channels_of_tokens_stand_on_the_last_axis(pixels: int) -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 1)
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.b(self.a(x).relu()).flatten(2).transpose(1, 2)).mean(1)
+
+    torch.manual_seed(3)
+    teacher, images = Tokens(), torch.randn(8, 3, pixels + 2, pixels + 2)
+    method = fsc.MiR(steps=20, learning_rate=0.1)
+    result = fsc.compress(teacher, images, method=method, pruning_ratio=0.5)
+    assert result.student.head.in_features == 4
+    assert result.report.distance < result.report.distance_start
+
+
 def test_progress_counts_every_step() -> None:
     done: list[tuple[str, int, int]] = []
     fsc.compress(

@@ -62,12 +62,24 @@ def channels_that_stay(
     columns = columns_left(task.groups, kept)
     found = []
     for node, each in zip(nodes, features, strict=True):
-        stays = columns.get(tracing.reader_of(task.teacher, node))
+        reader = tracing.reader_of(task.teacher, node)
+        stays = columns.get(reader)
         if stays is not None:
+            is_read_as_it_is = any(str(user.target) == reader for user in node.users)
+            axis = _channel_axis(each, stays, is_linear_input=is_read_as_it_is and each.ndim < 5)
             # A Linear may read several pixels of a feature.
-            each = each[:, :, stays.view(each.shape[2], -1)[:, 0]]
+            chosen = stays.view(each.shape[axis], -1)[:, 0].nonzero().flatten()
+            each = each.index_select(axis, chosen.to(each.device))
         found.append(each)
     return found
+
+
+def _channel_axis(features: Tensor, stays: Tensor, *, is_linear_input: bool) -> int:
+    """The axis of channels: the third of images [V, N, C, ...], the last of tokens [V, N, T, C]."""
+    of_tokens = features.ndim == 4 and len(stays) == features.shape[3]
+    if of_tokens and (is_linear_input or len(stays) != features.shape[2]):
+        return 3
+    return 2
 
 
 def scores_of(method: str, teacher: nn.Module, image: Tensor) -> Tensor:
