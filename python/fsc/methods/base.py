@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from fsc.channels.groups import ChannelGroup
 from fsc.methods.journal import Journal
 from fsc.progress import Progress
-from fsc.schemes import AnyScheme, Scheme, channels_left
+from fsc.schemes import AnyScheme, DropBlocks, Scheme, channels_left
 from fsc.schemes.removal import Removal
+
+TAKE_BLOCKS = "MiR and L1Norm take it"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Task:
         Raises:
             ValueError: the scheme removes no channels.
         """
+        if isinstance(self.scheme, DropBlocks):
+            raise ValueError(
+                f"scheme must keep all blocks for this method, got {self.scheme.name!r}, which "
+                f"drops some; {TAKE_BLOCKS}"
+            )
         if not isinstance(self.scheme, Scheme):
             raise ValueError(
                 f"scheme must be structured for this method, got {self.scheme.name!r}, which "

@@ -3,16 +3,15 @@
 import copy
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import columns_left
 from fsc.images.augmentation import mirrored
 from fsc.methods.base import Outcome, Task
-from fsc.methods.l1_norm import largest_channels
+from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.mimicking import Lesson, Mimicry, all_trainable, fast_layout, own_draws
 from fsc.methods.soundness import Yardstick, is_sound
 from fsc.methods.training_state import TrainingState
@@ -27,7 +26,8 @@ class MiR:
     """Filters chosen by the L1 norm, then all layers before the head trained on features.
 
     Lifecycle:
-        1. cut the filters of smallest L1 norm out of a copy of the teacher;
+        1. cut the filters of smallest L1 norm, or the blocks that the scheme drops, out of a copy
+           of the teacher;
         2. compute the teacher's features of the images and of their mirror images, once; signals
            [N, C, L] have none, and several inputs are left as they are;
         3. minimise the mean squared error between the student's and the teacher's features (Eq. 5)
@@ -52,6 +52,7 @@ class MiR:
         ValueError: a value is out of its range.
     """
 
+    takes_blocks: ClassVar[bool] = True
     features: Literal["before", "after"] = "before"
     steps: int = 2000
     batch_size: int = 64
@@ -78,9 +79,7 @@ class MiR:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
-        kept = largest_channels(task.teacher, task.groups, task.channels_left())
-        student = copy.deepcopy(task.teacher)
-        cut_channels(student, task.groups, kept)
+        student, kept = without_the_rest(task)
         mirror = mirrored(task.images)
         views = [task.images] if mirror is None else [task.images, mirror]
         both = torch.stack(views)  # [2, N, C, H, W]

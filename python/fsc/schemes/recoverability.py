@@ -1,0 +1,268 @@
+"""Which residual blocks to drop: those whose loss a linear map recovers, for the time they save."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from fsc.images.scale import spread
+from fsc.layers.moments import ACCUMULATOR
+from fsc.networks import cost, tracing
+from fsc.networks.blocks import Rest, drop_blocks, sharing_copy
+from fsc.networks.latency import latencies
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.operations import CONVOLUTION
+from fsc.networks.out_of_place import out_of_place
+from fsc.progress import Progress
+from fsc.schemes.blocks import DropBlocks, check_blocks
+
+# Pull of an adaptor towards the identity, in mean squares of a channel of its input.
+DAMPING = 0.01
+_MOST_IMAGES = 64
+_REPEATS = 20
+# Of the network's latency: what a block saves at least, where less is measured.
+_LEAST_SAVING = 1e-3
+
+
+def chosen(
+    scheme: DropBlocks,
+    model: nn.Module,
+    images: Tensor,
+    *,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> DropBlocks:
+    r"""Name the blocks that a scheme drops.
+
+    The score of a block b is its recoverability for the time that it saves (PRACTISE, "Practical
+    Network Acceleration with Tiny Sets", Wang and Wu, CVPR 2023), here without a gradient:
+
+    .. math:: s(b) = \frac{\| f(x) - f_{b \to A}(x) \|^2}{\| f(x) \|^2} \Big/ \tau(b), \qquad
+        A, a = \arg\min \| A X + a 1^T - Y \|^2 + \delta \| A - I \|^2
+
+    f are the features before the last pooling, X and Y [C, columns] what the block reads and gives,
+    A with a its adaptor, a 1x1 convolution with bias, and tau the milliseconds that a network
+    without the block saves for one image. Every second image fits the adaptors, the others judge;
+    of many images 64 are taken. The block of the smallest score goes; an adaptor stays in its
+    place while the others are asked again, with what they read and give then, and in the end there
+    is none. What a block saves is measured once, all networks taking turns; blocks of the same
+    layers on images of one size save the median of theirs.
+
+    Args:
+        scheme: what is asked for.
+        model: the network, in plain modules; it is not changed.
+        images: normalised images [N, C, H, W].
+        batch_size: images that go through the network at once.
+        progress: told of the work.
+
+    Returns:
+        The scheme with names, which one that has names is already.
+
+    Raises:
+        ValueError: the scheme does not fit the network, the network has no features to compare, or
+            more time is to be saved than all blocks take.
+    """
+    found = check_blocks(scheme, model, images[:1]).found
+    if scheme.blocks is not None:
+        return scheme
+    with evaluation_mode(model), torch.no_grad():
+        ranking = Ranking(model, spread(images, _MOST_IMAGES), list(found), batch_size)
+        if not ranking.left or (scheme.count or 1) > len(ranking.left):
+            raise ValueError(
+                f"scheme {scheme.name!r}: at most the {len(ranking.left)} blocks before the last "
+                f"features can go, got count={scheme.count or 1}"
+            )
+        savings = _savings(model, found, images[:1])
+        gone: list[str] = []
+        while not _is_enough(scheme, model, {name: found[name] for name in gone}, images[:1]):
+            if progress is not None:
+                progress("choosing blocks", len(gone), scheme.count or len(found))
+            if not ranking.left:
+                raise ValueError(
+                    f"scheme {scheme.name!r}: latency must be at least what is left without all "
+                    f"{len(gone)} blocks that can go, got {scheme.latency:g}"
+                )
+            errors = ranking.errors()
+            best = min(errors, key=lambda name: errors[name] / savings[name])
+            ranking.adapt(best)
+            gone.append(best)
+    return replace(
+        scheme, count=None, latency=None, blocks=[name for name in found if name in gone]
+    )
+
+
+def _is_enough(
+    scheme: DropBlocks, model: nn.Module, rests: Mapping[str, Rest], image: Tensor
+) -> bool:
+    if scheme.latency is None or not rests:
+        return len(rests) == scheme.count
+    student = sharing_copy(model)
+    drop_blocks(student, rests)
+    own, teachers = latencies([student, model], image, repeats=_REPEATS)
+    return own <= scheme.latency * teachers
+
+
+def _savings(model: nn.Module, found: Mapping[str, Rest], image: Tensor) -> dict[str, float]:
+    """Milliseconds that the network takes less without each block."""
+    networks, kinds = [model], []
+    for name, rest in found.items():
+        networks.append(sharing_copy(model))
+        drop_blocks(networks[-1], {name: rest})
+        kinds.append((repr(model.get_submodule(name)), cost.flops(networks[-1], image)))
+    whole, *without = latencies(networks, image, repeats=_REPEATS)
+    together: dict[tuple[str, int], list[float]] = {}
+    for kind, each in zip(kinds, without, strict=True):
+        together.setdefault(kind, []).append(max(whole - each, _LEAST_SAVING * whole))
+    # Blocks of the same layers for as many pixels: what is measured differs by chance alone.
+    return {n: statistics.median(together[kind]) for n, kind in zip(found, kinds, strict=True)}
+
+
+class Adaptor(nn.Module):
+    """A 1x1 convolution with bias, on whichever axis channels are.
+
+    Args:
+        weight: [C, C].
+        bias: [C].
+        axis: of the channels.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, axis: int) -> None:
+        """Only remembers them."""
+        super().__init__()
+        self.weight, self.bias, self.axis = weight, bias, axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps every pixel by itself."""
+        mixed = nn.functional.linear(x.movedim(self.axis, -1), self.weight, self.bias)
+        return mixed.movedim(-1, self.axis)
+
+
+@dataclass
+class BlockMoments:
+    """Sums over what a block reads, X, and adds to it, F = Y - X, over all columns.
+
+    Attributes:
+        axis: of the channels.
+        gram: X X^T, [C, C].
+        cross: F X^T, [C, C].
+        read: X 1, [C].
+        added: F 1, [C].
+        columns: how many there are.
+    """
+
+    axis: int
+    gram: Tensor | float = 0.0
+    cross: Tensor | float = 0.0
+    read: Tensor | float = 0.0
+    added: Tensor | float = 0.0
+    columns: int = 0
+
+    def accumulate(self, features: Tensor, output: Tensor) -> None:
+        """Takes up one batch."""
+        x, y = (
+            each.movedim(self.axis, 0).flatten(1).to(ACCUMULATOR) for each in (features, output)
+        )  # [C, columns]
+        added = y - x
+        self.gram = self.gram + x @ x.T
+        self.cross = self.cross + added @ x.T
+        self.read, self.added = self.read + x.sum(1), self.added + added.sum(1)
+        self.columns += x.shape[1]
+
+    def adaptor(self, dtype: torch.dtype) -> Adaptor:
+        """A = I + D with D the ridge regression of F on X, both around their means."""
+        read, added = torch.as_tensor(self.read), torch.as_tensor(self.added)
+        gram, cross = torch.as_tensor(self.gram), torch.as_tensor(self.cross)
+        identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        pull = DAMPING * gram.diagonal().mean() + torch.finfo(gram.dtype).tiny
+        inner = gram - torch.outer(read, read) / self.columns + pull * identity
+        outer = cross - torch.outer(added, read) / self.columns
+        weight = torch.linalg.solve(inner, outer, left=False)  # D, [C, C]
+        bias = (added - weight @ read) / self.columns
+        return Adaptor((weight + identity).to(dtype), bias.to(dtype), self.axis)
+
+
+class Ranking:
+    """What dropping each block costs in features, with adaptors where blocks are gone.
+
+    Args:
+        model: the network, in evaluation mode.
+        images: normalised images [N, C, H, W].
+        names: of its blocks.
+        batch_size: images that go through it at once.
+
+    Raises:
+        ValueError: it has no features to compare.
+    """
+
+    def __init__(
+        self, model: nn.Module, images: Tensor, names: Collection[str], batch_size: int
+    ) -> None:
+        """Computes the features of the whole network."""
+        model = sharing_copy(model)
+        graph = tracing.trace(model, whole=names)
+        features = tuple({before: None for before, _ in tracing.feature_nodes(model, graph)})
+        needed = {*features, *(node for each in features for node in tracing.ancestors(each))}
+        called = {str(node.target) for node in needed if node.op == "call_module"}
+        self.left = [name for name in names if name in called]
+        self._body = tracing.truncate(model, graph, features).eval()
+        self._fitting = images[::2].split(batch_size)
+        self._judging = (images[1::2] if len(images) > 1 else images).split(batch_size)
+        self._expected = [self._body(batch) for batch in self._judging]
+        self._adaptors: dict[str, Adaptor] = {}
+
+    def errors(self) -> dict[str, float]:
+        """The relative squared error of the features without each block that is left."""
+        self._adaptors = self._fitted()
+        return {name: self._error_without(name) for name in self.left}
+
+    def adapt(self, name: str) -> None:
+        """Leaves the adaptor in the place of a block, after `errors`."""
+        self._body.set_submodule(name, self._adaptors[name])
+        self.left.remove(name)
+
+    def _fitted(self) -> dict[str, Adaptor]:
+        moments: dict[str, BlockMoments] = {}
+        with ExitStack() as stack:
+            stack.enter_context(out_of_place(self._body))
+            for name in self.left:
+                block: Any = self._body.get_submodule(name)
+                # Where nothing is convolved channels come last, as in tokens.
+                axis = 1 if any(isinstance(m, CONVOLUTION) for m in block.modules()) else -1
+                moments[name] = BlockMoments(axis)
+                for handle in _watch(block, moments[name]):
+                    stack.callback(handle.remove)
+            for batch in self._fitting:
+                self._body(batch)
+        return {name: each.adaptor(self._expected[0][0].dtype) for name, each in moments.items()}
+
+    def _error_without(self, name: str) -> float:
+        block = self._body.get_submodule(name)
+        self._body.set_submodule(name, self._adaptors[name])
+        error = energy = 0.0
+        for batch, expected in zip(self._judging, self._expected, strict=True):
+            for found, wanted in zip(self._body(batch), expected, strict=True):
+                error += float((found - wanted).square().sum())
+                energy += float(wanted.square().sum())
+        self._body.set_submodule(name, block)
+        return error / (energy or 1.0)
+
+
+def _watch(block: nn.Module, moments: BlockMoments) -> tuple[RemovableHandle, RemovableHandle]:
+    read: list[Tensor] = []
+
+    def before(_: nn.Module, args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
+        # A copy: the block may add to it in place.
+        read.extend(each.clone() for each in (*args, *named.values()))
+
+    def after(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        moments.accumulate(read.pop(), output)
+
+    first = block.register_forward_pre_hook(before, with_kwargs=True)
+    return first, block.register_forward_hook(after)
