@@ -103,9 +103,7 @@ class Asked:
             schemes.check(scheme, inputs.teacher, inputs.example)
             return Goal(scheme)
         if self.drop_blocks is not None:
-            dropping = schemes.DropBlocks(count=self.drop_blocks)
-            schemes.check(dropping, inputs.teacher, inputs.example)
-            return Goal(dropping)
+            return Goal(self._dropping(inputs))
         names = {name for name, _ in inputs.teacher.named_modules()}
         ignored = [
             _TYPES[each] if each in _TYPES and each not in names else each for each in self.ignored
@@ -120,3 +118,13 @@ class Asked:
             round_to=self.round_to,
             style=self.style,
         )
+
+    def _dropping(self, inputs: Inputs) -> schemes.DropBlocks:
+        scheme = schemes.DropBlocks(count=self.drop_blocks)
+        try:
+            schemes.check(scheme, inputs.teacher, inputs.example)
+        except ValueError as error:
+            raise ValueError(
+                f"--drop-blocks must fit {inputs.model_title}, got {self.drop_blocks}: {error}"
+            ) from error
+        return scheme

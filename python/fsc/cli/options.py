@@ -252,7 +252,7 @@ def goal(command: Command) -> Command:
         ),
         click.option(
             "--drop-blocks",
-            type=click.IntRange(min=1),
+            type=click.IntRange(1, 2**16),  # more blocks no network has
             help="Residual blocks that go, those that are recovered best for the time they save; "
             "for MiR and l1.",
         ),
