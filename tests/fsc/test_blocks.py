@@ -194,6 +194,7 @@ def test_errors_are_those_of_a_brute_force() -> None:
 def test_the_cheapest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same time for all, the block that does least goes, and again with it gone."""
     monkeypatch.setattr(recoverability, "latencies", lambda nets, *_, **__: [2.0] + [1.0] * 4)
+    monkeypatch.setattr(recoverability, "_MEASURED", {})
     model = _network("", "", "", "")
     for block, share in zip(model.blocks, (1.0, 0.01, 1.0, 0.02), strict=True):
         block.norm.weight.data.mul_(share)
@@ -204,11 +205,32 @@ def test_the_cheapest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recoverability.chosen(DropBlocks(count=1), model, IMAGES).blocks == ("blocks.2",)
 
 
+def test_what_blocks_save_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Students of several methods are to lose the same blocks; those of one kind save the same."""
+    calls = []
+
+    def measured(networks: list[nn.Module], *_: object, **__: object) -> list[float]:
+        calls.append(len(networks))
+        return [10.0, 9.0, 8.0, 10.5]
+
+    monkeypatch.setattr(recoverability, "latencies", measured)
+    monkeypatch.setattr(recoverability, "_MEASURED", {})
+    model = _network("", "", "")
+    model.blocks[2].conv = nn.Conv2d(4, 4, 1)
+    for _ in range(2):
+        found = find_blocks(model, IMAGES[:1]).found
+        savings = recoverability._savings(model, found, IMAGES[:1])
+        # What seems to save nothing saves a thousandth.
+        assert savings == {"blocks.0": 1.5, "blocks.1": 1.5, "blocks.2": 0.01}
+    assert calls == [4]
+
+
 def test_a_share_of_the_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     def by_blocks(networks: list[nn.Module], *_: object, **__: object) -> list[float]:
         return [10.0 - len(dropped_of(network)) for network in networks]
 
     monkeypatch.setattr(recoverability, "latencies", by_blocks)
+    monkeypatch.setattr(recoverability, "_MEASURED", {})
     model = _network("", "", "", "")
     chosen = recoverability.chosen(DropBlocks(latency=0.8), model, IMAGES)
     assert len(chosen.blocks) == 2 and chosen.name == "latency-80"
