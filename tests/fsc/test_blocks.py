@@ -234,7 +234,7 @@ def test_a_share_of_the_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     model = _network("", "", "", "")
     chosen = recoverability.chosen(DropBlocks(latency=0.8), model, IMAGES)
     assert len(chosen.blocks) == 2 and chosen.name == "latency-80"
-    with pytest.raises(ValueError, match="latency must be at least what is left without all 4"):
+    with pytest.raises(ValueError, match="must be what the 4 blocks .* allow, got 0.5"):
         recoverability.chosen(DropBlocks(latency=0.5), model, IMAGES)
 
 

@@ -54,8 +54,8 @@ def chosen(
     without the block saves for one image. Every second image fits the adaptors, the others judge;
     of many images 64 are taken. The block of the smallest score goes; an adaptor stays in its
     place while the others are asked again, with what they read and give then, and in the end there
-    is none. What a block saves is measured once a process, all networks taking turns; blocks of the same
-    layers on images of one size save the median of theirs.
+    is none. What a block saves is measured once a process, all networks taking turns; blocks of the
+    same layers on images of one size save the median of theirs.
 
     Args:
         scheme: what is asked for.
@@ -76,28 +76,39 @@ def chosen(
         return scheme
     with evaluation_mode(model), torch.no_grad():
         ranking = Ranking(model, spread(images, _MOST_IMAGES), list(found), batch_size)
-        if not ranking.left or (scheme.count or 1) > len(ranking.left):
+        gone = _cheapest(scheme, model, found, ranking, images[:1], progress)
+    blocks = [name for name in found if name in gone]
+    return replace(scheme, count=None, latency=None, blocks=blocks)
+
+
+def _cheapest(
+    scheme: DropBlocks,
+    model: nn.Module,
+    found: Mapping[str, Rest],
+    ranking: Ranking,
+    image: Tensor,
+    progress: Progress | None,
+) -> list[str]:
+    """The names of the blocks that go, the cheapest first.
+
+    Raises:
+        ValueError: all are gone, and it is not enough.
+    """
+    savings = _savings(model, found, image)
+    gone: list[str] = []
+    while not _is_enough(scheme, model, {name: found[name] for name in gone}, image):
+        if not ranking.left:
+            asked = f"count={scheme.count}" if scheme.latency is None else f"{scheme.latency:g}"
             raise ValueError(
-                f"scheme {scheme.name!r}: at most the {len(ranking.left)} blocks before the last "
-                f"features can go, got count={scheme.count or 1}"
+                f"scheme {scheme.name!r}: count or latency must be what the {len(gone)} blocks "
+                f"before the last features allow, got {asked}"
             )
-        savings = _savings(model, found, images[:1])
-        gone: list[str] = []
-        while not _is_enough(scheme, model, {name: found[name] for name in gone}, images[:1]):
-            if progress is not None:
-                progress("choosing blocks", len(gone), scheme.count or len(found))
-            if not ranking.left:
-                raise ValueError(
-                    f"scheme {scheme.name!r}: latency must be at least what is left without all "
-                    f"{len(gone)} blocks that can go, got {scheme.latency:g}"
-                )
-            errors = ranking.errors()
-            best = min(errors, key=lambda name: errors[name] / savings[name])
-            ranking.adapt(best)
-            gone.append(best)
-    return replace(
-        scheme, count=None, latency=None, blocks=[name for name in found if name in gone]
-    )
+        if progress is not None:
+            progress("choosing blocks", len(gone), scheme.count or len(found))
+        errors = ranking.errors()
+        gone.append(min(errors, key=lambda name: errors[name] / savings[name]))
+        ranking.adapt(gone[-1])
+    return gone
 
 
 def _is_enough(
