@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -129,6 +129,15 @@ def dropped_of(model: nn.Module) -> dict[str, Rest]:
         for name, module in model.named_modules()
         if hasattr(module, _MARK)
     }
+
+
+def inputs_of(
+    model: nn.Module, names: Collection[str], example_inputs: Inputs
+) -> dict[str, Tensor]:
+    """What blocks read of an example: name -> the one tensor."""
+    calls = _calls(model, example_inputs)
+    found = {name: calls[name].read for name in names}
+    return {name: read for name, read in found.items() if read is not None}
 
 
 def sharing_copy(model: nn.Module) -> nn.Module:

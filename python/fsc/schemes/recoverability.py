@@ -14,8 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from fsc.images.scale import spread
 from fsc.layers.moments import ACCUMULATOR
-from fsc.networks import cost, tracing
-from fsc.networks.blocks import Rest, drop_blocks, sharing_copy
+from fsc.networks import tracing
+from fsc.networks.blocks import Rest, drop_blocks, inputs_of, sharing_copy
 from fsc.networks.latency import latencies
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import CONVOLUTION
@@ -26,8 +26,8 @@ from fsc.schemes.blocks import DropBlocks, check_blocks
 # Pull of an adaptor towards the identity, in mean squares of a channel of its input.
 DAMPING = 0.01
 _MOST_IMAGES = 64
-_REPEATS = 20
-# Of the network's latency: what a block saves at least, where less is measured.
+_REPEATS = 30
+# Of its own latency: what a block saves at least, where less is measured.
 _LEAST_SAVING = 1e-3
 # So that students of several methods, which are to be compared, lose the same blocks.
 _MEASURED: dict[tuple[Any, ...], dict[str, float]] = {}
@@ -50,12 +50,13 @@ def chosen(
         A, a = \arg\min \| A X + a 1^T - Y \|^2 + \delta \| A - I \|^2
 
     f are the features before the last pooling, X and Y [C, columns] what the block reads and gives,
-    A with a its adaptor, a 1x1 convolution with bias, and tau the milliseconds that a network
-    without the block saves for one image. Every second image fits the adaptors, the others judge;
-    of many images 64 are taken. The block of the smallest score goes; an adaptor stays in its
-    place while the others are asked again, with what they read and give then, and in the end there
-    is none. What a block saves is measured once a process, all networks taking turns; blocks of the
-    same layers on images of one size save the median of theirs.
+    A with a its adaptor, a 1x1 convolution with bias, and tau the milliseconds that the block takes
+    for one image more than what stays of it. Every second image fits the adaptors, the others
+    judge; of many images 64 are taken. The block of the smallest score goes; an adaptor stays in
+    its place while the others are asked again, with what they read and give then, and in the end
+    there is none. Blocks are timed alone, by turns and once a process: differences between whole
+    networks would drown in what else the machine does. Blocks of the same layers on inputs of one
+    size save the median of theirs.
 
     Args:
         scheme: what is asked for.
@@ -123,25 +124,38 @@ def _is_enough(
 
 
 def _savings(model: nn.Module, found: Mapping[str, Rest], image: Tensor) -> dict[str, float]:
-    """Milliseconds that the network takes less without each block; once a process and network."""
+    """Milliseconds that each block takes more than what stays of it; once a process and network."""
     key = repr(model), tuple(found.items()), image.shape, image.device
     if key not in _MEASURED:
         _MEASURED[key] = _measured_savings(model, found, image)
     return _MEASURED[key]
 
 
+class _Fed(nn.Module):
+    """A block that reads what it reads of one image in its network, whatever it is given."""
+
+    def __init__(self, block: nn.Module, read: Tensor) -> None:
+        super().__init__()
+        self.block, self.read = block, read
+
+    def forward(self, _: Tensor) -> Any:
+        # A copy, for both: the block may add to it in place.
+        return self.block(self.read.clone())
+
+
 def _measured_savings(
     model: nn.Module, found: Mapping[str, Rest], image: Tensor
 ) -> dict[str, float]:
-    networks, kinds = [model], []
-    for name, rest in found.items():
-        networks.append(sharing_copy(model))
-        drop_blocks(networks[-1], {name: rest})
-        kinds.append((repr(model.get_submodule(name)), cost.flops(networks[-1], image)))
-    whole, *without = latencies(networks, image, repeats=_REPEATS)
-    together: dict[tuple[str, int], list[float]] = {}
-    for kind, each in zip(kinds, without, strict=True):
-        together.setdefault(kind, []).append(max(whole - each, _LEAST_SAVING * whole))
+    without = sharing_copy(model)
+    drop_blocks(without, found)
+    read = inputs_of(model, list(found), image)
+    pairs = [(model.get_submodule(n), without.get_submodule(n), read[n]) for n in found]
+    fed = [_Fed(each, x) for block, rest, x in pairs for each in (block, rest)]
+    times = latencies(fed, image, repeats=_REPEATS)
+    together: dict[tuple[str, torch.Size], list[float]] = {}
+    kinds = [(repr(block), x.shape) for block, _, x in pairs]
+    for kind, own, rests in zip(kinds, times[::2], times[1::2], strict=True):
+        together.setdefault(kind, []).append(max(own - rests, _LEAST_SAVING * own))
     # Blocks of the same layers for as many pixels: what is measured differs by chance alone.
     return {n: statistics.median(together[kind]) for n, kind in zip(found, kinds, strict=True)}
 
