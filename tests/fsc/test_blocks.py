@@ -370,6 +370,26 @@ def test_a_journal_keeps_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert again == first
 
 
+class TwoInputs(Network):
+    """Both inputs are added before the blocks."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return super().forward(x + y)
+
+
+def test_a_network_of_two_inputs(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model, inputs = TwoInputs(Block(4), Block(4)).eval(), (IMAGES, IMAGES.flip(0))
+    scheme = DropBlocks(blocks=["blocks.1"])
+    schemes.check(scheme, model, inputs)
+    student = fsc.compress(model, inputs, method=fsc.MiR(steps=1), scheme=scheme).student
+    assert dropped_of(student) == {"blocks.1": "identity"}
+    fsc.save(student, tmp_path / "s.safetensors")
+    loaded = fsc.load(tmp_path / "s.safetensors", model=model)
+    with torch.no_grad():
+        assert torch.equal(loaded(*inputs), student(*inputs))
+
+
 def test_a_student_without_blocks_can_be_a_teacher() -> None:
     model = _network("", "", "")
     for count in (1, 2):

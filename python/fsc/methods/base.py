@@ -22,7 +22,8 @@ class Task:
     Args:
         teacher: the pretrained network in eval mode; methods leave it as it is.
         images: [N, C, H, W] float, normalised as the teacher expects.
-        scheme: which layers keep how many output channels, or how many weights.
+        scheme: which layers keep how many output channels, or how many weights, or which blocks
+            go, by name.
         batch_size: images that go through the networks at once.
         memory_budget: bytes of the walk's activations held in memory before they go to disk; None:
             all. The columns or inputs that a single layer is solved from come on top.
