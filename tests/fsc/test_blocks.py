@@ -1,62 +1,21 @@
-"""Residual blocks: which can go, which go first, and students without them."""
+"""Residual blocks: which can go, and students without them."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from networks import chain
+from residual_networks import IMAGES, Block, Network, residual_network
 from torch import Tensor, nn
 
 import fsc
 from fsc import models, schemes
-from fsc.networks import tensor_files, tracing
+from fsc.networks import tensor_files
 from fsc.networks.blocks import drop_blocks, dropped_of, find_blocks
-from fsc.schemes import DropBlocks, recoverability
+from fsc.schemes import DropBlocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::fsc.CompressionWarning")
-IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-
-
-class Block(nn.Module):
-    """A convolution around which its input goes, before, behind or without an activation."""
-
-    def __init__(self, channels: int, style: str = "behind") -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(channels)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.act = nn.ReLU()
-        self.style = style
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.style == "before":
-            return x + self.conv(self.act(self.norm(x)))
-        out = self.norm(self.conv(x))
-        if self.style == "in place":
-            out += x
-            return self.act(out)
-        if self.style == "functional":
-            return F.relu(out + x)
-        if self.style == "other function":
-            return F.silu(out + x)
-        if self.style == "scaled":
-            return out + 0.5 * x
-        return self.act(x + out) if self.style == "behind" else x + out
-
-
-class Network(nn.Module):
-    """A stem without an activation, blocks, and a head."""
-
-    def __init__(self, *blocks: nn.Module) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 3, padding=1)
-        self.blocks = nn.Sequential(*blocks)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(4, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pool(self.blocks(self.stem(x))).flatten(1))
 
 
 class Skipping(Network):
@@ -66,16 +25,6 @@ class Skipping(Network):
         x = self.stem(x)
         out = self.blocks[1](self.blocks[1](self.blocks[0](x)))
         return self.head(self.pool(out + x).flatten(1))
-
-
-def _network(*styles: str) -> nn.Module:
-    torch.manual_seed(1)
-    model = Network(*(Block(4, style) for style in styles)).eval()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.3, 0.3)
-            module.bias.data.uniform_(-0.3, 0.3)
-    return model
 
 
 def _silenced(model: nn.Module, names: list[str]) -> Tensor:
@@ -118,7 +67,7 @@ def test_blocks_of_known_networks(name: str, names: str) -> None:
 
 
 def test_an_activation_stays_where_the_input_has_not_been_through_it() -> None:
-    model = _network("behind", "behind", "before", "in place", "functional")
+    model = residual_network("behind", "behind", "before", "in place", "functional")
     found = find_blocks(model, IMAGES[:1]).found
     assert list(found.values()) == [
         "activation",  # the stem gives negative values
@@ -135,7 +84,7 @@ def test_an_activation_stays_where_the_input_has_not_been_through_it() -> None:
 
 
 def test_what_cannot_go_has_a_reason() -> None:
-    model = _network("scaled", "other function", "")
+    model = residual_network("scaled", "other function", "")
     model.blocks.append(nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU()))
     blocks = find_blocks(model, IMAGES[:1])
     assert list(blocks.found) == ["blocks.2"]
@@ -151,91 +100,6 @@ def test_an_input_that_is_read_again_and_a_block_that_is_called_twice() -> None:
     blocks = find_blocks(model, IMAGES[:1])
     assert blocks.found == {"blocks.0": "activation"}
     assert blocks.reasons["blocks.1"] == "module 'blocks.1' is called 2 times"
-
-
-def _features(model: nn.Module) -> Tensor:
-    graph = tracing.trace(model)
-    return tracing.truncate(model, graph, tracing.feature_nodes(model, graph)[0][0])(IMAGES[1::2])
-
-
-def _brute_force(model: nn.Module, name: str) -> float:
-    """The error of the features with the least-squares adaptor, from plain columns."""
-    block, seen = model.get_submodule(name), []
-    with torch.no_grad():
-        expected = _features(model)
-        handle = block.register_forward_hook(lambda _, x, y: seen.append((x[0], y)))
-        model(IMAGES[::2])
-        handle.remove()
-        x, y = (each.movedim(1, 0).flatten(1).double() for each in seen[0])
-        ones = torch.cat([x, torch.ones_like(x[:1])])
-        # The pull towards the identity as rows of their own; the bias has none.
-        pull = (recoverability.DAMPING * (x @ x.T).diagonal().mean()).sqrt()
-        pulls = torch.cat([torch.eye(len(x)), torch.zeros(1, len(x))]).double() * pull
-        target = torch.cat([y - x, torch.zeros(len(x), len(x)).double()], 1)
-        solution = torch.linalg.lstsq(torch.cat([ones, pulls], 1).T, target.T).solution.T
-        adaptor = nn.Conv2d(4, 4, 1)
-        adaptor.weight.data = (solution[:, :4] + torch.eye(4)).float()[:, :, None, None]
-        adaptor.bias.data = solution[:, 4].float()
-        model.set_submodule(name, adaptor)
-        found = _features(model)
-        model.set_submodule(name, block)
-    return float((found - expected).square().sum() / expected.square().sum())
-
-
-def test_errors_are_those_of_a_brute_force() -> None:
-    model = _network("behind", "before", "in place", "")
-    names = [f"blocks.{i}" for i in range(4)]
-    with torch.no_grad():
-        errors = recoverability.Ranking(model, IMAGES, names, batch_size=2).errors()
-    for name in names:
-        assert errors[name] == pytest.approx(_brute_force(model, name), rel=1e-4)
-
-
-def test_the_cheapest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same time for all, the block that does least goes, and again with it gone."""
-    monkeypatch.setattr(recoverability, "latencies", lambda nets, *_, **__: [2.0, 1.0] * 4)
-    monkeypatch.setattr(recoverability, "_MEASURED", {})
-    model = _network("", "", "", "")
-    for block, share in zip(model.blocks, (1.0, 0.01, 1.0, 0.02), strict=True):
-        block.norm.weight.data.mul_(share)
-    chosen = recoverability.chosen(DropBlocks(count=2), model, IMAGES)
-    assert chosen == DropBlocks(blocks=["blocks.1", "blocks.3"], name="blocks-2")
-    savings = {f"blocks.{i}": 1e9 if i == 2 else 1.0 for i in range(4)}
-    monkeypatch.setattr(recoverability, "_savings", lambda *_: savings)
-    assert recoverability.chosen(DropBlocks(count=1), model, IMAGES).blocks == ("blocks.2",)
-
-
-def test_what_blocks_save_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Students of several methods are to lose the same blocks; those of one kind save the same."""
-    calls = []
-
-    def measured(networks: list[nn.Module], *_: object, **__: object) -> list[float]:
-        calls.append(len(networks))
-        return [1.5, 0.5, 2.5, 0.5, 0.4, 0.5]
-
-    monkeypatch.setattr(recoverability, "latencies", measured)
-    monkeypatch.setattr(recoverability, "_MEASURED", {})
-    model = _network("", "", "")
-    model.blocks[2].conv = nn.Conv2d(4, 4, 1)
-    for _ in range(2):
-        found = find_blocks(model, IMAGES[:1]).found
-        savings = recoverability._savings(model, found, IMAGES[:1])
-        # What seems to save nothing saves a thousandth.
-        assert savings == {"blocks.0": 1.5, "blocks.1": 1.5, "blocks.2": 0.4e-3}
-    assert calls == [6]
-
-
-def test_a_share_of_the_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_blocks(networks: list[nn.Module], *_: object, **__: object) -> list[float]:
-        return [10.0 - len(dropped_of(network)) for network in networks]
-
-    monkeypatch.setattr(recoverability, "latencies", by_blocks)
-    monkeypatch.setattr(recoverability, "_MEASURED", {})
-    model = _network("", "", "", "")
-    chosen = recoverability.chosen(DropBlocks(latency=0.8), model, IMAGES)
-    assert len(chosen.blocks) == 2 and chosen.name == "latency-80"
-    with pytest.raises(ValueError, match="must be what the 4 blocks .* allow, got 0.5"):
-        recoverability.chosen(DropBlocks(latency=0.5), model, IMAGES)
 
 
 @pytest.mark.parametrize("method", [fsc.MiR(steps=3, learning_rate=1e-5), fsc.L1Norm()])
@@ -262,7 +126,7 @@ def test_students_without_blocks_are_saved_and_loaded(method: object, tmp_path: 
 
 
 def test_a_kept_activation_is_saved_and_loaded(tmp_path: Path) -> None:
-    model = _network("functional", "behind")
+    model = residual_network("functional", "behind")
     scheme = DropBlocks(blocks=["blocks.0"])
     student = fsc.compress(model, IMAGES, method="l1", scheme=scheme).student
     assert dropped_of(student) == {"blocks.0": "activation"}
@@ -312,7 +176,7 @@ def test_requests_are_refused(given: dict[str, object], error: type, sentence: s
 
 
 def test_schemes_that_do_not_fit_are_refused() -> None:
-    model = _network("", "scaled")
+    model = residual_network("", "scaled")
     for scheme, sentence in (
         (
             DropBlocks(count=2),
@@ -341,11 +205,11 @@ def test_networks_without_blocks_are_refused() -> None:
 @pytest.mark.parametrize("method", [fsc.FSKD(), fsc.CrossDistillation(), None])
 def test_layerwise_methods_say_who_takes_blocks(method: object) -> None:
     with pytest.raises(ValueError, match="must keep all blocks .* MiR and L1Norm take it"):
-        fsc.compress(_network(""), IMAGES, method=method, scheme=DropBlocks(count=1))
+        fsc.compress(residual_network(""), IMAGES, method=method, scheme=DropBlocks(count=1))
 
 
 def test_schemes_from_files(tmp_path: Path) -> None:
-    model, path = _network("", "before"), tmp_path / "mine.json"
+    model, path = residual_network("", "before"), tmp_path / "mine.json"
 
     def read(**content: object) -> object:
         path.write_text(json.dumps({"name": "mine", "kind": "blocks", **content}))
@@ -363,7 +227,7 @@ def test_schemes_from_files(tmp_path: Path) -> None:
 
 def test_a_journal_keeps_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is measured may come out otherwise the next time."""
-    model, given = _network("", "", ""), {"method": "l1", "journal": tmp_path}
+    model, given = residual_network("", "", ""), {"method": "l1", "journal": tmp_path}
     first = fsc.compress(model, IMAGES, scheme=DropBlocks(count=1), **given).report.dropped
     monkeypatch.setattr("fsc.methods.block_choice.chosen", None)
     again = fsc.compress(model, IMAGES, scheme=DropBlocks(count=1), **given).report.dropped
@@ -391,7 +255,7 @@ def test_a_network_of_two_inputs(tmp_path: Path) -> None:
 
 
 def test_a_student_without_blocks_can_be_a_teacher() -> None:
-    model = _network("", "", "")
+    model = residual_network("", "", "")
     for count in (1, 2):
         model = fsc.compress(model, IMAGES, method="l1", scheme=DropBlocks(count=1)).student
         assert len(dropped_of(model)) == count
