@@ -18,6 +18,7 @@ from fsc.goal import Goal
 from fsc.images.gathering import Images
 from fsc.images.scale import statistics
 from fsc.methods.base import Method, Outcome, Task
+from fsc.methods.block_choice import check_takes_blocks, named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.examination import Examination, Verdict
 from fsc.methods.identity import hyper_parameters, versions
@@ -25,6 +26,7 @@ from fsc.methods.journal import Journal, origin
 from fsc.methods.labelling import labels_for
 from fsc.models.recognition import recognise
 from fsc.networks import cost
+from fsc.networks.blocks import dropped_of
 from fsc.networks.entry import Entry, enter
 from fsc.networks.joint_input import as_given, joint_of
 from fsc.networks.modes import evaluation_mode
@@ -33,7 +35,7 @@ from fsc.networks.wrappers import dtype_of, in_dtype_of
 from fsc.progress import Progress
 from fsc.result import Report, Result
 from fsc.scheme_tables import Style
-from fsc.schemes import AnyScheme, Scheme
+from fsc.schemes import AnyScheme, DropBlocks, Scheme
 from fsc.schemes.ignoring import Ignored
 from fsc.solvers.closed_form import Selection
 from fsc.warning import CompressionWarning
@@ -78,10 +80,10 @@ def compress(
         method: one of `fsc.methods`, such as `CrossDistillation(...)` or `MiR(...)`, or its name,
             such as "cd-soft", see `fsc.method_names.NAMES`; by name it takes what its paper states
             for the teacher's family, if that is one of `fsc.models`. None: `CrossDistillation()`.
-        scheme: which convolutions keep how many output channels, or how many single weights, see
-            `fsc.schemes`; or the name of a published scheme that fits the teacher, such as
-            "res-50"; or the path of a JSON file, see `fsc.schemes.from_json`. At most one of
-            this and the next three is given; none of them is `flops=0.5`.
+        scheme: which convolutions keep how many output channels, or how many single weights, or
+            which residual blocks go, see `fsc.schemes`; or the name of a published scheme that fits
+            the teacher, such as "res-50"; or the path of a JSON file, see `fsc.schemes.from_json`.
+            At most one of this and the next three is given; none of them is `flops=0.5`.
         flops: share of the multiply-accumulates that stays, above 0 and at most 1. Channels go
             where they lose least for what they save, see `fsc.schemes.targets`.
         parameters: share of the parameters that stays, likewise.
@@ -136,8 +138,13 @@ def compress(
     method = _method(method, entry.teacher)
     learned = labels_for(method, labels, entry.labels, entry.teacher, entry.images)
     goal = goal.resolved(entry.teacher, entry.images)
+    if isinstance(goal.scheme, DropBlocks):
+        check_takes_blocks(method, goal.scheme)
     kept = _journal(journal, entry, method, goal, seed, learned)
     start = time.perf_counter()
+    if isinstance(goal.scheme, DropBlocks):
+        named = (entry.teacher, entry.images, batch_size, progress, kept)
+        goal = replace(goal, scheme=named_blocks(goal.scheme, *named))
     selection = _selection(method)
     plan = goal.plan(
         entry.given_for_images, entry.teacher, entry.images, batch_size, progress, selection
@@ -254,6 +261,7 @@ def _report(
         layers=outcome.layers,
         learning_rates=outcome.learning_rates,
         kept={n: rows.tolist() for n, rows in rows_left(task.groups, outcome.kept).items()},
+        dropped=list(dropped_of(outcome.student)),
         left=(task.scheme.held_back if isinstance(task.scheme, Scheme) else {}) | outcome.held_back,
         warnings=verdict.warnings,
         rewritten=rewritings(task.teacher),

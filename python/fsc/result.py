@@ -35,6 +35,7 @@ class Report:
         learning_rates: of every run of a method that trains; the student is that of the last, the
             others diverged.
         kept: the kept output channels of every layer that lost some.
+        dropped: the names of the blocks that are gone.
         left: the layers that were to be pruned or changed and could not be -> why.
         warnings: what may not be as it was meant; each was also raised as a `CompressionWarning`.
         rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
@@ -60,6 +61,7 @@ class Report:
     layers: list[LayerReport] = field(default_factory=list)
     learning_rates: list[float] = field(default_factory=list)
     kept: dict[str, list[int]] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     rewritten: list[Rewriting] = field(default_factory=list)

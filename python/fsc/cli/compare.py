@@ -66,6 +66,7 @@ def command(
     if resume and results.json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
     options.check_mir_steps(methods)
+    asked.check_methods(methods)
     plan = _Plan(list(dict.fromkeys(methods)), draw, num_seeds, is_timed)
     replace(results, overwrite=results.overwrite or resume).hold()
     inputs = source.load()

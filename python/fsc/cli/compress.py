@@ -44,6 +44,7 @@ def command(
     if num_test is not None and not evaluated:
         raise click.UsageError("Give either --test-images or --no-evaluate.")
     options.check_mir_steps([method])
+    asked.check_methods([method])
     destination.hold()
     inputs = source.load().evaluated_on(num_test)
     evaluated = evaluated and len(inputs.test_images) > 0

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
 from torch import nn
 
-from fsc import schemes
+from fsc import method_names, schemes
 from fsc.cli.given import Inputs
 from fsc.cli.inputs import find_scheme
 from fsc.goal import Goal
+from fsc.methods.block_choice import takes_blocks
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import ignored_layers
@@ -28,6 +30,7 @@ class Asked:
         flops: share of the multiply-accumulates that stays.
         parameters: share of the parameters that stays.
         pruning_ratio: share of the channels that goes.
+        drop_blocks: how many residual blocks go.
         ignored: names, patterns and types of layers that stay whole.
         round_to: layers keep a multiple of so many channels.
         style: which channels are pruned, all or those inside blocks.
@@ -37,6 +40,7 @@ class Asked:
     flops: float | None
     parameters: float | None
     pruning_ratio: float | None
+    drop_blocks: int | None
     ignored: tuple[str, ...]
     round_to: int
     style: Style
@@ -48,13 +52,14 @@ class Asked:
             "--flops": self.flops,
             "--parameters": self.parameters,
             "--pruning-ratio": self.pruning_ratio,
+            "--drop-blocks": self.drop_blocks,
         }
         named = [f"{flag} {value}" for flag, value in given.items() if value is not None]
         if len(named) > 1:
             raise click.UsageError(
                 f"At most one of {', '.join(given)} must be given, got {' and '.join(named)}."
             )
-        if self.scheme_name is not None:
+        if self.scheme_name is not None or self.drop_blocks is not None:
             for flag, value, default in (
                 ("--ignore", self.ignored, ()),
                 ("--round-to", self.round_to, 1),
@@ -63,7 +68,7 @@ class Asked:
                 if value != default:
                     raise click.UsageError(
                         f"{flag} must go with --flops, --parameters or --pruning-ratio, got it "
-                        "with --scheme."
+                        f"with {named[0].partition(' ')[0]}."
                     )
         Goal(
             flops=self.flops,
@@ -72,6 +77,20 @@ class Asked:
             round_to=self.round_to,
             style=self.style,
         )
+
+    def check_methods(self, methods: Sequence[str]) -> None:
+        """Make sure, before anything is loaded, that all methods can do without blocks.
+
+        Raises:
+            ValueError: blocks are to go, and one cannot.
+        """
+        takers = [n for n in method_names.NAMES if takes_blocks(method_names.named(n))]
+        others = [name for name in methods if name not in takers]
+        if self.drop_blocks is not None and others:
+            raise ValueError(
+                f"--drop-blocks must go with --method {', '.join(takers)}, got "
+                f"{self.drop_blocks} for {', '.join(others)}"
+            )
 
     def goal(self, inputs: Inputs) -> Goal:
         """What is asked for of the teacher.
@@ -83,6 +102,8 @@ class Asked:
             scheme = find_scheme(self.scheme_name, inputs)
             schemes.check(scheme, inputs.teacher, inputs.example)
             return Goal(scheme)
+        if self.drop_blocks is not None:
+            return Goal(self._dropping(inputs))
         names = {name for name, _ in inputs.teacher.named_modules()}
         ignored = [
             _TYPES[each] if each in _TYPES and each not in names else each for each in self.ignored
@@ -97,3 +118,13 @@ class Asked:
             round_to=self.round_to,
             style=self.style,
         )
+
+    def _dropping(self, inputs: Inputs) -> schemes.DropBlocks:
+        scheme = schemes.DropBlocks(count=self.drop_blocks)
+        try:
+            schemes.check(scheme, inputs.teacher, inputs.example)
+        except ValueError as error:
+            raise ValueError(
+                f"--drop-blocks must fit {inputs.model_title}, got {self.drop_blocks}: {error}"
+            ) from error
+        return scheme

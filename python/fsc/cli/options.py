@@ -250,6 +250,12 @@ def goal(command: Command) -> Command:
             type=click.FloatRange(0, 1, max_open=True),
             help="Share of the channels that goes, everywhere alike.",
         ),
+        click.option(
+            "--drop-blocks",
+            type=click.IntRange(1, 2**16),  # more blocks no network has
+            help="Residual blocks that go, those that are recovered best for the time they save; "
+            "for MiR and l1.",
+        ),
         click.option("--parameters", type=share, help="Share of the parameters that stays."),
         click.option(
             "--flops",

@@ -27,7 +27,7 @@ _DECIDED = {
 _GOALS = {
     f"scheme.{name}": f"--{name.replace('_', '-')}"
     for name in ("flops", "parameters", "pruning_ratio", "round_to", "style")
-} | {"scheme.ignored": "--ignore"}
+} | {"scheme.ignored": "--ignore", "scheme.count": "--drop-blocks"}
 
 
 def take_up(

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fsc.methods.base import Outcome, Task
-from fsc.methods.features import labels_of_views, scores_of, smallest_cut, views_of
+from fsc.methods.features import labels_of_views, scores_of, views_of
+from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Schedule, in_words, trained
@@ -46,7 +47,7 @@ class BackProp(Schedule):
         """
         scores_of("BackProp", task.teacher, task.images[:1])
         assert task.labels is not None
-        student, kept = smallest_cut(task)
+        student, kept = without_the_rest(task)
         views = views_of(task.images)
         lesson = Lesson(
             "fine-tuning",

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from fsc.channels.groups import ChannelGroup
 from fsc.methods.journal import Journal
 from fsc.progress import Progress
-from fsc.schemes import AnyScheme, Scheme, channels_left
+from fsc.schemes import AnyScheme, DropBlocks, Scheme, channels_left
 from fsc.schemes.removal import Removal
+
+TAKE_BLOCKS = "MiR and L1Norm take it"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Task:
     Args:
         teacher: the pretrained network in eval mode; methods leave it as it is.
         images: [N, C, H, W] float, normalised as the teacher expects.
-        scheme: which layers keep how many output channels, or how many weights.
+        scheme: which layers keep how many output channels, or how many weights, or which blocks
+            go, by name.
         batch_size: images that go through the networks at once.
         memory_budget: bytes of the walk's activations held in memory before they go to disk; None:
             all. The columns or inputs that a single layer is solved from come on top.
@@ -50,6 +53,11 @@ class Task:
         Raises:
             ValueError: the scheme removes no channels.
         """
+        if isinstance(self.scheme, DropBlocks):
+            raise ValueError(
+                f"scheme must keep all blocks for this method, got {self.scheme.name!r}, which "
+                f"drops some; {TAKE_BLOCKS}"
+            )
         if not isinstance(self.scheme, Scheme):
             raise ValueError(
                 f"scheme must be structured for this method, got {self.scheme.name!r}, which "

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import columns_left
 from fsc.images.augmentation import mirrored
 from fsc.methods.base import Task
-from fsc.methods.l1_norm import largest_channels
 from fsc.networks import tracing
 from fsc.networks.outputs import tensors_of
 
 Where = Literal["before", "after"]
-
-
-def smallest_cut(task: Task) -> tuple[nn.Module, dict[str, Tensor]]:
-    """A copy of the teacher without the filters of smallest L1 norm, and the channels that stay."""
-    kept = largest_channels(task.teacher, task.groups, task.channels_left())
-    student = copy.deepcopy(task.teacher)
-    cut_channels(student, task.groups, kept)
-    return student, kept
 
 
 def views_of(images: Tensor) -> Tensor:

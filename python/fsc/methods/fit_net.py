@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from fsc.methods.base import Outcome, Task
 from fsc.methods.feature_losses import feature_loss
-from fsc.methods.features import channels_that_stay, computed, scores_of, smallest_cut, views_of
+from fsc.methods.features import channels_that_stay, computed, scores_of, views_of
 from fsc.methods.kd import check_distillation, distilling, without_labels
+from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
@@ -69,7 +70,7 @@ class FitNet(Schedule):
             ValueError: the teacher gives no class scores, or has no place for hints.
         """
         scores_of("FitNet", task.teacher, task.images[:1])
-        student, kept = smallest_cut(task)
+        student, kept = without_the_rest(task)
         views = views_of(task.images)
         body, hints = self._hints(student, kept, views, task)
         loss = Distillation(self.temperature, self.weight)

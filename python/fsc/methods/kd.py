@@ -7,7 +7,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from fsc.methods.base import Outcome, Task
-from fsc.methods.features import computed, labels_of_views, scores_of, smallest_cut, views_of
+from fsc.methods.features import computed, labels_of_views, scores_of, views_of
+from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Schedule, in_words, trained
@@ -62,7 +63,7 @@ class KD(Schedule):
             ValueError: the teacher gives no class scores.
         """
         scores_of("KD", task.teacher, task.images[:1])
-        student, kept = smallest_cut(task)
+        student, kept = without_the_rest(task)
         views = views_of(task.images)
         loss = Distillation(self.temperature, self.weight)
         lesson = distilling(views, loss, self.steps, self, task)

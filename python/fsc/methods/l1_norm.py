@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -11,7 +12,8 @@ from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.norms import largest_first
 from fsc.methods.base import Outcome, Task
-from fsc.schemes import SparseScheme
+from fsc.schemes import DropBlocks, SparseScheme
+from fsc.schemes.blocks import without_blocks
 
 
 def largest_channels(
@@ -43,6 +45,24 @@ def keep_largest_weights(student: nn.Module, scheme: SparseScheme) -> None:
         fsc_ext.keep_topk_(weight.detach(), count)
 
 
+def without_the_rest(task: Task) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A copy of the teacher without the smallest filters, or the blocks, that a scheme removes.
+
+    Returns:
+        (it, the channels that stay of every group that lost some).
+
+    Raises:
+        ValueError: the scheme removes neither channels nor blocks.
+    """
+    student = copy.deepcopy(task.teacher)
+    if isinstance(task.scheme, DropBlocks):
+        without_blocks(student, task.scheme, task.images[:1])
+        return student, {}
+    kept = largest_channels(task.teacher, task.groups, task.channels_left())
+    cut_channels(student, task.groups, kept)
+    return student, kept
+
+
 @dataclass(frozen=True)
 class L1Norm:
     """The data-free baseline, "L1-norm" in the tables: nothing is recovered.
@@ -52,15 +72,17 @@ class L1Norm:
         2. cut the smallest out of a copy of the teacher, with all that goes with them.
 
     For a scheme of single weights the smallest magnitudes of every layer are set to zero, as the
-    Cross Distillation paper does for its unstructured tables.
+    Cross Distillation paper does for its unstructured tables. For a scheme of blocks the student is
+    the teacher without them.
     """
+
+    takes_blocks: ClassVar[bool] = True
 
     def compress(self, task: Task) -> Outcome:
         """Cuts the smallest filters out of a copy of the teacher."""
-        student = copy.deepcopy(task.teacher)
         if isinstance(task.scheme, SparseScheme):
+            student = copy.deepcopy(task.teacher)
             keep_largest_weights(student, task.scheme)
             return Outcome(student.eval(), {})
-        kept = largest_channels(task.teacher, task.groups, task.channels_left())
-        cut_channels(student, task.groups, kept)
+        student, kept = without_the_rest(task)
         return Outcome(student.eval(), kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -17,10 +18,10 @@ from fsc.methods.features import (
     channels_that_stay,
     computed,
     head_features,
-    smallest_cut,
     views_of,
 )
 from fsc.methods.head_tuning import check_head, head_lesson
+from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
@@ -33,7 +34,8 @@ class MiR(Schedule):
     """Filters chosen by the L1 norm, then all layers before the head trained on features.
 
     Lifecycle:
-        1. cut the filters of smallest L1 norm out of a copy of the teacher;
+        1. cut the filters of smallest L1 norm, or the blocks that the scheme drops, out of a copy
+           of the teacher;
         2. compute the teacher's features of the images and of their mirror images, once; signals
            [N, C, L] have none, and several inputs are left as they are;
         3. minimise the mean squared error between the student's and the teacher's features (Eq. 5)
@@ -65,6 +67,7 @@ class MiR(Schedule):
         ValueError: a value is out of its range.
     """
 
+    takes_blocks: ClassVar[bool] = True
     features: Where = "before"
     loss: str = "mse"
     tune_head: bool = False
@@ -90,7 +93,7 @@ class MiR(Schedule):
         Raises:
             ValueError: `tune_head`, and the teacher ends in something else than one Linear.
         """
-        student, kept = smallest_cut(task)
+        student, kept = without_the_rest(task)
         graph = tracing.trace(task.teacher)
         nodes = head_features(task.teacher, graph, self.features)
         views = views_of(task.images)

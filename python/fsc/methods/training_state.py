@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fsc.methods.block_choice import ENTRY as BLOCKS
 from fsc.methods.journal import Journal
 from fsc.networks.tensor_files import read_header
 
@@ -54,7 +55,7 @@ class TrainingState:
 
 def in_words(folder: Path) -> str:
     """What the folder of a journal holds: "12 solved layers", "150 steps of KD" or nothing."""
-    names = {path.stem for path in folder.glob("*.safetensors")}
+    names = {path.stem for path in folder.glob("*.safetensors")} - {BLOCKS}
     if _ENTRY not in names:
         return _counted(len(names), "solved layer") if names else ""
     header = read_header(folder / f"{_ENTRY}.safetensors")

@@ -13,10 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from fsc import models
+from fsc.networks.blocks import drop_blocks
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.layout import layout_of
-from fsc.networks.open_sizes import set_size, sizes_of
-from fsc.networks.plain import example_shapes, plain_for_shapes
+from fsc.networks.saved_structure import (
+    MAX_COUNT,
+    STRUCTURE,
+    as_saved,
+    drop_as_saved,
+    structure_of,
+    take_sizes,
+)
 from fsc.networks.structure import match_structure
 from fsc.networks.tensor_files import CHECKSUM, read_tensors, write_tensors
 from fsc.networks.wrappers import unwrap
@@ -27,7 +34,6 @@ FORMAT = "fsc-2"
 _FORMAT_UNCHECKED = "fsc-1"
 
 _NUM_NAMED_FAULTS = 3
-_MAX_COUNT = 2**31 - 1
 
 
 def save(
@@ -48,7 +54,7 @@ def save(
         name: the builder's name, for a network made by `fsc.models.build(name)`, which `load` then
             builds by itself; left out for a network of the user's own.
         metadata: anything that JSON can express, to be read again with `read_metadata`; the keys
-            format, model, num_classes, in_channels, plain, sizes and sha256 are taken.
+            format, model, num_classes, in_channels, plain, sizes, dropped and sha256 are taken.
 
     Raises:
         ValueError: the name is unknown, a key is taken, or a weight is NaN or Inf.
@@ -59,15 +65,10 @@ def save(
     header: dict[str, Any] = {"format": FORMAT, "model": name}
     if name:
         header |= _ends(model, name)
-    shapes = example_shapes(model)
-    if shapes is not None:
-        header["plain"] = shapes
-    sizes = sizes_of(model)
-    if sizes:
-        header["sizes"] = sizes
+    header |= structure_of(model)
     extra = dict(metadata or {})
-    reserved = {"format", "model", "num_classes", "in_channels", "plain", "sizes", CHECKSUM}
-    taken = sorted(reserved & set(extra))
+    reserved = {"format", "model", "num_classes", "in_channels", *STRUCTURE}
+    taken = sorted((reserved | {CHECKSUM}) & set(extra))
     if taken:
         raise ValueError(f"save: metadata must not use the key {taken[0]!r}")
     tensors = model.state_dict()
@@ -112,16 +113,17 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     path = existing(path)
     state, header = _read(path)
     if model is not None:
-        model = _as_saved(copy_of(unwrap(model)).cpu(), header, path)
+        model = as_saved(copy_of(unwrap(model)).cpu(), header, path)
     elif header["model"]:
         # Nothing is allocated for sizes that only the header claims.
         model = models.skeleton(header["model"], header["num_classes"], header["in_channels"])
     else:
         raise ValueError(f"load: model must be given, because {path} names no network of fsc")
     check_finite(state, str(path))
+    drop_as_saved(model, header.get("dropped", {}), path)
     layouts = {name: layout_of(parameter) for name, parameter in model.named_parameters()}
     match_structure(model, state)
-    _take_sizes(model, header.get("sizes", {}), path)
+    take_sizes(model, header.get("sizes", {}), path)
     check_match(model, state, path)
     # Files hold values without their layout in memory.
     state = {
@@ -130,30 +132,6 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     }
     model.load_state_dict(versioned(state, model), strict=True, assign=True)
     return model.eval()
-
-
-def _as_saved(model: nn.Module, header: Mapping[str, Any], path: Path) -> nn.Module:
-    """Rewrites a network where the one that was saved had been rewritten."""
-    if "plain" not in header:
-        return model
-    try:
-        return plain_for_shapes(model, header["plain"])
-    except ValueError as error:
-        raise ValueError(f"{path}: plain in the header: {error}") from error
-
-
-def _take_sizes(model: nn.Module, sizes: Any, path: Path) -> None:
-    """Gives a network the sizes that no tensor tells."""
-    known = sizes_of(model)
-    if not isinstance(sizes, dict) or not sizes.keys() <= known.keys():
-        raise ValueError(f"{path}: sizes in the header must be those of the network, got {sizes!r}")
-    for name, size in sizes.items():
-        if type(size) is not int or not 0 <= size <= _MAX_COUNT:
-            raise ValueError(
-                f"{path}: {name} of sizes in the header must be an integer from 0 to {_MAX_COUNT}, "
-                f"got {size!r}"
-            )
-        set_size(model, name, size)
 
 
 def _ends(model: nn.Module, name: str) -> dict[str, int]:
@@ -174,6 +152,7 @@ def _check_name(name: str, header: Mapping[str, Any], state: Mapping[str, Tensor
     """Makes sure that `load` will build what is saved under a name."""
     with torch.device("meta"):
         known = models.build(name, header["num_classes"], header["in_channels"])
+    drop_blocks(known, header.get("dropped", {}))
     match_structure(known, state)
     try:
         check_match(known, state, Path(name))
@@ -195,9 +174,9 @@ def _check_header(header: Mapping[str, Any], path: Path) -> None:
         )
     for key in ("num_classes", "in_channels"):
         count = header.get(key)
-        if type(count) is not int or not 1 <= count <= _MAX_COUNT:
+        if type(count) is not int or not 1 <= count <= MAX_COUNT:
             raise ValueError(
-                f"{path}: {key} in the header must be an integer from 1 to {_MAX_COUNT}, "
+                f"{path}: {key} in the header must be an integer from 1 to {MAX_COUNT}, "
                 f"got {count!r}"
             )
 

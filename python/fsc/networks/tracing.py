@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -28,7 +28,13 @@ class _Tracer(fx.Tracer):
 
     failed_in: nn.Module | None = None
 
+    def __init__(self, whole: Collection[str] = ()) -> None:
+        super().__init__()
+        self.whole = whole
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if module_qualified_name in self.whole:
+            return True
         return isinstance(m, QuantizedInputConv2d) or _computes_as_torch(m)
 
     def call_module(
@@ -64,7 +70,7 @@ def _convolves_otherwise(module: nn.Module) -> bool:
     return getattr(type(module), name, None) is not getattr(own, name, None)
 
 
-def trace(model: nn.Module) -> fx.Graph:
+def trace(model: nn.Module, whole: Collection[str] = ()) -> fx.Graph:
     """Return the graph of a network in evaluation mode, free of in-place operations.
 
     In-place functions and methods become their out-of-place forms, and what read the overwritten
@@ -72,12 +78,13 @@ def trace(model: nn.Module) -> fx.Graph:
 
     Args:
         model: any module that torch.fx can trace; its training flags are restored.
+        whole: names of modules that are one call each, whatever is in them.
 
     Raises:
         ValueError: the forward of some module depends on data, or writes into a view or part of a
             tensor.
     """
-    tracer = _Tracer()
+    tracer = _Tracer(whole)
     try:
         with evaluation_mode(model):
             graph = tracer.trace(model)

@@ -10,6 +10,7 @@ from fsc.images.joint import Inputs
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names
+from fsc.schemes.blocks import DropBlocks, check_blocks
 from fsc.schemes.files import from_json
 from fsc.schemes.finding import find
 from fsc.schemes.published import named
@@ -17,7 +18,7 @@ from fsc.schemes.quantized import QuantizedScheme, check_quantized, quantized
 from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
 from fsc.schemes.structured import Scheme, channels_left, structured
 
-AnyScheme = Scheme | SparseScheme | QuantizedScheme
+AnyScheme = Scheme | SparseScheme | QuantizedScheme | DropBlocks
 
 
 def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
@@ -29,7 +30,8 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
         example_inputs: what it takes, as for `structured`; one image is enough.
 
     Raises:
-        ValueError: it does not; see `channels_left`, `check_sparse` and `check_quantized`.
+        ValueError: it does not; see `channels_left`, `check_sparse`, `check_quantized` and
+            `check_blocks`.
     """
     inputs = gathered("check", example_inputs, unwrap(model))
     model = plain(unwrap(model), inputs)
@@ -37,6 +39,8 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
         check_sparse(scheme, model)
     elif isinstance(scheme, QuantizedScheme):
         check_quantized(scheme, model)
+    elif isinstance(scheme, DropBlocks):
+        check_blocks(scheme, model, inputs)
     elif scheme.kept:
         channels_left(scheme, model, channel_groups(model, inputs))
     else:
@@ -45,10 +49,12 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
 
 __all__ = [
     "AnyScheme",
+    "DropBlocks",
     "QuantizedScheme",
     "Scheme",
     "SparseScheme",
     "check",
+    "check_blocks",
     "check_quantized",
     "channels_left",
     "check_sparse",

@@ -10,6 +10,7 @@ from torch import nn
 
 from fsc.files import read_json
 from fsc.images.joint import Inputs
+from fsc.schemes.blocks import DropBlocks
 from fsc.schemes.quantized import FULL_PRECISION, QuantizedScheme, quantized
 from fsc.schemes.sparse import SparseScheme, sparse
 from fsc.schemes.structured import Scheme, structured
@@ -19,12 +20,13 @@ _KEYS = {
     "structured": ({"kept"}, {"pruning_ratio", "ignored", "style"}),
     "sparse": ({"kept"}, {"pruning_ratio", "ignored"}),
     "quantized": ({"bits", "ignored", "activation_bits"},),
+    "blocks": ({"blocks"}, {"count"}, {"latency"}),
 }
 
 
 def from_json(
     path: str | os.PathLike[str], model: nn.Module, example_inputs: Inputs
-) -> Scheme | SparseScheme | QuantizedScheme:
+) -> Scheme | SparseScheme | QuantizedScheme | DropBlocks:
     """Read a scheme of one's own.
 
     {"name": "mine", "kept": {"features.0": 32, ...}}: output channels that stay.
@@ -34,6 +36,8 @@ def from_json(
     With "kind": "sparse" both count single weights instead; see `sparse`.
     {"name": "mine", "kind": "quantized", "bits": 2, "activation_bits": 4}: bits of every weight,
     or of those of some: {"features.0": 2, ...}; see `quantized`.
+    {"name": "mine", "kind": "blocks", "blocks": ["layer1.1", ...]}: residual blocks that go, or
+    "count": 2 or "latency": 0.8 in the place of "blocks"; see `DropBlocks`.
 
     Args:
         path: the file.
@@ -53,7 +57,7 @@ def from_json(
 
 def _scheme(
     content: Any, model: nn.Module, example_inputs: Inputs
-) -> Scheme | SparseScheme | QuantizedScheme:
+) -> Scheme | SparseScheme | QuantizedScheme | DropBlocks:
     if not isinstance(content, dict):
         raise ValueError(f"content must be an object, got {type(content).__name__}")
     name, kind = content.pop("name", None), content.pop("kind", "structured")
@@ -67,6 +71,8 @@ def _scheme(
         raise ValueError(
             f"a {kind} scheme must hold {wanted}, got {', '.join(content) or 'nothing'}"
         )
+    if kind == "blocks":
+        return _blocks(name, content)
     ignored = content.get("ignored", [])
     if not isinstance(ignored, list) or not all(isinstance(entry, str) for entry in ignored):
         raise ValueError(f"ignored must be a list of names, got {ignored!r}")
@@ -90,6 +96,13 @@ def _quantized(
     activation_bits = content.get("activation_bits", FULL_PRECISION)
     bits = _number("bits", content.get("bits"), (int,))
     return replace(quantized(model, bits, ignored, activation_bits), name=name)
+
+
+def _blocks(name: str, content: dict[str, Any]) -> DropBlocks:
+    try:
+        return DropBlocks(**content, name=name)
+    except TypeError as error:  # of a value, which a file has wrong and not a program
+        raise ValueError(str(error)) from error
 
 
 def _number(key: str, value: Any, types: tuple[type, ...]) -> Any:

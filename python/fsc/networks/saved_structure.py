@@ -1,0 +1,80 @@
+"""What the header of a file says of a network's structure, where its tensors do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fsc.networks.blocks import RESTS, drop_blocks, dropped_of
+from fsc.networks.open_sizes import set_size, sizes_of
+from fsc.networks.plain import example_shapes, plain_for_shapes
+
+STRUCTURE = ("plain", "sizes", "dropped")
+MAX_COUNT = 2**31 - 1
+
+
+def structure_of(model: nn.Module) -> dict[str, Any]:
+    """The part of a header that says what was rewritten, resized and dropped."""
+    header: dict[str, Any] = {}
+    shapes = example_shapes(model)
+    if shapes is not None:
+        header["plain"] = shapes
+    sizes, dropped = sizes_of(model), dropped_of(model)
+    if sizes:
+        header["sizes"] = sizes
+    if dropped:
+        header["dropped"] = dropped
+    return header
+
+
+def as_saved(model: nn.Module, header: Mapping[str, Any], path: Path) -> nn.Module:
+    """Rewrite a network where the one that was saved had been rewritten.
+
+    Raises:
+        ValueError: the header is damaged, or is not of such a network.
+    """
+    if "plain" not in header:
+        return model
+    try:
+        return plain_for_shapes(model, header["plain"])
+    except ValueError as error:
+        raise ValueError(f"{path}: plain in the header: {error}") from error
+
+
+def drop_as_saved(model: nn.Module, dropped: Any, path: Path) -> None:
+    """Take the blocks out of a network that the one that was saved had lost, in place.
+
+    Raises:
+        ValueError: the header is damaged, or is not of such a network.
+    """
+    known = isinstance(dropped, dict) and all(rest in RESTS for rest in dropped.values())
+    if not known:
+        raise ValueError(
+            f"{path}: dropped in the header must map blocks to {' or '.join(RESTS)}, got "
+            f"{dropped!r}"
+        )
+    try:
+        drop_blocks(model, dropped)
+    except ValueError as error:
+        raise ValueError(f"{path}: dropped in the header: {error}") from error
+
+
+def take_sizes(model: nn.Module, sizes: Any, path: Path) -> None:
+    """Give a network the sizes that no tensor tells, in place.
+
+    Raises:
+        ValueError: the header is damaged, or is not of such a network.
+    """
+    known = sizes_of(model)
+    if not isinstance(sizes, dict) or not sizes.keys() <= known.keys():
+        raise ValueError(f"{path}: sizes in the header must be those of the network, got {sizes!r}")
+    for name, size in sizes.items():
+        if type(size) is not int or not 0 <= size <= MAX_COUNT:
+            raise ValueError(
+                f"{path}: {name} of sizes in the header must be an integer from 0 to {MAX_COUNT}, "
+                f"got {size!r}"
+            )
+        set_size(model, name, size)
