@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from fsc import method_names, models
-from fsc.cli import options, typed
+from fsc.cli import goal_options, options, typed
 
 Part = TypeVar("Part")
 
@@ -39,7 +39,7 @@ def demo(**given: Any) -> None:
 @options.model_name
 @options.data_name
 @click.option("--method", type=options.METHOD, required=True, help="How to compress.")
-@options.goal
+@goal_options.goal
 @options.num_shots
 @options.num_images
 @options.seed
@@ -106,7 +106,7 @@ def evaluate(**given: Any) -> None:
 @click.command("compare")
 @options.model_name
 @options.data_name
-@options.goal
+@goal_options.goal
 @options.num_shots
 @options.num_images
 @click.option(
@@ -177,7 +177,7 @@ def schemes(**given: Any) -> None:
 @click.command("analyse")
 @options.model_name
 @options.data_name
-@options.scheme_name
+@goal_options.scheme_name
 @options.num_shots
 @options.num_images
 @click.option(
@@ -212,7 +212,7 @@ def analyse(**given: Any) -> None:
 @click.command("sweep")
 @options.model_name
 @options.data_name
-@options.scheme_name
+@goal_options.scheme_name
 @options.num_shots
 @options.num_images
 @click.option(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from fsc import method_names, models, scheme_tables
+from fsc import method_names, models
 from fsc.cli import locks, typed
 from fsc.images.names import AUGMENTATIONS
 from fsc.models.factories import FORMS
@@ -125,13 +125,6 @@ checkpoint_path = click.option(
     help="The teacher's weights.  [default: by name in the folder of the data; for torchvision and "
     "timm the library's own, which it fetches; for a file what its function gives]",
 )
-_SCHEME: Any = {
-    "metavar": "NAME|FILE",
-    "help": "What to prune: " + ", ".join(scheme_tables.names()) + ", or a JSON file.  "
-    "The number of a res, vgg or sparse scheme is the percentage that it removes from the layers "
-    "that it prunes; `fsc schemes` says what is left of the whole.",
-}
-scheme_name = click.option("--scheme", "scheme_name", required=True, **_SCHEME)
 num_shots = click.option("--shots", "num_shots", type=click.IntRange(min=1), help="Images a class.")
 num_images = click.option(
     "--images",
@@ -217,56 +210,6 @@ def output_folder(default: str | None = None) -> Callable[[Command], Command]:
         show_default=default is not None,
         help="Folder for the results.",
     )
-
-
-def goal(command: Command) -> Command:
-    """Options for what is to be left of the network."""
-    share = click.FloatRange(0, 1, min_open=True)
-    for option in (
-        click.option(
-            "--style",
-            type=click.Choice(get_args(scheme_tables.Style)),
-            default="residual",
-            show_default=True,
-            help="normal leaves whole what several layers make, such as residual streams.",
-        ),
-        click.option(
-            "--round-to",
-            type=click.IntRange(1, 2**16),  # more channels no layer has
-            default=1,
-            show_default=True,
-            help="Layers keep a multiple of so many channels.",
-        ),
-        click.option(
-            "--ignore",
-            "ignored",
-            multiple=True,
-            metavar="LAYER",
-            help="A layer that stays whole: a name, a pattern such as 'head*', or a type such as "
-            "Linear. May be given several times.",
-        ),
-        click.option(
-            "--pruning-ratio",
-            type=click.FloatRange(0, 1, max_open=True),
-            help="Share of the channels that goes, everywhere alike.",
-        ),
-        click.option(
-            "--drop-blocks",
-            type=click.IntRange(1, 2**16),  # more blocks no network has
-            help="Residual blocks that go, those that are recovered best for the time they save; "
-            "for MiR and l1.",
-        ),
-        click.option("--parameters", type=share, help="Share of the parameters that stays."),
-        click.option(
-            "--flops",
-            type=share,
-            help="Share of the multiply-accumulates that stays; channels go where they lose "
-            "least.  [default: 0.5, where nothing else says what is to be left]",
-        ),
-        click.option("--scheme", "scheme_name", **_SCHEME),
-    ):
-        command = option(command)
-    return command
 
 
 def check_outputs(json_path: Path | None, figure_path: Path | None, *, replacing: bool) -> None:

@@ -1,0 +1,72 @@
+"""Options for what is to be left of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+import click
+
+from fsc import scheme_tables
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SCHEME: Any = {
+    "metavar": "NAME|FILE",
+    "help": "What to prune: " + ", ".join(scheme_tables.names()) + ", or a JSON file.  "
+    "The number of a res, vgg or sparse scheme is the percentage that it removes from the layers "
+    "that it prunes; `fsc schemes` says what is left of the whole.",
+}
+scheme_name = click.option("--scheme", "scheme_name", required=True, **_SCHEME)
+_SHARE = click.FloatRange(0, 1, min_open=True)
+# The last one stands first in help.
+_OPTIONS = (
+    click.option(
+        "--style",
+        type=click.Choice(get_args(scheme_tables.Style)),
+        default="residual",
+        show_default=True,
+        help="normal leaves whole what several layers make, such as residual streams.",
+    ),
+    click.option(
+        "--round-to",
+        type=click.IntRange(1, 2**16),  # more channels no layer has
+        default=1,
+        show_default=True,
+        help="Layers keep a multiple of so many channels.",
+    ),
+    click.option(
+        "--ignore",
+        "ignored",
+        multiple=True,
+        metavar="LAYER",
+        help="A layer that stays whole: a name, a pattern such as 'head*', or a type such as "
+        "Linear. May be given several times.",
+    ),
+    click.option(
+        "--pruning-ratio",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Share of the channels that goes, everywhere alike.",
+    ),
+    click.option(
+        "--drop-blocks",
+        type=click.IntRange(1, 2**16),  # more blocks no network has
+        help="Residual blocks that go, those that are recovered best for the time they save; "
+        "for MiR and l1.",
+    ),
+    click.option("--parameters", type=_SHARE, help="Share of the parameters that stays."),
+    click.option(
+        "--flops",
+        type=_SHARE,
+        help="Share of the multiply-accumulates that stays; channels go where they lose "
+        "least.  [default: 0.5, where nothing else says what is to be left]",
+    ),
+    click.option("--scheme", "scheme_name", **_SCHEME),
+)
+
+
+def goal(command: Command) -> Command:
+    """All of them."""
+    for option in _OPTIONS:
+        command = option(command)
+    return command
