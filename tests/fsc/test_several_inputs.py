@@ -1,6 +1,7 @@
 """Images for networks that take several tensors, in whatever form users have them."""
 
 import copy
+from types import MethodType
 
 import pytest
 import torch
@@ -23,9 +24,10 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import fsc
 from fsc import schemes
+from fsc.channels.proof import channel_groups
 from fsc.images.joint import packed
 from fsc.networks.entry import enter
-from fsc.networks.joint_input import as_given, joint_of
+from fsc.networks.joint_input import as_given, joint_of, one_input
 from fsc.networks.tracing import layer_names, trace
 
 LABELS = torch.arange(6)
@@ -105,6 +107,39 @@ def test_names_of_modules_stay_and_the_network_is_as_it_was():
     assert copy.deepcopy(student)(image=IMAGES, mask=MASKS).shape == (6, 5)
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def doubled(self, image, mask):
+    """A forward that somebody sets on a network."""
+    return Two.forward(self, 2 * image, mask)
+
+
+def test_a_forward_set_on_a_network_is_the_one_that_counts():
+    network = Two().eval()
+    network.forward = MethodType(doubled, network)
+    expected = network(IMAGES, MASKS)
+    entry = enter("compress", network, (IMAGES, MASKS))
+    assert torch.equal(entry.teacher(entry.images), expected)
+    assert torch.equal(copy.deepcopy(entry.teacher)(entry.images), expected)
+    assert torch.equal(as_given(entry.teacher)(IMAGES, MASKS), expected)
+    given = channel_groups(network, (IMAGES, MASKS))
+    assert [group.name for group in given] == [g.name for g in channel_groups(Two(), BOTH)]
+    student = fsc.compress(network, (IMAGES, MASKS), flops=0.6, method="fskd").student
+    by_class = Two.forward(student, 2 * IMAGES, MASKS)
+    assert torch.equal(student(IMAGES, MASKS), by_class)
+
+
+def test_hooks_and_mode_of_the_made_network_are_its_own():
+    network = Two().eval()
+    made, rows = one_input("here", network, (IMAGES, MASKS))
+    seen = []
+    made.register_forward_hook(lambda *_: seen.append("made"))
+    made.register_forward_pre_hook(lambda *_: seen.append("before"))
+    made.training = True
+    network(IMAGES, MASKS)
+    assert seen == [] and not network.training
+    made(rows)
+    assert seen == ["before", "made"]
 
 
 def test_students_of_rewritten_networks_are_networks_like_others(tmp_path):
