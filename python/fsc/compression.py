@@ -18,7 +18,7 @@ from fsc import method_names
 from fsc.channels.groups import rows_left
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
-from fsc.images.gathering import Images
+from fsc.networks.gathering import Images
 from fsc.images.scale import statistics
 from fsc.methods.base import Method, Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation

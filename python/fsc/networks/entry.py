@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from fsc.images.checks import check_images, device_of
 from fsc.images.forward import Forward
-from fsc.images.gathering import Images, gathered
+from fsc.networks.gathering import Images, gathered
 from fsc.images.joint import Inputs, input_names, shapes_in_words
 from fsc.networks.joint_input import joint_of, one_input, taking_one
 from fsc.networks.modes import evaluation_mode

@@ -9,7 +9,7 @@ from torch import nn
 
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups
-from fsc.images.gathering import Images
+from fsc.networks.gathering import Images
 from fsc.networks import cost
 from fsc.networks.entry import enter
 from fsc.networks.joint_input import joint_of

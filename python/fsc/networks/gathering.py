@@ -8,11 +8,14 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from fsc.images.checks import AXES, device_of, rank_of
 from fsc.images.forward import Forward, by_name, by_place, check_one
-from fsc.images.joint import Inputs, check_numbers
+from fsc.images.joint import Inputs, check_numbers, shapes_in_words
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.rewriting import call_of
+from fsc.networks.wrappers import dtype_of
 
 # One tensor [N, C, ...]; a tuple or dict of them for several inputs; or a DataLoader, Dataset,
 # list, ... of images or batches.
@@ -33,7 +36,8 @@ def gathered(
             one dict that it takes. Or a DataLoader, a Dataset, or anything that gives images
             [C, ...] or batches [N, C, ...], alone or first of a tuple, or tuples and dicts of them
             for several inputs. It is read to its end, or until there are enough, and
-            put where the model is.
+            put where the model is. Whether it gives images or batches is what the network, run on
+            the first, says.
         model: the network that they are for.
         num_images: how many are enough; the last batch may bring more. None: all are wanted.
 
@@ -57,11 +61,14 @@ def gathered(
     if several is not None:
         check_numbers(function, several)
         return several
-    rank = rank_of(model)
     batches: list[Inputs] = []
-    count = 0
+    count = rank = 0
     for item in _items(function, images):
-        batches.append(_batch(function, item, forward, rank))
+        found = _item(function, item, forward)
+        if not batches:
+            is_loader = isinstance(images, DataLoader) and images.batch_sampler is not None
+            rank = _rank(function, found, model, is_loader)
+        batches.append(_batch(function, found, rank))
         count += len(tree_flatten(batches[-1])[0][0])
         if num_images is not None and count >= num_images:
             break
@@ -106,24 +113,71 @@ def _items(function: str, images: Any) -> Iterator[Any]:
     return iter(images)
 
 
-def _batch(function: str, item: Any, forward: Forward, rank: int) -> Inputs:
-    """One item of an iterable as a batch, [N, C, ...] for every input."""
+def _item(function: str, item: Any, forward: Forward) -> Inputs:
+    """The inputs in one item of an iterable, without labels: of one image or of a batch."""
     count = len([name for name in forward.required if name in forward.by_place])
-    found: Inputs
     if isinstance(item, Mapping):
-        found = by_name(function, item, forward, drops=True)
-    elif isinstance(item, tuple | list) and count > 1:
-        found = by_place(function, tuple(item)[:count], forward)
-    else:
-        check_one(function, forward)
-        found = _alone(function, item)
-    leaves = tree_flatten(found)[0]
-    most = max(leaf.ndim for leaf in leaves)
-    if most not in (rank - 1, rank):
-        one, many = AXES[rank][1:], AXES[rank]
+        return by_name(function, item, forward, drops=True)
+    if isinstance(item, tuple | list) and count > 1:
+        return by_place(function, tuple(item)[:count], forward)
+    check_one(function, forward)
+    return _alone(function, item)
+
+
+def _rank(function: str, first: Inputs, model: nn.Module, is_loader: bool) -> int:
+    """How many axes a batch has, where the first item is one or a single image.
+
+    The first convolution knows how many it reads itself, but need not be what reads the images, so
+    that the network is run on one image.
+    """
+    usual, most = rank_of(model), _most_axes(first)
+    ranks = {most: first, most + 1: tree_map(lambda leaf: leaf[None], first)}
+    if usual in ranks and _runs(model, ranks[usual]):
+        return usual
+    fitting = [rank for rank in ranks if rank > usual and _runs(model, ranks[rank])]
+    if len(fitting) == 1 or (fitting and is_loader):
+        return fitting[0]
+    if fitting:
         raise ValueError(
-            f"{function}: images must come as [{', '.join(one)}] or [{', '.join(many)}], got "
-            f"{' and '.join(str(list(leaf.shape)) for leaf in leaves)}"
+            f"{function}: images must come as one tensor where {Forward.of(model)} takes an item "
+            f"as an image and as a batch, got {shapes_in_words(first)}; stack them"
+        )
+    if usual in ranks:
+        return usual  # what does not fit in it is said by whoever looks at all images
+    one, many = AXES[usual][1:], AXES[usual]
+    raise ValueError(
+        f"{function}: images must come as [{', '.join(one)}] or [{', '.join(many)}], or as "
+        f"{Forward.of(model)} takes them, got {shapes_in_words(first)}"
+    )
+
+
+def _most_axes(inputs: Inputs) -> int:
+    return max(leaf.ndim for leaf in tree_flatten(inputs)[0])
+
+
+def _runs(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a network runs on the first image of a batch."""
+
+    def fitting(leaf: Tensor) -> Tensor:
+        kind = dtype_of(model) if leaf.is_floating_point() else leaf.dtype
+        return leaf[:1].detach().to(device_of(model, leaf), kind)
+
+    try:
+        args, kwargs = call_of(tree_map(fitting, inputs))
+        with evaluation_mode(model), torch.no_grad():
+            model(*args, **kwargs)
+    except Exception:  # whatever a forward of somebody else raises
+        return False
+    return True
+
+
+def _batch(function: str, found: Inputs, rank: int) -> Inputs:
+    """One item as a batch of so many axes, [N, C, ...] for every input."""
+    most = _most_axes(found)
+    if most not in (rank - 1, rank):
+        raise ValueError(
+            f"{function}: images must have {rank - 1} axes, or {rank} in batches, as the first do, "
+            f"got {shapes_in_words(found)}"
         )
     if most == rank - 1:
         found = tree_map(lambda leaf: leaf[None], found)
