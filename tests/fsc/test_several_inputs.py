@@ -178,6 +178,41 @@ def test_what_is_found_before_is_what_is_cut():
     assert set(by_type.kept) == {"inside"}
 
 
+class Words(nn.Module):
+    """Reads nothing but indices of words."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(7, 6)
+        self.inside = nn.Conv1d(6, 8, 3)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, words):
+        x = self.inside(self.table(words).transpose(1, 2))  # [N, 8, L - 2]
+        return self.head(x.relu().mean(2))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        WORDS,
+        (WORDS,),
+        {"words": WORDS},
+        list(WORDS),
+        DataLoader(TensorDataset(WORDS, LABELS), batch_size=4),
+        TensorDataset(WORDS, LABELS),
+    ],
+    ids=str.split("tensor tuple dict list loader dataset"),
+)
+def test_one_input_may_be_integers(given):
+    network = Words().eval()
+    entry = enter("compress", network, given)
+    assert torch.equal(entry.teacher(entry.images), network(WORDS))
+    student = fsc.compress(network, given, method="l1", flops=0.7).student
+    assert student(WORDS).shape == (6, 5) and student.inside.out_channels < 8
+    assert fsc.inspect(network, given).inputs == [(4,)]
+
+
 def test_statistics_are_those_of_one_input_after_the_other():
     report = fsc.compress(Two(), (IMAGES, MASKS), method="l1").report
     means = torch.cat([IMAGES.mean((0, 2, 3)), MASKS.mean((0, 2, 3))])
@@ -248,6 +283,8 @@ BOTH = {"image": IMAGES, "mask": MASKS}
         (Plain, {"image": IMAGES}, rf"\(x\) takes, got {SIX} for 'image', on which it fails"),
         (Reading, READ | {"words": WORDS + 2**24}, "torch.float32 can hold, up to 16777216, got"),
         (Reading, (IMAGES, WORDS), r"of Reading, \(image, words, valid\) takes, .* 'valid'"),
+        (Words, WORDS[:0], r"one N of at least 1, got \[0, 4\] for input 0"),
+        (Plain, IMAGES.long(), "floating point .*, got torch.int64"),
         (Signals, [(IMAGES, IMAGES)], rf"as \[C, L\] or \[N, C, L\], or .* got {SIX} .* {SIX}"),
         (Two, [BOTH, BOTH | {"mask": MASKS[..., :4]}], "have one size, .* 10] and .* 4]"),
         (Optional, [BOTH, {"image": IMAGES}], "come alike in every batch"),

@@ -31,7 +31,7 @@ def gathered(
 
     Args:
         function: the function that was given the images, for the sentence.
-        images: a tensor [N, C, ...], which is given back as it is. Where the network takes several:
+        images: a tensor [N, C, ...], which is given back as it is, or of integers [N, ...]. Where the network takes several:
             a tuple of tensors, its arguments, or a dict of tensors, its arguments by name or the
             one dict that it takes. Or a DataLoader, a Dataset, or anything that gives images
             [C, ...] or batches [N, C, ...], alone or first of a tuple, or tuples and dicts of them
@@ -42,7 +42,8 @@ def gathered(
         num_images: how many are enough; the last batch may bring more. None: all are wanted.
 
     Returns:
-        A tensor, or what the network is called with: a tuple of arguments or a dict of named ones.
+        A floating-point tensor, or what the network is called with: a tuple of arguments or a dict
+        of named ones.
 
     Raises:
         TypeError: it gives something else than tensors.
@@ -50,9 +51,11 @@ def gathered(
             every input, or not what the network takes.
     """
     forward = Forward.of(model)
+    if isinstance(images, tuple) and len(images) == 1 and _are_integers(images):
+        images = images[0]
     if isinstance(images, Tensor):
         check_one(function, forward)
-        return images
+        return _of_one(function, images, model)
     several: Inputs | None = None
     if isinstance(images, Mapping):
         several = by_name(function, images, forward, drops=False)
@@ -75,7 +78,26 @@ def gathered(
     if not batches:
         raise ValueError(f"{function}: images must hold at least one, got none")
     together = _together(function, batches)
-    return tree_map(lambda leaf: leaf.to(device_of(model, leaf)), together)
+    together = tree_map(lambda leaf: leaf.to(device_of(model, leaf)), together)
+    return _of_one(function, together, model) if isinstance(together, Tensor) else together
+
+
+def _of_one(function: str, images: Tensor, model: nn.Module) -> Inputs:
+    """What a network is called with that takes one tensor.
+
+    Integers that it runs on, such as indices of words, are no images: an argument like any other.
+    """
+    if not _are_integers(images) or not _runs(model, images):
+        return images
+    check_numbers(function, (images,))
+    return (images,)
+
+
+def _are_integers(inputs: Any) -> bool:
+    return all(
+        isinstance(leaf, Tensor) and not leaf.is_floating_point() and not leaf.is_complex()
+        for leaf in tree_flatten(inputs)[0]
+    )
 
 
 def _together(function: str, batches: list[Inputs]) -> Inputs:
@@ -128,13 +150,14 @@ def _rank(function: str, first: Inputs, model: nn.Module, is_loader: bool) -> in
     """How many axes a batch has, where the first item is one or a single image.
 
     The first convolution knows how many it reads itself, but need not be what reads the images, so
-    that the network is run on one image.
+    that the network is run on one image. No convolution reads integers.
     """
-    usual, most = rank_of(model), _most_axes(first)
+    usual, most, is_read = rank_of(model), _most_axes(first), not _are_integers(first)
     ranks = {most: first, most + 1: tree_map(lambda leaf: leaf[None], first)}
-    if usual in ranks and _runs(model, ranks[usual]):
+    if is_read and usual in ranks and _runs(model, ranks[usual]):
         return usual
-    fitting = [rank for rank in ranks if rank > usual and _runs(model, ranks[rank])]
+    asked = [rank for rank in ranks if rank > usual or not is_read]
+    fitting = [rank for rank in asked if _runs(model, ranks[rank])]
     if len(fitting) == 1 or (fitting and is_loader):
         return fitting[0]
     if fitting:
