@@ -249,6 +249,13 @@ class Signals(Signal):
         return super().forward(x + other)
 
 
+class Weighted(Two):
+    """An image, a mask, and how much each pixel counts."""
+
+    def forward(self, image, mask, weight=None):
+        return super().forward(image if weight is None else weight * image, mask)
+
+
 SIX = r"\[6, 3, 10, 10\]"
 OF_TWO = r"forward of Two, \(image, mask\)"
 BOTH = {"image": IMAGES, "mask": MASKS}
@@ -283,6 +290,8 @@ BOTH = {"image": IMAGES, "mask": MASKS}
         (Plain, {"image": IMAGES}, rf"\(x\) takes, got {SIX} for 'image', on which it fails"),
         (Reading, READ | {"words": WORDS + 2**24}, "torch.float32 can hold, up to 16777216, got"),
         (Reading, (IMAGES, WORDS), r"of Reading, \(image, words, valid\) takes, .* 'valid'"),
+        (Optional, [(IMAGES, MASKS)], r"as dicts of .* of Optional, \(image, mask\) can .* tuple of 2"),
+        (Weighted, [[*BOTH.values(), IMAGES]], r"as dicts .*, weight\) can do .*, got a list of 3"),
         (Words, WORDS[:0], r"one N of at least 1, got \[0, 4\] for input 0"),
         (Plain, IMAGES.long(), "floating point .*, got torch.int64"),
         (Signals, [(IMAGES, IMAGES)], rf"as \[C, L\] or \[N, C, L\], or .* got {SIX} .* {SIX}"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -140,10 +140,21 @@ def _item(function: str, item: Any, forward: Forward) -> Inputs:
     count = len([name for name in forward.required if name in forward.by_place])
     if isinstance(item, Mapping):
         return by_name(function, item, forward, drops=True)
+    if isinstance(item, tuple | list) and forward.most > max(count, 1):
+        _check_labels(function, item, max(count, 1), forward)
     if isinstance(item, tuple | list) and count > 1:
         return by_place(function, tuple(item)[:count], forward)
     check_one(function, forward)
     return _alone(function, item)
+
+
+def _check_labels(function: str, item: Sequence[Any], count: int, forward: Forward) -> None:
+    """Makes sure that what would be dropped behind the required arguments is no argument."""
+    if any(_is_image(other, item[0]) for other in item[count:]):
+        raise ValueError(
+            f"{function}: images must come as dicts of arguments, or as one tuple of all tensors, "
+            f"where {forward} can do without some, got a {type(item).__name__} of {len(item)}"
+        )
 
 
 def _rank(function: str, first: Inputs, model: nn.Module, is_loader: bool) -> int:
