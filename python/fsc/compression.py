@@ -18,7 +18,6 @@ from fsc import method_names
 from fsc.channels.groups import rows_left
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
-from fsc.networks.gathering import Images
 from fsc.images.scale import statistics
 from fsc.methods.base import Method, Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation
@@ -26,7 +25,8 @@ from fsc.methods.examination import Examination, Verdict
 from fsc.methods.journal import Journal, fingerprint
 from fsc.models.recognition import recognise
 from fsc.networks import cost
-from fsc.networks.entry import Entry, enter
+from fsc.networks.entry import enter
+from fsc.networks.gathering import Images
 from fsc.networks.joint_input import as_given, joint_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import pass_on, rewritings
@@ -132,25 +132,17 @@ def compress(
     entry = enter("compress", teacher, images)
     method = _method(method, entry.teacher)
     goal = goal.resolved(entry.teacher, entry.images)
-    kept = _journal(journal, entry, method, goal, seed)
+    kept = None
+    if journal is not None:
+        kept = Journal(journal, identity(entry.given, entry.images, method, goal, seed))
     start = time.perf_counter()
     selection = _selection(method)
-    plan = goal.plan(
-        entry.given_for_images, entry.teacher, entry.images, batch_size, progress, selection
-    )
+    plan = goal.plan(entry.given, entry.teacher, entry.images, batch_size, progress, selection)
     limits = (batch_size, memory_budget, seed)
     task = Task(
         entry.teacher, entry.images, plan.scheme, *limits, progress, kept, plan.groups, plan.removal
     )
     return _carried_out(method, task, entry.given, time.perf_counter() - start)
-
-
-def _journal(
-    path: str | os.PathLike[str] | None, entry: Entry, method: Method, goal: Goal, seed: int
-) -> Journal | None:
-    if path is None:
-        return None
-    return Journal(path, identity(entry.given, entry.images, method, goal, seed))
 
 
 def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) -> Result:

@@ -80,7 +80,6 @@ def test_every_form_is_the_same_inputs(make, given):
     assert entry.images.shape[0] == 6 and joint_of(entry.teacher) is not None
     assert torch.equal(entry.teacher(entry.images), expected)
     assert entry.given is network and type(network) is make
-    assert torch.equal(entry.given_for_images(entry.images), expected)
     assert type(as_given(entry.teacher)) is make
 
 
@@ -290,7 +289,11 @@ BOTH = {"image": IMAGES, "mask": MASKS}
         (Plain, {"image": IMAGES}, rf"\(x\) takes, got {SIX} for 'image', on which it fails"),
         (Reading, READ | {"words": WORDS + 2**24}, "torch.float32 can hold, up to 16777216, got"),
         (Reading, (IMAGES, WORDS), r"of Reading, \(image, words, valid\) takes, .* 'valid'"),
-        (Optional, [(IMAGES, MASKS)], r"as dicts of .* of Optional, \(image, mask\) can .* tuple of 2"),
+        (
+            Optional,
+            [(IMAGES, MASKS)],
+            r"as dicts .* of Optional, \(image, mask\) can .* tuple of 2",
+        ),
         (Weighted, [[*BOTH.values(), IMAGES]], r"as dicts .*, weight\) can do .*, got a list of 3"),
         (Words, WORDS[:0], r"one N of at least 1, got \[0, 4\] for input 0"),
         (Plain, IMAGES.long(), "floating point .*, got torch.int64"),

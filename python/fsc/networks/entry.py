@@ -10,9 +10,9 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from fsc.images.checks import check_images, device_of
 from fsc.images.forward import Forward
-from fsc.networks.gathering import Images, gathered
 from fsc.images.joint import Inputs, input_names, shapes_in_words
-from fsc.networks.joint_input import joint_of, one_input, taking_one
+from fsc.networks.gathering import Images, gathered
+from fsc.networks.joint_input import one_input
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import plain
 from fsc.networks.tracing import trace
@@ -32,13 +32,6 @@ class Entry:
     given: nn.Module
     teacher: nn.Module
     images: Tensor
-
-    @property
-    def given_for_images(self) -> nn.Module:
-        """The network as the user has it, but for what it takes: the images."""
-        joint = joint_of(self.teacher)
-        takes_one = joint is None and Forward.of(self.given).takes_one
-        return self.given if takes_one else taking_one(self.given, joint)
 
 
 def enter(function: str, model: nn.Module, images: Images, num_images: int | None = None) -> Entry:

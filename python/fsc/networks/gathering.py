@@ -31,13 +31,13 @@ def gathered(
 
     Args:
         function: the function that was given the images, for the sentence.
-        images: a tensor [N, C, ...], which is given back as it is, or of integers [N, ...]. Where the network takes several:
-            a tuple of tensors, its arguments, or a dict of tensors, its arguments by name or the
-            one dict that it takes. Or a DataLoader, a Dataset, or anything that gives images
-            [C, ...] or batches [N, C, ...], alone or first of a tuple, or tuples and dicts of them
-            for several inputs. It is read to its end, or until there are enough, and
-            put where the model is. Whether it gives images or batches is what the network, run on
-            the first, says.
+        images: a tensor [N, C, ...], which is given back as it is, or of integers [N, ...]. Where
+            the network takes several: a tuple of tensors, its arguments, or a dict of tensors, its
+            arguments by name or the one dict that it takes. Or a DataLoader, a Dataset, or anything
+            that gives images [C, ...] or batches [N, C, ...], alone or first of a tuple, or tuples
+            and dicts of them for several inputs. It is read to its end, or until there are enough,
+            and put where the model is. Whether it gives images or batches is what the network, run
+            on the first, says.
         model: the network that they are for.
         num_images: how many are enough; the last batch may bring more. None: all are wanted.
 

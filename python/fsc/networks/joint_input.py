@@ -56,13 +56,13 @@ def one_input(function: str, model: nn.Module, inputs: Inputs) -> tuple[nn.Modul
     """
     if not isinstance(inputs, Tensor):
         rows, joint = packed(function, inputs, dtype_of(model))
-        return taking_one(model, joint), rows
+        return _taking_one(model, joint), rows
     if isinstance(model, _TakesOne) or Forward.of(model).takes_one:
         return model, inputs
-    return taking_one(model, None), inputs
+    return _taking_one(model, None), inputs
 
 
-def taking_one(model: nn.Module, joint: JointInput | None) -> nn.Module:
+def _taking_one(model: nn.Module, joint: JointInput | None) -> nn.Module:
     """The network on rows as `joint` says; None: on its first argument, without the others."""
     own = type(model)
     names = {"fsc_joint": joint, "fsc_class": own, "__module__": own.__module__}

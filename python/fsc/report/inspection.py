@@ -9,9 +9,9 @@ from torch import nn
 
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups
-from fsc.networks.gathering import Images
 from fsc.networks import cost
 from fsc.networks.entry import enter
+from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
 from fsc.networks.operations import CONVOLUTION
 from fsc.networks.plain import Rewriting, rewritings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from fsc.channels.proof import channel_groups
-from fsc.networks.gathering import gathered
 from fsc.images.joint import Inputs
+from fsc.networks.gathering import gathered
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names

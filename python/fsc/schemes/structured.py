@@ -11,8 +11,8 @@ from torch import nn
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.proof import channel_groups
 from fsc.channels.propagation import AT_OUTPUT
-from fsc.networks.gathering import gathered
 from fsc.images.joint import Inputs
+from fsc.networks.gathering import gathered
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
