@@ -95,6 +95,18 @@ def test_rows_hold_every_input_exactly_and_stay_within_its_range():
     assert int(drawn["words"].max()) == int(WORDS.max())
 
 
+def test_rows_are_made_once(monkeypatch):
+    made = []
+
+    def counted(*args):
+        made.append(args)
+        return packed(*args)
+
+    monkeypatch.setattr("fsc.networks.joint_input.packed", counted)
+    assert enter("compress", Two(), (IMAGES, MASKS)).images.shape == (6, 400)
+    assert len(made) == 1
+
+
 def test_names_of_modules_stay_and_the_network_is_as_it_was():
     network = Two().eval()
     before = copy.deepcopy(network.state_dict())

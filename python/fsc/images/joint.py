@@ -103,16 +103,15 @@ def packed(function: str, inputs: Inputs, dtype: torch.dtype) -> tuple[Tensor, J
     Raises:
         ValueError: an input has another floating-point dtype, or numbers that this one cannot hold.
     """
+    check_values(function, inputs, dtype)
     call = ((), inputs) if isinstance(inputs, dict) else (_tuple(inputs), {})
     leaves, form = tree_flatten(call)
-    names = input_names(inputs)
     parts, columns, start = [], [], 0
-    for name, leaf in zip(names, leaves, strict=True):
+    for leaf in leaves:
         own = leaf.detach().to(dtype)
-        if leaf.is_floating_point() and leaf.dtype == dtype:
+        if leaf.dtype == dtype:
             found = Part(start, tuple(leaf.shape[1:]))
         else:
-            _check_exact(function, name, leaf, own)
             low, high = (float(bound) for bound in own.aminmax())
             found = Part(start, tuple(leaf.shape[1:]), leaf.dtype, low, high)
         parts.append(found)
@@ -155,19 +154,30 @@ def check_numbers(function: str, inputs: Inputs) -> None:
         )
 
 
-def _tuple(inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
-    return (inputs,) if isinstance(inputs, Tensor) else inputs
+def check_values(function: str, inputs: Inputs, dtype: torch.dtype) -> None:
+    """Make sure that rows of a dtype can hold the values of every input.
+
+    Raises:
+        ValueError: an input has another floating-point dtype, or numbers that this one cannot hold.
+    """
+    for name, leaf in zip(input_names(inputs), tree_flatten(inputs)[0], strict=True):
+        if leaf.dtype != dtype:
+            _check_exact(function, name, leaf, dtype)
 
 
-def _check_exact(function: str, name: str, given: Tensor, held: Tensor) -> None:
+def _check_exact(function: str, name: str, given: Tensor, dtype: torch.dtype) -> None:
     if given.is_floating_point() or given.is_complex():
         raise ValueError(
-            f"{function}: images must have the dtype of the network, {held.dtype}, or integers in "
+            f"{function}: images must have the dtype of the network, {dtype}, or integers in "
             f"every input, got {given.dtype} for {name}"
         )
-    if not torch.equal(held.to(given.dtype), given):
-        most = 2 ** (1 - int(math.log2(torch.finfo(held.dtype).eps)))
+    if not torch.equal(given.to(dtype).to(given.dtype), given):
+        most = 2 ** (1 - int(math.log2(torch.finfo(dtype).eps)))
         raise ValueError(
-            f"{function}: images must hold integers that {held.dtype} can hold, up to {most}, got "
+            f"{function}: images must hold integers that {dtype} can hold, up to {most}, got "
             f"{int(given.abs().max())} for {name}"
         )
+
+
+def _tuple(inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
+    return (inputs,) if isinstance(inputs, Tensor) else inputs

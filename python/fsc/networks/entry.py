@@ -10,13 +10,13 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from fsc.images.checks import check_images, device_of
 from fsc.images.forward import Forward
-from fsc.images.joint import Inputs, input_names, shapes_in_words
+from fsc.images.joint import Inputs, check_values, input_names, shapes_in_words
 from fsc.networks.gathering import Images, gathered
 from fsc.networks.joint_input import one_input
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import plain
 from fsc.networks.tracing import trace
-from fsc.networks.wrappers import check_layers, check_teacher, in_single_precision, unwrap
+from fsc.networks.wrappers import check_layers, check_teacher, dtype_of, in_single_precision, unwrap
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
         check_images(function, inputs, teacher, moved=False)
     else:
         _check_devices(function, inputs, teacher)
-        one_input(function, teacher, inputs)  # for its sentences
+        check_values(function, inputs, dtype_of(teacher))
         _check_runs(function, inputs, teacher)
     inputs = tree_map(lambda leaf: leaf[:num_images].detach(), inputs)
     teacher = plain(teacher, tree_map(lambda leaf: leaf[:2], inputs))
