@@ -224,6 +224,21 @@ def test_one_input_may_be_integers(given):
     assert fsc.inspect(network, given).inputs == [(4,)]
 
 
+def test_half_precision_is_taken_in_alike_at_every_door():
+    network = Reading()
+    network.table = nn.Embedding(5000, 6)
+    given = {"image": IMAGES, "words": WORDS + 4900, "valid": VALID}  # above what bfloat16 holds
+    expected = schemes.structured(network, 0.5, given)
+    network.bfloat16()
+    scheme = schemes.structured(network, 0.5, given | {"image": IMAGES.bfloat16()})
+    assert scheme == expected == schemes.structured(network, 0.5, given)
+    schemes.check(scheme, network, given)
+    assert fsc.compress(network, given, method="l1", scheme=scheme).student.inside.out_channels == 5
+    for call in (schemes.structured, lambda *args: schemes.check(scheme, args[0], args[2])):
+        with pytest.raises(ValueError, match=r"^(structured|check): images must hold integers"):
+            call(network, 0.5, given | {"words": WORDS + 2**24})
+
+
 def test_statistics_are_those_of_one_input_after_the_other():
     report = fsc.compress(Two(), (IMAGES, MASKS), method="l1").report
     means = torch.cat([IMAGES.mean((0, 2, 3)), MASKS.mean((0, 2, 3))])

@@ -49,12 +49,11 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
     """
     given = unwrap(model)
     check_teacher(given)
-    teacher, inputs = in_single_precision(given, gathered(function, images, given, num_images))
+    teacher, inputs = taken_in(function, given, images, num_images)
     if isinstance(inputs, Tensor):
         check_images(function, inputs, teacher, moved=False)
     else:
         _check_devices(function, inputs, teacher)
-        check_values(function, inputs, dtype_of(teacher))
         _check_runs(function, inputs, teacher)
     inputs = tree_map(lambda leaf: leaf[:num_images].detach(), inputs)
     teacher = plain(teacher, tree_map(lambda leaf: leaf[:2], inputs))
@@ -62,6 +61,28 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
     teacher, rows = one_input(function, teacher, inputs)
     check_images(function, rows, teacher, trace(teacher), moved=False)
     return Entry(given, teacher, rows)
+
+
+def taken_in(
+    function: str, model: nn.Module, images: Images, num_images: int | None = None
+) -> tuple[nn.Module, Inputs]:
+    """A network without wrappers, and what it takes, both in single precision where in half.
+
+    Args:
+        function: who asks, for the sentences.
+        model: as for `fsc.compress`; it is not changed.
+        images: as for `fsc.compress`.
+        num_images: how many are enough. None: all are wanted.
+
+    Raises:
+        ValueError: the images do not fit the forward, or hold what rows of them cannot.
+        TypeError: the images are of the wrong type.
+    """
+    given = unwrap(model)
+    network, inputs = in_single_precision(given, gathered(function, images, given, num_images))
+    if not isinstance(inputs, Tensor):
+        check_values(function, inputs, dtype_of(network))
+    return network, inputs
 
 
 def _check_devices(function: str, inputs: Inputs, model: nn.Module) -> None:

@@ -6,9 +6,8 @@ from torch import nn
 
 from fsc.channels.proof import channel_groups
 from fsc.images.joint import Inputs
-from fsc.networks.gathering import gathered
+from fsc.networks.entry import taken_in
 from fsc.networks.plain import plain
-from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names
 from fsc.schemes.files import from_json
 from fsc.schemes.finding import find
@@ -31,8 +30,8 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
     Raises:
         ValueError: it does not; see `channels_left`, `check_sparse` and `check_quantized`.
     """
-    inputs = gathered("check", example_inputs, unwrap(model))
-    model = plain(unwrap(model), inputs)
+    model, inputs = taken_in("check", model, example_inputs)
+    model = plain(model, inputs)
     if isinstance(scheme, SparseScheme):
         check_sparse(scheme, model)
     elif isinstance(scheme, QuantizedScheme):
