@@ -160,7 +160,7 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
     entry = enter("inspect", model, images, num_images=1)
     network, image = entry.teacher, entry.images  # [1, C, ...]
     joint = joint_of(network)
-    shapes = [image.shape[1:]] if joint is None else [part.shape for part in joint.parts]
+    shapes = [image.shape[1:]] if joint is None else [place.shape for place in joint.places]
     groups = channel_groups(network, image)
     layers = {n: m for n, m in network.named_modules() if isinstance(m, CONVOLUTION | nn.Linear)}
     carried = {name for group in groups for name in group.named("carrier")}
