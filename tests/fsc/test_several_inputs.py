@@ -12,12 +12,11 @@ from any_networks import (
     WORDS,
     OneDict,
     Optional,
-    Plain,
     Reading,
-    Signal,
     Sized,
     Two,
     WalkedDict,
+    Words,
 )
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -134,7 +133,9 @@ def test_a_forward_set_on_a_network_is_the_one_that_counts():
     assert torch.equal(copy.deepcopy(entry.teacher)(entry.images), expected)
     assert torch.equal(as_given(entry.teacher)(IMAGES, MASKS), expected)
     given = channel_groups(network, (IMAGES, MASKS))
-    assert [group.name for group in given] == [g.name for g in channel_groups(Two(), BOTH)]
+    assert [group.name for group in given] == [
+        g.name for g in channel_groups(Two(), (IMAGES, MASKS))
+    ]
     student = fsc.compress(network, (IMAGES, MASKS), flops=0.6, method="fskd").student
     by_class = Two.forward(student, 2 * IMAGES, MASKS)
     assert torch.equal(student(IMAGES, MASKS), by_class)
@@ -187,20 +188,6 @@ def test_what_is_found_before_is_what_is_cut():
     assert pair.kept == schemes.structured(OneDict(), 0.5, {"image": IMAGES, "mask": MASKS}).kept
     by_type = fsc.compress(network, given, method="l1", ignored=[nn.Conv1d], flops=0.8).report
     assert set(by_type.kept) == {"inside"}
-
-
-class Words(nn.Module):
-    """Reads nothing but indices of words."""
-
-    def __init__(self):
-        super().__init__()
-        self.table = nn.Embedding(7, 6)
-        self.inside = nn.Conv1d(6, 8, 3)
-        self.head = nn.Linear(8, 5)
-
-    def forward(self, words):
-        x = self.inside(self.table(words).transpose(1, 2))  # [N, 8, L - 2]
-        return self.head(x.relu().mean(2))
 
 
 @pytest.mark.parametrize(
@@ -266,82 +253,3 @@ def test_a_rewritten_network_of_integers_is_loaded_again(tmp_path):
     fsc.save(student, tmp_path / "student.safetensors")
     loaded = fsc.load(tmp_path / "student.safetensors", model=make())
     assert torch.equal(loaded(**READ), student(**READ))
-
-
-class Signals(Signal):
-    """Two signals at once."""
-
-    def forward(self, x, other):
-        return super().forward(x + other)
-
-
-class Weighted(Two):
-    """An image, a mask, and how much each pixel counts."""
-
-    def forward(self, image, mask, weight=None):
-        return super().forward(image if weight is None else weight * image, mask)
-
-
-SIX = r"\[6, 3, 10, 10\]"
-OF_TWO = r"forward of Two, \(image, mask\)"
-BOTH = {"image": IMAGES, "mask": MASKS}
-
-
-@pytest.mark.parametrize(
-    ("make", "given", "sentence"),
-    [
-        (Two, (IMAGES, MASKS[:4]), rf"as many in .* {SIX} for input 0 and \[4, 1, 10, 10\]"),
-        (Two, (IMAGES[0], MASKS[0]), r"as many in .* \[3, 10, 10\] for input 0 and \[1, 10, 10\]"),
-        (
-            Two,
-            BOTH | {"mask": MASKS[:0]},
-            r"one N of at least 1, got .* \[0, 1, 10, 10\] for 'mask'",
-        ),
-        (Two, IMAGES, f"each argument of {OF_TWO}, got one tensor"),
-        (Two, [IMAGES], f"each argument of {OF_TWO}, got one tensor"),
-        (Two, (IMAGES,), f"{OF_TWO}, got 1; a list is one of images"),
-        (Two, (IMAGES, MASKS, LABELS), f"{OF_TWO}, got 3"),
-        (Two, {"image": IMAGES}, f"arguments of {OF_TWO}, got 'image'"),
-        (Two, BOTH | {"label": LABELS}, f"{OF_TWO}, got 'image', 'mask', 'label'"),
-        (Two, {}, f"{OF_TWO}, got an empty one"),
-        (Two, [{"image": IMAGES, "label": LABELS}], f"{OF_TWO}, got 'image', 'label'"),
-        (Plain, {}, r"\(x\), got an empty one"),
-        (Two, BOTH | {"mask": None}, "for every input, got NoneType for 'mask'"),
-        (Two, (IMAGES, [1]), "a torch.Tensor for every input, got list for input 1"),
-        (Two, None, "a tuple or dict of them, a DataLoader, .* got NoneType"),
-        (Two, (IMAGES, MASKS.double()), "or integers in every .*, got torch.float64 for input 1"),
-        (Two, (IMAGES, MASKS[:, [0, 0]]), f"{OF_TWO} takes, .* 1, on which it fails with: Runtime"),
-        (Two, (IMAGES, MASKS.to("meta")), "device of the network, cpu, got meta for input 1"),
-        (Two, (IMAGES, MASKS * torch.nan), "finite, got NaN or Inf in image 0"),
-        (Plain, {"image": IMAGES}, rf"\(x\) takes, got {SIX} for 'image', on which it fails"),
-        (Reading, READ | {"words": WORDS + 2**24}, "torch.float32 can hold, up to 16777216, got"),
-        (Reading, (IMAGES, WORDS), r"of Reading, \(image, words, valid\) takes, .* 'valid'"),
-        (
-            Optional,
-            [(IMAGES, MASKS)],
-            r"as dicts .* of Optional, \(image, mask\) can .* tuple of 2",
-        ),
-        (Weighted, [[*BOTH.values(), IMAGES]], r"as dicts .*, weight\) can do .*, got a list of 3"),
-        (Words, WORDS[:0], r"one N of at least 1, got \[0, 4\] for input 0"),
-        (Plain, IMAGES.long(), "floating point .*, got torch.int64"),
-        (Signals, [(IMAGES, IMAGES)], rf"as \[C, L\] or \[N, C, L\], or .* got {SIX} .* {SIX}"),
-        (Two, [BOTH, BOTH | {"mask": MASKS[..., :4]}], "have one size, .* 10] and .* 4]"),
-        (Optional, [BOTH, {"image": IMAGES}], "come alike in every batch"),
-    ],
-)
-def test_unfit_inputs_are_one_sentence(make, given, sentence):
-    with pytest.raises((ValueError, TypeError), match=f"^compress: images must .*{sentence}") as e:
-        fsc.compress(make().eval(), given, method="l1")
-    assert "\n" not in str(e.value)
-
-
-def test_inspect_and_structured_say_the_same():
-    for function, call in (
-        ("inspect", lambda given: fsc.inspect(Two(), given)),
-        ("structured", lambda given: schemes.structured(Two(), 0.5, given)),
-        ("check", lambda given: schemes.check(schemes.Scheme("s", {"a": 4}), Two(), given)),
-    ):
-        with pytest.raises(
-            ValueError, match=f"^{function}: images must be a dict of the arguments"
-        ):
-            call({"image": IMAGES})
