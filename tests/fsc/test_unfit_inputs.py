@@ -65,6 +65,7 @@ BOTH = {"image": IMAGES, "mask": MASKS}
             r"as dicts .* of Optional, \(image, mask\) can .* tuple of 2",
         ),
         (Weighted, [[*BOTH.values(), IMAGES]], r"as dicts .*, weight\) can do .*, got a list of 3"),
+        (Words, WORDS + 7, r"\(words\) takes, got \[6, 4\] for input 0, .* index out of range"),
         (Words, WORDS[:0], r"one N of at least 1, got \[0, 4\] for input 0"),
         (Plain, IMAGES.long(), "floating point .*, got torch.int64"),
         (Signals, [(IMAGES, IMAGES)], rf"as \[C, L\] or \[N, C, L\], or .* got {SIX} .* {SIX}"),

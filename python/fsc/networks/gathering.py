@@ -85,9 +85,11 @@ def gathered(
 def _of_one(function: str, images: Tensor, model: nn.Module) -> Inputs:
     """What a network is called with that takes one tensor.
 
-    Integers that it runs on, such as indices of words, are no images: an argument like any other.
+    Integers, such as indices of words, are no images but an argument like any other, except where
+    the network wants the same in floating point.
     """
-    if not _are_integers(images) or not _runs(model, images):
+    is_index = _are_integers(images)
+    if not is_index or (not _runs(model, images) and _runs(model, images.to(dtype_of(model)))):
         return images
     check_numbers(function, (images,))
     return (images,)
