@@ -15,7 +15,6 @@ from fsc import method_names
 from fsc.channels.groups import rows_left
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
-from fsc.images.gathering import Images
 from fsc.images.scale import statistics
 from fsc.methods.base import Method, Outcome, Task
 from fsc.methods.block_choice import check_takes_blocks, named_blocks
@@ -27,7 +26,8 @@ from fsc.methods.labelling import labels_for
 from fsc.models.recognition import recognise
 from fsc.networks import cost
 from fsc.networks.blocks import dropped_of
-from fsc.networks.entry import Entry, enter
+from fsc.networks.entry import enter
+from fsc.networks.gathering import Images
 from fsc.networks.joint_input import as_given, joint_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import pass_on, rewritings
@@ -140,32 +140,19 @@ def compress(
     goal = goal.resolved(entry.teacher, entry.images)
     if isinstance(goal.scheme, DropBlocks):
         check_takes_blocks(method, goal.scheme)
-    kept = _journal(journal, entry, method, goal, seed, learned)
+    kept = None
+    if journal is not None:
+        kept = Journal(journal, identity(entry.given, entry.images, method, goal, seed, learned))
     start = time.perf_counter()
     if isinstance(goal.scheme, DropBlocks):
         named = (entry.teacher, entry.images, batch_size, progress, kept)
         goal = replace(goal, scheme=named_blocks(goal.scheme, *named))
     selection = _selection(method)
-    plan = goal.plan(
-        entry.given_for_images, entry.teacher, entry.images, batch_size, progress, selection
-    )
+    plan = goal.plan(entry.given, entry.teacher, entry.images, batch_size, progress, selection)
     limits = (batch_size, memory_budget, seed)
     found = (plan.groups, plan.removal)
     task = Task(entry.teacher, entry.images, plan.scheme, *limits, progress, kept, *found, learned)
     return _carried_out(method, task, entry.given, time.perf_counter() - start)
-
-
-def _journal(
-    path: str | os.PathLike[str] | None,
-    entry: Entry,
-    method: Method,
-    goal: Goal,
-    seed: int,
-    labels: Tensor | None,
-) -> Journal | None:
-    if path is None:
-        return None
-    return Journal(path, identity(entry.given, entry.images, method, goal, seed, labels))
 
 
 def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) -> Result:

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import fsc
 from fsc import models
-from fsc.images.gathering import gathered
+from fsc.networks.gathering import gathered
 
 IMAGES = torch.randn(5, 3, 8, 8)
 LABELS = torch.arange(5)
@@ -54,6 +54,56 @@ def test_signals_and_rows_come_one_by_one_or_in_batches():
             assert torch.equal(gathered("compress", given, model), images)
 
 
+class Unused(torch.nn.Sequential):
+    """Holds a convolution that it does not call in front of the one that reads images."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Conv1d(3, 4, 3), torch.nn.Conv2d(3, 4, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self[1](x)
+
+
+class Video(torch.nn.Sequential):
+    """Sees the pictures of a video, [N, T, C, H, W], one by one."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        number, time, *_ = x.shape
+        seen = self[0](x.flatten(0, 1)).mean((2, 3))  # [NT, C]
+        return self[1](seen.unflatten(0, (number, time)).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "images"),
+    [
+        (torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4)), IMAGES),
+        (Unused(), IMAGES),
+        (Video(), torch.randn(5, 2, 3, 8, 8)),
+        (Video().bfloat16(), torch.randn(5, 2, 3, 8, 8)),
+        (torch.nn.Conv2d(1, 4, 3), IMAGES[:, :1]),  # runs on a single image, too
+        (torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).train(), IMAGES),
+    ],
+    ids=str.split("flattened unused video half one_channel training"),
+)
+def test_the_network_says_what_an_image_is(model, images):
+    modes = [module.training for module in model.modules()]
+    for given in (list(images), images.split(2), DataLoader(TensorDataset(images, LABELS), 2)):
+        assert torch.equal(gathered("compress", given, model), images)
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_what_may_be_an_image_or_a_batch_is_one_tensor_or_a_loader():
+    tokens = torch.randn(5, 4, 3, 7)
+    model = torch.nn.Linear(7, 4)
+    loader = DataLoader(TensorDataset(tokens), 2)
+    assert torch.equal(gathered("compress", loader, model), tokens)
+    with pytest.raises(ValueError, match=r"come as one tensor where .* got \[4, 3, 7\]; stack"):
+        gathered("compress", list(tokens), model)
+
+
 @pytest.mark.parametrize(
     ("images", "error", "sentence"),
     [
@@ -61,7 +111,8 @@ def test_signals_and_rows_come_one_by_one_or_in_batches():
         ([IMAGES, IMAGES[:, :, :4]], ValueError, r"one size, .* \[3, 8, 8\] and .* \[3, 4, 8\]"),
         ([IMAGES, IMAGES.double()], ValueError, "one size, dtype and device, got torch.float32"),
         ([[IMAGES[0], IMAGES[1]]], ValueError, "one batch or image at a time, got a list of 2"),
-        ([IMAGES[0, 0]], ValueError, r"\[C, H, W\] or \[N, C, H, W\], got \[8, 8\]"),
+        ([IMAGES[0, 0]], ValueError, r"\[C, H, W\] or \[N, C, H, W\], or as .*, got \[8, 8\]"),
+        ([IMAGES, IMAGES[0, 0]], ValueError, r"3 axes, or 4 in batches, .*, got \[8, 8\]"),
         ([np.zeros((3, 8, 8))], TypeError, "must come as tensors, .* got ndarray"),
         ({"images": [0.0]}, TypeError, "a torch.Tensor for every input, got list for 'images'"),
         ("images.pt", TypeError, "an iterable of images, got str"),

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import fsc
-from fsc.images.gathering import gathered_with_labels
 from fsc.methods import Outcome, Task
+from fsc.networks.gathering import gathered_with_labels
 from fsc.schemes import Scheme
 
 IMAGES, LABELS = torch.randn(6, 3, 8, 8), torch.tensor([0, 3, 1, 2, 3, 0])

@@ -1,6 +1,7 @@
 """Images for networks that take several tensors, in whatever form users have them."""
 
 import copy
+from types import MethodType
 
 import pytest
 import torch
@@ -11,21 +12,21 @@ from any_networks import (
     WORDS,
     OneDict,
     Optional,
-    Plain,
     Reading,
-    Signal,
     Sized,
     Two,
     WalkedDict,
+    Words,
 )
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import fsc
 from fsc import schemes
+from fsc.channels.proof import channel_groups
 from fsc.images.joint import packed
 from fsc.networks.entry import enter
-from fsc.networks.joint_input import as_given, joint_of
+from fsc.networks.joint_input import as_given, joint_of, one_input
 from fsc.networks.tracing import layer_names, trace
 
 LABELS = torch.arange(6)
@@ -78,7 +79,6 @@ def test_every_form_is_the_same_inputs(make, given):
     assert entry.images.shape[0] == 6 and joint_of(entry.teacher) is not None
     assert torch.equal(entry.teacher(entry.images), expected)
     assert entry.given is network and type(network) is make
-    assert torch.equal(entry.given_for_images(entry.images), expected)
     assert type(as_given(entry.teacher)) is make
 
 
@@ -94,6 +94,18 @@ def test_rows_hold_every_input_exactly_and_stay_within_its_range():
     assert int(drawn["words"].max()) == int(WORDS.max())
 
 
+def test_rows_are_made_once(monkeypatch):
+    made = []
+
+    def counted(*args):
+        made.append(args)
+        return packed(*args)
+
+    monkeypatch.setattr("fsc.networks.joint_input.packed", counted)
+    assert enter("compress", Two(), (IMAGES, MASKS)).images.shape == (6, 400)
+    assert len(made) == 1
+
+
 def test_names_of_modules_stay_and_the_network_is_as_it_was():
     network = Two().eval()
     before = copy.deepcopy(network.state_dict())
@@ -105,6 +117,41 @@ def test_names_of_modules_stay_and_the_network_is_as_it_was():
     assert copy.deepcopy(student)(image=IMAGES, mask=MASKS).shape == (6, 5)
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def doubled(self, image, mask):
+    """A forward that somebody sets on a network."""
+    return Two.forward(self, 2 * image, mask)
+
+
+def test_a_forward_set_on_a_network_is_the_one_that_counts():
+    network = Two().eval()
+    network.forward = MethodType(doubled, network)
+    expected = network(IMAGES, MASKS)
+    entry = enter("compress", network, (IMAGES, MASKS))
+    assert torch.equal(entry.teacher(entry.images), expected)
+    assert torch.equal(copy.deepcopy(entry.teacher)(entry.images), expected)
+    assert torch.equal(as_given(entry.teacher)(IMAGES, MASKS), expected)
+    given = channel_groups(network, (IMAGES, MASKS))
+    assert [group.name for group in given] == [
+        g.name for g in channel_groups(Two(), (IMAGES, MASKS))
+    ]
+    student = fsc.compress(network, (IMAGES, MASKS), flops=0.6, method="fskd").student
+    by_class = Two.forward(student, 2 * IMAGES, MASKS)
+    assert torch.equal(student(IMAGES, MASKS), by_class)
+
+
+def test_hooks_and_mode_of_the_made_network_are_its_own():
+    network = Two().eval()
+    made, rows = one_input("here", network, (IMAGES, MASKS))
+    seen = []
+    made.register_forward_hook(lambda *_: seen.append("made"))
+    made.register_forward_pre_hook(lambda *_: seen.append("before"))
+    made.training = True
+    network(IMAGES, MASKS)
+    assert seen == [] and not network.training
+    made(rows)
+    assert seen == ["before", "made"]
 
 
 def test_students_of_rewritten_networks_are_networks_like_others(tmp_path):
@@ -143,6 +190,42 @@ def test_what_is_found_before_is_what_is_cut():
     assert set(by_type.kept) == {"inside"}
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        WORDS,
+        (WORDS,),
+        {"words": WORDS},
+        list(WORDS),
+        DataLoader(TensorDataset(WORDS, LABELS), batch_size=4),
+        TensorDataset(WORDS, LABELS),
+    ],
+    ids=str.split("tensor tuple dict list loader dataset"),
+)
+def test_one_input_may_be_integers(given):
+    network = Words().eval()
+    entry = enter("compress", network, given)
+    assert torch.equal(entry.teacher(entry.images), network(WORDS))
+    student = fsc.compress(network, given, method="l1", flops=0.7).student
+    assert student(WORDS).shape == (6, 5) and student.inside.out_channels < 8
+    assert fsc.inspect(network, given).inputs == [(4,)]
+
+
+def test_half_precision_is_taken_in_alike_at_every_door():
+    network = Reading()
+    network.table = nn.Embedding(5000, 6)
+    given = {"image": IMAGES, "words": WORDS + 4900, "valid": VALID}  # above what bfloat16 holds
+    expected = schemes.structured(network, 0.5, given)
+    network.bfloat16()
+    scheme = schemes.structured(network, 0.5, given | {"image": IMAGES.bfloat16()})
+    assert scheme == expected == schemes.structured(network, 0.5, given)
+    schemes.check(scheme, network, given)
+    assert fsc.compress(network, given, method="l1", scheme=scheme).student.inside.out_channels == 5
+    for call in (schemes.structured, lambda *args: schemes.check(scheme, args[0], args[2])):
+        with pytest.raises(ValueError, match=r"^(structured|check): images must hold integers"):
+            call(network, 0.5, given | {"words": WORDS + 2**24})
+
+
 def test_statistics_are_those_of_one_input_after_the_other():
     report = fsc.compress(Two(), (IMAGES, MASKS), method="l1").report
     means = torch.cat([IMAGES.mean((0, 2, 3)), MASKS.mean((0, 2, 3))])
@@ -170,67 +253,3 @@ def test_a_rewritten_network_of_integers_is_loaded_again(tmp_path):
     fsc.save(student, tmp_path / "student.safetensors")
     loaded = fsc.load(tmp_path / "student.safetensors", model=make())
     assert torch.equal(loaded(**READ), student(**READ))
-
-
-class Signals(Signal):
-    """Two signals at once."""
-
-    def forward(self, x, other):
-        return super().forward(x + other)
-
-
-SIX = r"\[6, 3, 10, 10\]"
-OF_TWO = r"forward of Two, \(image, mask\)"
-BOTH = {"image": IMAGES, "mask": MASKS}
-
-
-@pytest.mark.parametrize(
-    ("make", "given", "sentence"),
-    [
-        (Two, (IMAGES, MASKS[:4]), rf"as many in .* {SIX} for input 0 and \[4, 1, 10, 10\]"),
-        (Two, (IMAGES[0], MASKS[0]), r"as many in .* \[3, 10, 10\] for input 0 and \[1, 10, 10\]"),
-        (
-            Two,
-            BOTH | {"mask": MASKS[:0]},
-            r"one N of at least 1, got .* \[0, 1, 10, 10\] for 'mask'",
-        ),
-        (Two, IMAGES, f"each argument of {OF_TWO}, got one tensor"),
-        (Two, [IMAGES], f"each argument of {OF_TWO}, got one tensor"),
-        (Two, (IMAGES,), f"{OF_TWO}, got 1; a list is one of images"),
-        (Two, (IMAGES, MASKS, LABELS), f"{OF_TWO}, got 3"),
-        (Two, {"image": IMAGES}, f"arguments of {OF_TWO}, got 'image'"),
-        (Two, BOTH | {"label": LABELS}, f"{OF_TWO}, got 'image', 'mask', 'label'"),
-        (Two, {}, f"{OF_TWO}, got an empty one"),
-        (Two, [{"image": IMAGES, "label": LABELS}], f"{OF_TWO}, got 'image', 'label'"),
-        (Plain, {}, r"\(x\), got an empty one"),
-        (Two, BOTH | {"mask": None}, "for every input, got NoneType for 'mask'"),
-        (Two, (IMAGES, [1]), "a torch.Tensor for every input, got list for input 1"),
-        (Two, None, "a tuple or dict of them, a DataLoader, .* got NoneType"),
-        (Two, (IMAGES, MASKS.double()), "or integers in every .*, got torch.float64 for input 1"),
-        (Two, (IMAGES, MASKS[:, [0, 0]]), f"{OF_TWO} takes, .* 1, on which it fails with: Runtime"),
-        (Two, (IMAGES, MASKS.to("meta")), "device of the network, cpu, got meta for input 1"),
-        (Two, (IMAGES, MASKS * torch.nan), "finite, got NaN or Inf in image 0"),
-        (Plain, {"image": IMAGES}, rf"\(x\) takes, got {SIX} for 'image', on which it fails"),
-        (Reading, READ | {"words": WORDS + 2**24}, "torch.float32 can hold, up to 16777216, got"),
-        (Reading, (IMAGES, WORDS), r"of Reading, \(image, words, valid\) takes, .* 'valid'"),
-        (Signals, [(IMAGES, IMAGES)], rf"as \[C, L\] or \[N, C, L\], got {SIX} and {SIX}"),
-        (Two, [BOTH, BOTH | {"mask": MASKS[..., :4]}], "have one size, .* 10] and .* 4]"),
-        (Optional, [BOTH, {"image": IMAGES}], "come alike in every batch"),
-    ],
-)
-def test_unfit_inputs_are_one_sentence(make, given, sentence):
-    with pytest.raises((ValueError, TypeError), match=f"^compress: images must .*{sentence}") as e:
-        fsc.compress(make().eval(), given, method="l1")
-    assert "\n" not in str(e.value)
-
-
-def test_inspect_and_structured_say_the_same():
-    for function, call in (
-        ("inspect", lambda given: fsc.inspect(Two(), given)),
-        ("structured", lambda given: schemes.structured(Two(), 0.5, given)),
-        ("check", lambda given: schemes.check(schemes.Scheme("s", {"a": 4}), Two(), given)),
-    ):
-        with pytest.raises(
-            ValueError, match=f"^{function}: images must be a dict of the arguments"
-        ):
-            call({"image": IMAGES})

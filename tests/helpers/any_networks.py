@@ -131,6 +131,20 @@ class Reading(nn.Module):
         return self.head(F.relu(self.inside(x)).mean((2, 3)))
 
 
+class Words(nn.Module):
+    """Reads nothing but indices of words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(7, 6)
+        self.inside = nn.Conv1d(6, 8, 3)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, words: Tensor) -> Tensor:
+        x = self.inside(self.table(words).transpose(1, 2))  # [N, 8, L - 2]
+        return self.head(x.relu().mean(2))
+
+
 class Heads(nn.Module):
     """Classes and, behind a layer of its own, a map for every image."""
 
@@ -208,6 +222,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "optional": (Optional, IMAGES),
     "optional_given": (Optional, (IMAGES, MASKS)),
     "integers": (Reading, {"image": IMAGES, "words": WORDS, "valid": VALID}),
+    "words": (Words, WORDS),
     "outputs_tuple": (Heads, IMAGES),
     "outputs_dict": (DictHeads, IMAGES),
     "outputs_dataclass": (DataclassHeads, IMAGES),

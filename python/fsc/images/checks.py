@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.images.joint import part, reads_images
+from fsc.images.joint import reads_images, unpacked
 
 # What the axes of images are called, by their number.
 AXES = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
@@ -106,7 +106,7 @@ def _rank(model: nn.Module | None, graph: fx.Graph | None) -> tuple[int, bool]:
         return 4, True
     if graph is None:
         return rank_of(model), False
-    if any(node.target is part for node in graph.nodes):
+    if any(node.target is unpacked for node in graph.nodes):
         return 2, True
     entry = _entry(model, graph)
     if entry is not None:

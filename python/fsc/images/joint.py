@@ -17,7 +17,7 @@ Inputs = Tensor | tuple[Any, ...] | dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Part:
+class Place:
     """Where one input of an image lies in its row.
 
     Attributes:
@@ -40,25 +40,25 @@ class JointInput:
     """How the inputs of a network lie in the rows of one tensor.
 
     Attributes:
-        parts: one for each input.
+        places: one for each input.
         form: how these make up (arguments, arguments by name).
     """
 
-    parts: tuple[Part, ...]
+    places: tuple[Place, ...]
     form: TreeSpec
 
     def call(self, rows: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, and those by name, that lie in rows [N, values]."""
-        leaves = [part(rows, p.start, p.shape, p.dtype, p.low, p.high) for p in self.parts]
+        leaves = [unpacked(rows, *vars(place).values()) for place in self.places]
         args, kwargs = tree_unflatten(leaves, self.form)
         return args, kwargs
 
     def statistics(self, rows: Tensor) -> ImageStatistics:
         """Those of all channels of floating-point inputs, one input after the other."""
         found = ImageStatistics([], [], [], [])
-        for p in self.parts:
-            if p.dtype is None:
-                own = part(rows, p.start, p.shape, None, 0, 0)
+        for place in self.places:
+            if place.dtype is None:
+                own = unpacked(rows, place.start, place.shape)
                 each = statistics(own if own.ndim > 1 else own[:, None])
                 for name, values in vars(found).items():
                     values.extend(getattr(each, name))
@@ -66,13 +66,13 @@ class JointInput:
 
 
 @fx.wrap
-def part(
+def unpacked(
     rows: Tensor,
     start: int,
     shape: tuple[int, ...],
-    dtype: torch.dtype | None,
-    low: float,
-    high: float,
+    dtype: torch.dtype | None = None,
+    low: float = 0,
+    high: float = 0,
 ) -> Tensor:
     """Take one input out of rows: [N, values] to [N, *shape]; one operation of a graph.
 
@@ -86,7 +86,7 @@ def part(
 def reads_images(node: fx.Node) -> bool:
     """Whether all that a node of a graph reads are images, as they were given."""
     inputs = node.all_input_nodes
-    return bool(inputs) and all(n.op == "placeholder" or n.target is part for n in inputs)
+    return bool(inputs) and all(n.op == "placeholder" or n.target is unpacked for n in inputs)
 
 
 def packed(function: str, inputs: Inputs, dtype: torch.dtype) -> tuple[Tensor, JointInput]:
@@ -103,22 +103,21 @@ def packed(function: str, inputs: Inputs, dtype: torch.dtype) -> tuple[Tensor, J
     Raises:
         ValueError: an input has another floating-point dtype, or numbers that this one cannot hold.
     """
+    check_values(function, inputs, dtype)
     call = ((), inputs) if isinstance(inputs, dict) else (_tuple(inputs), {})
     leaves, form = tree_flatten(call)
-    names = input_names(inputs)
-    parts, columns, start = [], [], 0
-    for name, leaf in zip(names, leaves, strict=True):
+    places, columns, start = [], [], 0
+    for leaf in leaves:
         own = leaf.detach().to(dtype)
-        if leaf.is_floating_point() and leaf.dtype == dtype:
-            found = Part(start, tuple(leaf.shape[1:]))
+        if leaf.dtype == dtype:
+            found = Place(start, tuple(leaf.shape[1:]))
         else:
-            _check_exact(function, name, leaf, own)
             low, high = (float(bound) for bound in own.aminmax())
-            found = Part(start, tuple(leaf.shape[1:]), leaf.dtype, low, high)
-        parts.append(found)
+            found = Place(start, tuple(leaf.shape[1:]), leaf.dtype, low, high)
+        places.append(found)
         columns.append(own.flatten(1) if own.ndim > 1 else own[:, None])
         start += columns[-1].shape[1]
-    return torch.cat(columns, 1).as_subclass(Tensor), JointInput(tuple(parts), form)
+    return torch.cat(columns, 1).as_subclass(Tensor), JointInput(tuple(places), form)
 
 
 def input_names(inputs: Inputs) -> list[str]:
@@ -155,19 +154,30 @@ def check_numbers(function: str, inputs: Inputs) -> None:
         )
 
 
-def _tuple(inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
-    return (inputs,) if isinstance(inputs, Tensor) else inputs
+def check_values(function: str, inputs: Inputs, dtype: torch.dtype) -> None:
+    """Make sure that rows of a dtype can hold the values of every input.
+
+    Raises:
+        ValueError: an input has another floating-point dtype, or numbers that this one cannot hold.
+    """
+    for name, leaf in zip(input_names(inputs), tree_flatten(inputs)[0], strict=True):
+        if leaf.dtype != dtype and not leaf.is_meta:
+            _check_exact(function, name, leaf, dtype)
 
 
-def _check_exact(function: str, name: str, given: Tensor, held: Tensor) -> None:
+def _check_exact(function: str, name: str, given: Tensor, dtype: torch.dtype) -> None:
     if given.is_floating_point() or given.is_complex():
         raise ValueError(
-            f"{function}: images must have the dtype of the network, {held.dtype}, or integers in "
+            f"{function}: images must have the dtype of the network, {dtype}, or integers in "
             f"every input, got {given.dtype} for {name}"
         )
-    if not torch.equal(held.to(given.dtype), given):
-        most = 2 ** (1 - int(math.log2(torch.finfo(held.dtype).eps)))
+    if not torch.equal(given.to(dtype).to(given.dtype), given):
+        most = 2 ** (1 - int(math.log2(torch.finfo(dtype).eps)))
         raise ValueError(
-            f"{function}: images must hold integers that {held.dtype} can hold, up to {most}, got "
+            f"{function}: images must hold integers that {dtype} can hold, up to {most}, got "
             f"{int(given.abs().max())} for {name}"
         )
+
+
+def _tuple(inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
+    return (inputs,) if isinstance(inputs, Tensor) else inputs

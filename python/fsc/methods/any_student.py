@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fsc.images.gathering import Images, gathered_with_labels
 from fsc.images.joint import Inputs
 from fsc.methods.base import Task
 from fsc.methods.features import Where, computed, head_features, views_of
@@ -21,6 +20,7 @@ from fsc.methods.schedule import in_words
 from fsc.methods.soundness import Yardstick, is_sound
 from fsc.networks import tracing
 from fsc.networks.entry import Entry, enter
+from fsc.networks.gathering import Images, gathered_with_labels
 from fsc.networks.joint_input import joint_of
 from fsc.networks.outputs import tensors_of
 from fsc.networks.replaced import Replaced, behind

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from fsc.images.gathering import Images
 from fsc.methods import any_student
 from fsc.methods.base import Outcome, Task
 from fsc.methods.feature_losses import check_name, feature_loss
@@ -26,6 +25,7 @@ from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
 from fsc.networks import tracing
+from fsc.networks.gathering import Images
 from fsc.progress import Progress
 
 

@@ -10,13 +10,13 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from fsc.images.checks import check_images, device_of
 from fsc.images.forward import Forward
-from fsc.images.gathering import Images, gathered_with_labels
-from fsc.images.joint import Inputs, input_names, shapes_in_words
-from fsc.networks.joint_input import joint_of, one_input, taking_one
+from fsc.images.joint import Inputs, check_values, input_names, shapes_in_words
+from fsc.networks.gathering import Images, gathered_with_labels
+from fsc.networks.joint_input import one_input
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import plain
 from fsc.networks.tracing import trace
-from fsc.networks.wrappers import check_layers, check_teacher, in_single_precision, unwrap
+from fsc.networks.wrappers import check_layers, check_teacher, dtype_of, in_single_precision, unwrap
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,6 @@ class Entry:
     images: Tensor
     labels: Tensor | None = None
 
-    @property
-    def given_for_images(self) -> nn.Module:
-        """The network as the user has it, but for what it takes: the images."""
-        joint = joint_of(self.teacher)
-        takes_one = joint is None and Forward.of(self.given).takes_one
-        return self.given if takes_one else taking_one(self.given, joint)
-
 
 def enter(function: str, model: nn.Module, images: Images, num_images: int | None = None) -> Entry:
     """Check a network and images, and bring them together.
@@ -58,13 +51,11 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
     """
     given = unwrap(model)
     check_teacher(given)
-    gathered, labels = gathered_with_labels(function, images, given, num_images)
-    teacher, inputs = in_single_precision(given, gathered)
+    teacher, inputs, labels = taken_in(function, given, images, num_images)
     if isinstance(inputs, Tensor):
         check_images(function, inputs, teacher, moved=False)
     else:
         _check_devices(function, inputs, teacher)
-        one_input(function, teacher, inputs)  # for its sentences
         _check_runs(function, inputs, teacher)
     inputs = tree_map(lambda leaf: leaf[:num_images].detach(), inputs)
     teacher = plain(teacher, tree_map(lambda leaf: leaf[:2], inputs))
@@ -72,6 +63,29 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
     teacher, rows = one_input(function, teacher, inputs)
     check_images(function, rows, teacher, trace(teacher), moved=False)
     return Entry(given, teacher, rows, None if labels is None else labels[:num_images])
+
+
+def taken_in(
+    function: str, model: nn.Module, images: Images, num_images: int | None = None
+) -> tuple[nn.Module, Inputs, Tensor | None]:
+    """A network without wrappers and what it takes, in single precision where in half; labels.
+
+    Args:
+        function: who asks, for the sentences.
+        model: as for `fsc.compress`; it is not changed.
+        images: as for `fsc.compress`.
+        num_images: how many are enough. None: all are wanted.
+
+    Raises:
+        ValueError: the images do not fit the forward, or hold what rows of them cannot.
+        TypeError: the images are of the wrong type.
+    """
+    given = unwrap(model)
+    found, labels = gathered_with_labels(function, images, given, num_images)
+    network, inputs = in_single_precision(given, found)
+    if not isinstance(inputs, Tensor):
+        check_values(function, inputs, dtype_of(network))
+    return network, inputs, labels
 
 
 def _check_devices(function: str, inputs: Inputs, model: nn.Module) -> None:

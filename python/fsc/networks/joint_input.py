@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,11 +19,13 @@ class _TakesOne(nn.Module):
 
     fsc_joint: JointInput | None
     fsc_class: type[nn.Module]
+    fsc_forward: Callable[..., Any] | None  # that was set on the network itself
 
     def forward(self, images: Tensor) -> Any:
         """The forward of the network, its arguments taken out of the rows of one tensor."""
         args, kwargs = ((images,), {}) if self.fsc_joint is None else self.fsc_joint.call(images)
-        return self.fsc_class.forward(self, *args, **kwargs)
+        own = MethodType(self.fsc_class.forward, self)
+        return (self.fsc_forward or own)(*args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _TakesOne:
         # A GraphModule would trace itself anew, by the class that it was.
@@ -34,7 +38,8 @@ class _TakesOne(nn.Module):
 def one_input(function: str, model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Tensor]:
     """Make a network take one tensor, and its inputs one.
 
-    Modules keep their names, so that what is found in the one network holds in the other.
+    Modules keep their names, so that what is found in the one network holds in the other. Hooks
+    and the mode are the network's own; the modules and tensors inside are shared, with theirs.
 
     Args:
         function: who asks, for the sentence.
@@ -51,17 +56,18 @@ def one_input(function: str, model: nn.Module, inputs: Inputs) -> tuple[nn.Modul
     """
     if not isinstance(inputs, Tensor):
         rows, joint = packed(function, inputs, dtype_of(model))
-        return taking_one(model, joint), rows
+        return _taking_one(model, joint), rows
     if isinstance(model, _TakesOne) or Forward.of(model).takes_one:
         return model, inputs
-    return taking_one(model, None), inputs
+    return _taking_one(model, None), inputs
 
 
-def taking_one(model: nn.Module, joint: JointInput | None) -> nn.Module:
+def _taking_one(model: nn.Module, joint: JointInput | None) -> nn.Module:
     """The network on rows as `joint` says; None: on its first argument, without the others."""
     own = type(model)
     names = {"fsc_joint": joint, "fsc_class": own, "__module__": own.__module__}
     made: nn.Module = _shared(model, type(own.__name__, (_TakesOne, own), names))
+    vars(made)["fsc_forward"] = vars(made).pop("forward", None)
     return made
 
 
@@ -72,13 +78,22 @@ def joint_of(model: nn.Module) -> JointInput | None:
 
 def as_given(model: nn.Module) -> nn.Module:
     """A network that takes what it took before `one_input`; it shares its modules with `model`."""
-    return _shared(model, model.fsc_class) if isinstance(model, _TakesOne) else model
+    if not isinstance(model, _TakesOne):
+        return model
+    made = _shared(model, model.fsc_class)
+    own = vars(made).pop("fsc_forward")
+    if own is not None:
+        vars(made)["forward"] = own
+    return made
 
 
 def _shared(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
-    """The same network as one of another class."""
+    """The same network as one of another class, its own methods among them."""
     made = object.__new__(kind)
-    vars(made).update(vars(model))
-    for name in ("_modules", "_parameters", "_buffers"):
-        vars(made)[name] = vars(model)[name].copy()
+    tables = vars(nn.Module())  # of modules, tensors and hooks
+    for name, value in vars(model).items():
+        if isinstance(value, MethodType) and value.__self__ is model:
+            value = MethodType(value.__func__, made)
+        # Whoever adds a hook or a module to the one has not added it to the other.
+        vars(made)[name] = value.copy() if isinstance(tables.get(name), dict | set) else value
     return made

@@ -9,9 +9,9 @@ from torch import nn
 
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups
-from fsc.images.gathering import Images
 from fsc.networks import cost
 from fsc.networks.entry import enter
+from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
 from fsc.networks.operations import CONVOLUTION
 from fsc.networks.plain import Rewriting, rewritings
@@ -160,7 +160,7 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
     entry = enter("inspect", model, images, num_images=1)
     network, image = entry.teacher, entry.images  # [1, C, ...]
     joint = joint_of(network)
-    shapes = [image.shape[1:]] if joint is None else [part.shape for part in joint.parts]
+    shapes = [image.shape[1:]] if joint is None else [place.shape for place in joint.places]
     groups = channel_groups(network, image)
     layers = {n: m for n, m in network.named_modules() if isinstance(m, CONVOLUTION | nn.Linear)}
     carried = {name for group in groups for name in group.named("carrier")}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from fsc.channels.proof import channel_groups
-from fsc.images.gathering import gathered
 from fsc.images.joint import Inputs
+from fsc.networks.entry import taken_in
 from fsc.networks.plain import plain
-from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names
 from fsc.schemes.blocks import DropBlocks, check_blocks
 from fsc.schemes.files import from_json
@@ -33,8 +32,8 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
         ValueError: it does not; see `channels_left`, `check_sparse`, `check_quantized` and
             `check_blocks`.
     """
-    inputs = gathered("check", example_inputs, unwrap(model))
-    model = plain(unwrap(model), inputs)
+    model, inputs, _ = taken_in("check", model, example_inputs)
+    model = plain(model, inputs)
     if isinstance(scheme, SparseScheme):
         check_sparse(scheme, model)
     elif isinstance(scheme, QuantizedScheme):

@@ -11,8 +11,8 @@ from torch import nn
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.proof import channel_groups
 from fsc.channels.propagation import AT_OUTPUT
-from fsc.images.gathering import gathered
 from fsc.images.joint import Inputs
+from fsc.networks.entry import taken_in
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
@@ -80,8 +80,8 @@ def structured(
     """
     check_ratio("structured", pruning_ratio, style)
     left_alone = ignored_layers("structured", ignored, unwrap(model))
-    inputs = gathered("structured", example_inputs, unwrap(model))
-    model = plain(unwrap(model), inputs)
+    model, inputs, _ = taken_in("structured", model, example_inputs)
+    model = plain(model, inputs)
     groups = channel_groups(model, inputs)
     return structured_of(
         model, groups, pruning_ratio, left_alone, ignored=ignored, round_to=round_to, style=style
