@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 from unfollowed import (
+    COMPUTED,
     FOLLOWED,
     AddsZeros,
+    Applies,
     AsksForLength,
     Counts,
     Hooked,
@@ -109,3 +111,31 @@ def test_a_copy_and_what_it_holds_are_its_own(images):
     with torch.no_grad():
         again.a.weight.zero_()
     torch.testing.assert_close(found(images), network(images))
+
+
+@pytest.mark.parametrize("operator", COMPUTED)
+def test_every_operator_becomes_what_computes_the_same(operator, images):
+    torch.manual_seed(0)
+    network = Applies(COMPUTED[operator]).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.uniform_(-0.5, 0.5)
+        network.b.running_mean.uniform_(-0.3, 0.3)
+        found = exported(network, (images,), {})
+        torch.testing.assert_close(found(images), network(images))
+
+
+@pytest.mark.parametrize(
+    ("operator", "layer"),
+    [
+        ("conv_transpose2d", "up"),
+        ("linear", "e"),
+        ("layer_norm", "norm"),
+        ("group_norm", "groups"),
+        ("prelu", "slope"),
+    ],
+)
+def test_a_layer_that_computes_what_an_operator_does_is_called_again(operator, layer, images):
+    found = exported(Applies(COMPUTED[operator]).eval(), (images,), {})
+    called = [str(node.target) for node in found.graph.nodes if node.op == "call_module"]
+    assert sorted(called) == sorted(["a", "b", "c", "d", layer])

@@ -29,7 +29,7 @@ class _Tracer(fx.Tracer):
     failed_in: nn.Module | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, QuantizedInputConv2d) or _computes_as_torch(m)
+        return isinstance(m, QuantizedInputConv2d) or computes_as_torch(m)
 
     def call_module(
         self,
@@ -46,7 +46,7 @@ class _Tracer(fx.Tracer):
             raise
 
 
-def _computes_as_torch(module: nn.Module) -> bool:
+def computes_as_torch(module: nn.Module) -> bool:
     """Whether a module, of a class of torch or a subclass of one, has the forward of torch."""
     if isinstance(module, nn.Sequential):
         return False
