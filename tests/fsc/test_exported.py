@@ -10,8 +10,10 @@ from unfollowed import (
     FOLLOWED,
     AddsZeros,
     Applies,
+    AsksBesides,
     AsksForLength,
     Counts,
+    CountsTypes,
     Hooked,
     TakesImagesApart,
     WritesChannels,
@@ -86,6 +88,33 @@ def test_one_image_is_enough(images):
 def test_a_graph_for_one_number_of_images_is_refused(images):
     with pytest.raises(ValueError, match="TakesImagesApart.*Proxy object cannot be iterated"):
         fsc.compress(made(TakesImagesApart), images)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reasons"),
+    [
+        (Counts, r"'len' is not supported .*; torch.export fails with: .* changes its buffers"),
+        (CountsTypes, r"; torch.export fails with: .* changes its buffers"),
+        (
+            TakesImagesApart,
+            r"iterated.*; (rewritten it would .* another number of images|torch.export .* does not run)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("function", [fsc.compress, fsc.inspect])
+def test_a_refusal_says_why_torch_export_does_not_help(function, kind, reasons, images):
+    with pytest.raises(ValueError, match=reasons) as error:
+        function(made(kind), images)
+    said = str(error.value)
+    assert said.startswith(f"{function.__name__}: model cannot be traced, the outermost forward")
+    assert "\n" not in said
+    (left,) = [each for each in rewritings(plain(made(kind), images)) if not each.became]
+    assert left.remark in said
+
+
+def test_a_forward_that_is_not_called_is_left_and_says_so(images):
+    (said,) = rewritings(plain(made(AsksBesides), images))
+    assert (said.name, said.remark.count("does not call it")) == ("part", 2)
 
 
 def test_what_changes_its_buffers_is_not_exported(images):

@@ -130,6 +130,27 @@ class Counts(Base):
         return super().forward(x)
 
 
+class CountsTypes(Counts):
+    """torch.fx reads a list in the place of its input; it writes into a buffer besides."""
+
+    def forward(self, x):
+        if isinstance(x, Tensor):
+            x = [x]
+        self.count.add_(1)
+        return Base.forward(self, torch.cat(x, 1))
+
+
+class AsksBesides(Base):
+    """A part that is not called on a single tensor, and that torch.fx cannot follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = AsksForLength()
+
+    def forward(self, x):
+        return super().forward(x) if isinstance(x, Tensor) else self.part(x)
+
+
 class Hooked(Base):
     """A hook doubles what a layer gives."""
 

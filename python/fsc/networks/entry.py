@@ -14,7 +14,7 @@ from fsc.images.gathering import Images, gathered
 from fsc.images.joint import Inputs, input_names, shapes_in_words
 from fsc.networks.joint_input import joint_of, one_input, taking_one
 from fsc.networks.modes import evaluation_mode
-from fsc.networks.plain import plain
+from fsc.networks.plain import check_followed, plain
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import check_layers, check_teacher, in_single_precision, unwrap
 
@@ -64,7 +64,9 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
         one_input(function, teacher, inputs)  # for its sentences
         _check_runs(function, inputs, teacher)
     inputs = tree_map(lambda leaf: leaf[:num_images].detach(), inputs)
-    teacher = plain(teacher, tree_map(lambda leaf: leaf[:2], inputs))
+    example = tree_map(lambda leaf: leaf[:2], inputs)
+    teacher = plain(teacher, example)
+    check_followed(function, teacher, example)
     check_layers(teacher)
     teacher, rows = one_input(function, teacher, inputs)
     check_images(function, rows, teacher, trace(teacher), moved=False)

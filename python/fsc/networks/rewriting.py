@@ -23,13 +23,14 @@ from fsc.networks.plain_layer import (
     with_own_class,
 )
 from fsc.networks.silence import silence
-from fsc.networks.tracing import misread, untraceable
+from fsc.networks.tracing import MISREAD, misread, untraceable
 
 _Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 _LAYER_TOLERANCE = 1e-10  # of one module in float64
 _NETWORK_TOLERANCE = 1e-6  # in float64 too: rounding in one layer grows on its way to the output
 _ROUNDINGS = 1000  # of one module in its own dtype
+_UNCALLED = "the network does not call it"
 _SIZE_REMARK = "for inputs of the size of the example"
 
 
@@ -74,6 +75,7 @@ class Rewriter:
         self.exact = copy_of(original).eval().double()
         self._inputs = tree_map(_doubled, self.call)
         self._dtype_of_exact = torch.float64
+        self._unfollowed_because = ""
 
     def run(self, names: Iterable[str]) -> nn.Module:
         """Rewrite modules of these names and those that torch.fx cannot trace.
@@ -94,7 +96,8 @@ class Rewriter:
         if not fault:
             return self.model
         self.done.clear()
-        self._leave("", self.original, f"rewritten it would compute {fault}")
+        cause = f"{self._unfollowed_because}; " if self._unfollowed_because else ""
+        self._leave("", self.original, f"{cause}rewritten it would compute {fault}")
         return copy_of(self.original).eval()
 
     def _holds_for_one_image(self) -> bool:
@@ -145,7 +148,7 @@ class Rewriter:
     def _rewrite_layer(self, name: str, calls: _Calls) -> bool:
         exact = self.exact.get_submodule(name)
         is_layer = layer_class(exact) is not None
-        reason = "" if calls else "the network does not call it"
+        reason = "" if calls else _UNCALLED
         for make in (_of_own_class, from_calls) if calls else ():
             try:
                 made, reads_sizes = make(exact, *calls[0])
@@ -168,25 +171,27 @@ class Rewriter:
     def _specialise(self) -> None:
         """Fixes forwards that torch.fx cannot follow to the inputs that they see here."""
         tried: set[str] = set()
-        while (name := self._unfollowed()) is not None and name not in tried:
+        while (found := self._unfollowed()) is not None and found[0] not in tried:
+            name, self._unfollowed_because = found
             tried.add(name)
             was = type(self.exact.get_submodule(name)).__name__
             became = "the graph of its calls"
-            reason = self._as_graph(name, specialised)
-            if reason and not self._as_graph(name, exported):
-                became, reason = "the graph that torch.export finds", ""
-            if reason:
-                self._leave(name, self.exact.get_submodule(name), reason)
-                return
+            if reason := self._as_graph(name, specialised):
+                self._unfollowed_because = reason
+                became = "the graph that torch.export finds"
+                if other := self._as_graph(name, exported):
+                    reason += f"; torch.export fails with: {other}"
+                    self._leave(name, self.exact.get_submodule(name), reason)
+                    return
             self.done[:] = [each for each in self.done if each.name != name or each.became]
             self.done.append(Rewriting(name, was, became, _SIZE_REMARK))
 
-    def _unfollowed(self) -> str | None:
-        """The innermost module whose forward torch.fx cannot follow."""
+    def _unfollowed(self) -> tuple[str, str] | None:
+        """The innermost module whose forward torch.fx cannot follow, and why."""
         found = untraceable(self.exact)
         if found is not None:
-            return found[0]
-        return "" if misread(self.exact, self._inputs) else None
+            return found[0], _line(found[1])
+        return ("", MISREAD) if misread(self.exact, self._inputs) else None
 
     def _open_sizes(self) -> None:
         """Makes sizes attributes where they are written into a forward."""
@@ -203,6 +208,8 @@ class Rewriter:
         try:
             exact, model = self.exact.get_submodule(name), self.model.get_submodule(name)
             calls = _record(self.exact, [name], self._inputs)[name]
+            if not calls:
+                return _UNCALLED
             own = tree_map(lambda x: _cast(x, self._dtype(name)), calls[0])
             made, copied = make(exact, *calls[0]), make(model, *own)
             with silence():
@@ -224,9 +231,13 @@ class Rewriter:
         for old, new, kind, tolerance in pairs:
             for call in calls:
                 inputs = [tree_map(lambda x: _cast(x, kind), call) for _ in range(2)]  # noqa: B023
-                outputs = [_output(m, i) for m, i in zip((old, new), inputs, strict=True)]
+                was = _output(old, inputs[0])
+                try:
+                    found = _output(new, inputs[1])
+                except Exception as error:  # whatever an operation raises
+                    return f"what it calls does not run, {_line(error)}"
                 # What it does to its inputs counts as well.
-                apart = difference((outputs[0], inputs[0]), (outputs[1], inputs[1]))
+                apart = difference((was, inputs[0]), (found, inputs[1]))
                 if apart > tolerance:
                     return f"what it calls gives something else in {kind}, by {apart:.1g}"
         return ""

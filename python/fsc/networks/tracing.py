@@ -22,6 +22,9 @@ from fsc.networks.out_of_place import remove_in_place
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
 from fsc.networks.trace_failures import sentence
 
+# Why a network that traces is not read.
+MISREAD = "what torch.fx reads in it does not run on these inputs"
+
 
 class _Tracer(fx.Tracer):
     """Calls what computes as a layer of torch does, and remembers where tracing failed."""
@@ -82,12 +85,12 @@ def trace(model: nn.Module) -> fx.Graph:
         with evaluation_mode(model):
             graph = tracer.trace(model)
     except Exception as error:
-        raise ValueError(sentence(error, model, tracer.failed_in)) from error
+        raise ValueError(sentence("trace", error, model, tracer.failed_in)) from error
     remove_in_place(model, graph)
     return graph
 
 
-def untraceable(model: nn.Module) -> tuple[str, str] | None:
+def untraceable(model: nn.Module) -> tuple[str, Exception] | None:
     """Return the innermost module of a network in evaluation mode that torch.fx cannot trace.
 
     Returns:
@@ -99,7 +102,7 @@ def untraceable(model: nn.Module) -> tuple[str, str] | None:
             tracer.trace(model)
     except Exception as error:  # whatever the forward of somebody else raises
         names = {module: name for name, module in model.named_modules()}
-        return names.get(tracer.failed_in or model, ""), str(error)
+        return names.get(tracer.failed_in or model, ""), error
     return None
 
 
