@@ -64,6 +64,15 @@ class AsksForLength(Base):
         return super().forward(x)
 
 
+class AsksForLengthAndFlattens(AsksForLength):
+    """The number of images goes into shapes, also with others in a product."""
+
+    def head(self, features):
+        rows = features.flatten(2).transpose(1, 2).reshape(len(features) * 64, 16)
+        ones = torch.ones(len(features), 1)
+        return self.d(ones * rows.view(len(features), 64, 16).mean(1))
+
+
 class DividesByNumpy(Base):
     def forward(self, x):
         features = self.features(x)
@@ -268,5 +277,5 @@ COMPUTED = {
     "softplus": lambda m, f: F.softplus(f - 1, 2.0, 10.0),
 }
 
-FOLLOWED = [AsksForTypes, LeavesOneOut, TakesAnyNumber, CastsItself, AsksForLength, DividesByNumpy,
-            Maps, CallsScript, WritesPixels]  # fmt: skip
+FOLLOWED = [AsksForTypes, LeavesOneOut, TakesAnyNumber, CastsItself, AsksForLength,
+            AsksForLengthAndFlattens, DividesByNumpy, Maps, CallsScript, WritesPixels]  # fmt: skip

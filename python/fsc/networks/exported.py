@@ -20,6 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map, tree_unflatten
 
+from fsc.networks.number_of_images import (
+    fixed_number,
+    has_images,
+    number_of,
+    open_number,
+    with_images,
+)
 from fsc.networks.operations import BATCH_NORM, CONVOLUTION
 from fsc.networks.silence import silence
 from fsc.networks.tracing import computes_as_torch
@@ -67,8 +74,7 @@ def exported(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     """
     copied = copy.deepcopy(module)
     bound = inspect.signature(copied.forward).bind(*args, **kwargs)
-    program = _program(copied, bound.args, bound.kwargs)
-    found = program.module(check_guards=False)
+    program, found = _found(copied, bound.args, bound.kwargs)
     graph = fx.Graph()
     leaves = iter([leaf for name, value in _given(bound) for leaf in _leaves(graph, name, value)])
     copies: dict[fx.Node, fx.Node] = {}
@@ -91,14 +97,28 @@ def exported(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     return fx.GraphModule(copied, graph)
 
 
+def _found(
+    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, fx.GraphModule]:
+    """What torch.export finds, as a program and as a module; the number of images stays open."""
+    # It takes a size of one for fixed.
+    call = with_images((args, kwargs), number_of((args, kwargs)) == 1)
+    program = _program(module, *call)
+    found = program.module(check_guards=False)
+    number, fixed = number_of(call), fixed_number(program)
+    if number is not None and fixed is not None:
+        more = _program(module, *with_images(call, 1)).module(check_guards=False)
+        open_number(found.graph, more.graph, fixed.name, number)
+    return program, found
+
+
 def _program(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What torch.export finds, without anything in place; the number of images stays open."""
+    """What torch.export finds, without anything in place."""
     # Imported where it is needed, because it takes a second and most networks do without.
     from torch.export import Dim, export
 
-    open_first = tree_map(lambda x: {0: Dim.AUTO} if _has_images(x) else None, (args, kwargs))
+    open_first = tree_map(lambda x: {0: Dim.AUTO} if has_images(x) else None, (args, kwargs))
     shapes = _by_name(module, *open_first)
-    args, kwargs = _two_images((args, kwargs))
     with torch.no_grad(), silence():
         program = export(module, args, dict(kwargs), dynamic_shapes=shapes, strict=False)
         program = program.run_decompositions({})
@@ -106,18 +126,6 @@ def _program(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
         raise ValueError("its forward changes its buffers or what it is given")
     return program
-
-
-def _two_images(call: Any) -> Any:
-    """Arguments for one image twice over, because torch.export takes a size of one for fixed."""
-    sizes = {len(leaf) for leaf in tree_leaves(call) if _has_images(leaf)}
-    if sizes != {1}:
-        return call
-    return tree_map(lambda x: torch.cat([x, x]) if _has_images(x) else x, call)
-
-
-def _has_images(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0
 
 
 def _by_name(module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
