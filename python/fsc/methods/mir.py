@@ -16,7 +16,8 @@ from fsc.methods.l1_norm import largest_channels
 from fsc.methods.mimicking import Lesson, Mimicry, all_trainable, fast_layout, own_draws
 from fsc.methods.soundness import Yardstick, is_sound
 from fsc.methods.training_state import TrainingState
-from fsc.networks import tracing
+from fsc.networks.features import feature_nodes, reader_of, truncate
+from fsc.networks.tracing import trace
 
 # At each the loss is looked at, and the state kept where there is a journal.
 _STEPS_BETWEEN_LOOKS = 50
@@ -101,26 +102,26 @@ class MiR:
 
     def _body(self, model: nn.Module) -> nn.Module:
         """The layers before the head, sharing the model's parameters."""
-        graph = tracing.trace(model)
-        return tracing.truncate(model, graph, self._features(model, graph))
+        graph = trace(model)
+        return truncate(model, graph, self._features(model, graph))
 
     def _features(self, model: nn.Module, graph: fx.Graph) -> tuple[fx.Node, ...]:
         """Before every head, each once."""
         which = 0 if self.features == "before" else 1
-        return tuple({pair[which]: None for pair in tracing.feature_nodes(model, graph)})
+        return tuple({pair[which]: None for pair in feature_nodes(model, graph)})
 
     def _targets(self, task: Task, both: Tensor, kept: dict[str, Tensor]) -> list[Tensor]:
         """Those of the teacher's features that the student still has, [2, N, ...] each."""
         body = self._body(task.teacher).eval()
         with torch.no_grad():
             batches = [body(batch) for batch in both.flatten(0, 1).split(task.batch_size)]
-        graph = tracing.trace(task.teacher)
+        graph = trace(task.teacher)
         targets = []
         for node, parts in zip(
             self._features(task.teacher, graph), zip(*batches, strict=True), strict=True
         ):
             features = torch.cat(parts)
-            stays = columns_left(task.groups, kept).get(tracing.reader_of(task.teacher, node))
+            stays = columns_left(task.groups, kept).get(reader_of(task.teacher, node))
             if stays is not None:
                 # A Linear may read several pixels of a feature.
                 features = features[:, stays.view(features.shape[1], -1)[:, 0]]

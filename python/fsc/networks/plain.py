@@ -11,11 +11,12 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fsc.images.joint import Inputs
+from fsc.networks.calls import call_of
 from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.concrete import is_own_layer
 from fsc.networks.open_sizes import holders
 from fsc.networks.plain_layer import layer_class, may_return_its_input
-from fsc.networks.rewriting import Rewriter, Rewriting, call_of
+from fsc.networks.rewriting import Rewriter, Rewriting
 from fsc.networks.trace_failures import sentence
 from fsc.networks.tracing import MISREAD, misread, untraceable
 
