@@ -63,7 +63,7 @@ def open_number(graph: fx.Graph, other: fx.Graph, name: str, number: int) -> Non
     images = next(node for node in graph.nodes if node.name == name)
     last = [node for node in graph.nodes if node.op == "placeholder"][-1]
     with graph.inserting_after(last):
-        size = graph.call_function(torch.ops.aten.sym_size.int, (images, 0))
+        size = graph.call_method("size", (images, 0))
     for one, two in pairs:
         with graph.inserting_before(one):
             one.args = _opened(graph, size, number, one.args, two.args)
