@@ -6,10 +6,14 @@ import pytest
 import torch
 from torch import nn
 from unfollowed import (
+    COMPUTED,
     FOLLOWED,
     AddsZeros,
+    Applies,
+    AsksBesides,
     AsksForLength,
     Counts,
+    CountsTypes,
     Hooked,
     TakesImagesApart,
     WritesChannels,
@@ -86,6 +90,31 @@ def test_a_graph_for_one_number_of_images_is_refused(images):
         fsc.compress(made(TakesImagesApart), images)
 
 
+@pytest.mark.parametrize(
+    ("kind", "reasons"),
+    [
+        (Counts, r"'len' is not supported .*; torch.export fails with: .* changes its buffers"),
+        (CountsTypes, r"; torch.export fails with: .* changes its buffers"),
+        (
+            TakesImagesApart,
+            r"iterated.*; (rewritten it .* another number of images|torch.export .* not run)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("function", [fsc.compress, fsc.inspect])
+def test_a_refusal_says_why_torch_export_does_not_help(function, kind, reasons, images):
+    with pytest.raises(ValueError, match=reasons) as error:
+        function(made(kind), images)
+    said = str(error.value)
+    assert said.startswith(f"{function.__name__}: model cannot be traced, the outermost forward")
+    assert "\n" not in said
+
+
+def test_a_forward_that_is_not_called_is_left_and_says_so(images):
+    (said,) = rewritings(plain(made(AsksBesides), images))
+    assert (said.name, said.remark.count("does not call it")) == ("part", 2)
+
+
 def test_what_changes_its_buffers_is_not_exported(images):
     with pytest.raises(ValueError, match="changes its buffers"):
         exported(made(Counts), (images,), {})
@@ -109,3 +138,31 @@ def test_a_copy_and_what_it_holds_are_its_own(images):
     with torch.no_grad():
         again.a.weight.zero_()
     torch.testing.assert_close(found(images), network(images))
+
+
+@pytest.mark.parametrize("operator", COMPUTED)
+def test_every_operator_becomes_what_computes_the_same(operator, images):
+    torch.manual_seed(0)
+    network = Applies(COMPUTED[operator]).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.uniform_(-0.5, 0.5)
+        network.b.running_mean.uniform_(-0.3, 0.3)
+        found = exported(network, (images,), {})
+        torch.testing.assert_close(found(images), network(images))
+
+
+@pytest.mark.parametrize(
+    ("operator", "layer"),
+    [
+        ("conv_transpose2d", "up"),
+        ("linear", "e"),
+        ("layer_norm", "norm"),
+        ("group_norm", "groups"),
+        ("prelu", "slope"),
+    ],
+)
+def test_a_layer_that_computes_what_an_operator_does_is_called_again(operator, layer, images):
+    found = exported(Applies(COMPUTED[operator]).eval(), (images,), {})
+    called = [str(node.target) for node in found.graph.nodes if node.op == "call_module"]
+    assert sorted(called) == sorted(["a", "b", "c", "d", layer])

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from fsc.layers.adaptor import DAMPING
 from fsc.networks import tracing
 from fsc.networks.blocks import dropped_of, find_blocks
+from fsc.networks.features import feature_nodes, truncate
 from fsc.schemes import DropBlocks, recoverability
 
 
 def _features(model: nn.Module) -> Tensor:
     graph = tracing.trace(model)
-    return tracing.truncate(model, graph, tracing.feature_nodes(model, graph)[0][0])(IMAGES[1::2])
+    return truncate(model, graph, feature_nodes(model, graph)[0][0])(IMAGES[1::2])
 
 
 def _brute_force(model: nn.Module, name: str) -> float:

@@ -13,8 +13,9 @@ from fsc.layers.layer_problem import Plan, Pose
 from fsc.layers.moments import Columns, Moments
 from fsc.layers.objectives import Convex, Estimation, Objective, Soft
 from fsc.layers.proximal_problem import ProximalProblem
-from fsc.networks import tracing
+from fsc.networks.features import truncate
 from fsc.networks.pretrained import load_pretrained
+from fsc.networks.tracing import trace
 from fsc.solvers.closed_form import choose_channels, rows_of, solve_on_rows
 from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal, iterate
@@ -178,9 +179,9 @@ def _layer_inputs(root: Path, name: str) -> tuple[nn.Conv2d, Tensor, Tensor]:
     load_pretrained(model, root / "checkpoints" / "cifar10_resnet20_akamaster.pt")
     split = data.load("cifar10", "train", root)
     images = data.to_tensor(split.images[::500], *models.normalization("resnet20"))
-    graph = tracing.trace(model)
+    graph = trace(model)
     node = next(n for n in graph.nodes if n.target == name).all_input_nodes[0]
-    body = tracing.truncate(model, graph, node)
+    body = truncate(model, graph, node)
     with torch.no_grad():
         clean, noisy = body(images), body(images + 0.2 * torch.randn_like(images))
     layer = model.get_submodule(name)

@@ -6,16 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fsc import models
+from fsc.networks.features import feature_heads, feature_nodes, reader_of, truncate
 from fsc.networks.out_of_place import out_of_place
 from fsc.networks.tracing import (
     batch_norm_after,
-    feature_heads,
-    feature_nodes,
     layer_names,
-    reader_of,
     shared_layers,
     trace,
-    truncate,
 )
 from fsc.walking.activations import following_activation
 

@@ -20,6 +20,7 @@ from fsc.methods.schedule import in_words
 from fsc.methods.soundness import Yardstick, is_sound
 from fsc.networks import tracing
 from fsc.networks.entry import Entry, enter
+from fsc.networks.features import truncate
 from fsc.networks.gathering import Images, gathered_with_labels
 from fsc.networks.joint_input import joint_of
 from fsc.networks.outputs import tensors_of
@@ -94,7 +95,7 @@ def mimicked(
         before = yardstick.distance(replaced)
         graph, views = tracing.trace(teacher), views_of(images)
         nodes = head_features(teacher, graph, method.features)
-        targets = computed(tracing.truncate(teacher, graph, nodes), views, batch_size)
+        targets = computed(truncate(teacher, graph, nodes), views, batch_size)
         rates = method.train(replaced, replaced.body, views, targets, task)
         after = yardstick.distance(replaced)
     said = in_words(method, rates)
@@ -125,7 +126,7 @@ def _replaced(teacher: Entry, student: Entry, where: Where) -> Replaced:
     model, graph = teacher.teacher, tracing.trace(teacher.teacher)
     nodes = head_features(model, graph, where)
     example = teacher.images[:1]
-    wanted = _shapes(tracing.truncate(model, graph, nodes), example)
+    wanted = _shapes(truncate(model, graph, nodes), example)
     body = _body(student.teacher, where, wanted, _shapes(model, example), example)
     found = _shapes(body, example)
     if found != wanted:
@@ -149,8 +150,8 @@ def _body(
     given = _shapes(student, example)
     (output,) = (node for node in graph.nodes if node.op == "output")
     if given == wanted != scores:
-        return tracing.truncate(student, graph, tuple(output.all_input_nodes))
-    return tracing.truncate(student, graph, head_features(student, graph, where))
+        return truncate(student, graph, tuple(output.all_input_nodes))
+    return truncate(student, graph, head_features(student, graph, where))
 
 
 def _shapes(model: nn.Module, example: Tensor) -> list[list[int]]:

@@ -12,6 +12,7 @@ from fsc.channels.groups import columns_left
 from fsc.images.augmentation import mirrored
 from fsc.methods.base import Task
 from fsc.networks import tracing
+from fsc.networks.features import feature_nodes, reader_of, truncate
 from fsc.networks.outputs import tensors_of
 
 Where = Literal["before", "after"]
@@ -26,13 +27,13 @@ def views_of(images: Tensor) -> Tensor:
 def head_features(model: nn.Module, graph: fx.Graph, where: Where) -> tuple[fx.Node, ...]:
     """The features in front of every head, each once, before or after the last pooling."""
     which = 0 if where == "before" else 1
-    return tuple({pair[which]: None for pair in tracing.feature_nodes(model, graph)})
+    return tuple({pair[which]: None for pair in feature_nodes(model, graph)})
 
 
 def body_of(model: nn.Module, where: Where) -> nn.Module:
     """The layers in front of the heads, sharing the model's parameters."""
     graph = tracing.trace(model)
-    return tracing.truncate(model, graph, head_features(model, graph, where))
+    return truncate(model, graph, head_features(model, graph, where))
 
 
 def computed(body: nn.Module, views: Tensor, batch_size: int) -> list[Tensor]:
@@ -51,7 +52,7 @@ def channels_that_stay(
     columns = columns_left(task.groups, kept)
     found = []
     for node, each in zip(nodes, features, strict=True):
-        reader = tracing.reader_of(task.teacher, node)
+        reader = reader_of(task.teacher, node)
         stays = columns.get(reader)
         if stays is not None:
             is_read_as_it_is = any(str(user.target) == reader for user in node.users)

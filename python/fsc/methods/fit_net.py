@@ -15,6 +15,7 @@ from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
 from fsc.methods.score_losses import Distillation
 from fsc.networks import tracing
+from fsc.networks.features import truncate
 from fsc.networks.stages import stage_ends
 
 
@@ -87,11 +88,11 @@ class FitNet(Schedule):
         """The student up to its last hint, and the hints [V, N, C, ...] that it is given."""
         graph = tracing.trace(task.teacher)
         nodes = tuple(stage_ends(task.teacher, graph, task.images[:1]))
-        features = computed(tracing.truncate(task.teacher, graph, nodes), views, task.batch_size)
+        features = computed(truncate(task.teacher, graph, nodes), views, task.batch_size)
         hints = channels_that_stay(task, kept, nodes, features)
         own = tracing.trace(student)
         named = {node.name: node for node in own.nodes}
-        body = tracing.truncate(student, own, tuple(named[node.name] for node in nodes))
+        body = truncate(student, own, tuple(named[node.name] for node in nodes))
         loss = feature_loss("mse", hints, task.seed)
         steps = self.steps // 2
         lesson = Lesson(

@@ -10,6 +10,7 @@ from fsc.methods.lesson import Lesson, Loss
 from fsc.methods.schedule import Schedule
 from fsc.methods.score_losses import Distillation, cross_entropy
 from fsc.networks import tracing
+from fsc.networks.features import feature_heads, truncate
 from fsc.networks.operations import is_linear
 
 
@@ -19,7 +20,7 @@ def check_head(teacher: nn.Module) -> None:
     Raises:
         ValueError: it does not.
     """
-    heads = tracing.feature_heads(teacher, tracing.trace(teacher))
+    heads = feature_heads(teacher, tracing.trace(teacher))
     if len(heads) > 1 or not is_linear(teacher, heads[0]):
         names = ", ".join(str(head.target) for head in heads)
         raise ValueError(
@@ -49,7 +50,7 @@ def head_lesson(
         targets = [labels_of_views(task.labels, views)]
     else:
         graph = tracing.trace(task.teacher)
-        scores = tracing.truncate(task.teacher, graph, _head_of(task.teacher, graph))
+        scores = truncate(task.teacher, graph, _head_of(task.teacher, graph))
         targets, loss = computed(scores, views, task.batch_size), Distillation(1.0, 1.0)
     lesson = Lesson(
         "tuning the head",
@@ -65,4 +66,4 @@ def head_lesson(
 
 
 def _head_of(model: nn.Module, graph: fx.Graph | None = None) -> fx.Node:
-    return tracing.feature_heads(model, graph or tracing.trace(model))[0]
+    return feature_heads(model, graph or tracing.trace(model))[0]

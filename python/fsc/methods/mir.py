@@ -25,6 +25,7 @@ from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
 from fsc.networks import tracing
+from fsc.networks.features import truncate
 from fsc.networks.gathering import Images
 from fsc.progress import Progress
 
@@ -97,7 +98,7 @@ class MiR(Schedule):
         graph = tracing.trace(task.teacher)
         nodes = head_features(task.teacher, graph, self.features)
         views = views_of(task.images)
-        features = computed(tracing.truncate(task.teacher, graph, nodes), views, task.batch_size)
+        features = computed(truncate(task.teacher, graph, nodes), views, task.batch_size)
         targets = channels_that_stay(task, kept, nodes, features)
         body = body_of(student, self.features)
         rates = self.train(student, body, views, targets, task)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from fsc.images.joint import Inputs
+from fsc.networks.calls import call_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import ACTIVATION, ADDITION, DROPOUT, IDENTITY, LAYER, RELU
 from fsc.networks.outputs import tensors_of
-from fsc.networks.rewriting import call_of
 from fsc.networks.tracing import trace
 
 # What stands where a dropped block stood: nothing, or the activation behind its addition.

@@ -14,7 +14,7 @@ from fsc.images.joint import Inputs, check_values, input_names, shapes_in_words
 from fsc.networks.gathering import Images, gathered_with_labels
 from fsc.networks.joint_input import one_input
 from fsc.networks.modes import evaluation_mode
-from fsc.networks.plain import plain
+from fsc.networks.plain import check_followed, plain
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import check_layers, check_teacher, dtype_of, in_single_precision, unwrap
 
@@ -58,7 +58,9 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
         _check_devices(function, inputs, teacher)
         _check_runs(function, inputs, teacher)
     inputs = tree_map(lambda leaf: leaf[:num_images].detach(), inputs)
-    teacher = plain(teacher, tree_map(lambda leaf: leaf[:2], inputs))
+    example = tree_map(lambda leaf: leaf[:2], inputs)
+    teacher = plain(teacher, example)
+    check_followed(function, teacher, example)
     check_layers(teacher)
     teacher, rows = one_input(function, teacher, inputs)
     check_images(function, rows, teacher, trace(teacher), moved=False)

@@ -20,8 +20,16 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map, tree_unflatten
 
+from fsc.networks.number_of_images import (
+    fixed_number,
+    has_images,
+    number_of,
+    open_number,
+    with_images,
+)
 from fsc.networks.operations import BATCH_NORM, CONVOLUTION
 from fsc.networks.silence import silence
+from fsc.networks.tracing import computes_as_torch
 
 _LAYERS: dict[str, Any] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), CONVOLUTION),
@@ -32,6 +40,9 @@ _LAYERS: dict[str, Any] = {
     "group_norm": nn.GroupNorm,
     "prelu": nn.PReLU,
 }
+_WEIGHTS = ("weight", "bias", "running_mean", "running_var")
+_SETTINGS = ("stride", "padding", "output_padding", "dilation", "groups", "num_groups", "eps",
+             "normalized_shape")  # fmt: skip
 # A view of an image with fewer channels may have no strides, so that it is a reshape.
 _METHODS = {
     **{name: name for name in ("expand", "split", "split_with_sizes", "chunk", "mean")},
@@ -43,8 +54,8 @@ _FUNCTIONS: dict[str, Any] = {
     **{
         name: getattr(F, name)
         for name in (
-            "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d", "leaky_relu",
-            "elu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardtanh", "softplus",
+            "adaptive_avg_pool2d", "avg_pool2d", "max_pool2d", "leaky_relu", "elu", "gelu", "silu",
+            "mish", "hardswish", "hardsigmoid", "hardtanh", "softplus",
         )
     },
 }  # fmt: skip
@@ -63,8 +74,7 @@ def exported(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     """
     copied = copy.deepcopy(module)
     bound = inspect.signature(copied.forward).bind(*args, **kwargs)
-    program = _program(copied, bound.args, bound.kwargs)
-    found = program.module(check_guards=False)
+    program, found = _found(copied, bound.args, bound.kwargs)
     graph = fx.Graph()
     leaves = iter([leaf for name, value in _given(bound) for leaf in _leaves(graph, name, value)])
     copies: dict[fx.Node, fx.Node] = {}
@@ -87,14 +97,28 @@ def exported(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     return fx.GraphModule(copied, graph)
 
 
+def _found(
+    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, fx.GraphModule]:
+    """What torch.export finds, as a program and as a module; the number of images stays open."""
+    # It takes a size of one for fixed.
+    call = with_images((args, kwargs), number_of((args, kwargs)) == 1)
+    program = _program(module, *call)
+    found = program.module(check_guards=False)
+    number, fixed = number_of(call), fixed_number(program)
+    if number is not None and fixed is not None:
+        more = _program(module, *with_images(call, 1)).module(check_guards=False)
+        open_number(found.graph, more.graph, fixed.name, number)
+    return program, found
+
+
 def _program(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What torch.export finds, without anything in place; the number of images stays open."""
+    """What torch.export finds, without anything in place."""
     # Imported where it is needed, because it takes a second and most networks do without.
     from torch.export import Dim, export
 
-    open_first = tree_map(lambda x: {0: Dim.AUTO} if _has_images(x) else None, (args, kwargs))
+    open_first = tree_map(lambda x: {0: Dim.AUTO} if has_images(x) else None, (args, kwargs))
     shapes = _by_name(module, *open_first)
-    args, kwargs = _two_images((args, kwargs))
     with torch.no_grad(), silence():
         program = export(module, args, dict(kwargs), dynamic_shapes=shapes, strict=False)
         program = program.run_decompositions({})
@@ -102,18 +126,6 @@ def _program(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
         raise ValueError("its forward changes its buffers or what it is given")
     return program
-
-
-def _two_images(call: Any) -> Any:
-    """Arguments for one image twice over, because torch.export takes a size of one for fixed."""
-    sizes = {len(leaf) for leaf in tree_leaves(call) if _has_images(leaf)}
-    if sizes != {1}:
-        return call
-    return tree_map(lambda x: torch.cat([x, x]) if _has_images(x) else x, call)
-
-
-def _has_images(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0
 
 
 def _by_name(module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -179,12 +191,12 @@ def _called(
     layer = _layer(module, node, name)
     if layer is not None:
         return graph.call_module(layer, (args[0],))
-    if name in _METHODS:
+    if name in _METHODS and not _reads_bits(node):
         return graph.call_method(_METHODS[name], args, kwargs)
     if name == "slice" and not kwargs:
         return graph.call_function(operator.getitem, (args[0], _index(*args[1:])))
-    if name == "slice_scatter" and not kwargs and len(args) < 6:
-        return _joined(graph, int(node.meta["val"].shape[args[2]]), *args)
+    if name == "slice_scatter" and (place := _place(node)) is not None:
+        return _joined(graph, args[0], args[1], *place)
     if name in _FUNCTIONS:
         return graph.call_function(_FUNCTIONS[name], args, kwargs)
     return graph.node_copy(node, copies.__getitem__)
@@ -195,44 +207,72 @@ def _name(node: fx.Node) -> str:
     return str(target._schema.name).split("::")[1] if hasattr(target, "_schema") else ""
 
 
-def _layer(module: nn.Module, node: fx.Node, name: str) -> str | None:
-    """The name of the layer of a module that computes what an operator computes, or None."""
-    weights = [str(each.target) for each in node.all_input_nodes if each.op == "get_attr"]
-    owners = {weight.rpartition(".")[0] for weight in weights}
-    if name not in _LAYERS or len(owners) != 1 or weights[0] in owners:
-        return None
-    owner = owners.pop()
-    layer: Any = module.get_submodule(owner)
-    if not owner or not isinstance(layer, _LAYERS[name]):
-        return None
-    if layer._forward_hooks or layer._forward_pre_hooks or not _goes_alike(node, layer):
-        return None
-    return owner
+def _reads_bits(node: fx.Node) -> bool:
+    """Whether an operator is the view of a tensor in another dtype."""
+    return getattr(node.target, "_overloadname", "") == "dtype"
 
 
-def _goes_alike(node: fx.Node, layer: Any) -> bool:
-    """Whether an operator's strides, padding and so on are those of a convolution."""
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    """The arguments of an operator by name, those that are left out too."""
     schema = node.target._schema  # type: ignore[union-attr]
     given = {argument.name: argument.default_value for argument in schema.arguments}
-    given |= dict(zip(given, node.args, strict=False)) | node.kwargs
-    for name in ("stride", "padding", "output_padding", "dilation", "groups"):
-        if name in given and hasattr(layer, name) and isinstance(layer, CONVOLUTION):
-            own, other = getattr(layer, name), given[name]
-            if _spread(own, layer) != _spread(other, layer):
-                return False
-    return True
+    return given | dict(zip(given, node.args, strict=False)) | node.kwargs
+
+
+def _layer(module: nn.Module, node: fx.Node, name: str) -> str | None:
+    """The name of the layer of a module that computes what an operator computes, or None."""
+    if name not in _LAYERS:
+        return None
+    given = _arguments(node)
+    weights = {name: _source(given[name]) for name in _WEIGHTS if name in given}
+    owner = next((source.rpartition(".")[0] for source in weights.values() if source), "")
+    layer: Any = module.get_submodule(owner)
+    if not owner or not isinstance(layer, _LAYERS[name]) or not computes_as_torch(layer):
+        return None
+    if "forward" in vars(layer) or layer._forward_hooks or layer._forward_pre_hooks:
+        return None
+    # A call of the layer would also add a bias that the operator leaves out.
+    own = {
+        name: None if getattr(layer, name, None) is None else f"{owner}.{name}" for name in weights
+    }
+    return owner if own == weights and _goes_alike(given, layer) else None
+
+
+def _source(value: Any) -> str | None:
+    """The name of the tensor that an argument is; None for none, "" for what is computed."""
+    if value is None:
+        return None
+    return str(value.target) if value.op == "get_attr" else ""
+
+
+def _goes_alike(given: Mapping[str, Any], layer: Any) -> bool:
+    """Whether an operator's strides, padding, divisor and so on are those of a layer."""
+    settings = [name for name in _SETTINGS if name in given and hasattr(layer, name)]
+    return all(_spread(getattr(layer, n), layer) == _spread(given[n], layer) for n in settings)
 
 
 def _spread(value: Any, layer: Any) -> Any:
-    """One number for each dimension of the pixels."""
-    if isinstance(value, int):
-        return (value,) * len(layer.kernel_size)
-    listed = tuple(value) if not isinstance(value, str) else value
+    """One number for each dimension of the pixels, where a layer has such."""
+    if isinstance(value, str | float) or not isinstance(layer, CONVOLUTION):
+        return tuple(value) if isinstance(value, list) else value
+    listed = (value,) if isinstance(value, int) else tuple(value)
     return listed * len(layer.kernel_size) if len(listed) == 1 else listed
 
 
+def _place(node: fx.Node) -> tuple[int, int, int, int] | None:
+    """(axis, start, stop, size) of a part that is written; None where that is no such part."""
+    given = _arguments(node)
+    size = node.meta["val"].shape[given["dim"]]
+    numbers = (size, given["start"], given["end"])
+    # The number of images is none here, and what is computed from it neither.
+    if not all(each is None or isinstance(each, int) for each in numbers) or given["step"] != 1:
+        return None
+    start, stop, _ = slice(given["start"], given["end"]).indices(size)
+    return given["dim"], start, max(start, stop), size
+
+
 def _joined(
-    graph: fx.Graph, size: Any, whole: fx.Node, part: fx.Node, axis: int, start: int, stop: int
+    graph: fx.Graph, whole: fx.Node, part: fx.Node, axis: int, start: int, stop: int, size: int
 ) -> fx.Node:
     """A part written into a tensor, as what stands before it, the part, and what stands behind."""
     pieces = [part]

@@ -14,8 +14,8 @@ from fsc.images.checks import AXES, device_of, rank_of
 from fsc.images.forward import Forward, by_name, by_place, check_one
 from fsc.images.joint import Inputs, check_numbers, shapes_in_words
 from fsc.images.labels import labels_in
+from fsc.networks.calls import call_of
 from fsc.networks.modes import evaluation_mode
-from fsc.networks.rewriting import call_of
 from fsc.networks.wrappers import dtype_of
 
 # One tensor [N, C, ...]; a tuple or dict of them for several inputs; or a DataLoader, Dataset,

@@ -11,12 +11,14 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fsc.images.joint import Inputs
+from fsc.networks.calls import call_of
 from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.concrete import is_own_layer
 from fsc.networks.open_sizes import holders
 from fsc.networks.plain_layer import layer_class, may_return_its_input
-from fsc.networks.rewriting import Rewriter, Rewriting, call_of
-from fsc.networks.tracing import misread, untraceable
+from fsc.networks.rewriting import Rewriter, Rewriting
+from fsc.networks.trace_failures import sentence
+from fsc.networks.tracing import MISREAD, misread, untraceable
 
 _MAX_NUMEL = 2**28  # of an example that a file asks for
 _DTYPES = {
@@ -78,6 +80,27 @@ def rewritings(model: nn.Module) -> list[Rewriting]:
     """What `plain` did to a network that it returned; empty where nothing had to be done."""
     record: Any = getattr(model, "fsc_plain", {"rewritings": []})
     return [Rewriting(**each) for each in record["rewritings"]]
+
+
+def check_followed(function: str, model: nn.Module, example_inputs: Inputs) -> None:
+    """Make sure that torch.fx follows a network that `plain` returned.
+
+    Args:
+        function: who asks, for the sentence.
+        model: the network.
+        example_inputs: what it was rewritten for.
+
+    Raises:
+        ValueError: it does not; the sentence says what was tried, and why that failed.
+    """
+    found = untraceable(model)
+    if found is None and not misread(model, call_of(example_inputs)):
+        return
+    name, error = found or ("", ValueError(MISREAD))
+    left = [each for each in rewritings(model) if each.name in ("", name) and not each.became]
+    innermost = model.get_submodule(name) if name else None
+    reason = left[-1].remark if left else None
+    raise ValueError(sentence(function, error, model, innermost, reason)) from error
 
 
 def pass_on(source: nn.Module, target: nn.Module) -> None:

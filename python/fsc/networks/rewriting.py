@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fsc.images.joint import Inputs
+from fsc.networks.calls import Calls, call_of, cast, output_of, record_calls
 from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.exported import exported
 from fsc.networks.open_sizes import holders, open_sizes
@@ -23,13 +24,12 @@ from fsc.networks.plain_layer import (
     with_own_class,
 )
 from fsc.networks.silence import silence
-from fsc.networks.tracing import misread, untraceable
-
-_Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
+from fsc.networks.tracing import MISREAD, misread, untraceable
 
 _LAYER_TOLERANCE = 1e-10  # of one module in float64
 _NETWORK_TOLERANCE = 1e-6  # in float64 too: rounding in one layer grows on its way to the output
 _ROUNDINGS = 1000  # of one module in its own dtype
+_UNCALLED = "the network does not call it"
 _SIZE_REMARK = "for inputs of the size of the example"
 
 
@@ -72,8 +72,9 @@ class Rewriter:
         self.original, self.model, self.done = original, model, done
         self.call = call_of(example_inputs)
         self.exact = copy_of(original).eval().double()
-        self._inputs = tree_map(_doubled, self.call)
+        self._inputs = tree_map(lambda x: cast(x, torch.float64), self.call)
         self._dtype_of_exact = torch.float64
+        self._unfollowed_because = ""
 
     def run(self, names: Iterable[str]) -> nn.Module:
         """Rewrite modules of these names and those that torch.fx cannot trace.
@@ -87,14 +88,15 @@ class Rewriter:
         self._rewrite_layers(names)
         self._specialise()
         self._open_sizes()
-        found = difference(expected, _output(self.exact, self._inputs))
+        found = difference(expected, output_of(self.exact, self._inputs))
         fault = f"something else, by {found:.1g}" if found > self._tolerance else ""
         if not fault and not self._holds_for_one_image():
             fault = "something else for another number of images"
         if not fault:
             return self.model
         self.done.clear()
-        self._leave("", self.original, f"rewritten it would compute {fault}")
+        cause = f"{self._unfollowed_because}; " if self._unfollowed_because else ""
+        self._leave("", self.original, f"{cause}rewritten it would compute {fault}")
         return copy_of(self.original).eval()
 
     def _holds_for_one_image(self) -> bool:
@@ -103,24 +105,24 @@ class Rewriter:
             return True
         one = tree_map(lambda x: x[:1] if isinstance(x, Tensor) and x.ndim else x, self._inputs)
         try:
-            expected = _output(copy_of(self.original).eval().to(self._dtype_of_exact), one)
+            expected = output_of(copy_of(self.original).eval().to(self._dtype_of_exact), one)
         except Exception:  # it is made for so many images
             return True
         try:
             with silence():
-                return difference(expected, _output(self.exact, one)) <= self._tolerance
+                return difference(expected, output_of(self.exact, one)) <= self._tolerance
         except Exception:  # whatever an operation of the graph raises
             return False
 
     def _expected(self) -> Any:
         """What the network gives, in float64 where it runs so."""
         try:
-            return _output(self.exact, self._inputs)
+            return output_of(self.exact, self._inputs)
         except Exception:  # whatever it raises: it may cast to a dtype of its own
             self.exact, self._inputs = copy_of(self.original).eval(), self.call
             self._dtype_of_exact = self._dtype("")
         try:
-            return _output(self.exact, self._inputs)
+            return output_of(self.exact, self._inputs)
         except Exception as cause:
             shapes = [list(x.shape) for x in tree_leaves(self.call) if isinstance(x, Tensor)]
             raise ValueError(
@@ -134,7 +136,7 @@ class Rewriter:
         return max(_NETWORK_TOLERANCE, roundings)
 
     def _rewrite_layers(self, names: Iterable[str]) -> None:
-        calls = _record(self.exact, names, self._inputs)
+        calls = record_calls(self.exact, names, self._inputs)
         replaced: list[str] = []
         for name in calls:
             if any(name.startswith(f"{parent}.") for parent in replaced):
@@ -142,10 +144,10 @@ class Rewriter:
             if self._rewrite_layer(name, calls[name]):
                 replaced.append(name)
 
-    def _rewrite_layer(self, name: str, calls: _Calls) -> bool:
+    def _rewrite_layer(self, name: str, calls: Calls) -> bool:
         exact = self.exact.get_submodule(name)
         is_layer = layer_class(exact) is not None
-        reason = "" if calls else "the network does not call it"
+        reason = "" if calls else _UNCALLED
         for make in (_of_own_class, from_calls) if calls else ():
             try:
                 made, reads_sizes = make(exact, *calls[0])
@@ -168,25 +170,27 @@ class Rewriter:
     def _specialise(self) -> None:
         """Fixes forwards that torch.fx cannot follow to the inputs that they see here."""
         tried: set[str] = set()
-        while (name := self._unfollowed()) is not None and name not in tried:
+        while (found := self._unfollowed()) is not None and found[0] not in tried:
+            name, self._unfollowed_because = found
             tried.add(name)
             was = type(self.exact.get_submodule(name)).__name__
             became = "the graph of its calls"
-            reason = self._as_graph(name, specialised)
-            if reason and not self._as_graph(name, exported):
-                became, reason = "the graph that torch.export finds", ""
-            if reason:
-                self._leave(name, self.exact.get_submodule(name), reason)
-                return
+            if reason := self._as_graph(name, specialised):
+                self._unfollowed_because = reason
+                became = "the graph that torch.export finds"
+                if other := self._as_graph(name, exported):
+                    reason += f"; torch.export fails with: {other}"
+                    self._leave(name, self.exact.get_submodule(name), reason)
+                    return
             self.done[:] = [each for each in self.done if each.name != name or each.became]
             self.done.append(Rewriting(name, was, became, _SIZE_REMARK))
 
-    def _unfollowed(self) -> str | None:
-        """The innermost module whose forward torch.fx cannot follow."""
+    def _unfollowed(self) -> tuple[str, str] | None:
+        """The innermost module whose forward torch.fx cannot follow, and why."""
         found = untraceable(self.exact)
         if found is not None:
-            return found[0]
-        return "" if misread(self.exact, self._inputs) else None
+            return found[0], _line(found[1])
+        return ("", MISREAD) if misread(self.exact, self._inputs) else None
 
     def _open_sizes(self) -> None:
         """Makes sizes attributes where they are written into a forward."""
@@ -202,8 +206,10 @@ class Rewriter:
         """Puts a graph in the place of a module, and tells why it cannot; "" where it could."""
         try:
             exact, model = self.exact.get_submodule(name), self.model.get_submodule(name)
-            calls = _record(self.exact, [name], self._inputs)[name]
-            own = tree_map(lambda x: _cast(x, self._dtype(name)), calls[0])
+            calls = record_calls(self.exact, [name], self._inputs)[name]
+            if not calls:
+                return _UNCALLED
+            own = tree_map(lambda x: cast(x, self._dtype(name)), calls[0])
             made, copied = make(exact, *calls[0]), make(model, *own)
             with silence():
                 reason = self._fault(name, made, copied, calls)
@@ -213,7 +219,7 @@ class Rewriter:
             self._put(name, made, copied)
         return reason
 
-    def _fault(self, name: str, made: nn.Module, copied: nn.Module, calls: _Calls) -> str:
+    def _fault(self, name: str, made: nn.Module, copied: nn.Module, calls: Calls) -> str:
         """What is wrong with modules that are to take a module's place; "" for nothing."""
         dtype, own = self._dtype(name), self._dtype_of_exact
         precision = max(_LAYER_TOLERANCE, _ROUNDINGS * torch.finfo(own).eps)
@@ -223,10 +229,14 @@ class Rewriter:
         )
         for old, new, kind, tolerance in pairs:
             for call in calls:
-                inputs = [tree_map(lambda x: _cast(x, kind), call) for _ in range(2)]  # noqa: B023
-                outputs = [_output(m, i) for m, i in zip((old, new), inputs, strict=True)]
+                inputs = [tree_map(lambda x: cast(x, kind), call) for _ in range(2)]  # noqa: B023
+                was = output_of(old, inputs[0])
+                try:
+                    found = output_of(new, inputs[1])
+                except Exception as error:  # whatever an operation raises
+                    return f"what it calls does not run, {_line(error)}"
                 # What it does to its inputs counts as well.
-                apart = difference((outputs[0], inputs[0]), (outputs[1], inputs[1]))
+                apart = difference((was, inputs[0]), (found, inputs[1]))
                 if apart > tolerance:
                     return f"what it calls gives something else in {kind}, by {apart:.1g}"
         return ""
@@ -255,6 +265,12 @@ def _of_own_class(
     return made, False
 
 
+def _described(module: nn.Module) -> str:
+    layers = [layer for layer in module.modules() if not list(layer.children())]
+    names = ", ".join(type(layer).__name__ for layer in layers)
+    return f"a graph with {names}" if isinstance(module, fx.GraphModule) else names
+
+
 def _put(network: nn.Module, name: str, made: nn.Module) -> nn.Module:
     """Puts a module wherever the one of that name is used."""
     old = network.get_submodule(name)
@@ -264,59 +280,6 @@ def _put(network: nn.Module, name: str, made: nn.Module) -> nn.Module:
         if module is old:
             network.set_submodule(place, made)
     return network
-
-
-def _record(network: nn.Module, names: Iterable[str], call: Any) -> dict[str, _Calls]:
-    """What modules are called with in one run of a network."""
-    calls: dict[str, _Calls] = {name: [] for name in names}
-    handles = [
-        network.get_submodule(name).register_forward_pre_hook(
-            # Copies, because a later layer may overwrite what this one reads.
-            lambda _, args, kwargs, seen=seen: seen.append(tree_map(_copied, (args, kwargs))),
-            with_kwargs=True,
-        )
-        for name, seen in calls.items()
-    ]
-    try:
-        _output(network, call)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
-
-
-def _output(network: nn.Module, call: Any) -> Any:
-    args, kwargs = call
-    with torch.no_grad():
-        return network(*args, **kwargs)
-
-
-def call_of(example_inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments of a network, by place and by name."""
-    if isinstance(example_inputs, dict):
-        return (), example_inputs
-    return (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs), {}
-
-
-def _described(module: nn.Module) -> str:
-    layers = [layer for layer in module.modules() if not list(layer.children())]
-    names = ", ".join(type(layer).__name__ for layer in layers)
-    return f"a graph with {names}" if isinstance(module, fx.GraphModule) else names
-
-
-def _copied(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value
-
-
-def _cast(value: Any, dtype: torch.dtype) -> Any:
-    """A copy of a tensor, in this dtype if it is floating point."""
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        return _copied(value)
-    return value.detach().clone().to(dtype)
-
-
-def _doubled(value: Any) -> Any:
-    return _cast(value, torch.float64)
 
 
 def _line(error: Exception) -> str:

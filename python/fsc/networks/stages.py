@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fsc.networks import tracing
+from fsc.networks.features import reader_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import LAYER, reads_shape
 from fsc.networks.outputs import tensors_of
@@ -60,7 +61,7 @@ def _is_inside(model: nn.Module, node: fx.Node) -> bool:
     if not any(LAYER.matches(model, each) for each in before):
         return False
     try:
-        tracing.reader_of(model, node)
+        reader_of(model, node)
     except ValueError:
         return False
     return True

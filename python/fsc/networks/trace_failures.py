@@ -12,13 +12,21 @@ _OWN = (Path(torch.__file__).parent, Path(__file__).parent)
 _LIBRARIES = ("site-packages", "dist-packages")
 
 
-def sentence(error: Exception, model: nn.Module, innermost: nn.Module | None) -> str:
+def sentence(
+    function: str,
+    error: Exception,
+    model: nn.Module,
+    innermost: nn.Module | None,
+    reason: str | None = None,
+) -> str:
     """Say which forward failed, at which line, with what, and what helps there.
 
     Args:
+        function: who asks.
         error: what tracing ended with.
         model: the network.
         innermost: the submodule whose forward failed; None for the network's own.
+        reason: why, where more is known than the error says.
     """
     names = {module: name for name, module in model.named_modules()}
     name = None if innermost is None else names.get(innermost, "")
@@ -26,7 +34,7 @@ def sentence(error: Exception, model: nn.Module, innermost: nn.Module | None) ->
     kind = type(model if innermost is None else innermost).__name__
     frame = _frame(error)
     place = "" if frame is None else f" at {frame.filename}:{frame.lineno}, `{frame.line}`,"
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = reason or " ".join(str(error).split()) or type(error).__name__
     advice = (
         "make that forward free of control flow that depends on data, or move that part into a "
         "function marked with torch.fx.wrap"
@@ -39,7 +47,7 @@ def sentence(error: Exception, model: nn.Module, innermost: nn.Module | None) ->
             f"depends on data, in its place with model.set_submodule({name!r}, ...)"
         )
     return (
-        f"trace: model cannot be traced, {module} ({kind}) failed{place} with: "
+        f"{function}: model cannot be traced, {module} ({kind}) failed{place} with: "
         f"{reason.rstrip('.')}; {advice}"
     )
 

@@ -16,6 +16,7 @@ from fsc.images.scale import spread
 from fsc.layers.adaptor import Adaptor, BlockMoments
 from fsc.networks import tracing
 from fsc.networks.blocks import Rest, drop_blocks, inputs_of, sharing_copy
+from fsc.networks.features import feature_nodes, truncate
 from fsc.networks.latency import latencies
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import CONVOLUTION
@@ -177,11 +178,11 @@ class Ranking:
         """Computes the features of the whole network."""
         model = sharing_copy(model)
         graph = tracing.trace(model, whole=names)
-        features = tuple({before: None for before, _ in tracing.feature_nodes(model, graph)})
+        features = tuple({before: None for before, _ in feature_nodes(model, graph)})
         needed = {*features, *(node for each in features for node in tracing.ancestors(each))}
         called = {str(node.target) for node in needed if node.op == "call_module"}
         self.left = [name for name in names if name in called]
-        self._body = tracing.truncate(model, graph, features).eval()
+        self._body = truncate(model, graph, features).eval()
         self._fitting = images[::2].split(batch_size)
         self._judging = (images[1::2] if len(images) > 1 else images).split(batch_size)
         self._expected = [self._body(batch) for batch in self._judging]
