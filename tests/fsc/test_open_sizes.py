@@ -110,7 +110,7 @@ def test_a_student_is_saved_and_loaded_with_them(tmp_path) -> None:
 def test_damaged_sizes_in_a_file_are_refused(
     sizes: object, sentence: str, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("fsc.networks.checkpoint.sizes_of", lambda model: sizes)
+    monkeypatch.setattr("fsc.networks.saved_structure.sizes_of", lambda model: sizes)
     fsc.save(plain(sized(), IMAGES), tmp_path / "student.safetensors")
     monkeypatch.undo()
     assert json.dumps(sizes)

@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 
-from fsc import compression, models
+from fsc import models
 from fsc.cli import outputs
-from fsc.methods import schedule
+from fsc.methods import journal, schedule
 from fsc.networks import checkpoint
 
 
@@ -110,8 +110,8 @@ def test_another_goal_is_refused_in_flags(
 def test_another_teacher_or_torch_is_refused(compress_into, unfinished, tmp_path, monkeypatch):
     folder = unfinished["l1"]
     with monkeypatch.context() as patch:
-        versions = compression.versions() | {"torch": "2.99.0"}
-        patch.setattr(compression, "versions", lambda: versions)
+        versions = journal.versions() | {"torch": "2.99.0"}
+        patch.setattr(journal, "versions", lambda: versions)
         assert refusal(compress_into(folder, "--resume")) == (
             f"torch 2.99.0 instead of {torch.__version__}: go back to torch {torch.__version__}, "
             "or give "
