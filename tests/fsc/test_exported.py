@@ -14,6 +14,7 @@ from unfollowed import (
     AsksForLength,
     Counts,
     CountsTypes,
+    FillsParts,
     Hooked,
     TakesImagesApart,
     WritesChannels,
@@ -61,6 +62,13 @@ def test_computes_what_the_network_computes(kind, images):
         torch.testing.assert_close(found(images[:count]), network(images[:count]))
 
 
+@pytest.mark.parametrize("kind", [*FOLLOWED, FillsParts])
+def test_its_student_can_be_trained(kind, images):
+    student = fsc.compress(made(kind), images, method=fsc.MiR(steps=2)).student
+    student(images).square().sum().backward()
+    assert student.a.weight.grad.abs().sum() > 0 or kind.__name__ == "CastsItself"  # it detaches
+
+
 def test_says_what_was_done(images):
     (said,) = rewritings(plain(made(AsksForLength), images))
     assert (said.name, said.was) == ("", "AsksForLength")
@@ -70,7 +78,11 @@ def test_says_what_was_done(images):
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [(WritesChannels, "does not run without some of them"), (AddsZeros, "no layer makes")],
+    [
+        (WritesChannels, "does not run without some of them"),
+        (AddsZeros, "no layer makes"),
+        (FillsParts, "no layer makes"),
+    ],
 )
 def test_channels_whose_number_is_written_down_stay(kind, reason, images):
     result = fsc.compress(made(kind), images, method="l1", pruning_ratio=0.5)

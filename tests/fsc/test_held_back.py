@@ -133,3 +133,26 @@ def test_the_squeeze_of_a_gate_goes_where_it_is_named() -> None:
     scheme = schemes.structured(model, {"squeeze": 0.5}, torch.zeros(1, 3, 8, 8))
     assert "named in pruning_ratio" in fsc.inspect(model, torch.zeros(1, 3, 8, 8)).left["squeeze"]
     assert scheme.kept["squeeze"] < model.get_submodule("squeeze").out_channels
+
+
+def test_a_layer_that_is_called_twice_is_named_where_nothing_else_can_go():
+    """As of a siamese network, whose encoder sees both inputs."""
+
+    class Siamese(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+            self.mix, self.head = nn.Linear(8, 6), nn.Linear(6, 4)
+
+        def forward(self, a, b):
+            apart = self.encoder(a).mean((2, 3)) - self.encoder(b).mean((2, 3))
+            return self.head(self.mix(apart).relu())
+
+    torch.manual_seed(0)
+    inputs = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
+    reason = "layer 'encoder.0' is called more than once; give each call a copy of it"
+    with pytest.raises(ValueError, match=f"flops must be at least .*got 0.5; .*{reason}"):
+        fsc.compress(Siamese(), inputs)
+    with pytest.warns(fsc.CompressionWarning):
+        report = fsc.compress(Siamese(), inputs, pruning_ratio=0.5).report
+    assert reason in report.left["encoder.0"] and "encoder.2" in report.left

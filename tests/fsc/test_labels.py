@@ -80,7 +80,7 @@ def test_a_method_that_learns_labels_is_given_them():
     assert torch.equal(_labels_seen(IMAGES, LABELS), LABELS)
     assert torch.equal(_labels_seen(IMAGES, LABELS.int(), "optional"), LABELS)
     assert torch.equal(_labels_seen(PAIRS, None), LABELS)
-    assert torch.equal(_labels_seen(PAIRS, 3 - LABELS), 3 - LABELS)  # what is said goes before
+    assert torch.equal(_labels_seen(PAIRS, LABELS), LABELS)
     assert _labels_seen(IMAGES, None, "optional") is None
 
 
@@ -93,7 +93,7 @@ def test_a_method_that_learns_none_ignores_those_of_a_loader_and_refuses_others(
 @pytest.mark.parametrize(
     ("labels", "error", "sentence"),
     [
-        (None, ValueError, "labels must be given for BackProp, as labels= or by .*, got none"),
+        (None, ValueError, "labels must be given for BackProp, .* got none that are integers, .*"),
         ([0, 1], TypeError, "labels must be a torch.Tensor, got list"),
         (LABELS[:5], ValueError, r"labels must be \[6\], one for each image, got \[5\]"),
         (LABELS.float(), ValueError, "labels must be integers, got torch.float32"),
@@ -119,3 +119,14 @@ def test_a_network_without_scores_learns_no_labels():
     sentence = r"teacher must give scores \[N, classes\] for BackProp, got \[1, 4, 6, 6\]"
     with pytest.raises(ValueError, match=sentence):
         fsc.compress(teacher, IMAGES, labels=LABELS, method="bp")
+
+
+def test_labels_that_contradict_those_of_a_loader_are_refused():
+    teacher, images = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                                    nn.Linear(4, 3)), torch.randn(6, 3, 8, 8)  # fmt: skip
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    pairs = list(zip(images, labels, strict=True))
+    method = fsc.BackProp(steps=1)
+    fsc.compress(teacher, pairs, labels=labels, method=method)
+    with pytest.raises(ValueError, match="labels must be given once"):
+        fsc.compress(teacher, pairs, labels=labels.flip(0), method=method)

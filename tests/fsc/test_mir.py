@@ -107,6 +107,25 @@ def test_channels_of_tokens_stand_on_the_last_axis(pixels: int) -> None:
     assert result.report.distance < result.report.distance_start
 
 
+def test_features_that_something_else_joins_behind_the_pooling() -> None:
+    """As of an image and what is known of it: the head's input is compared, there is no other."""
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+            self.known, self.head = nn.Linear(4, 16), nn.Linear(32, 5)
+
+        def forward(self, image: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+            pooled = self.b(self.a(image).relu()).relu().mean((2, 3))
+            return self.head(torch.cat([pooled, self.known(known).relu()], 1))
+
+    torch.manual_seed(3)
+    inputs = torch.randn(6, 3, 12, 12), torch.randn(6, 4)
+    result = fsc.compress(Joined(), inputs, method=fsc.MiR("before", steps=20))
+    assert result.report.distance < result.report.distance_start
+
+
 def test_progress_counts_every_step() -> None:
     done: list[tuple[str, int, int]] = []
     fsc.compress(

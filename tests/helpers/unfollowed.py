@@ -103,6 +103,17 @@ class WritesPixels(Base):
         return self.head(features)
 
 
+class FillsParts(Base):
+    """Two parts of an empty tensor, one after the other."""
+
+    def forward(self, x):
+        features = self.features(x)
+        whole = torch.zeros_like(features)
+        whole[:, :, :4] = features[:, :, :4]
+        whole[:, :, 4:] = features[:, :, :4]
+        return self.head(whole)
+
+
 class WritesChannels(Base):
     """The first two channels become zero."""
 

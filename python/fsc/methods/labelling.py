@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from fsc.images.labels import check_labels, check_range
@@ -50,6 +51,11 @@ def labels_for(
                 f"compress: labels must be left out for {name}, which takes none, got "
                 f"{list(given.shape)}"
             )
+        if loaded is not None and not torch.equal(loaded, given.cpu().long()):
+            raise ValueError(
+                "compress: labels must be given once, got labels= and others that came with the "
+                "images"
+            )
     labels = loaded if given is None else given
     if use == "none":
         return None
@@ -57,7 +63,7 @@ def labels_for(
         if use == "needed":
             raise ValueError(
                 f"compress: labels must be given for {name}, as labels= or by a DataLoader or "
-                "Dataset of images with labels, got none"
+                "Dataset of images with labels, got none that are integers, one for each image"
             )
         return None
     check_range("compress", labels, scores_of(name, teacher, images[:1]).shape[1])

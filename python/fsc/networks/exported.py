@@ -197,6 +197,9 @@ def _called(
         return graph.call_function(operator.getitem, (args[0], _index(*args[1:])))
     if name == "slice_scatter" and (place := _place(node)) is not None:
         return _joined(graph, args[0], args[1], *place)
+    if name == "copy" and len(args) == 2:  # which has no derivative
+        spread = graph.call_method("expand_as", (args[1], args[0]))
+        return graph.call_method("type_as", (spread, args[0]))
     if name in _FUNCTIONS:
         return graph.call_function(_FUNCTIONS[name], args, kwargs)
     return graph.node_copy(node, copies.__getitem__)

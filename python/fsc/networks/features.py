@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from fsc.networks.operations import LAYER, is_linear, is_pooling
+from fsc.networks.operations import LAYER, is_linear, is_pooling, reads_shape
 from fsc.networks.tracing import ancestors
 
 
@@ -40,7 +40,8 @@ def feature_nodes(model: nn.Module, graph: fx.Graph) -> list[tuple[fx.Node, fx.N
 
     Returns:
         (the input of the last pooling before a final Linear, the input of that Linear); where
-        nothing is pooled before it, or a convolution is the last layer, its input twice.
+        nothing is pooled before it, something else joins what was pooled, or a convolution is the
+        last layer, its input twice.
 
     Raises:
         ValueError: the network has no such layer.
@@ -51,9 +52,22 @@ def feature_nodes(model: nn.Module, graph: fx.Graph) -> list[tuple[fx.Node, fx.N
         before = after = head.all_input_nodes[0]
         poolings = [node for node in ancestors(head) if is_pooling(model, node)]
         if poolings and is_linear(model, head):
-            before = max(poolings, key=order.__getitem__).all_input_nodes[0]
+            last = max(poolings, key=order.__getitem__)
+            before = after if _is_joined(last, head) else last.all_input_nodes[0]
         found.append((before, after))
     return found
+
+
+def _is_joined(pooling: fx.Node, head: fx.Node) -> bool:
+    """Whether something that was not pooled there comes in between a pooling and a head."""
+    behind = {pooling}
+    for node in pooling.graph.nodes:  # in the order of execution
+        if behind & set(node.all_input_nodes):
+            behind.add(node)
+    path = (behind & set(ancestors(head))) - {pooling}
+    read = {parent for node in {*path, head} for parent in node.all_input_nodes}
+    others = read - path - {pooling}
+    return any(node.op != "get_attr" and not reads_shape(node) for node in others)
 
 
 def reader_of(model: nn.Module, node: fx.Node) -> str:

@@ -13,7 +13,9 @@ from fsc.channels.proof import channel_groups
 from fsc.channels.propagation import AT_OUTPUT
 from fsc.images.joint import Inputs
 from fsc.networks.entry import taken_in
+from fsc.networks.operations import CONVOLUTION
 from fsc.networks.plain import plain
+from fsc.networks.tracing import shared_layers, trace
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
 from fsc.schemes.convolutions import check_shares
@@ -126,7 +128,7 @@ def structured_of(
         ValueError: a name is no layer that can lose channels, or there is nothing to prune.
     """
     ratio = None if isinstance(pruning_ratio, Mapping) else pruning_ratio
-    stuck = {} if ratio is None else held_back(groups, left_alone)
+    stuck = {} if ratio is None else held_back(model, groups, left_alone)
     if isinstance(pruning_ratio, Mapping):
         shares = dict(pruning_ratio)
     else:
@@ -155,9 +157,15 @@ def is_ignored(group: ChannelGroup, left_alone: Collection[str]) -> bool:
     )
 
 
-def held_back(groups: Sequence[ChannelGroup], left_alone: Collection[str]) -> dict[str, str]:
+def held_back(
+    model: nn.Module, groups: Sequence[ChannelGroup], left_alone: Collection[str]
+) -> dict[str, str]:
     """Why layers keep all of their channels, but for those that make the output."""
-    reasons = {}
+    reasons = {
+        name: f"channels of {name!r} stay, because {reason}"
+        for name, reason in shared_layers(model, trace(model)).items()
+        if isinstance(model.get_submodule(name), CONVOLUTION | nn.Linear) and name not in left_alone
+    }
     for group in groups:
         reason = why_whole(group)
         if reason is not None and reason != AT_OUTPUT:

@@ -15,6 +15,7 @@ from fsc.networks import cost
 from fsc.progress import Progress
 from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import Ignored
+from fsc.schemes.reasons import commonest
 from fsc.schemes.removal import Removal, removals
 from fsc.schemes.structured import Scheme, held_back, is_ignored, nothing_to_prune, unit_of
 from fsc.schemes.styles import pruned
@@ -96,7 +97,7 @@ def to_target(
         for group in pruned(target.kind, style, groups)
         if not is_ignored(group, left_alone)
     }
-    by_name, stuck = {group.name: group for group in groups}, held_back(groups, left_alone)
+    by_name, stuck = {group.name: group for group in groups}, held_back(model, groups, left_alone)
     if not least:
         raise ValueError(f"{target.kind}: {nothing_to_prune(groups, ignored, stuck)}")
     removal = removals(model, groups, images, least, batch_size=batch_size, progress=progress)
@@ -107,7 +108,8 @@ def to_target(
     cut_cost = CutCost(model, images[:1], groups, orders)
     # What is no layer with a weight, such as the products of attention, costs what it costs.
     fixed = cost.flops(model, images[:1]) - cut_cost.size({}, {}).flops
-    left = allocate(target, cut_cost, fixed if target.kind == "flops" else 0, removal)
+    fixed = fixed if target.kind == "flops" else 0
+    left = allocate(target, cut_cost, fixed, removal, stuck)
     kept = {}
     for name, count in left.items():
         group = by_name[name]
@@ -197,6 +199,7 @@ def allocate(
     cut_cost: CutCost,
     fixed: int,
     removal: Mapping[str, Removal],
+    stuck: Mapping[str, str],
 ) -> dict[str, int]:
     """How many channels of each group stay so that a share of the cost stays.
 
@@ -205,6 +208,7 @@ def allocate(
         cut_cost: counts what a cut leaves.
         fixed: what the network costs beside what `cut_cost` counts.
         removal: of every group that may lose channels.
+        stuck: name of each layer that stays whole -> why, for the sentence.
 
     Raises:
         ValueError: even with all that may go gone, more stays; the sentence says how much.
@@ -222,6 +226,7 @@ def allocate(
             raise ValueError(
                 f"{target.kind} must be at least {least:.3f} for this model, with what is ignored, "
                 f"rounded and spared by style: all that may go is gone then, got {target.share:g}"
+                + (f"; {commonest(stuck)}" if stuck else "")
             )
         saved = trade.saving(name)
         if trade.coarse and left - saved < goal:
