@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from fsc.layers.objectives import Estimation
 from fsc.methods.base import Outcome, Task
-from fsc.methods.layer_solver import Settings
-from fsc.methods.layerwise import solve_layers
+from fsc.methods.layerwise import fit_readers
 from fsc.solvers.reconstruction import Reconstruction
 
 
@@ -45,17 +43,7 @@ class ChannelPruning:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
-        task.channels_left()
-        settings = Settings(
-            objective=Estimation(),
-            solver=self._solver(),
-            activation="none",
-            axis="input_channels",
-            recalibrate=False,
-            seed=task.seed,
-            follows=False,
-        )
-        return solve_layers(task, settings)
+        return fit_readers(task, self._solver(), "input_channels")
 
     def _solver(self) -> Reconstruction:
         return Reconstruction("lasso", "weights", self.damping)

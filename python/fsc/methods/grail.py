@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from fsc.layers.objectives import Estimation
 from fsc.methods.base import Outcome, Task
-from fsc.methods.layer_solver import Settings
-from fsc.methods.layerwise import solve_layers
+from fsc.methods.layerwise import fit_readers
 from fsc.solvers.mixing import Mixing
 
 
@@ -42,14 +40,4 @@ class Grail:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
-        task.channels_left()
-        settings = Settings(
-            objective=Estimation(),
-            solver=Mixing(self.ridge),
-            activation="none",
-            axis=None,
-            recalibrate=False,
-            seed=task.seed,
-            follows=False,
-        )
-        return solve_layers(task, settings)
+        return fit_readers(task, Mixing(self.ridge), None)

@@ -2,10 +2,12 @@
 
 import copy
 from collections.abc import Collection, Mapping
+from typing import Literal
 
 from torch import nn
 
 from fsc.channels.cutting import cut_channels, mask_channels
+from fsc.layers.objectives import Estimation
 from fsc.methods.base import Outcome, Task
 from fsc.methods.layer_solver import LayerSolver, Settings
 from fsc.methods.plans import ChannelPlans
@@ -13,6 +15,8 @@ from fsc.networks import surgery
 from fsc.networks.quantized_inputs import quantize_inputs
 from fsc.schemes import QuantizedScheme
 from fsc.schemes.quantized import FULL_PRECISION
+from fsc.solvers.mixing import Mixing
+from fsc.solvers.reconstruction import Reconstruction
 from fsc.walking.input_limits import input_limits
 from fsc.walking.walk import walk
 
@@ -48,6 +52,32 @@ def solve_layers(task: Task, settings: Settings) -> Outcome:
         held_back=visitor.held_back,
         warnings=_left_whole(visitor.held_back, len(visitor.plans.choosing)),
     )
+
+
+def fit_readers(
+    task: Task, solver: Reconstruction | Mixing, axis: Literal["input_channels"] | None
+) -> Outcome:
+    """As `solve_layers`, but only layers that lose inputs are solved, and nothing follows them.
+
+    Args:
+        task: whose scheme removes channels.
+        solver: of one layer.
+        axis: whether a layer that alone reads channels chooses among them, or None.
+
+    Raises:
+        ValueError: the scheme removes no channels, or does not fit the teacher.
+    """
+    task.channels_left()
+    settings = Settings(
+        objective=Estimation(),
+        solver=solver,
+        activation="none",
+        axis=axis,
+        recalibrate=False,
+        seed=task.seed,
+        follows=False,
+    )
+    return solve_layers(task, settings)
 
 
 def _left_whole(held_back: Mapping[str, str], total: int) -> list[str]:
