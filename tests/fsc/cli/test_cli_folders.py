@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from image_folders import write_classes, write_image
+from refusals import sentence
 
 from fsc.images import sampling
 
@@ -31,14 +32,6 @@ def grey():
     return model
 """
 SIZE = ("--size", "10:8")
-
-
-def sentence(result):
-    assert result.exit_code == 2, result.output
-    lines = result.stderr.splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
-    assert len(errors) == 1 and lines[-1] == errors[0], result.stderr
-    return errors[0].removeprefix("error: ")
 
 
 @pytest.fixture

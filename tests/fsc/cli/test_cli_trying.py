@@ -6,6 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from image_folders import write_classes, write_image
+from refusals import sentence
 
 from fsc import models
 from fsc.cli import main, sentences
@@ -69,14 +70,6 @@ def broken():
     model[0].weight.data[0] = torch.nan
     return model
 """
-
-
-def sentence(result):
-    assert result.exit_code == 2, result.output
-    lines = result.stderr.splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
-    assert len(errors) == 1 and lines[-1] == errors[0], result.stderr
-    return errors[0].removeprefix("error: ")
 
 
 @pytest.fixture
