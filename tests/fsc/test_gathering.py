@@ -41,7 +41,7 @@ class Pairs(Dataset):
     ids=str.split("tensor images batches generator tensors dataset loader pairs lists tuple"),
 )
 def test_every_form_is_the_same_tensor(images):
-    assert torch.equal(gathered("compress", images, MODEL), IMAGES)
+    assert torch.equal(gathered("compress", images, MODEL)[0], IMAGES)
 
 
 def test_signals_and_rows_come_one_by_one_or_in_batches():
@@ -51,7 +51,7 @@ def test_signals_and_rows_come_one_by_one_or_in_batches():
         (torch.nn.Linear(7, 4), torch.randn(5, 7)),
     ):
         for given in (list(images), images.split(2), DataLoader(TensorDataset(images, LABELS), 2)):
-            assert torch.equal(gathered("compress", given, model), images)
+            assert torch.equal(gathered("compress", given, model)[0], images)
 
 
 class Unused(torch.nn.Sequential):
@@ -91,7 +91,7 @@ class Video(torch.nn.Sequential):
 def test_the_network_says_what_an_image_is(model, images):
     modes = [module.training for module in model.modules()]
     for given in (list(images), images.split(2), DataLoader(TensorDataset(images, LABELS), 2)):
-        assert torch.equal(gathered("compress", given, model), images)
+        assert torch.equal(gathered("compress", given, model)[0], images)
     assert [module.training for module in model.modules()] == modes
 
 
@@ -99,7 +99,7 @@ def test_what_may_be_an_image_or_a_batch_is_one_tensor_or_a_loader():
     tokens = torch.randn(5, 4, 3, 7)
     model = torch.nn.Linear(7, 4)
     loader = DataLoader(TensorDataset(tokens), 2)
-    assert torch.equal(gathered("compress", loader, model), tokens)
+    assert torch.equal(gathered("compress", loader, model)[0], tokens)
     with pytest.raises(ValueError, match=r"come as one tensor where .* got \[4, 3, 7\]; stack"):
         gathered("compress", list(tokens), model)
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fsc
 from fsc.methods import Outcome, Task
-from fsc.networks.gathering import gathered_with_labels
+from fsc.networks.gathering import gathered
 from fsc.schemes import Scheme
 
 IMAGES, LABELS = torch.randn(6, 3, 8, 8), torch.tensor([0, 3, 1, 2, 3, 0])
@@ -33,7 +33,7 @@ PAIRS = [(image, int(label)) for image, label in zip(IMAGES, LABELS, strict=True
     ids=str.split("dataset loader column int32 pairs numpy dicts"),
 )
 def test_labels_come_with_images(images):
-    inputs, labels = gathered_with_labels("compress", images, MODEL)
+    inputs, labels = gathered("compress", images, MODEL)
     assert torch.equal(inputs["input"] if isinstance(inputs, dict) else inputs, IMAGES)
     assert labels.dtype == torch.int64 and torch.equal(labels, LABELS)
 
@@ -53,7 +53,7 @@ def test_labels_come_with_images(images):
     ids=str.split("tensor list some real negative names several truths"),
 )
 def test_what_is_no_class_of_every_image_is_no_label(images):
-    inputs, labels = gathered_with_labels("compress", images, MODEL)
+    inputs, labels = gathered("compress", images, MODEL)
     assert torch.equal(inputs, IMAGES) and labels is None
 
 

@@ -21,7 +21,7 @@ from fsc.methods.soundness import Yardstick, is_sound
 from fsc.networks import tracing
 from fsc.networks.entry import Entry, enter
 from fsc.networks.features import truncate
-from fsc.networks.gathering import Images, gathered_with_labels
+from fsc.networks.gathering import Images, gathered
 from fsc.networks.joint_input import joint_of
 from fsc.networks.outputs import tensors_of
 from fsc.networks.replaced import Replaced, behind
@@ -58,7 +58,7 @@ def paired(
     for name, network in (("teacher", teacher), ("student", student)):
         if not isinstance(network, nn.Module):
             raise TypeError(f"{name} must be a torch.nn.Module, got {type(network).__name__}")
-    inputs, loaded = gathered_with_labels("mimic", images, unwrap(teacher))
+    inputs, loaded = gathered("mimic", images, unwrap(teacher))
     own = enter("mimic", teacher, inputs)
     if joint_of(own.teacher) is not None:
         raise ValueError("mimic: images must be one tensor [N, C, ...], got several inputs")

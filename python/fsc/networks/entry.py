@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from fsc.images.checks import check_images, device_of
 from fsc.images.forward import Forward
 from fsc.images.joint import Inputs, check_values, input_names, shapes_in_words
-from fsc.networks.gathering import Images, gathered_with_labels
+from fsc.networks.gathering import Images, gathered
 from fsc.networks.joint_input import one_input
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import check_followed, plain
@@ -83,7 +83,7 @@ def taken_in(
         TypeError: the images are of the wrong type.
     """
     given = unwrap(model)
-    found, labels = gathered_with_labels(function, images, given, num_images)
+    found, labels = gathered(function, images, given, num_images)
     network, inputs = in_single_precision(given, found)
     if not isinstance(inputs, Tensor):
         check_values(function, inputs, dtype_of(network))

@@ -27,20 +27,6 @@ Images: TypeAlias = (
 
 def gathered(
     function: str, images: Images, model: nn.Module, num_images: int | None = None
-) -> Inputs:
-    """Put images together into one tensor for each input; labels that come with them are dropped.
-
-    Takes and raises what `gathered_with_labels` does.
-
-    Returns:
-        A floating-point tensor, or what the network is called with: a tuple of arguments or a dict
-        of named ones.
-    """
-    return gathered_with_labels(function, images, model, num_images)[0]
-
-
-def gathered_with_labels(
-    function: str, images: Images, model: nn.Module, num_images: int | None = None
 ) -> tuple[Inputs, Tensor | None]:
     """Put images together into one tensor for each input, and the labels that come with them.
 
