@@ -1,0 +1,85 @@
+"""Images moved, recoloured and mixed hard: new ones for a student that is taught by a teacher.
+
+The teacher says what each of them is, so that they need not look like what the classes are. Colours
+are changed between the darkest and the brightest value that the given images have in each channel:
+how they were normalised need not be known.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+_ZOOM = 0.25  # e to the power of at most so much, larger or smaller
+_DEGREES = 10.0
+_SHIFT = 0.125  # of the image's side: 4 pixels of 32
+_BRIGHTNESS = _CONTRAST = _SATURATION = 0.2
+_CHANNEL = 0.1
+_MIXED = 0.8  # of the images; half by mixup, half by cutmix
+
+
+def hardened(images: Tensor, generator: torch.Generator) -> Tensor:
+    """A new image from each: mirrored, moved, recoloured, and mostly mixed with another one.
+
+    Args:
+        images: [N, C, H, W], normalised.
+        generator: of the draws, on the CPU.
+
+    Returns:
+        [N, C, H, W]
+    """
+    draws = torch.rand(len(images), 10 + images.shape[1], generator=generator, device="cpu")
+    partner = torch.randperm(len(images), generator=generator, device="cpu").to(images.device)
+    draws = draws.to(images)  # [N, 10 + C] in [0, 1)
+    mirrored = torch.where(_as_images(draws[:, 0] < 0.5), images.flip(3), images)
+    changed = _recoloured(_moved(mirrored, 2 * draws[:, 1:5] - 1), images, 2 * draws[:, 10:] - 1)
+    return _mixed(changed, changed[partner], draws[:, 5:10])
+
+
+def _as_images(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
+
+
+def _moved(images: Tensor, draws: Tensor) -> Tensor:
+    """Zoomed, turned and shifted by draws [N, 4] in -1...1; the border is reflected."""
+    scale = torch.exp(-_ZOOM * draws[:, 0])
+    angle = math.radians(_DEGREES) * draws[:, 1]
+    # Coordinates run from -1 to 1, so a share of the side is twice as much in them.
+    shift = 2 * _SHIFT * draws[:, 2:]
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    rows = [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)]
+    grid = torch.nn.functional.affine_grid(
+        torch.stack(rows, 1), list(images.shape), align_corners=False
+    )
+    return torch.nn.functional.grid_sample(
+        images, grid, padding_mode="reflection", align_corners=False
+    )
+
+
+def _recoloured(images: Tensor, given: Tensor, draws: Tensor) -> Tensor:
+    """Brighter, of more contrast, of more colour, or less; draws [N, 3 + C] in -1...1."""
+    darkest = given.amin((0, 2, 3), keepdim=True)  # [1, C, 1, 1]
+    spread = given.amax((0, 2, 3), keepdim=True) - darkest
+    spread = torch.where(spread > 0, spread, 1)
+    values = (images - darkest) / spread  # from 0 to 1
+    values = values * (1 + _BRIGHTNESS * _as_images(draws[:, 0]))
+    for centre, strength, draw in (((1, 2, 3), _CONTRAST, 1), (1, _SATURATION, 2)):
+        mean = values.mean(centre, keepdim=True)
+        values = mean + (values - mean) * (1 + strength * _as_images(draws[:, draw]))
+    values = values * (1 + _CHANNEL * draws[:, 3:, None, None])
+    return values.clamp(0, 1) * spread + darkest
+
+
+def _mixed(images: Tensor, others: Tensor, draws: Tensor) -> Tensor:
+    """Each with another one: laid over each other, or a rectangle cut in; draws [N, 5]."""
+    height, width = images.shape[2:]
+    share = _as_images(draws[:, 1])  # of the image itself, uniform
+    overlaid = share * images + (1 - share) * others
+    half = (1 - share).sqrt() / 2  # of the sides of a rectangle of the other's share
+    rows = (torch.arange(height, device=images.device) + 0.5).view(1, 1, -1, 1) / height
+    columns = (torch.arange(width, device=images.device) + 0.5).view(1, 1, 1, -1) / width
+    inside = (rows - _as_images(draws[:, 2])).abs() < half
+    inside = inside & ((columns - _as_images(draws[:, 3])).abs() < half)  # [N, 1, H, W]
+    cut_in = torch.where(inside, others, images)
+    mixed = torch.where(_as_images(draws[:, 4] < 0.5), overlaid, cut_in)
+    return torch.where(_as_images(draws[:, 0] < _MIXED), mixed, images)
