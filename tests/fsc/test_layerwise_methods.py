@@ -9,7 +9,7 @@ from networks import chain
 from torch import Tensor, nn
 
 import fsc
-from fsc.layers import closed_form_problem, objectives
+from fsc.layers import objectives, statistics
 from fsc.layers.moments import Columns, Moments, layer_statistics
 from fsc.networks import surgery
 from fsc.schemes import Scheme
@@ -176,7 +176,7 @@ def test_layers_with_fewer_pixels_than_inputs_are_solved_from_their_columns(
     pieces = fsc.compress(teacher, images, method=method, scheme=scheme, batch_size=1).student
     patch = Patch.of(teacher[2])
     assert isinstance(layer_statistics(patch, 3 * 2 * 2), Columns)
-    monkeypatch.setattr(closed_form_problem, "layer_statistics", lambda patch, *_: Moments(patch))
+    monkeypatch.setattr(statistics, "layer_statistics", lambda patch, *_: Moments(patch))
     by_grams = fsc.compress(teacher, images, method=method, scheme=scheme).student
     for other in (pieces, by_grams):
         torch.testing.assert_close(other(images), whole(images), rtol=1e-7, atol=1e-7)
@@ -259,7 +259,10 @@ def test_inputs_that_no_float64_can_hold_are_named() -> None:
     [
         ({"activation": "tanh"}, "activation must be one of none, relu, got 'tanh'"),
         ({"axis": "rows"}, "axis must be one of input_channels, output_filters, got 'rows'"),
-        ({"after_addition": True}, "after_addition must be False with activation 'none', got True"),
+        (
+            {"after_addition": True, "solver": Proximal()},
+            "after_addition must be False with Proximal before the activation, got True",
+        ),
         (
             {"support": {"conv1": [0]}, "axis": "output_filters"},
             "axis must be 'input_channels' with a support, got 'output_filters'",

@@ -1,7 +1,7 @@
-"""More images from a handful: mirror images, crops and rotations, mixtures.
+"""More images from a handful: mirror images, crops and rotations, mixtures, all of it at once.
 
-Cross Distillation (Bai et al., AAAI 2020, Table 14) combines its losses with such images; its other
-tables do without. Its third kind, noise on hidden features, is `CrossDistillation(noise=...)`.
+Cross Distillation (Bai et al., AAAI 2020, Table 14) combines its losses with the first three; its
+other tables do without. Noise on hidden features is `CrossDistillation(noise=...)`.
 """
 
 import math
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fsc.images.checks import check_images
+from fsc.images.hard_augmentation import hardened
 from fsc.images.names import AUGMENTATIONS
 
 _MAX_SHIFT = 0.125  # of the image's side: 4 pixels of 32
@@ -24,7 +25,8 @@ def augmented(images: Tensor, kind: str, *, copies: int = 1, seed: int = 0) -> T
         images: [N, C, H, W], normalised.
         kind: "mirror" (horizontally), "crop" (shifted by up to an eighth of the side and turned by
             up to 15 degrees; what comes in from outside is 0, the mean colour) or "mixup" (two
-            images in a ratio drawn uniformly, Zhang et al., 2018).
+            images in a ratio drawn uniformly, Zhang et al., 2018), or "hard" (mirrored, zoomed,
+            turned, shifted, recoloured and mostly mixed; `fsc.images.hard_augmentation`).
         copies: new images for each given one; mirror images exist once.
         seed: of the draws.
 
@@ -82,5 +84,5 @@ def _mixup(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 _MAKERS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = dict(
-    zip(AUGMENTATIONS, (_mirror, _crop, _mixup), strict=True)
+    zip(AUGMENTATIONS, (_mirror, _crop, _mixup, hardened), strict=True)
 )

@@ -4,4 +4,4 @@ DATA_SETS = ("cifar10", "digits")
 # Before the path of a folder of images, where a data set is asked for.
 FOLDER = "folder:"
 SPLITS = ("train", "test")
-AUGMENTATIONS = ("mirror", "crop", "mixup")
+AUGMENTATIONS = ("mirror", "crop", "mixup", "hard")

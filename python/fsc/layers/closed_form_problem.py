@@ -12,7 +12,7 @@ from fsc.layers.layer_problem import (
     from_matrix,
     to_matrix,
 )
-from fsc.layers.moments import layer_statistics
+from fsc.layers.statistics import Statistics
 from fsc.solvers.closed_form import ClosedForm, choose_channels, rows_of, solve_on_rows
 from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import Quadratic
@@ -32,21 +32,19 @@ class ClosedFormProblem:
         self.pose = pose
         self.solver = solver
         self.patch = Patch.of(pose.layer)
-        terms = len(pose.objective.terms)
-        device = pose.layer.weight.device
-        self.statistics = layer_statistics(self.patch, pose.num_columns, terms, device)
+        self.statistics = Statistics(pose)
 
     def accumulate(
         self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
     ) -> None:
-        """Takes up the inputs of one batch, [N, C_in, H, W] each; shortcuts do not count here."""
-        self.statistics.accumulate(input_teacher, input_student)
+        """Takes up the inputs of one batch, [N, C_in, H, W] each, and its shortcuts."""
+        self.statistics.accumulate(input_teacher, input_student, shortcuts)
 
     def solve(self, plan: Plan) -> Solution:
         """The minimiser under the plan."""
         layer = self.pose.layer
         teacher = to_matrix(layer)  # [C_out, dim]
-        quadratic = self.statistics.quadratic(self.pose.objective, teacher)
+        quadratic = self.statistics.quadratic(teacher)
         if plan.num_weights is None and plan.weights is None:
             weight, channels, filters = minimise(quadratic, teacher, self.patch, plan, self.solver)
         else:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from fsc.layers.moments import ACCUMULATOR
 from fsc.layers.objectives import Objective
@@ -77,7 +78,7 @@ class DriftMoments:
     def _times(self, drift: Tensor, input: Tensor) -> Tensor:
         """R U^T [C_out, dim]: what a convolution's weight gradient is."""
         layer, patch = self.layer, self.patch
-        products = nn.grad.conv2d_weight(
+        products = conv2d_weight(
             input,
             list(layer.weight.shape),
             drift,

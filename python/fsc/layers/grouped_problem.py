@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 import fsc_ext
+from fsc.layers.drift import DriftMoments
 from fsc.layers.grouped_moments import GroupedMoments
 from fsc.layers.layer_problem import (
     Plan,
@@ -35,12 +36,16 @@ class GroupedProblem:
         self.patch = Patch.of_group(pose.layer)
         self.groups = pose.layer.groups
         self.moments = GroupedMoments(self.patch, self.groups, pose.layer.weight.device)
+        self.drift = DriftMoments(pose.layer) if pose.has_shortcuts else None
 
     def accumulate(
         self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
     ) -> None:
-        """Takes up the inputs of one batch, [N, C_in, H, W] each; shortcuts do not count here."""
+        """Takes up the inputs of one batch, [N, C_in, H, W] each, and its shortcuts."""
         self.moments.accumulate(input_teacher, input_student)
+        if self.drift is not None:
+            assert shortcuts is not None
+            self.drift.accumulate(input_teacher, input_student, shortcuts[0] - shortcuts[1])
 
     def solve(self, plan: Plan) -> Solution:
         """The minimiser under the plan."""
@@ -48,6 +53,8 @@ class GroupedProblem:
         layer = self.pose.layer
         teacher = to_matrix(layer).unflatten(0, (self.groups, -1))  # [groups, rows, dim]
         quadratic = self.moments.quadratic(self.pose.objective, teacher)
+        if self.drift is not None:
+            quadratic = self.drift.added_to_blocks(quadratic, self.pose.objective, teacher)
         if plan.bits is not None:
             weight, before = self._rounded(quadratic, teacher, plan.bits)
         else:

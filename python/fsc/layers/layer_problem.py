@@ -95,7 +95,7 @@ class Pose:
         objective: which inputs meet.
         activation: whether a ReLU stands between the layer and the comparison.
         num_columns: pixels of the layer's output over all images.
-        has_shortcuts: whether both networks add something to the layer's output before the ReLU.
+        has_shortcuts: whether both networks add something to its output before it is compared.
     """
 
     layer: nn.Conv2d

@@ -15,7 +15,7 @@ from fsc.layers.layer_problem import (
     from_matrix,
     to_matrix,
 )
-from fsc.layers.moments import layer_statistics
+from fsc.layers.statistics import Statistics
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal
@@ -39,15 +39,13 @@ class QuantizedProblem:
         self.solver = solver
         self.on_step = on_step
         self.patch = Patch.of(pose.layer)
-        terms = len(pose.objective.terms)
-        device = pose.layer.weight.device
-        self.statistics = layer_statistics(self.patch, pose.num_columns, terms, device)
+        self.statistics = Statistics(pose)
 
     def accumulate(
         self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
     ) -> None:
-        """Takes up the inputs of one batch, [N, C_in, H, W] each; shortcuts do not count here."""
-        self.statistics.accumulate(input_teacher, input_student)
+        """Takes up the inputs of one batch, [N, C_in, H, W] each, and its shortcuts."""
+        self.statistics.accumulate(input_teacher, input_student, shortcuts)
 
     def solve(self, plan: Plan) -> Solution:
         """The quantized weight; the bias keeps its precision and, in closed form, adapts."""
@@ -55,7 +53,7 @@ class QuantizedProblem:
         layer, solver = self.pose.layer, self.solver
         teacher = to_matrix(layer)  # [C_out, dim]
         size = self.patch.dim - int(self.patch.bias)
-        quadratic = self.statistics.quadratic(self.pose.objective, teacher)
+        quadratic = self.statistics.quadratic(teacher)
         if isinstance(solver, Proximal):
             weight = quantize_by_steps(solver, quadratic, teacher, size, plan.bits, self.on_step)
         else:

@@ -28,9 +28,10 @@ class BackProp(Schedule):
     Args:
         steps: minibatches; the paper's 2000.
         batch_size: images of a minibatch; all of them where there are fewer.
-        learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps.
+        learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps, see `decay`.
         momentum: of SGD.
         weight_decay: of SGD.
+        decay, warm_up, clip_norm, batch_norm: as in `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rate, where it diverged.
 
     Raises:

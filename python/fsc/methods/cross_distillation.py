@@ -47,9 +47,11 @@ class CrossDistillation:
         activation: "none" compares the layer's outputs before the activation, as the released
             code does. "relu" compares them after the activation that follows the layer, as the
             paper writes it. Quantized layers are always compared before it.
-        after_addition: with activation "relu", compares a layer whose output is added to a shortcut
-            behind the ReLU that follows the addition, each network with its own shortcut. False
-            compares such a layer before the addition.
+        after_addition: compares a layer whose output is added to a shortcut behind the addition,
+            each network with its own shortcut, so that the layer makes up for what the student's
+            shortcut has lost; with activation "relu" behind the ReLU that follows, where one does.
+            Not with `Proximal` before the activation. False compares such a layer before the
+            addition.
         axis: "input_channels" prunes what a layer reads, as the released code does;
             "output_filters" prunes what a producer writes, as Eq. 11 of the paper does. Either
             where one layer alone reads the channels; channels that several layers read, or that
@@ -57,8 +59,8 @@ class CrossDistillation:
             `selection` says: by what a removal costs all readers together in the teacher, see
             `fsc.schemes.removal`, or by the L1 norm.
         recalibrate: gives every channel of a solved layer the mean and deviation that it has in
-            the teacher, on the same images. The convex and the correction loss leave these to
-            drift from layer to layer.
+            the teacher, on the same images, but where it makes up for a shortcut. The convex and
+            the correction loss leave these to drift from layer to layer.
         crossing: names of the convolutions where the inputs cross; the others minimise the
             estimation error (Table 19). None: all of them.
         support: what stays, where another method has chosen it already: name of each layer of the
@@ -98,8 +100,11 @@ class CrossDistillation:
         if self.crossing is not None:
             # In one order, so that two runs can tell that they are the same.
             object.__setattr__(self, "crossing", tuple(sorted(self.crossing)))
-        if self.after_addition and self.activation != "relu":
-            raise ValueError("after_addition must be False with activation 'none', got True")
+        by_steps = isinstance(self.solver, Proximal)
+        if self.after_addition and self.activation == "none" and by_steps:
+            raise ValueError(
+                "after_addition must be False with Proximal before the activation, got True"
+            )
         if self.support is not None:
             object.__setattr__(self, "support", _integers(self.support))
             if self.axis != "input_channels":

@@ -107,6 +107,7 @@ class LayerSolver(Visitor):
         self._problem: LayerProblem | None = None
         self._known: Solution | None = None
         self._shortcuts: Shortcuts | None = None
+        self._compares_sum = False
         self._statistics: ChannelStatistics | None = None
         self._columns = 0
 
@@ -122,7 +123,8 @@ class LayerSolver(Visitor):
 
     def on_shortcuts(self, layer: Layer, teacher: Tensor, student: Tensor) -> None:
         """Keeps what both layers are added to, where they are compared behind the addition."""
-        compares = self.settings.activation == "relu" and self.settings.after_addition
+        behind_relu = self.settings.activation != "relu" or layer.sum_activation == "relu"
+        compares = self.settings.after_addition and behind_relu
         if compares and isinstance(layer.teacher, nn.Conv2d):
             self._shortcuts = teacher, student
 
@@ -160,12 +162,16 @@ class LayerSolver(Visitor):
     def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
         """Gathers the statistics of one batch of outputs."""
         is_solved = layer.name not in self._norms and not is_flat(layer, output_teacher)
-        if is_solved and self.settings.recalibrate and layer.student.bias is not None:
+        # What makes up for a shortcut is not to have the teacher's own statistics.
+        makes_up = self._compares_sum and self.settings.activation == "none"
+        matches = self.settings.recalibrate and not makes_up
+        if is_solved and matches and layer.student.bias is not None:
             self._take_statistics(layer, output_teacher, output_student)
 
     def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
         """Matches the statistics of the student's channels to the teacher's."""
         statistics, self._statistics = self._statistics, None
+        self._compares_sum = False
         return None if statistics is None else recalibrate(layer.student, statistics)
 
     def _held_back(self, graph: fx.Graph, teacher: nn.Module) -> dict[str, str]:
@@ -196,14 +202,21 @@ class LayerSolver(Visitor):
         convolution = self._form.convolution
         size = self._form.image(input_teacher[:1]).shape[2:]
         patch = Patch.of_group(convolution)
-        self._columns = layer.num_images * patch.num_columns((size[0], size[1]))
+        output_size = patch.output_size((size[0], size[1]))
+        self._columns = layer.num_images * output_size[0] * output_size[1]
+        self._compares_sum = self._shortcuts is not None and all(
+            # One value a channel may be added, but what is added to one value is not compared.
+            len(side.shape) == 4 and pixels in (1, wanted)
+            for side in self._shortcuts
+            for pixels, wanted in zip(side.shape[2:], output_size, strict=True)
+        )
         self._problem = self._pose(layer, convolution)
         if self.journal is not None:
             self._known = self.journal.find(layer.name, convolution.weight.device)
         self._generator.manual_seed(self.settings.seed + layer.index)
 
     def _accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
-        form, shortcuts = self._form, self._shortcuts
+        form, shortcuts = self._form, self._shortcuts if self._compares_sum else None
         assert form is not None and self._problem is not None
         for piece in form.pieces(input_teacher):
             images = [form.image(side[piece]) for side in (input_teacher, input_student)]
@@ -239,8 +252,9 @@ class LayerSolver(Visitor):
 
     def _pose(self, layer: Layer, convolution: nn.Conv2d) -> LayerProblem:
         settings, solver = self.settings, self.settings.solver
-        has_shortcuts = self._shortcuts is not None
-        behind_relu = settings.activation == layer.activation == "relu" or has_shortcuts
+        has_shortcuts = self._compares_sum
+        follows = layer.sum_activation if has_shortcuts else layer.activation
+        behind_relu = settings.activation == follows == "relu"
         activation: Activation = "relu" if behind_relu else "none"
         crosses = settings.crossing is None or layer.name in settings.crossing
         objective = settings.objective if crosses else Estimation()

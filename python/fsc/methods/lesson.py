@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ class Lesson:
         targets: what goes with them, [2, N, ...] or [1, N, ...] each: features, scores or labels.
         loss: of what the network gives for a minibatch, and of its targets.
         steps: minibatches.
-        learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps.
+        learning_rate: of SGD.
         schedule: the rest of SGD.
         seed: of order, mirroring and dropout.
     """
@@ -53,7 +52,7 @@ class Learner:
 
     Args:
         student: the whole network, whose state is kept.
-        body: what is trained of it, in place; it is put in train mode.
+        body: what is trained of it, in place; it is put in train mode, unless BatchNorm is frozen.
         lesson: what is to be learned.
         share: of the lesson's learning rate.
         layout: in memory, of the images that it is given.
@@ -70,7 +69,7 @@ class Learner:
         """Starts from the student as it is."""
         self._layout = layout
         self.student = student
-        self.body = body.train()
+        self.body = body.train(lesson.schedule.batch_norm == "train")
         self.lesson = lesson
         self.learning_rate = share * lesson.learning_rate
         self.step = 0
@@ -80,7 +79,6 @@ class Learner:
             momentum=lesson.schedule.momentum,
             weight_decay=lesson.schedule.weight_decay,
         )
-        self._milestones = [math.ceil(0.4 * lesson.steps), math.ceil(0.8 * lesson.steps)]
         self._generator = torch.Generator().manual_seed(lesson.seed)
         self._order = torch.empty(0, dtype=torch.int64)  # images of this pass still to come
 
@@ -96,24 +94,18 @@ class Learner:
         mirrored = torch.randint(views, (len(chosen),), generator=self._generator, device="cpu")
         drawn = mirrored.to(lesson.images.device), chosen.to(lesson.images.device)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = lesson.schedule.rate_at(self.learning_rate, self.step, lesson.steps)
         with torch.enable_grad():
             images = lesson.images[drawn].to(memory_format=self._layout)
             found = tensors_of(self.body(images))
             loss = lesson.loss(found, [wanted[drawn] for wanted in lesson.targets])
             self._optimizer.zero_grad()
             loss.backward()
+        if lesson.schedule.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.body.parameters(), lesson.schedule.clip_norm)
         self._optimizer.step()
         self.step += 1
         return loss.detach()
-
-    def _rate(self) -> float:
-        """The learning rate of the next step."""
-        rate = self.learning_rate
-        for milestone in self._milestones:
-            if self.step >= milestone:
-                rate *= 0.1
-        return rate
 
     def state(self) -> State:
         """All that the steps to come depend on, beside the lesson and the rate."""

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
@@ -26,9 +27,15 @@ class Schedule:
     Args:
         steps: minibatches; the paper's 2000.
         batch_size: images of a minibatch; all of them where there are fewer.
-        learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps.
+        learning_rate: of SGD.
+        decay: of the learning rate: "steps" divides it by ten after 40 % and 80 % of the steps,
+            "cosine" takes it to zero along half a wave.
+        warm_up: steps over which the rate rises to what it is.
         momentum: of SGD.
         weight_decay: of SGD.
+        clip_norm: largest norm of a step's gradient, all weights together; longer ones are scaled
+            down. None: as they are.
+        batch_norm: "train" normalises by the minibatch, "frozen" by the running statistics.
         max_retries: how often the training starts again at half the rate, where it diverged.
 
     Raises:
@@ -38,8 +45,12 @@ class Schedule:
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 1e-3
+    decay: Literal["steps", "cosine"] = "steps"
+    warm_up: int = 0
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    clip_norm: float | None = None
+    batch_norm: Literal["train", "frozen"] = "train"
     max_retries: int = 3
 
     def __post_init__(self) -> None:
@@ -52,8 +63,26 @@ class Schedule:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
-        if self.max_retries < 0:
-            raise ValueError(f"max_retries must be at least 0, got {self.max_retries}")
+        for name in ("max_retries", "warm_up"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.clip_norm is not None:
+            check_rate("clip_norm", self.clip_norm)
+        for name, known in (("decay", ("steps", "cosine")), ("batch_norm", ("train", "frozen"))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be {' or '.join(known)}, got {getattr(self, name)!r}"
+                )
+
+    def rate_at(self, rate: float, step: int, steps: int) -> float:
+        """The learning rate of one step of so many, the first being step 0."""
+        rate *= min(1.0, (step + 1) / (self.warm_up + 1))
+        if self.decay == "cosine":
+            return rate * (1 + math.cos(math.pi * step / steps)) / 2
+        for part in (0.4, 0.8):
+            if step >= math.ceil(part * steps):
+                rate *= 0.1
+        return rate
 
 
 def check_rate(name: str, value: float) -> None:

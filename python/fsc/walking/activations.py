@@ -22,22 +22,30 @@ def following_activation(model: nn.Module, graph: fx.Graph, name: str) -> Litera
     return "relu" if user is not None and RELU.matches(model, user) else "none"
 
 
+def activation_of_sum(model: nn.Module, graph: fx.Graph, name: str) -> Literal["relu", "none"]:
+    """Return "relu" when a layer goes into an addition alone, and the sum into a ReLU alone.
+
+    Raises:
+        ValueError: the graph calls no such layer.
+    """
+    addition = _addition(model, layer_node(model, graph, name))
+    user = None if addition is None else _reader(model, addition)
+    return "relu" if user is not None and RELU.matches(model, user) else "none"
+
+
 def shortcut_of(model: nn.Module, graph: fx.Graph, name: str) -> fx.Node | None:
-    """Return what is added to a layer's output before a ReLU, as in a residual block.
+    """Return what is added to a layer's output, as in a residual block.
 
     Returns:
-        The other summand, when the addition alone reads the layer, a ReLU alone reads the sum, and
-        no layer has to run between the layer and the other summand; None otherwise.
+        The other summand, when the addition alone reads the layer and no layer has to run between
+        the layer and the other summand; None otherwise.
 
     Raises:
         ValueError: the graph calls no such layer.
     """
     layer = layer_node(model, graph, name)
-    addition = _reader(model, layer)
-    if addition is None or not ADDITION.matches(model, addition) or addition.kwargs:
-        return None
-    activation = _reader(model, addition)
-    if activation is None or not RELU.matches(model, activation):
+    addition = _addition(model, layer)
+    if addition is None:
         return None
     others = [node for node in addition.all_input_nodes if layer not in {node, *ancestors(node)}]
     if len(others) != 1 or any(LAYER.matches(model, n) for n in _missing(graph, layer, others[0])):
@@ -65,6 +73,12 @@ def _missing(graph: fx.Graph, layer: fx.Node, shortcut: fx.Node) -> list[fx.Node
     needed = {shortcut, *ancestors(shortcut)}
     order = list(graph.nodes)
     return [node for node in order[order.index(layer) :] if node in needed]
+
+
+def _addition(model: nn.Module, layer: fx.Node) -> fx.Node | None:
+    user = _reader(model, layer)
+    adds = user is not None and ADDITION.matches(model, user) and not user.kwargs
+    return user if adds else None
 
 
 def _reader(model: nn.Module, node: fx.Node) -> fx.Node | None:

@@ -17,7 +17,12 @@ from fsc.networks.out_of_place import out_of_place
 from fsc.networks.tracing import layer_names, trace
 from fsc.networks.wrappers import unwrap
 from fsc.progress import Progress
-from fsc.walking.activations import following_activation, run_shortcuts_first, shortcut_of
+from fsc.walking.activations import (
+    activation_of_sum,
+    following_activation,
+    run_shortcuts_first,
+    shortcut_of,
+)
 from fsc.walking.frontier import Frontier
 
 
@@ -31,6 +36,8 @@ class Layer:
         student: the layer of the student, which the visitor may rewrite.
         activation: "relu" when a ReLU alone reads the output of a convolution or Linear, "none"
             otherwise.
+        sum_activation: "relu" when the output goes into an addition alone and the sum into a ReLU
+            alone, "none" otherwise.
         num_images: number of images in all batches together.
         index: position among all layers that the visitor sees in execution order, from 0.
         count: number of those layers.
@@ -40,6 +47,7 @@ class Layer:
     teacher: nn.Module
     student: nn.Module
     activation: str
+    sum_activation: str
     num_images: int
     index: int
     count: int
@@ -70,10 +78,10 @@ class Visitor:
     def on_shortcuts(
         self, layer: Layer, shortcut_teacher: Tensor, shortcut_student: Tensor
     ) -> None:
-        """See what one batch of outputs of both layers will be added to, before a ReLU.
+        """See what one batch of outputs of both layers will be added to.
 
-        Only for layers whose output goes into nothing but an addition, and the sum into nothing but
-        a ReLU; not where the other summand comes from a layer that has not run yet.
+        Only for layers whose output goes into nothing but an addition; not where the other summand
+        comes from a layer that has not run yet.
         """
 
     def on_inputs(self, layer: Layer, input_teacher: Tensor, input_student: Tensor) -> None:
@@ -273,6 +281,7 @@ def _layer(
         teacher=module,
         student=student.get_submodule(name),
         activation=following_activation(teacher, graph, name) if mixes else "none",
+        sum_activation=activation_of_sum(teacher, graph, name) if mixes else "none",
         num_images=num_images,
         index=names.index(name),
         count=len(names),
