@@ -52,6 +52,34 @@ def augmented(images: Tensor, kind: str, *, copies: int = 1, seed: int = 0) -> T
     return torch.cat([images, *(_MAKERS[kind](images, generator) for _ in range(copies))])
 
 
+def filled_up(images: Tensor, count: int, *, seed: int = 0) -> Tensor:
+    """The images, their mirror images and hard ones made from them, until there are enough.
+
+    Args:
+        images: [N, C, H, W], normalised; at other ranks they stay alone, as where N is `count`.
+        count: how many are wanted.
+        seed: of the draws.
+
+    Returns:
+        [max(N, count), C, H, W]
+
+    Example:
+        >>> filled_up(torch.randn(4, 3, 8, 8), 10).shape
+        torch.Size([10, 3, 8, 8])
+    """
+    if images.ndim != 4:
+        return images
+    generator = torch.Generator().manual_seed(seed)
+    parts, missing = [images], count - len(images)
+    while missing > 0:
+        new = images.flip(3) if len(parts) == 1 else hardened(images, generator)
+        # Images may come class after class: what is left out is drawn.
+        order = torch.randperm(len(new), generator=generator, device="cpu")
+        parts.append(new[order[:missing].sort().values.to(new.device)])
+        missing -= len(new)
+    return torch.cat(parts)
+
+
 def mirrored(images: Tensor) -> Tensor | None:
     """Mirror images of what has a left and a right, [N, C, H, W] or [N, C, D, H, W]; else None.
 

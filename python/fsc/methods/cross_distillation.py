@@ -3,14 +3,16 @@
 import math
 import operator
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from fsc.images.augmentation import filled_up
 from fsc.layers.layer_problem import Activation, Axis, Solver, selection_of
 from fsc.layers.objectives import Objective, Soft
 from fsc.methods.base import Outcome, Task
 from fsc.methods.layer_solver import Settings
 from fsc.methods.layerwise import solve_layers
 from fsc.methods.plans import Support
+from fsc.networks.joint_input import joint_of
 from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm, Selection
@@ -68,6 +70,9 @@ class CrossDistillation:
             only, the weights' numbers in the flattened tensor. None: the solver chooses.
         noise: deviation of Gaussian noise on the student's features while a layer is solved, as a
             share of their maximum; 0.2 is the paper's "Gauss." (Table 14).
+        solve_on: how many images layers are solved on at least: where fewer are given, mirror images
+            and hard ones join them, see `fsc.images.augmentation.filled_up`; moments add up, so
+            that they cost their forwards alone. 0: the given ones, as the paper has it.
 
     Raises:
         ValueError: a choice is unknown, or the solver does not go with the activation.
@@ -83,6 +88,7 @@ class CrossDistillation:
     crossing: Collection[str] | None = None
     noise: float = 0.0
     support: Support | None = None
+    solve_on: int = 0
 
     def __post_init__(self) -> None:
         """Refuses unknown choices before any work is done."""
@@ -95,6 +101,8 @@ class CrossDistillation:
         _check_solver(self.solver, self.activation)
         if not 0 <= self.noise < math.inf:
             raise ValueError(f"noise must be finite and at least 0, got {self.noise}")
+        if self.solve_on < 0:
+            raise ValueError(f"solve_on must be at least 0, got {self.solve_on}")
         if isinstance(self.crossing, str):
             raise TypeError(f"crossing must be a collection of names, got {self.crossing!r}")
         if self.crossing is not None:
@@ -117,6 +125,9 @@ class CrossDistillation:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
+        if joint_of(task.teacher) is None:
+            images = filled_up(task.images, self.solve_on, seed=task.seed)
+            task = replace(task, images=images)
         return solve_layers(task, self._settings(task))
 
     def _settings(self, task: Task) -> Settings:
