@@ -5,3 +5,5 @@ DATA_SETS = ("cifar10", "digits")
 FOLDER = "folder:"
 SPLITS = ("train", "test")
 AUGMENTATIONS = ("mirror", "crop", "mixup")
+# Of images that a method is trained on: as they are and mirrored, or other parts at every step.
+VIEWS = ("mirrored", "crops")
