@@ -23,6 +23,7 @@ from fsc.methods.examination import Examination, Verdict
 from fsc.methods.identity import hyper_parameters, versions
 from fsc.methods.journal import Journal, origin
 from fsc.methods.labelling import labels_for
+from fsc.methods.views import check_views
 from fsc.models.recognition import recognise
 from fsc.networks import cost
 from fsc.networks.blocks import dropped_of
@@ -136,6 +137,7 @@ def compress(
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
     method = _method(method, entry.teacher)
+    check_views("compress", method, entry.teacher, entry.images)
     learned = labels_for(method, labels, entry.labels, entry.teacher, entry.images)
     goal = goal.resolved(entry.teacher, entry.images)
     if isinstance(goal.scheme, DropBlocks):

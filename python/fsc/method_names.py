@@ -45,7 +45,12 @@ _CONVEX = {"resnet": 0.9, "vgg": 0.6, "imagenet-resnet": 0.9}
 _SOFT = {"resnet": (0.9, 0.5), "vgg": (0.9, 0.3), "imagenet-resnet": (0.9, 0.5)}
 
 
-def named(name: str, model_name: str | None = None, mir_steps: int | None = None) -> Method:
+def named(
+    name: str,
+    model_name: str | None = None,
+    mir_steps: int | None = None,
+    views: str | None = None,
+) -> Method:
     """Return a method with its hyper-parameters for a family of networks.
 
     Args:
@@ -53,6 +58,8 @@ def named(name: str, model_name: str | None = None, mir_steps: int | None = None
         model_name: one of `fsc.models.names()`; None for another network, for which the objectives
             have the parameters that they have without a family.
         mir_steps: minibatches of MiR, BP, KD and FitNet; None: the papers'.
+        views: of the images, for these, one of `fsc.images.names.VIEWS`; None: the papers' for
+            CIFAR-10.
 
     Raises:
         ValueError: an unknown name, or no step.
@@ -73,7 +80,8 @@ def named(name: str, model_name: str | None = None, mir_steps: int | None = None
     )
 
     family = "" if model_name is None else models.family(model_name)
-    steps: dict[str, Any] = {} if mir_steps is None else {"steps": mir_steps}
+    typed = {"steps": mir_steps, "views": views}
+    training: dict[str, Any] = {key: value for key, value in typed.items() if value is not None}
     objectives: dict[str, Objective] = {
         "cd-nc": Estimation(),
         "cd-correction": Correction(),
@@ -89,11 +97,11 @@ def named(name: str, model_name: str | None = None, mir_steps: int | None = None
         "thinet": ThiNet,
         "channel-pruning": ChannelPruning,
         "grail": Grail,
-        "mir-before": lambda: MiR("before", **steps),
-        "mir-after": lambda: MiR("after", **steps),
-        "bp": lambda: BackProp(**steps),
-        "kd": lambda: KD(**steps),
-        "fitnet": lambda: FitNet(**steps),
+        "mir-before": lambda: MiR("before", **training),
+        "mir-after": lambda: MiR("after", **training),
+        "bp": lambda: BackProp(**training),
+        "kd": lambda: KD(**training),
+        "fitnet": lambda: FitNet(**training),
     }
     if name not in others:
         raise ValueError(

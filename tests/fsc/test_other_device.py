@@ -193,6 +193,10 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "mir after": compressed(fsc.MiR("after", steps=4, batch_size=4)),
     "mir, hashing": compressed(fsc.MiR(loss="lsh+cosine", steps=4, batch_size=4)),
     "mir, head": compressed(fsc.MiR(steps=4, batch_size=4, tune_head=True), labels=LABELS),
+    "mir, crops": compressed(fsc.MiR(steps=4, batch_size=4, views="crops")),
+    "mir, head on crops": compressed(
+        fsc.MiR(steps=4, batch_size=4, tune_head=True, views="crops"), labels=LABELS
+    ),
     "mir, any student": mimicked,
     "bp": compressed(fsc.BackProp(steps=4, batch_size=4), labels=LABELS),
     "kd": compressed(fsc.KD(steps=4, batch_size=4), labels=LABELS),

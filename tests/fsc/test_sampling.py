@@ -35,6 +35,36 @@ def test_smaller_samples_are_part_of_larger_ones():
     assert sample_random(LABELS, 30, 7).indices[:4] == sample_random(LABELS, 4, 7).indices
 
 
+@pytest.mark.parametrize("num_ways", [1, 2, 3])
+def test_so_many_classes_are_drawn_first(num_ways):
+    drawn = set()
+    for seed in range(40):
+        sample = sample_per_class(LABELS, 4, seed, num_ways=num_ways)
+        classes = sorted(set(sample.labels))
+        assert len(classes) == num_ways == sample.num_ways
+        assert sample.labels == [label for label in classes for _ in range(4)]
+        assert sample.labels == LABELS[sample.indices].tolist()
+        assert len(set(sample.indices)) == 4 * num_ways == sample.num_images
+        drawn.add(tuple(classes))
+    assert len(drawn) == (1 if num_ways == 3 else 3)
+
+
+def test_fewer_classes_are_part_of_more_with_the_images_that_they_have_among_all():
+    every = sample_per_class(LABELS, 3, seed=5)
+    assert sample_per_class(LABELS, 3, seed=5, num_ways=3).indices == every.indices
+    one, two = (sample_per_class(LABELS, 3, seed=5, num_ways=ways) for ways in (1, 2))
+    assert set(one.indices) < set(two.indices) < set(every.indices)
+    assert set(sample_per_class(LABELS, 2, seed=5, num_ways=2).indices) < set(two.indices)
+
+
+def test_classes_with_too_few_images_are_not_drawn():
+    labels = np.array([0] * 9 + [1] * 2 + [2] * 9)
+    for seed in range(20):
+        assert set(sample_per_class(labels, 3, seed, num_ways=2).labels) == {0, 2}
+    with pytest.raises(ValueError, match="exceed the 2 classes that have 3 images or more, got 3"):
+        sample_per_class(labels, 3, 0, num_ways=3)
+
+
 def test_random_sample_ignores_the_classes():
     sample = sample_random(LABELS, len(LABELS), seed=0)
     assert sorted(sample.indices) == list(range(len(LABELS)))
@@ -42,7 +72,11 @@ def test_random_sample_ignores_the_classes():
 
 
 def test_sample_survives_a_file(tmp_path):
-    for sample in (sample_per_class(LABELS, 2, 0, "toy"), sample_random(LABELS, 5, 0)):
+    for sample in (
+        sample_per_class(LABELS, 2, 0, "toy"),
+        sample_per_class(LABELS, 2, 0, num_ways=2),
+        sample_random(LABELS, 5, 0),
+    ):
         sample.save(tmp_path / "runs" / "sample.json")
         assert FewShotSample.load(tmp_path / "runs" / "sample.json") == sample
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["sample.json"]
@@ -55,6 +89,11 @@ def test_sample_survives_a_file(tmp_path):
             lambda: sample_per_class(LABELS, 16, 0),
             "num_shots must not exceed the 15 images of class 0, got 16",
         ),
+        (
+            lambda: sample_per_class(LABELS, 1, 0, num_ways=4),
+            "num_ways must not exceed the 3 classes that have 1 image or more, got 4",
+        ),
+        (lambda: sample_per_class(LABELS, 1, 0, num_ways=0), "num_ways must be at least 1, got 0"),
         (lambda: sample_per_class(LABELS, 0, 0), "num_shots must be at least 1, got 0"),
         (lambda: sample_per_class(LABELS, 1, -1), "seed must not be negative, got -1"),
         (
@@ -93,6 +132,7 @@ GOOD = {
         (json.dumps(GOOD | {"num_images": 3}), "num_images must be 2, got 3"),
         (json.dumps(GOOD | {"seed": "a"}), "seed must be an integer, got 'a'"),
         (json.dumps(GOOD | {"num_shots": 1.5}), "num_shots must be an integer or null, got 1.5"),
+        (json.dumps(GOOD | {"num_ways": "2"}), "num_ways must be an integer or null, got '2'"),
         (json.dumps(GOOD | {"dataset": None}), "dataset must be a text, got None"),
     ],
 )

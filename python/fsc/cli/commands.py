@@ -41,6 +41,7 @@ def demo(**given: Any) -> None:
 @click.option("--method", type=options.METHOD, required=True, help="How to compress.")
 @goal_options.goal
 @options.num_shots
+@options.num_ways
 @options.num_images
 @options.seed
 @options.output_folder()
@@ -49,6 +50,7 @@ def demo(**given: Any) -> None:
 @options.size
 @options.normalize
 @options.mir_steps
+@options.views
 @options.augment
 @options.batch_size
 @options.memory_budget
@@ -108,6 +110,7 @@ def evaluate(**given: Any) -> None:
 @options.data_name
 @goal_options.goal
 @options.num_shots
+@options.num_ways
 @options.num_images
 @click.option(
     "--seeds",
@@ -143,6 +146,7 @@ def evaluate(**given: Any) -> None:
 @options.size
 @options.normalize
 @options.mir_steps
+@options.views
 @options.augment
 @options.batch_size
 @options.memory_budget
@@ -179,6 +183,7 @@ def schemes(**given: Any) -> None:
 @options.data_name
 @goal_options.scheme_name
 @options.num_shots
+@options.num_ways
 @options.num_images
 @click.option(
     "--method",
@@ -214,6 +219,7 @@ def analyse(**given: Any) -> None:
 @options.data_name
 @goal_options.scheme_name
 @options.num_shots
+@options.num_ways
 @options.num_images
 @click.option(
     "--objective",

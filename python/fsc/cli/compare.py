@@ -65,7 +65,7 @@ def command(
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     if resume and results.json_path is None:
         raise click.UsageError("--resume needs --json, the file to take up.")
-    options.check_mir_steps(methods)
+    options.check_training(methods)
     asked.check_methods(methods)
     plan = _Plan(list(dict.fromkeys(methods)), draw, num_seeds, is_timed)
     replace(results, overwrite=results.overwrite or resume).hold()
@@ -98,12 +98,14 @@ def _identity(inputs: Inputs, settings: Settings, plan: _Plan) -> dict[str, Any]
         "data": inputs.data_name,
         "scheme": settings.goal.name,
         "shots": draw.num_shots,
+        "ways": draw.num_ways,
         "images": draw.num_images,
         "preparation": None if inputs.preparation is None else str(inputs.preparation),
         "test_images": len(inputs.test_images),
         "definition": settings.goal.definition(),
         "mir_steps": settings.mir_steps,
         "augment": settings.augment,
+        "views": settings.views,
         "weights_teacher": fingerprint(inputs.teacher.state_dict().values()),
         "parameters_teacher": cost.parameters(inputs.teacher),
         "flops_teacher": cost.flops(inputs.teacher, inputs.example),
@@ -219,9 +221,10 @@ def _report(
 
 def _title(inputs: Inputs, identity: dict[str, Any], plan: _Plan, goal: Goal) -> str:
     augment = f", augmented by {identity['augment']}" if identity["augment"] else ""
+    views = ", trained on crops" if identity["views"] == "crops" else ""
     return (
         f"{inputs.model_title} on {inputs.data_title}, {goal.in_words}, "
-        f"{plan.draw}, {plan.draws}{augment}"
+        f"{plan.draw}, {plan.draws}{augment}{views}"
     )
 
 
@@ -247,7 +250,7 @@ def _timed(row: tables.Row, times: Sequence[Sequence[float] | None]) -> tables.R
 
 
 def _published(method: str, inputs: Inputs, identity: dict[str, Any]) -> published.Published | None:
-    if identity["shots"] is None:
+    if identity["shots"] is None or identity["ways"] is not None:
         return None
     return published.lookup(
         method,

@@ -43,7 +43,7 @@ def command(
     """Compress a pretrained network and write the student, a report and the sample."""
     if num_test is not None and not evaluated:
         raise click.UsageError("Give either --test-images or --no-evaluate.")
-    options.check_mir_steps([method])
+    options.check_training([method])
     asked.check_methods([method])
     destination.hold()
     inputs = source.load().evaluated_on(num_test)

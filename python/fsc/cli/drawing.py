@@ -1,4 +1,4 @@
-"""Which few images a command draws: so many a class, or so many in all."""
+"""Which few images a command draws: so many a class, of all or of some, or so many in all."""
 
 from __future__ import annotations
 
@@ -15,25 +15,31 @@ from fsc.images.sampling import FewShotSample
 
 @dataclass(frozen=True)
 class Draw:
-    """How the few images are drawn; exactly one of the two is given.
+    """How the few images are drawn; exactly one of the first two is given.
 
     Attributes:
         num_shots: images a class.
         num_images: images in all, without regard to classes.
+        num_ways: classes that are drawn first; None: all of them.
     """
 
     num_shots: int | None
     num_images: int | None
+    num_ways: int | None
 
     def __post_init__(self) -> None:
-        """Refuses both and none."""
+        """Refuses both and none, and classes without images of each."""
         if (self.num_shots is None) == (self.num_images is None):
             raise click.UsageError("Give either --shots or --images.")
+        if self.num_ways is not None and self.num_shots is None:
+            raise click.UsageError(
+                f"--ways must go with --shots, got {self.num_ways} with --images {self.num_images}."
+            )
 
     def __str__(self) -> str:
         """How many, in words."""
         if self.num_shots is not None:
-            return tables.shots(self.num_shots)
+            return tables.shots(self.num_shots, self.num_ways)
         return "1 image" if self.num_images == 1 else f"{self.num_images} images"
 
     def sample(self, inputs: Inputs, seed: int) -> FewShotSample:
@@ -53,7 +59,12 @@ class Draw:
                     f"{inputs.data_title}: give --images, the number of all"
                 )
             sample = sampling.sample_per_class(
-                train.labels, self.num_shots, seed, inputs.data_name, train.classes
+                train.labels,
+                self.num_shots,
+                seed,
+                inputs.data_name,
+                train.classes,
+                num_ways=self.num_ways,
             )
         if not isinstance(train, ImageFolder):
             return sample

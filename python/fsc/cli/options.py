@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from fsc import method_names, models
 from fsc.cli import locks, typed
-from fsc.images.names import AUGMENTATIONS
+from fsc.images.names import AUGMENTATIONS, VIEWS
 from fsc.models.factories import FORMS
 from fsc.report import figure
 
@@ -126,6 +126,13 @@ checkpoint_path = click.option(
     "timm the library's own, which it fetches; for a file what its function gives]",
 )
 num_shots = click.option("--shots", "num_shots", type=click.IntRange(min=1), help="Images a class.")
+num_ways = click.option(
+    "--ways",
+    "num_ways",
+    type=click.IntRange(min=1),
+    help="Draw so many classes, among those with enough images, and --shots images of each.  "
+    "[default: all classes]",
+)
 num_images = click.option(
     "--images",
     "num_images",
@@ -141,6 +148,14 @@ mir_steps = click.option(
     default=400,
     show_default=True,
     help="Minibatches of MiR, BP, KD and FitNet (the paper takes 2000).",
+)
+views = click.option(
+    "--views",
+    type=click.Choice(VIEWS),
+    default=VIEWS[0],
+    show_default=True,
+    help="What MiR, BP, KD and FitNet are trained on: the images and their mirror images, or "
+    "crops, other parts of them at every step, as is usual for ImageNet.",
 )
 augment = click.option(
     "--augment",
@@ -229,19 +244,21 @@ def check_outputs(json_path: Path | None, figure_path: Path | None, *, replacing
     locks.hold_files(json_path, figure_path, replacing=replacing)
 
 
-def check_mir_steps(methods: Sequence[str]) -> None:
-    """Make sure that --mir-steps, where it is typed, is for a method that takes steps.
+def check_training(methods: Sequence[str]) -> None:
+    """Make sure that options of methods that train, where they are typed, are for one of these.
 
     Raises:
-        ValueError: none of the methods does.
+        ValueError: none of the methods trains.
     """
+    if any(method in method_names.WITH_STEPS for method in methods):
+        return
     context = click.get_current_context()
-    typed = context.get_parameter_source("mir_steps") is ParameterSource.COMMANDLINE
-    if typed and not any(method in method_names.WITH_STEPS for method in methods):
-        raise ValueError(
-            f"--mir-steps must go with --method {' or '.join(method_names.WITH_STEPS)}, got "
-            f"{context.params['mir_steps']} for {', '.join(methods)}"
-        )
+    for name, flag in (("mir_steps", "--mir-steps"), ("views", "--views")):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise ValueError(
+                f"{flag} must go with --method {' or '.join(method_names.WITH_STEPS)}, got "
+                f"{context.params[name]} for {', '.join(methods)}"
+            )
 
 
 def to_bytes(megabytes: float | None) -> int | None:

@@ -9,6 +9,7 @@ from fsc import method_names
 from fsc.cli.given import Inputs
 from fsc.cli.outputs import Destination
 from fsc.cli.run import Settings, identity_of, named
+from fsc.images.names import VIEWS
 from fsc.images.sampling import FewShotSample
 from fsc.methods.identity import AnotherCompression, Difference, as_json, described, differences
 from fsc.methods.journal import Journal
@@ -19,10 +20,12 @@ _TYPED = {"seed": "--seed", "device": "--device", "threads": "--threads", "schem
 # What differs -> what it is called and which flags decide it, where the value says nothing.
 _DECIDED = {
     "scheme": ("another scheme", "--scheme"),
-    "images": ("other images", "--shots, --images or --augment"),
+    "images": ("other images", "--shots, --ways, --images or --augment"),
     "teacher": ("another teacher", "--model and --checkpoint"),
     "method": ("another method", "--method"),
 }
+# What differs between two trainings by one method -> the flag for it.
+_TRAINING = {"method.steps": "--mir-steps", "method.views": "--views"}
 # What differs between two goals -> the flag for it.
 _GOALS = {
     f"scheme.{name}": f"--{name.replace('_', '-')}"
@@ -101,8 +104,8 @@ def _in_flags(
     if what == "method":
         before, now = (_name_of(each["method"], inputs) for each in (error.before, error.now))
         flag = "--method" if before and now else None
-        if before == now and difference.name == "method.steps":
-            flag, before, now = "--mir-steps", difference.before, difference.now
+        if before == now and difference.name in _TRAINING:
+            flag, before, now = _TRAINING[difference.name], difference.before, difference.now
     if difference.name in _GOALS:
         flag = _GOALS[difference.name]
         said = f"another {flag}"
@@ -116,8 +119,8 @@ def _in_flags(
 
 def _name_of(method: dict[str, Any], inputs: Inputs) -> str | None:
     """What a described method is called on the command line."""
-    steps = method.get("steps", 1)
+    steps, views = method.get("steps", 1), method.get("views", VIEWS[0])
     for name in method_names.NAMES:
-        if as_json(described(named(name, inputs, steps))) == method:
+        if as_json(described(named(name, inputs, steps, views))) == method:
             return name
     return None

@@ -18,6 +18,7 @@ from fsc.cli.teachers import to_header
 from fsc.compression import identity
 from fsc.goal import Goal
 from fsc.images.augmentation import augmented
+from fsc.images.names import VIEWS
 from fsc.images.sampling import FewShotSample
 from fsc.methods import Method
 from fsc.networks import checkpoint
@@ -41,6 +42,7 @@ class Settings:
         batch_size: images that go through the networks at once.
         memory_budget: bytes of activations held in memory; None: all.
         augment: kind of the images added to the given ones, see `fsc.images.augmentation`.
+        views: of the images, for methods that train.
         journal: folder that solved layers are kept in while one student is made.
     """
 
@@ -49,6 +51,7 @@ class Settings:
     batch_size: int = 64
     memory_budget: int | None = None
     augment: str | None = None
+    views: str = VIEWS[0]
     journal: Path | None = None
 
 
@@ -58,12 +61,14 @@ class Resources:
 
     Attributes:
         mir_steps: minibatches of methods that train.
+        views: of the images, for these.
         augment: kind of the images added to the given ones.
         batch_size: images that go through the networks at once.
         memory_budget: megabytes of activations held in memory; None: all.
     """
 
     mir_steps: int
+    views: str
     augment: str | None
     batch_size: int
     memory_budget: float | None
@@ -71,7 +76,8 @@ class Resources:
     def settings(self, goal: Goal, journal: Path | None = None) -> Settings:
         """The same for a goal, with the folder that solved layers are kept in, if any."""
         budget = to_bytes(self.memory_budget)
-        return Settings(goal, self.mir_steps, self.batch_size, budget, self.augment, journal)
+        limits = (self.mir_steps, self.batch_size, budget)
+        return Settings(goal, *limits, self.augment, self.views, journal)
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,7 @@ def describe(method: str, report: Report, sample: FewShotSample, inputs: Inputs)
         "model": inputs.model_name,
         "data": inputs.data_name,
         "shots": sample.num_shots,
+        "ways": sample.num_ways,
         "sample_indices": sample.indices,
     }
 
@@ -133,7 +140,7 @@ def make_student(
         inputs.teacher,
         _images(inputs, sample, settings),
         labels=_labels(method, inputs, sample, settings),
-        method=named(method, inputs, settings.mir_steps),
+        method=named(method, inputs, settings.mir_steps, settings.views),
         **vars(settings.goal),
         batch_size=settings.batch_size,
         memory_budget=settings.memory_budget,
@@ -148,14 +155,14 @@ def identity_of(
 ) -> dict[str, Any]:
     """What `make_student` with the same arguments must share with a run that it goes on with."""
     images = _images(inputs, sample, settings)
-    made = named(method, inputs, settings.mir_steps)
+    made = named(method, inputs, settings.mir_steps, settings.views)
     labels = _labels(method, inputs, sample, settings)
     return identity(inputs.teacher, images, made, settings.goal, sample.seed, labels)
 
 
-def named(method: str, inputs: Inputs, mir_steps: int) -> Method:
+def named(method: str, inputs: Inputs, mir_steps: int, views: str) -> Method:
     """The method of a name, with its hyper-parameters for the teacher."""
-    return method_names.named(method, inputs.known_as, mir_steps)
+    return method_names.named(method, inputs.known_as, mir_steps, views)
 
 
 def _images(inputs: Inputs, sample: FewShotSample, settings: Settings) -> Tensor:

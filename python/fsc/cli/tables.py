@@ -54,9 +54,12 @@ class Row:
     milliseconds_batch: float | None = None
 
 
-def shots(count: int) -> str:
-    """How many images of each class, in words."""
-    return "1 image a class" if count == 1 else f"{count} images a class"
+def shots(count: int, ways: int | None = None) -> str:
+    """How many images of each class, or of each of some classes, in words."""
+    images = "1 image" if count == 1 else f"{count} images"
+    if ways is None:
+        return f"{images} a class"
+    return f"{images} of 1 class" if ways == 1 else f"{images} of each of {ways} classes"
 
 
 def spread(mean: float, std: float | None) -> str:

@@ -43,7 +43,8 @@ class Trial:
     @property
     def drawn(self) -> dict[str, Any]:
         """What reports say of the draw."""
-        return {"shots": self.draw.num_shots, "images": self.draw.num_images}
+        draw = self.draw
+        return {"shots": draw.num_shots, "ways": draw.num_ways, "images": draw.num_images}
 
 
 def begun(

@@ -5,3 +5,6 @@ DATA_SETS = ("cifar10", "digits")
 FOLDER = "folder:"
 SPLITS = ("train", "test")
 AUGMENTATIONS = ("mirror", "crop", "mixup", "hard")
+# Of images that a method is trained on: as they are and mirrored, other parts at every step, or
+# recoloured, moved and mixed.
+VIEWS = ("mirrored", "crops", "hard")

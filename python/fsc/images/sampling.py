@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class FewShotSample:
         num_images: images in all.
         dataset: name of the data set.
         files: paths of the images in its folder; empty where it has no folder.
+        num_ways: classes that were drawn before their images; None: all of them, or none at all.
     """
 
     indices: list[int]
@@ -33,6 +34,7 @@ class FewShotSample:
     num_images: int
     dataset: str
     files: list[str] = field(default_factory=list)
+    num_ways: int | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the sample as JSON.
@@ -63,11 +65,15 @@ def sample_per_class(
     seed: int,
     dataset: str = "",
     classes: Sequence[str] = (),
+    *,
+    num_ways: int | None = None,
 ) -> FewShotSample:
-    """Draw `num_shots` images of every class without replacement.
+    """Draw `num_shots` images of every class, or of `num_ways` classes, without replacement.
 
     numpy's default generator (PCG64) permutes each class once, classes in ascending order, and the
     first images are taken: the sample of a smaller `num_shots` is part of that of a larger one.
+    Another of the same seed permutes the classes, and the first of those that have so many images
+    are taken: fewer classes are part of more, each with the images that it has among all.
 
     Args:
         labels: class of every image of the training split, integers [N].
@@ -75,12 +81,14 @@ def sample_per_class(
         seed: not negative; the same seed and labels give the same sample.
         dataset: name of the data set, for the record.
         classes: their names, for the sentence.
+        num_ways: how many classes (N-way-K-shot), at least 1; None: all.
 
     Returns:
-        The sample, class after class.
+        The sample, class after class in ascending order.
 
     Raises:
-        ValueError: a bad argument, or a class with fewer images than asked for.
+        ValueError: a bad argument, a class with fewer images than asked for, or too few classes
+            with as many.
 
     Example:
         >>> sample_per_class(np.array([0, 1, 0, 1, 1]), 2, seed=0).labels
@@ -90,15 +98,34 @@ def sample_per_class(
     if num_shots < 1:
         raise ValueError(f"sample_per_class: num_shots must be at least 1, got {num_shots}")
     present, counts = np.unique(labels, return_counts=True)
-    for label, count in zip(present, counts, strict=True):
-        if count < num_shots:
-            raise ValueError(
-                f"sample_per_class: num_shots must not exceed the {count} images of class "
-                f"{classes[label] if classes else label}, got {num_shots}"
-            )
+    if num_ways is not None:
+        drawn = _drawn_classes(present[counts >= num_shots], num_ways, num_shots, seed)
+    else:
+        drawn = present
+        for label, count in zip(present, counts, strict=True):
+            if count < num_shots:
+                raise ValueError(
+                    f"sample_per_class: num_shots must not exceed the {count} images of class "
+                    f"{classes[label] if classes else label}, got {num_shots}"
+                )
     generator = np.random.default_rng(seed)
-    chosen = [generator.permutation(np.flatnonzero(labels == c))[:num_shots] for c in present]
-    return _sample(np.concatenate(chosen), labels, seed, num_shots, dataset)
+    every = [generator.permutation(np.flatnonzero(labels == c))[:num_shots] for c in present]
+    chosen = [own for own, label in zip(every, present, strict=True) if label in drawn]
+    sample = _sample(np.concatenate(chosen), labels, seed, num_shots, dataset)
+    return replace(sample, num_ways=num_ways)
+
+
+def _drawn_classes(large: np.ndarray, num_ways: int, num_shots: int, seed: int) -> np.ndarray:
+    """So many of the classes that have enough images."""
+    if num_ways < 1:
+        raise ValueError(f"sample_per_class: num_ways must be at least 1, got {num_ways}")
+    if num_ways > len(large):
+        images = "1 image" if num_shots == 1 else f"{num_shots} images"
+        raise ValueError(
+            f"sample_per_class: num_ways must not exceed the {len(large)} classes that have "
+            f"{images} or more, got {num_ways}"
+        )
+    return np.random.default_rng([seed, 1]).permutation(large)[:num_ways]
 
 
 def sample_random(
@@ -155,13 +182,15 @@ def _sample(
 
 def _fault(content: Any) -> str | None:
     fields = set(FewShotSample.__dataclass_fields__)
-    # Samples of earlier versions have no files.
-    if not isinstance(content, dict) or set(content) | {"files"} != fields:
+    # Samples of earlier versions lack these.
+    if not isinstance(content, dict) or set(content) | {"files", "num_ways"} != fields:
         return f"expected an object with exactly {', '.join(FewShotSample.__dataclass_fields__)}"
     if type(content["seed"]) is not int:
         return f"seed must be an integer, got {content['seed']!r}"
-    if content["num_shots"] is not None and type(content["num_shots"]) is not int:
-        return f"num_shots must be an integer or null, got {content['num_shots']!r}"
+    for key in ("num_shots", "num_ways"):
+        value = content.get(key)
+        if value is not None and type(value) is not int:
+            return f"{key} must be an integer or null, got {value!r}"
     if not isinstance(content["dataset"], str):
         return f"dataset must be a text, got {content['dataset']!r}"
     for key in ("indices", "labels"):

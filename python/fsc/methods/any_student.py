@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from fsc.images.joint import Inputs
 from fsc.methods.base import Task
-from fsc.methods.features import Where, computed, head_features, views_of
+from fsc.methods.features import TeacherFeatures, Where, head_features
 from fsc.methods.journal import Journal, fingerprint, origin
 from fsc.methods.labelling import labels_for
 from fsc.methods.schedule import in_words
 from fsc.methods.soundness import Yardstick, is_sound
+from fsc.methods.views import check_views
 from fsc.networks import tracing
 from fsc.networks.entry import Entry, enter
 from fsc.networks.features import truncate
@@ -62,6 +63,7 @@ def paired(
     own = enter("mimic", teacher, inputs)
     if joint_of(own.teacher) is not None:
         raise ValueError("mimic: images must be one tensor [N, C, ...], got several inputs")
+    check_views("mimic", method, own.teacher, own.images)
     other = _student(student, inputs)
     learned = labels_for(method, labels, loaded, own.teacher, own.images)
     replaced = _replaced(own, other, method.features)
@@ -93,10 +95,9 @@ def mimicked(
     with torch.no_grad():
         yardstick = Yardstick(teacher, images, batch_size)
         before = yardstick.distance(replaced)
-        graph, views = tracing.trace(teacher), views_of(images)
-        nodes = head_features(teacher, graph, method.features)
-        targets = computed(truncate(teacher, graph, nodes), views, batch_size)
-        rates = method.train(replaced, replaced.body, views, targets, task)
+        nodes = head_features(teacher, tracing.trace(teacher), method.features)
+        wanted = TeacherFeatures(task, nodes, {})
+        rates = method.train(replaced, replaced.body, wanted, task)
         after = yardstick.distance(replaced)
     said = in_words(method, rates)
     if not is_sound(after, before):

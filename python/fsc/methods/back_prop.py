@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fsc.methods.base import Outcome, Task
-from fsc.methods.features import labels_of_views, scores_of, views_of
+from fsc.methods.features import scores_of
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Schedule, in_words, trained
 from fsc.methods.score_losses import cross_entropy
+from fsc.methods.views import views_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class BackProp(Schedule):
         weight_decay: of SGD.
         decay, warm_up, clip_norm, batch_norm: as in `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rate, where it diverged.
+        views: "mirrored" or "crops", drawn anew at every step.
 
     Raises:
         ValueError: a value is out of its range.
@@ -49,11 +51,9 @@ class BackProp(Schedule):
         scores_of("BackProp", task.teacher, task.images[:1])
         assert task.labels is not None
         student, kept = without_the_rest(task)
-        views = views_of(task.images)
         lesson = Lesson(
             "fine-tuning",
-            views,
-            [labels_of_views(task.labels, views)],
+            views_of(self, task).with_targets(labels=task.labels),
             cross_entropy,
             self.steps,
             self.learning_rate,

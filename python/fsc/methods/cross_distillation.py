@@ -70,9 +70,9 @@ class CrossDistillation:
             only, the weights' numbers in the flattened tensor. None: the solver chooses.
         noise: deviation of Gaussian noise on the student's features while a layer is solved, as a
             share of their maximum; 0.2 is the paper's "Gauss." (Table 14).
-        solve_on: how many images layers are solved on at least: where fewer are given, mirror images
-            and hard ones join them, see `fsc.images.augmentation.filled_up`; moments add up, so
-            that they cost their forwards alone. 0: the given ones, as the paper has it.
+        solve_on: the least number of images that layers are solved on: where fewer are given,
+            mirror images and hard ones join them, see `fsc.images.augmentation.filled_up`. Moments
+            add up, so that they cost their forwards alone. 0: the given ones, as the paper has it.
 
     Raises:
         ValueError: a choice is unknown, or the solver does not go with the activation.

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
 
 from fsc.channels.groups import columns_left
-from fsc.images.augmentation import mirrored
 from fsc.methods.base import Task
 from fsc.networks import tracing
 from fsc.networks.features import feature_nodes, reader_of, truncate
 from fsc.networks.outputs import tensors_of
 
 Where = Literal["before", "after"]
-
-
-def views_of(images: Tensor) -> Tensor:
-    """Images [N, ...] as they are and mirrored, [2, N, ...]; alone where they have no mirror."""
-    mirror = mirrored(images)
-    return torch.stack([images] if mirror is None else [images, mirror])
 
 
 def head_features(model: nn.Module, graph: fx.Graph, where: Where) -> tuple[fx.Node, ...]:
@@ -45,31 +38,63 @@ def computed(body: nn.Module, views: Tensor, batch_size: int) -> list[Tensor]:
     return [each.unflatten(0, views.shape[:2]) for each in together]
 
 
-def channels_that_stay(
-    task: Task, kept: Mapping[str, Tensor], nodes: Sequence[fx.Node], features: Sequence[Tensor]
-) -> list[Tensor]:
-    """Those of the teacher's features [V, N, C, ...] at some nodes that a student still has."""
-    columns = columns_left(task.groups, kept)
-    found = []
-    for node, each in zip(nodes, features, strict=True):
-        reader = reader_of(task.teacher, node)
-        stays = columns.get(reader)
-        if stays is not None:
-            is_read_as_it_is = any(str(user.target) == reader for user in node.users)
-            axis = _channel_axis(each, stays, is_linear_input=is_read_as_it_is and each.ndim < 5)
-            # A Linear may read several pixels of a feature.
-            chosen = stays.view(each.shape[axis], -1)[:, 0].nonzero().flatten()
-            each = each.index_select(axis, chosen.to(each.device))
-        found.append(each)
-    return found
+class TeacherFeatures(nn.Module):
+    """What a task's teacher gives at some nodes of its graph, of the channels a student still has.
+
+    Args:
+        task: the teacher, an image and the channel groups.
+        nodes: all of one graph of the teacher.
+        kept: the channels that stay of every group that lost some.
+
+    Attributes:
+        example: the features of one image, [1, C, ...] each.
+    """
+
+    def __init__(self, task: Task, nodes: tuple[fx.Node, ...], kept: Mapping[str, Tensor]) -> None:
+        """Runs the teacher on one image."""
+        super().__init__()
+        self.body = truncate(task.teacher, nodes[0].graph, nodes).eval()
+        with torch.no_grad():
+            example = tensors_of(self.body(task.images[:1]))
+        columns = columns_left(task.groups, kept)
+        self._stays = [
+            _staying(task.teacher, node, each, columns)
+            for node, each in zip(nodes, example, strict=True)
+        ]
+        self.example = self._those_that_stay(example)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The features of images [N, ...], [N, C, ...] at each node."""
+        return self._those_that_stay(tensors_of(self.body(images)))
+
+    def _those_that_stay(self, features: list[Tensor]) -> list[Tensor]:
+        return [
+            each if stays is None else each.index_select(*stays)
+            for each, stays in zip(features, self._stays, strict=True)
+        ]
+
+
+def _staying(
+    teacher: nn.Module, node: fx.Node, features: Tensor, columns: Mapping[str, Tensor]
+) -> tuple[int, Tensor] | None:
+    """The axis of channels of features [1, C, ...], and those that stay; None: all of them."""
+    reader = reader_of(teacher, node) if columns else ""
+    stays = columns.get(reader)
+    if stays is None:
+        return None
+    is_read_as_it_is = any(str(user.target) == reader for user in node.users)
+    axis = _channel_axis(features, stays, is_linear_input=is_read_as_it_is and features.ndim < 4)
+    # A Linear may read several pixels of a feature.
+    chosen = stays.view(features.shape[axis], -1)[:, 0].nonzero().flatten()
+    return axis, chosen.to(features.device)
 
 
 def _channel_axis(features: Tensor, stays: Tensor, *, is_linear_input: bool) -> int:
-    """The axis of channels: the third of images [V, N, C, ...], the last of tokens [V, N, T, C]."""
-    of_tokens = features.ndim == 4 and len(stays) == features.shape[3]
-    if of_tokens and (is_linear_input or len(stays) != features.shape[2]):
-        return 3
-    return 2
+    """The axis of channels: the second of images [N, C, ...], the last of tokens [N, T, C]."""
+    of_tokens = features.ndim == 3 and len(stays) == features.shape[2]
+    if of_tokens and (is_linear_input or len(stays) != features.shape[1]):
+        return 2
+    return 1
 
 
 def scores_of(method: str, teacher: nn.Module, image: Tensor) -> Tensor:
@@ -87,8 +112,3 @@ def scores_of(method: str, teacher: nn.Module, image: Tensor) -> Tensor:
             f"teacher must give scores [N, classes] for {method}, got {shapes or 'no tensor'}"
         )
     return found[0]
-
-
-def labels_of_views(labels: Tensor, views: Tensor) -> Tensor:
-    """Labels [N] for every view of the images, [V, N]."""
-    return labels.expand(len(views), len(labels))

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from fsc.methods.base import Outcome, Task
 from fsc.methods.feature_losses import feature_loss
-from fsc.methods.features import channels_that_stay, computed, scores_of, views_of
+from fsc.methods.features import TeacherFeatures, scores_of
 from fsc.methods.kd import check_distillation, distilling, without_labels
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
 from fsc.methods.score_losses import Distillation
+from fsc.methods.views import AnyViews, views_of
 from fsc.networks import tracing
 from fsc.networks.features import truncate
 from fsc.networks.stages import stage_ends
@@ -48,6 +49,7 @@ class FitNet(Schedule):
         weight_decay: of SGD.
         decay, warm_up, clip_norm, batch_norm: as in `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rates, where it diverged.
+        views: "mirrored" or "crops", drawn anew at every step.
 
     Raises:
         ValueError: a value is out of its range.
@@ -73,7 +75,7 @@ class FitNet(Schedule):
         """
         scores_of("FitNet", task.teacher, task.images[:1])
         student, kept = without_the_rest(task)
-        views = views_of(task.images)
+        views = views_of(self, task)
         body, hints = self._hints(student, kept, views, task)
         loss = Distillation(self.temperature, self.weight)
         scores = distilling(views, loss, self.steps - hints.steps, self, task)
@@ -84,19 +86,16 @@ class FitNet(Schedule):
         return Outcome(student, kept, learning_rates=rates, warnings=said)
 
     def _hints(
-        self, student: nn.Module, kept: dict[str, Tensor], views: Tensor, task: Task
+        self, student: nn.Module, kept: dict[str, Tensor], views: AnyViews, task: Task
     ) -> tuple[nn.Module, Lesson]:
-        """The student up to its last hint, and the hints [V, N, C, ...] that it is given."""
+        """The student up to its last hint, and the hints [B, C, ...] that it is given."""
         graph = tracing.trace(task.teacher)
         nodes = tuple(stage_ends(task.teacher, graph, task.images[:1]))
-        features = computed(truncate(task.teacher, graph, nodes), views, task.batch_size)
-        hints = channels_that_stay(task, kept, nodes, features)
+        hints = TeacherFeatures(task, nodes, kept)
         own = tracing.trace(student)
         named = {node.name: node for node in own.nodes}
         body = truncate(student, own, tuple(named[node.name] for node in nodes))
-        loss = feature_loss("mse", hints, task.seed)
-        steps = self.steps // 2
-        lesson = Lesson(
-            "hints", views, hints, loss, steps, self.hint_learning_rate, self, task.seed
-        )
+        loss = feature_loss("mse", hints.example, task.seed)
+        both, steps = views.with_targets(hints), self.steps // 2
+        lesson = Lesson("hints", both, loss, steps, self.hint_learning_rate, self, task.seed)
         return body, lesson

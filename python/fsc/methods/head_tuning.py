@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from fsc.methods.base import Task
-from fsc.methods.features import body_of, computed, labels_of_views
+from fsc.methods.features import body_of
 from fsc.methods.lesson import Lesson, Loss
 from fsc.methods.schedule import Schedule
 from fsc.methods.score_losses import Distillation, cross_entropy
+from fsc.methods.views import AnyViews
 from fsc.networks import tracing
 from fsc.networks.features import feature_heads, truncate
 from fsc.networks.operations import is_linear
@@ -29,7 +30,7 @@ def check_head(teacher: nn.Module) -> None:
 
 
 def head_lesson(
-    student: nn.Module, views: Tensor, learning_rate: float, schedule: Schedule, task: Task
+    student: nn.Module, views: AnyViews, learning_rate: float, schedule: Schedule, task: Task
 ) -> tuple[nn.Module, Lesson]:
     """The head of a student, and what it is to give for the features of the frozen layers.
 
@@ -38,24 +39,23 @@ def head_lesson(
 
     Args:
         student: a network that ends in one Linear, its layers trained.
-        views: images, [V, N, ...].
+        views: of the images; what goes with them does not matter.
         learning_rate: of the head.
         schedule: steps and the rest of SGD.
         task: teacher, labels and seed.
     """
     node = _head_of(student)
-    (features,) = computed(body_of(student, "after"), views, task.batch_size)  # [V, N, C]
+    features = body_of(student, "after")  # [B, C]
     loss: Loss = cross_entropy
     if task.labels is not None:
-        targets = [labels_of_views(task.labels, views)]
+        own = views.with_targets(labels=task.labels, seen_through=features)
     else:
         graph = tracing.trace(task.teacher)
         scores = truncate(task.teacher, graph, _head_of(task.teacher, graph))
-        targets, loss = computed(scores, views, task.batch_size), Distillation(1.0, 1.0)
+        own, loss = views.with_targets(scores, seen_through=features), Distillation(1.0, 1.0)
     lesson = Lesson(
         "tuning the head",
-        features,
-        targets,
+        own,
         loss,
         schedule.steps,
         learning_rate,

@@ -4,15 +4,14 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from fsc.methods.base import Outcome, Task
-from fsc.methods.features import computed, labels_of_views, scores_of, views_of
+from fsc.methods.features import scores_of
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Schedule, in_words, trained
 from fsc.methods.score_losses import Distillation
+from fsc.methods.views import AnyViews, views_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,7 @@ class KD(Schedule):
         weight_decay: of SGD.
         decay, warm_up, clip_norm, batch_norm: as in `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rate, where it diverged.
+        views: "mirrored" or "crops", drawn anew at every step.
 
     Raises:
         ValueError: a value is out of its range.
@@ -65,9 +65,8 @@ class KD(Schedule):
         """
         scores_of("KD", task.teacher, task.images[:1])
         student, kept = without_the_rest(task)
-        views = views_of(task.images)
         loss = Distillation(self.temperature, self.weight)
-        lesson = distilling(views, loss, self.steps, self, task)
+        lesson = distilling(views_of(self, task), loss, self.steps, self, task)
         near = task.labels is None or self.weight == 1
         rates = trained(student, [lambda: (student, lesson)], self, task, stays_near=near)
         said = in_words(self, rates) + without_labels(self, self.weight, task)
@@ -87,22 +86,20 @@ def check_distillation(temperature: float, weight: float) -> None:
 
 
 def distilling(
-    views: Tensor, loss: Distillation, steps: int, schedule: Schedule, task: Task
+    views: AnyViews, loss: Distillation, steps: int, schedule: Schedule, task: Task
 ) -> Lesson:
     """The scores of the task's teacher, and its labels where it has some, as a lesson.
 
     Args:
-        views: the images, [V, N, ...].
+        views: of the images.
         loss: temperature and weight.
         steps: minibatches.
         schedule: the method.
         task: teacher, labels and seed.
     """
-    targets = computed(task.teacher, views, task.batch_size)  # [V, N, classes]
-    if task.labels is not None:
-        targets.append(labels_of_views(task.labels, views))
+    both = views.with_targets(task.teacher, task.labels)  # scores [B, classes], labels [B]
     rate = schedule.learning_rate
-    return Lesson("distilling", views, targets, loss, steps, rate, schedule, task.seed)
+    return Lesson("distilling", both, loss, steps, rate, schedule, task.seed)
 
 
 def without_labels(method: Schedule, weight: float, task: Task) -> list[str]:

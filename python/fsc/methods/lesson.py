@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,25 +21,48 @@ if TYPE_CHECKING:
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 
+class Views(Protocol):
+    """What a lesson takes its minibatches from: views of images, with what goes with them."""
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+
+    @property
+    def example(self) -> Tensor:
+        """What a network reads of one of them, [1, ...]."""
+
+    def draw(
+        self, chosen: Tensor, generator: torch.Generator, layout: torch.memory_format
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """A view of some images, and what goes with it.
+
+        Args:
+            chosen: which images, int64 [B], on the CPU.
+            generator: of the CPU, for all that is drawn: its state decides what comes next.
+            layout: in memory, of what a network reads.
+
+        Returns:
+            (what a network reads [B, ...], what it is to give for that, [B, ...] each).
+        """
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What a network is to learn, and how.
 
     Args:
         what: is done, in words.
-        images: [2, N, C, H, W], as they are and mirrored, or [1, N, ...] as they are alone; for
-            layers that do not read images, what they read.
-        targets: what goes with them, [2, N, ...] or [1, N, ...] each: features, scores or labels.
+        views: what it reads, and what it is to give.
         loss: of what the network gives for a minibatch, and of its targets.
         steps: minibatches.
         learning_rate: of SGD.
         schedule: the rest of SGD.
-        seed: of order, mirroring and dropout.
+        seed: of order, views and dropout.
     """
 
     what: str
-    images: Tensor
-    targets: Sequence[Tensor]
+    views: Views
     loss: Loss
     steps: int
     learning_rate: float
@@ -86,19 +109,16 @@ class Learner:
         """One step; returns the loss before it."""
         lesson = self.lesson
         if not len(self._order):
-            count = lesson.images.shape[1]
-            self._order = torch.randperm(count, generator=self._generator, device="cpu")
+            self._order = torch.randperm(
+                lesson.views.count, generator=self._generator, device="cpu"
+            )
         chosen = self._order[: lesson.schedule.batch_size]
         self._order = self._order[lesson.schedule.batch_size :]
-        views = len(lesson.images)
-        mirrored = torch.randint(views, (len(chosen),), generator=self._generator, device="cpu")
-        drawn = mirrored.to(lesson.images.device), chosen.to(lesson.images.device)
+        images, wanted = lesson.views.draw(chosen, self._generator, self._layout)
         for group in self._optimizer.param_groups:
             group["lr"] = lesson.schedule.rate_at(self.learning_rate, self.step, lesson.steps)
         with torch.enable_grad():
-            images = lesson.images[drawn].to(memory_format=self._layout)
-            found = tensors_of(self.body(images))
-            loss = lesson.loss(found, [wanted[drawn] for wanted in lesson.targets])
+            loss = lesson.loss(tensors_of(self.body(images)), wanted)
             self._optimizer.zero_grad()
             loss.backward()
         if lesson.schedule.clip_norm is not None:
@@ -121,7 +141,7 @@ class Learner:
                 tensors[f"momentum.{index}"] = momentum
         tensors["order"] = self._order
         tensors["generator"] = self._generator.get_state()
-        tensors["dropout"] = _default_state(self.lesson.images.device)
+        tensors["dropout"] = _default_state(self.lesson.views.example.device)
         return tensors, {"step": self.step}
 
     @staticmethod
@@ -141,7 +161,7 @@ class Learner:
                 self._optimizer.state[parameter]["momentum_buffer"] = momentum
         self._order = tensors["order"]
         self._generator.set_state(tensors["generator"])
-        _set_default_state(self.lesson.images.device, tensors["dropout"])
+        _set_default_state(self.lesson.views.example.device, tensors["dropout"])
         self.step = counts["step"]
 
 
@@ -159,7 +179,7 @@ def all_trainable(body: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def fast_layout(body: nn.Module, images: Tensor) -> Iterator[torch.memory_format]:
+def fast_layout(body: nn.Module, example: Tensor) -> Iterator[torch.memory_format]:
     """Puts weights in the memory format in which a step takes least, and back afterwards.
 
     On a CPU oneDNN computes with channels last, and would reorder every value otherwise. A body
@@ -167,27 +187,35 @@ def fast_layout(body: nn.Module, images: Tensor) -> Iterator[torch.memory_format
 
     Args:
         body: what is trained.
-        images: of a lesson, [V, N, C, H, W]; others have the usual order.
+        example: what it reads of one image, [1, C, H, W]; others have the usual order.
 
     Yields:
         The format that its images are to have.
     """
     weights = [parameter for parameter in body.parameters() if parameter.ndim == 4]
     before = [weight.data for weight in weights]
-    layout = torch.preserve_format
-    if images.ndim == 5 and images.device.type == "cpu":
-        layout = torch.channels_last
     try:
         for weight in weights:
-            weight.data = weight.data.to(memory_format=layout)
-        if not _runs(body, images[0, :1].to(memory_format=layout)):
-            layout = torch.preserve_format
+            weight.data = weight.data.to(memory_format=_fastest(example))
+        layout = layout_for(body, example)
+        if layout == torch.preserve_format:
             for weight, values in zip(weights, before, strict=True):
                 weight.data = values
         yield layout
     finally:
         for weight, values in zip(weights, before, strict=True):
             weight.data = torch.empty_like(values).copy_(weight.data)
+
+
+def layout_for(body: nn.Module, example: Tensor) -> torch.memory_format:
+    """The memory format of images with which a network takes least, among those it runs with."""
+    fastest = _fastest(example)
+    return fastest if _runs(body, example.to(memory_format=fastest)) else torch.preserve_format
+
+
+def _fastest(example: Tensor) -> torch.memory_format:
+    on_cpu = example.device.type == "cpu"
+    return torch.channels_last if example.ndim == 4 and on_cpu else torch.preserve_format
 
 
 def _runs(body: nn.Module, image: Tensor) -> bool:

@@ -11,21 +11,14 @@ from torch import Tensor, nn
 from fsc.methods import any_student
 from fsc.methods.base import Outcome, Task
 from fsc.methods.feature_losses import check_name, feature_loss
-from fsc.methods.features import (
-    Where,
-    body_of,
-    channels_that_stay,
-    computed,
-    head_features,
-    views_of,
-)
+from fsc.methods.features import TeacherFeatures, Where, body_of, head_features
 from fsc.methods.head_tuning import check_head, head_lesson
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
+from fsc.methods.views import views_of
 from fsc.networks import tracing
-from fsc.networks.features import truncate
 from fsc.networks.gathering import Images
 from fsc.progress import Progress
 
@@ -64,6 +57,8 @@ class MiR(Schedule):
         max_retries: how often the training starts again at half the rate, where it diverged: the
             loss or the student was not finite, or its outputs farther from the teacher's than
             before the first step.
+        views: "mirrored", as the paper has it for CIFAR-10, or "crops", as for ImageNet: every
+            minibatch then has other parts of the images, and the teacher's features of those.
 
     Raises:
         ValueError: a value is out of its range.
@@ -98,33 +93,29 @@ class MiR(Schedule):
         student, kept = without_the_rest(task)
         graph = tracing.trace(task.teacher)
         nodes = head_features(task.teacher, graph, self.features)
-        views = views_of(task.images)
-        features = computed(truncate(task.teacher, graph, nodes), views, task.batch_size)
-        targets = channels_that_stay(task, kept, nodes, features)
-        body = body_of(student, self.features)
-        rates = self.train(student, body, views, targets, task)
+        wanted = TeacherFeatures(task, nodes, kept)
+        rates = self.train(student, body_of(student, self.features), wanted, task)
         return Outcome(student, kept, learning_rates=rates, warnings=in_words(self, rates))
 
     def train(
-        self, student: nn.Module, body: nn.Module, views: Tensor, targets: list[Tensor], task: Task
+        self, student: nn.Module, body: nn.Module, wanted: TeacherFeatures, task: Task
     ) -> list[float]:
         """Train the body of a student in place, then its head where it is to be tuned.
 
         Args:
             student: the whole network.
             body: what gives its features, sharing its parameters.
-            views: images, [V, N, ...].
-            targets: the features that it is to have, [V, N, ...] each.
-            task: teacher, labels, seed, journal and progress.
+            wanted: the features that it is to have.
+            task: teacher, images, labels, seed, journal and progress.
 
         Returns:
             The learning rate of every run.
         """
+        views = views_of(self, task).with_targets(wanted)
         lesson = Lesson(
             "mimicking features",
             views,
-            targets,
-            feature_loss(self.loss, targets, task.seed),
+            feature_loss(self.loss, views.targets, task.seed),
             self.steps,
             self.learning_rate,
             self,

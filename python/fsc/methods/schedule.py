@@ -12,6 +12,7 @@ from fsc.methods.base import Task
 from fsc.methods.lesson import Learner, Lesson, all_trainable, fast_layout, own_draws
 from fsc.methods.soundness import Yardstick, is_sound, not_finite
 from fsc.methods.training_state import TrainingState
+from fsc.methods.views import Kind, check_kind
 
 # At each the loss is looked at, and the state kept where there is a journal.
 _STEPS_BETWEEN_LOOKS = 50
@@ -37,6 +38,9 @@ class Schedule:
             down. None: as they are.
         batch_norm: "train" normalises by the minibatch, "frozen" by the running statistics.
         max_retries: how often the training starts again at half the rate, where it diverged.
+        views: "mirrored": the images and their mirror images; "crops": other parts of them at every
+            step, resized to the whole and mirrored one time in two, as is usual for ImageNet. The
+            teacher is run on each.
 
     Raises:
         ValueError: a value is out of its range.
@@ -52,9 +56,11 @@ class Schedule:
     clip_norm: float | None = None
     batch_norm: Literal["train", "frozen"] = "train"
     max_retries: int = 3
+    views: Kind = "mirrored"
 
     def __post_init__(self) -> None:
         """Refuses values that no training can use."""
+        check_kind(self.views)
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -170,7 +176,7 @@ class _Run:
                     # Before the part is made: it may be made of what was trained before it.
                     Learner.restore_student(self.student, found)
                 body, lesson = self.parts[number]()
-                with all_trainable(body), fast_layout(body, lesson.images) as layout:
+                with all_trainable(body), fast_layout(body, lesson.views.example) as layout:
                     learner = Learner(self.student, body, lesson, 0.5**retry, layout)
                     if found is not None:
                         learner.restore(found)

@@ -59,12 +59,16 @@ def refusal(result):
     ("method", "flags", "expected"),
     [
         ("l1", ("--seed", 1), "--seed 1 instead of 0: give --seed 0, or "),
-        ("l1", ("--shots", 3), "30 images instead of 20: give the earlier --shots, --images "
-         "or --augment, or "),
+        ("l1", ("--shots", 3), "30 images instead of 20: give the earlier --shots, --ways, "
+         "--images or --augment, or "),
         ("l1", ("--augment", "mirror", "--seed", 1), "--seed 1 instead of 0, 40 images instead of "
-         "20: give --seed 0 and the earlier --shots, --images or --augment, or "),
+         "20: give --seed 0 and the earlier --shots, --ways, --images or --augment, or "),
+        ("l1", ("--ways", 9), "18 images instead of 20: give the earlier --shots, --ways, --images "
+         "or --augment, or "),
         ("l1", ("--method", "cd-soft"), "--method cd-soft instead of l1: give --method l1, or "),
         ("mir-before", ("--mir-steps", 3), "--mir-steps 3 instead of 2: give --mir-steps 2, or "),
+        ("mir-before", ("--views", "crops"), "--views crops instead of mirrored: give --views "
+         "mirrored, or "),
         ("mir-before", ("--method", "mir-after", "--mir-steps", 3), "--method mir-after instead of "
          "mir-before: give --method mir-before, or "),
         ("l1", ("--scheme", "res-60"), "--scheme res-60 instead of res-50: give --scheme res-50, "

@@ -63,12 +63,15 @@ def test_a_folder_of_checkpoints_that_does_not_exist(monkeypatch, tmp_path):
         assert str(caught.value) == f"{flag} must name a folder, got {absent}, which does not exist"
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--mir-steps", 7), ("--views", "crops")])
 @pytest.mark.parametrize("verb", ["compress", "compare"])
-def test_steps_of_mir_are_refused_for_other_methods(fsc, on_digits, tmp_path, verb):
+def test_what_only_training_takes_is_refused_for_other_methods(
+    fsc, on_digits, tmp_path, verb, flag, value
+):
     where = ("--output", tmp_path / "out") if verb == "compress" else ()
-    given = (verb, *on_digits, "--shots", 1, *where, "--mir-steps", 7, "--method")
+    given = (verb, *on_digits, "--shots", 1, *where, flag, value, "--method")
     assert sentence(fsc(*given, "l1")) == (
-        "error: --mir-steps must go with --method mir-before or mir-after or bp or kd or fitnet, "
-        "got 7 for l1"
+        f"error: {flag} must go with --method mir-before or mir-after or bp or kd or fitnet, "
+        f"got {value} for l1"
     )
     assert not (tmp_path / "out").exists()

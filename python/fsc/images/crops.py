@@ -1,0 +1,109 @@
+"""Random resized crops and mirror images, as networks for ImageNet are trained on."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# torchvision's RandomResizedCrop; the paper of Inception (Szegedy et al., 2015) has them first.
+AREA = (0.08, 1.0)
+RATIO = (3 / 4, 4 / 3)
+_ATTEMPTS = 10
+
+
+def random_crops(images: Tensor, generator: torch.Generator) -> Tensor:
+    """A part of each image, as large as the image again, and mirrored one time in two.
+
+    Parts are drawn as torchvision's RandomResizedCrop draws them (`random_boxes`) and resized
+    bilinearly. A part is no larger than what it becomes, so that there is nothing to antialias.
+    All images are resized at once, on their device; only the numbers are drawn on the CPU.
+
+    Args:
+        images: [N, C, H, W], floating point.
+        generator: of the CPU; the same state gives the same bits.
+
+    Returns:
+        [N, C, H, W]
+
+    Example:
+        >>> random_crops(torch.randn(4, 3, 8, 8), torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 3, 8, 8])
+    """
+    count, _, height, width = images.shape
+    boxes = random_boxes(count, height, width, generator)
+    mirrored = torch.rand(count, generator=generator, dtype=torch.float64, device="cpu") < 0.5
+    return resized_parts(images, boxes, mirrored)
+
+
+def random_boxes(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Parts of images: shares of the area and logarithms of the ratio are drawn uniformly.
+
+    Of ten draws the first that lies within the image is taken; without any it is the middle, as
+    wide or as high as the image and of the nearest ratio that is allowed.
+
+    Returns:
+        top, left, height and width in pixels, int64 [N, 4], on the CPU.
+    """
+    drawn = torch.rand(
+        count, _ATTEMPTS + 1, 2, generator=generator, dtype=torch.float64, device="cpu"
+    )
+    area, shape = drawn[:, :_ATTEMPTS].unbind(2)  # [N, attempts] each
+    area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * area)
+    low, high = map(math.log, RATIO)
+    ratio = (low + (high - low) * shape).exp()  # of width to height
+    widths = (area * ratio).sqrt().round()
+    heights = (area / ratio).sqrt().round()
+    fits = (widths.clamp(1, width) == widths) & (heights.clamp(1, height) == heights)
+    first = fits.int().argmax(1, keepdim=True)  # the first of the largest
+    middle_height, middle_width = _middle(height, width)
+    found = fits.any(1)
+    heights = heights.gather(1, first)[:, 0].where(found, heights.new_tensor(middle_height))
+    widths = widths.gather(1, first)[:, 0].where(found, widths.new_tensor(middle_width))
+    sides = torch.stack([heights, widths], 1)  # [N, 2]
+    free = sides.new_tensor([height, width]) - sides
+    starts = (drawn[:, _ATTEMPTS] * (free + 1)).where(found[:, None], free / 2).floor()
+    return torch.cat([starts, sides], 1).long()
+
+
+def _middle(height: int, width: int) -> tuple[int, int]:
+    """Height and width of the largest part in the middle whose ratio is allowed."""
+    if width < RATIO[0] * height:
+        return max(1, round(width / RATIO[0])), width
+    if width > RATIO[1] * height:
+        return height, max(1, round(height * RATIO[1]))
+    return height, width
+
+
+def resized_parts(images: Tensor, boxes: Tensor, mirrored: Tensor) -> Tensor:
+    """Parts of images, each as large as the image, bilinearly; nothing beyond a part is looked at.
+
+    Args:
+        images: [N, C, H, W], floating point.
+        boxes: top, left, height and width, [N, 4], on the CPU.
+        mirrored: which are mirrored, bool [N], on the CPU.
+
+    Returns:
+        [N, C, H, W]
+    """
+    height, width = images.shape[2:]
+    tops, lefts, heights, widths = boxes.double().unbind(1)
+    down = _places(tops, heights, height)  # [N, H]
+    across = _places(lefts, widths, width)  # [N, W]
+    across = across.flip(1).where(mirrored[:, None], across)
+    places = torch.cat([down, across], 1).to(images)  # once to the device
+    down, across = places.split([height, width], 1)
+    shape = (len(images), height, width)
+    grid = torch.stack([across[:, None].expand(shape), down[:, :, None].expand(shape)], 3)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def _places(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Where every pixel of a resized side lies, from -1 to 1 across the whole side, [N, size]."""
+    steps = torch.arange(size, dtype=start.dtype, device="cpu") + 0.5
+    inside = (length[:, None] * steps / size - 0.5).clamp(min=0)
+    # The outermost pixels are those of the part: neighbours outside are not mixed in.
+    pixels = start[:, None] + inside.minimum(length[:, None] - 1)
+    return (2 * pixels + 1) / size - 1

@@ -1,0 +1,74 @@
+"""The same few views of every image, with what is to be given for them found once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from fsc.images.augmentation import mirrored
+from fsc.methods.features import computed
+
+
+@dataclass(frozen=True)
+class FixedViews:
+    """Images as they are and mirrored; as they are alone where they have no mirror image.
+
+    Args:
+        images: [V, N, ...], V views of every image; for layers that do not read images, what they
+            read.
+        batch_size: images that go through a network at once where nothing is trained.
+        targets: what goes with them, [V, N, ...] each: features, scores or labels.
+    """
+
+    images: Tensor
+    batch_size: int
+    targets: Sequence[Tensor] = ()
+
+    @classmethod
+    def of(cls, images: Tensor, batch_size: int) -> FixedViews:
+        """The views of images [N, ...]."""
+        mirror = mirrored(images)
+        return cls(torch.stack([images] if mirror is None else [images, mirror]), batch_size)
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+        return self.images.shape[1]
+
+    @property
+    def example(self) -> Tensor:
+        """What a network reads of one of them, [1, ...]."""
+        return self.images[0, :1]
+
+    def with_targets(
+        self,
+        wanted: nn.Module | None = None,
+        labels: Tensor | None = None,
+        seen_through: nn.Module | None = None,
+    ) -> FixedViews:
+        """The same views, with what is to be given for them.
+
+        Args:
+            wanted: what it gives for a view is to be given.
+            labels: behind that, int64 [N]; the same for every view.
+            seen_through: what it gives for a view is read in its place.
+        """
+        targets = [] if wanted is None else computed(wanted, self.images, self.batch_size)
+        if labels is not None:
+            targets.append(labels.expand(len(self.images), len(labels)))
+        images = self.images
+        if seen_through is not None:
+            (images,) = computed(seen_through, self.images, self.batch_size)
+        return replace(self, images=images, targets=targets)
+
+    def draw(
+        self, chosen: Tensor, generator: torch.Generator, layout: torch.memory_format
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One of the views of each chosen image, and what goes with it."""
+        view = torch.randint(len(self.images), (len(chosen),), generator=generator, device="cpu")
+        drawn = view.to(self.images.device), chosen.to(self.images.device)
+        images = self.images[drawn].to(memory_format=layout)
+        return images, [target[drawn] for target in self.targets]

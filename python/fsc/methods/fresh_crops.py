@@ -1,0 +1,95 @@
+"""Random resized crops drawn anew for every minibatch, and what is to be given for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from fsc.images.crops import random_crops
+from fsc.images.scale import spread
+from fsc.methods.features import computed
+from fsc.methods.lesson import layout_for
+from fsc.networks.outputs import tensors_of
+
+# What losses look at beforehand.
+_MOST_IMAGES = 256
+
+
+class _Frozen:
+    """A network in evaluation mode, on images in the layout with which it takes least."""
+
+    def __init__(self, network: nn.Module, example: Tensor) -> None:
+        self.network = network.eval()
+        layout = layout_for(network, example)
+        self._layout = torch.contiguous_format if layout == torch.preserve_format else layout
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        return tensors_of(self.network(images.to(memory_format=self._layout)))
+
+
+@dataclass(frozen=True)
+class FreshCrops:
+    """Images of which every minibatch sees other parts, mirrored one time in two.
+
+    No crop is seen twice: what a teacher gives is computed for each, on the crop itself.
+
+    Args:
+        images: [N, C, H, W].
+        batch_size: images that go through a network at once where nothing is trained.
+        wanted: what it gives for a crop is to be given.
+        labels: behind that, int64 [N]; a crop has the label of its image.
+        seen_through: what it gives for a crop is read in its place.
+    """
+
+    images: Tensor
+    batch_size: int
+    wanted: _Frozen | None = None
+    labels: Tensor | None = None
+    seen_through: _Frozen | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+        return len(self.images)
+
+    @property
+    def example(self) -> Tensor:
+        """What a network reads of one of them, [1, ...]."""
+        image = self.images[:1]
+        return image if self.seen_through is None else self.seen_through(image)[0]
+
+    @property
+    def targets(self) -> Sequence[Tensor]:
+        """What is to be given for at most 256 images as they are, [1, N, ...] each."""
+        if self.wanted is None:
+            return ()
+        few = spread(self.images, _MOST_IMAGES)[None]
+        return computed(self.wanted.network, few, self.batch_size)
+
+    def with_targets(
+        self,
+        wanted: nn.Module | None = None,
+        labels: Tensor | None = None,
+        seen_through: nn.Module | None = None,
+    ) -> FreshCrops:
+        """The same crops, with what is to be given for them; see `FixedViews.with_targets`."""
+        image = self.images[:1]
+        frozen = [n if n is None else _Frozen(n, image) for n in (wanted, seen_through)]
+        return replace(self, wanted=frozen[0], labels=labels, seen_through=frozen[1])
+
+    def draw(
+        self, chosen: Tensor, generator: torch.Generator, layout: torch.memory_format
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Other crops of the chosen images, and what goes with them."""
+        drawn = chosen.to(self.images.device)
+        crops = random_crops(self.images[drawn], generator)
+        if self.seen_through is None:
+            crops = crops.to(memory_format=layout)
+        targets = [] if self.wanted is None else self.wanted(crops)
+        if self.labels is not None:
+            targets.append(self.labels[drawn])
+        return crops if self.seen_through is None else self.seen_through(crops)[0], targets
