@@ -143,7 +143,7 @@ def test_a_teacher_that_needs_the_usual_order_is_given_it() -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.filterwarnings("ignore:student is farther")
+@pytest.mark.filterwarnings("ignore:student is farther", "ignore:MiR diverged")
 def test_every_method_trains_on_crops(name: str) -> None:
     student = _run(name)
     assert student.conv1.out_channels == 4 and not student.training
@@ -161,7 +161,7 @@ def test_the_teachers_features_are_approached() -> None:
 
 @pytest.mark.parametrize("stop_after", [3, 9, 18])
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.filterwarnings("ignore:student is farther")
+@pytest.mark.filterwarnings("ignore:student is farther", "ignore:MiR diverged")
 def test_interrupted_and_resumed_has_the_same_bits(
     tmp_path: Path, name: str, stop_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
