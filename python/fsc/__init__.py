@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Grail,
         L1Norm,
         MiR,
+        SolveThenTrain,
         ThiNet,
     )
     from fsc.networks.checkpoint import load, save
@@ -60,6 +61,7 @@ else:
                 "Grail",
                 "L1Norm",
                 "MiR",
+                "SolveThenTrain",
                 "ThiNet",
             ),
             "fsc.methods",
@@ -90,6 +92,7 @@ __all__ = [
     "Report",
     "Result",
     "Soft",
+    "SolveThenTrain",
     "ThiNet",
     "__version__",
     "compress",

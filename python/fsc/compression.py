@@ -23,6 +23,7 @@ from fsc.methods.examination import Examination, Verdict
 from fsc.methods.identity import hyper_parameters, versions
 from fsc.methods.journal import Journal, origin
 from fsc.methods.labelling import labels_for
+from fsc.methods.solve_then_train import SolveThenTrain
 from fsc.methods.views import check_views
 from fsc.models.recognition import recognise
 from fsc.networks import cost
@@ -80,7 +81,9 @@ def compress(
             `BackProp` needs them, `KD`, `FitNet` and `MiR(tune_head=True)` do more with them.
         method: one of `fsc.methods`, such as `CrossDistillation(...)` or `MiR(...)`, or its name,
             such as "cd-soft", see `fsc.method_names.NAMES`; by name it takes what its paper states
-            for the teacher's family, if that is one of `fsc.models`. None: `CrossDistillation()`.
+            for the teacher's family, if that is one of `fsc.models`. None: "default", which is
+            `SolveThenTrain()` and takes minutes; "seconds" solves layers alone, and "quarter-hour"
+            trains longer.
         scheme: which convolutions keep how many output channels, or how many single weights, or
             which residual blocks go, see `fsc.schemes`; or the name of a published scheme that fits
             the teacher, such as "res-50"; or the path of a JSON file, see `fsc.schemes.from_json`.
@@ -128,7 +131,7 @@ def compress(
         >>> from fsc import models
         >>> teacher = models.build("resnet20").eval()
         >>> images = torch.randn(4, 3, 32, 32)
-        >>> report = fsc.compress(teacher, images).report
+        >>> report = fsc.compress(teacher, images, method="seconds").report
         >>> 0.49 < report.flops / report.flops_teacher <= 0.5
         True
     """
@@ -137,8 +140,8 @@ def compress(
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
     method = _method(method, entry.teacher)
-    check_views("compress", method, entry.teacher, entry.images)
     learned = labels_for(method, labels, entry.labels, entry.teacher, entry.images)
+    check_views("compress", method, entry.teacher, entry.images, learned)
     goal = goal.resolved(entry.teacher, entry.images)
     if isinstance(goal.scheme, DropBlocks):
         check_takes_blocks(method, goal.scheme)
@@ -195,13 +198,15 @@ def _warn(sentences: list[str]) -> None:
 
 def _method(given: Method | str | None, teacher: nn.Module) -> Method:
     if given is None:
-        return CrossDistillation()
+        return SolveThenTrain()
     return method_names.named(given, recognise(teacher)) if isinstance(given, str) else given
 
 
 def _selection(method: Method) -> Selection:
     """How a method chooses channels: by the norms of filters where it does not say otherwise."""
-    return method.selection if isinstance(method, CrossDistillation) else "norm"
+    if isinstance(method, CrossDistillation | SolveThenTrain):
+        return method.selection
+    return "norm"
 
 
 def identity(

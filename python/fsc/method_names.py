@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 # What each does, short enough for a line with its time.
 IN_WORDS = {
+    "seconds": "each layer on many augmented images, no training",
+    "default": "seconds, then all layers trained for minutes",
+    "quarter-hour": "seconds, then all layers trained for longer",
     "l1": "drops the smallest filters, recovers nothing",
     "cd-nc": "each layer: student's input to teacher's output",
     "cd-correction": "each layer: teacher's input to teacher's output",
@@ -76,8 +79,10 @@ def named(
         Grail,
         L1Norm,
         MiR,
+        SolveThenTrain,
         ThiNet,
     )
+    from fsc.methods.solve_then_train import training as trained_for
 
     family = "" if model_name is None else models.family(model_name)
     typed = {"steps": mir_steps, "views": views}
@@ -92,6 +97,9 @@ def named(
     if name in objectives:
         return CrossDistillation(objectives[name])
     others: dict[str, Callable[[], Method]] = {
+        "seconds": lambda: SolveThenTrain(train=None),
+        "default": SolveThenTrain,
+        "quarter-hour": lambda: SolveThenTrain(train=trained_for(2000)),
         "l1": L1Norm,
         "fskd": FSKD,
         "thinet": ThiNet,

@@ -39,7 +39,7 @@ def test_mixtures_lie_between_two_images():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "blur"}, "kind must be one of mirror, crop, mixup, got 'blur'"),
+        ({"kind": "blur"}, "kind must be one of mirror, crop, mixup, hard, got 'blur'"),
         ({"kind": "crop", "copies": 0}, "copies must be at least 1 for crop, got 0"),
         ({"kind": "mirror", "copies": 2}, "copies must be 1 for mirror, got 2"),
         (

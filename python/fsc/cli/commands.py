@@ -38,7 +38,13 @@ def demo(**given: Any) -> None:
 @click.command("compress")
 @options.model_name
 @options.data_name
-@click.option("--method", type=options.METHOD, required=True, help="How to compress.")
+@click.option(
+    "--method",
+    type=options.METHOD,
+    default="default",
+    show_default=True,
+    help="How to compress; default takes minutes.",
+)
 @goal_options.goal
 @options.num_shots
 @options.num_ways

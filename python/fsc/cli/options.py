@@ -154,8 +154,9 @@ views = click.option(
     type=click.Choice(VIEWS),
     default=VIEWS[0],
     show_default=True,
-    help="What MiR, BP, KD and FitNet are trained on: the images and their mirror images, or "
-    "crops, other parts of them at every step, as is usual for ImageNet.",
+    help="What MiR, BP, KD and FitNet are trained on: the images and their mirror images; crops, "
+    "other parts of them at every step, as is usual for ImageNet; or with hard ones, moved, "
+    "recoloured and mixed.",
 )
 augment = click.option(
     "--augment",

@@ -28,9 +28,9 @@ def hardened(images: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         [N, C, H, W]
     """
-    draws = torch.rand(len(images), 10 + images.shape[1], generator=generator, device="cpu")
+    draws = torch.rand(len(images), 13 + images.shape[1], generator=generator, device="cpu")
     partner = torch.randperm(len(images), generator=generator, device="cpu").to(images.device)
-    draws = draws.to(images)  # [N, 10 + C] in [0, 1)
+    draws = draws.to(images)  # [N, 13 + C] in [0, 1)
     mirrored = torch.where(_as_images(draws[:, 0] < 0.5), images.flip(3), images)
     changed = _recoloured(_moved(mirrored, 2 * draws[:, 1:5] - 1), images, 2 * draws[:, 10:] - 1)
     return _mixed(changed, changed[partner], draws[:, 5:10])
@@ -60,14 +60,14 @@ def _recoloured(images: Tensor, given: Tensor, draws: Tensor) -> Tensor:
     """Brighter, of more contrast, of more colour, or less; draws [N, 3 + C] in -1...1."""
     darkest = given.amin((0, 2, 3), keepdim=True)  # [1, C, 1, 1]
     spread = given.amax((0, 2, 3), keepdim=True) - darkest
-    spread = torch.where(spread > 0, spread, 1)
-    values = (images - darkest) / spread  # from 0 to 1
+    varies = spread > 0
+    values = (images - darkest) / torch.where(varies, spread, 1)  # from 0 to 1
     values = values * (1 + _BRIGHTNESS * _as_images(draws[:, 0]))
     for centre, strength, draw in (((1, 2, 3), _CONTRAST, 1), (1, _SATURATION, 2)):
         mean = values.mean(centre, keepdim=True)
         values = mean + (values - mean) * (1 + strength * _as_images(draws[:, draw]))
     values = values * (1 + _CHANNEL * draws[:, 3:, None, None])
-    return values.clamp(0, 1) * spread + darkest
+    return torch.where(varies, values.clamp(0, 1) * spread + darkest, images)
 
 
 def _mixed(images: Tensor, others: Tensor, draws: Tensor) -> Tensor:

@@ -63,9 +63,9 @@ def paired(
     own = enter("mimic", teacher, inputs)
     if joint_of(own.teacher) is not None:
         raise ValueError("mimic: images must be one tensor [N, C, ...], got several inputs")
-    check_views("mimic", method, own.teacher, own.images)
     other = _student(student, inputs)
     learned = labels_for(method, labels, loaded, own.teacher, own.images)
+    check_views("mimic", method, own.teacher, own.images, learned)
     replaced = _replaced(own, other, method.features)
     return Pair(own, other, replaced, learned)
 

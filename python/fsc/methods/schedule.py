@@ -40,7 +40,9 @@ class Schedule:
         max_retries: how often the training starts again at half the rate, where it diverged.
         views: "mirrored": the images and their mirror images; "crops": other parts of them at every
             step, resized to the whole and mirrored one time in two, as is usual for ImageNet. The
-            teacher is run on each.
+            teacher is run on each. "hard": with them ones that are moved, recoloured and mixed,
+            `hard_images` together, see `fsc.images.augmentation.filled_up`.
+        hard_images: fewer where they would take more than 512 MB.
 
     Raises:
         ValueError: a value is out of its range.
@@ -57,11 +59,12 @@ class Schedule:
     batch_norm: Literal["train", "frozen"] = "train"
     max_retries: int = 3
     views: Kind = "mirrored"
+    hard_images: int = 1500
 
     def __post_init__(self) -> None:
         """Refuses values that no training can use."""
         check_kind(self.views)
-        for name in ("steps", "batch_size"):
+        for name in ("steps", "batch_size", "hard_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         check_rate("learning_rate", self.learning_rate)

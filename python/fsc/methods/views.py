@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
+from fsc.images.augmentation import filled_up
 from fsc.images.checks import AXES
 from fsc.images.names import VIEWS
 from fsc.methods.base import Task
@@ -16,14 +17,21 @@ from fsc.networks.joint_input import joint_of
 if TYPE_CHECKING:
     from fsc.methods.schedule import Schedule
 
-Kind = Literal["mirrored", "crops"]
+Kind = Literal["mirrored", "crops", "hard"]
 AnyViews = FixedViews | FreshCrops
+# Of hard images that are held in memory, 512 MB in float32.
+_MOST_VALUES = 1 << 27
 
 
 def views_of(schedule: Schedule, task: Task) -> AnyViews:
     """The views of a task's images that a method asks for; nothing goes with them yet."""
     if schedule.views == "crops":
         return FreshCrops(task.images, task.batch_size)
+    if schedule.views == "hard":
+        most = _MOST_VALUES // task.images[0].numel()
+        # Not those that layers may have been solved on.
+        images = filled_up(task.images, min(schedule.hard_images, most), seed=task.seed + 1)
+        return FixedViews(images[None], task.batch_size)
     return FixedViews.of(task.images, task.batch_size)
 
 
@@ -34,25 +42,40 @@ def check_kind(kind: str) -> None:
         ValueError: there are not.
     """
     if kind not in VIEWS:
-        raise ValueError(f"views must be {' or '.join(VIEWS)}, got {kind!r}")
+        raise ValueError(f"views must be one of {', '.join(VIEWS)}, got {kind!r}")
 
 
-def check_views(function: str, method: object, model: nn.Module, images: Tensor) -> None:
-    """Make sure that a method that crops is given images.
+def are_pictures(model: nn.Module, images: Tensor) -> bool:
+    """Whether a network's inputs are images [N, C, H, W], which can be cropped and mixed."""
+    return images.ndim == 4 and joint_of(model) is None
+
+
+def check_views(
+    function: str, method: object, model: nn.Module, images: Tensor, labels: Tensor | None = None
+) -> None:
+    """Make sure that a method that crops or mixes is given images, and labels if they stay true.
 
     Args:
         function: who asks, for the sentence.
         method: any method; most take no views.
         model: the network as it takes one tensor.
         images: that tensor.
+        labels: those that the method learns.
 
     Raises:
-        ValueError: it crops, and they are not [N, C, H, W].
+        ValueError: it crops or mixes, and they are not [N, C, H, W]; or it mixes, and there are
+            labels.
     """
-    several = joint_of(model) is not None
-    if getattr(method, "views", None) == "crops" and (several or images.ndim != 4):
+    views, name = getattr(method, "views", VIEWS[0]), type(method).__name__
+    if views != VIEWS[0] and not are_pictures(model, images):
+        several = joint_of(model) is not None
         found = "several inputs" if several else str(list(images.shape))
         raise ValueError(
-            f"{function}: images must be [{', '.join(AXES[4])}] for {type(method).__name__} with "
-            f"views='crops', got {found}"
+            f"{function}: images must be [{', '.join(AXES[4])}] for {name} with "
+            f"views={views!r}, got {found}"
+        )
+    if views == "hard" and labels is not None:
+        raise ValueError(
+            f"{function}: views must be {VIEWS[0]} or {VIEWS[1]} for {name} with labels, which "
+            "mixed images do not keep, got 'hard'"
         )
