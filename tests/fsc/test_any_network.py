@@ -197,20 +197,22 @@ def test_batch_norm_of_every_dimension_is_folded_and_tells_the_scale():
 def test_single_weights_and_bits_of_signals():
     teacher, given = teacher_of("signal")
     for scheme in (schemes.sparse(teacher, 0.5), schemes.quantized(teacher, 4)):
-        report = fsc.compress(teacher, given, scheme=scheme).report
+        report = fsc.compress(teacher, given, scheme=scheme, method="cd-soft").report
         assert report.distance < 0.3 and len(report.layers) >= 3
     with pytest.raises(ValueError, match="contain a Conv2d .*, got none, with activation_bits 4"):
         schemes.quantized(teacher, 4, activation_bits=4)
     few = schemes.QuantizedScheme("few", {"stem": 4}, 4)
     with pytest.raises(ValueError, match="activation_bits must be 32 where a layer is no Conv2d"):
-        fsc.compress(teacher, given, scheme=few)
+        fsc.compress(teacher, given, scheme=few, method="cd-soft")
 
 
 def test_sparse_students_of_signals_are_fine_tuned_and_recalibrated():
     teacher, given = teacher_of("signal")
     norms = recalibrate_batch_norm(teacher, given)
     assert not torch.equal(norms.norm.running_mean, teacher.norm.running_mean)
-    student = fsc.compress(teacher, given, scheme=schemes.sparse(teacher, 0.5)).student
+    student = fsc.compress(
+        teacher, given, scheme=schemes.sparse(teacher, 0.5), method="cd-soft"
+    ).student
     tuned = FineTuning(epochs=2).run(student, given, torch.arange(6) % 5)
     for name, value in student.named_parameters():
         if value.ndim == 3:
@@ -219,8 +221,8 @@ def test_sparse_students_of_signals_are_fine_tuned_and_recalibrated():
 
 def test_a_subclass_of_tensor_gives_the_student_of_the_tensor():
     teacher = Plain().eval()
-    tagged = fsc.compress(teacher, IMAGES.as_subclass(Tagged), flops=0.6).student
-    plainly = fsc.compress(teacher, IMAGES, flops=0.6).student
+    tagged = fsc.compress(teacher, IMAGES.as_subclass(Tagged), flops=0.6, method="cd-soft").student
+    plainly = fsc.compress(teacher, IMAGES, flops=0.6, method="cd-soft").student
     for name, value in plainly.state_dict().items():
         assert torch.equal(tagged.state_dict()[name], value)
         assert type(tagged.state_dict()[name]) is type(value)
