@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fsc.networks.plain import plain
     from fsc.report.inspection import Inspection, inspect
     from fsc.result import Report, Result
+    from fsc.sweeping import SweepRun, sweep
     from fsc.version import __version__
     from fsc.walking.walk import walk
     from fsc.warning import CompressionWarning
@@ -66,6 +67,7 @@ else:
         )
         | dict.fromkeys(("load", "save"), "fsc.networks.checkpoint")
         | dict.fromkeys(("Inspection", "inspect"), "fsc.report.inspection")
+        | dict.fromkeys(("SweepRun", "sweep"), "fsc.sweeping")
         | {"plain": "fsc.networks.plain", "walk": "fsc.walking.walk"}
         | {"CompressionWarning": "fsc.warning", "__version__": "fsc.version"},
     )
@@ -90,6 +92,7 @@ __all__ = [
     "Report",
     "Result",
     "Soft",
+    "SweepRun",
     "ThiNet",
     "__version__",
     "compress",
@@ -97,5 +100,6 @@ __all__ = [
     "load",
     "plain",
     "save",
+    "sweep",
     "walk",
 ]

@@ -184,6 +184,17 @@ overwrite = click.option(
 seed = click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of every draw."
 )
+num_seeds = click.option(
+    "--seeds",
+    "num_seeds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of draws; their seeds are 0, 1, ....",
+)
+resume = click.option(
+    "--resume", is_flag=True, help="Keep the runs that the JSON file holds already."
+)
 METHOD = click.Choice(method_names.NAMES)
 
 

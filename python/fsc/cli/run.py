@@ -22,6 +22,7 @@ from fsc.images.sampling import FewShotSample
 from fsc.methods import Method
 from fsc.networks import checkpoint
 from fsc.result import Report, Result
+from fsc.sweeping import with_setting
 from fsc.training.evaluate import accuracies
 
 # The activations of so many images, 100 of 32 x 32 pixels or 4 of 224 x 224, stay in the caches of
@@ -42,6 +43,7 @@ class Settings:
         memory_budget: bytes of activations held in memory; None: all.
         augment: kind of the images added to the given ones, see `fsc.images.augmentation`.
         journal: folder that solved layers are kept in while one student is made.
+        learning_rate: of methods that train; None: their own.
     """
 
     goal: Goal
@@ -50,6 +52,14 @@ class Settings:
     memory_budget: int | None = None
     augment: str | None = None
     journal: Path | None = None
+    learning_rate: float | None = None
+
+    def method(self, name: str, inputs: Inputs) -> Method:
+        """The method of a name, with its hyper-parameters for the teacher."""
+        method = named(name, inputs, self.mir_steps)
+        if self.learning_rate is None:
+            return method
+        return with_setting(method, "learning_rate", self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -133,7 +143,7 @@ def make_student(
         inputs.teacher,
         _images(inputs, sample, settings),
         labels=_labels(method, inputs, sample, settings),
-        method=named(method, inputs, settings.mir_steps),
+        method=settings.method(method, inputs),
         **vars(settings.goal),
         batch_size=settings.batch_size,
         memory_budget=settings.memory_budget,
@@ -148,7 +158,7 @@ def identity_of(
 ) -> dict[str, Any]:
     """What `make_student` with the same arguments must share with a run that it goes on with."""
     images = _images(inputs, sample, settings)
-    made = named(method, inputs, settings.mir_steps)
+    made = settings.method(method, inputs)
     labels = _labels(method, inputs, sample, settings)
     return identity(inputs.teacher, images, made, settings.goal, sample.seed, labels)
 
