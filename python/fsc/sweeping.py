@@ -97,8 +97,9 @@ def sweep(
         >>> import fsc
         >>> from fsc import models
         >>> teacher = models.build("resnet20").eval()
-        >>> few, test, labels = torch.randn(6, 3, 32, 32), torch.randn(8, 3, 32, 32), torch.arange(8)
-        >>> runs = fsc.sweep(teacher, few, test, labels, over="images", values=[2, 4], method="l1")
+        >>> images, test, labels = torch.randn(6, 3, 32, 32), torch.randn(2, 3, 32, 32), [3, 1]
+        >>> given = (teacher, images, test, torch.tensor(labels))
+        >>> runs = fsc.sweep(*given, over="images", values=[2, 4], method="l1")
         >>> [(run.value, run.seed) for run in runs]
         [(2, 0), (4, 0)]
     """

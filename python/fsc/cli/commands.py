@@ -44,14 +44,8 @@ def demo(**given: Any) -> None:
 @options.num_images
 @options.seed
 @options.output_folder()
-@options.checkpoint_path
-@options.data_root
-@options.size
-@options.normalize
-@options.mir_steps
-@options.augment
-@options.batch_size
-@options.memory_budget
+@options.teacher_and_data
+@options.resources
 @options.device
 @options.threads
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run in the same folder.")
@@ -131,14 +125,8 @@ def evaluate(**given: Any) -> None:
     help="Measure the milliseconds of teacher and students too, for 1 image and for 64 at once, on "
     "one thread.",
 )
-@options.checkpoint_path
-@options.data_root
-@options.size
-@options.normalize
-@options.mir_steps
-@options.augment
-@options.batch_size
-@options.memory_budget
+@options.teacher_and_data
+@options.resources
 @options.device
 @options.threads
 def compare(**given: Any) -> None:
@@ -187,10 +175,7 @@ def schemes(**given: Any) -> None:
 @click.option("--json", "json_path", type=options.FILE, help="Write every distance to this file.")
 @options.figure_path
 @options.overwrite
-@options.checkpoint_path
-@options.data_root
-@options.size
-@options.normalize
+@options.teacher_and_data
 @options.augment
 @options.device
 @options.threads
@@ -237,14 +222,8 @@ def analyse(**given: Any) -> None:
 @options.figure_path
 @options.overwrite
 @options.test_images()
-@options.checkpoint_path
-@options.data_root
-@options.size
-@options.normalize
-@options.mir_steps
-@options.augment
-@options.batch_size
-@options.memory_budget
+@options.teacher_and_data
+@options.resources
 @options.device
 @options.threads
 def sweep(**given: Any) -> None:
@@ -281,10 +260,7 @@ def sweep(**given: Any) -> None:
 @click.option("--json", "json_path", type=options.FILE, help="Write every accuracy to this file.")
 @options.figure_path
 @options.overwrite
-@options.checkpoint_path
-@options.data_root
-@options.size
-@options.normalize
+@options.teacher_and_data
 @options.device
 @options.threads
 def grid(**given: Any) -> None:

@@ -13,6 +13,7 @@ from fsc.files import read_json, write_json
 
 _KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "nonzero", "flops")
 _OPTIONAL = ("top5", "milliseconds", "milliseconds_teacher", "value", "learning_rate")
+_NO_COMPARISON = "comparison file {} is none of fsc compare and fsc sweep"
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,11 @@ def _read(path: Path) -> dict[str, Any]:
     content = read_json(path, "comparison file")
     runs = content.get("runs") if isinstance(content, dict) else None
     if not isinstance(runs, list):
-        raise ValueError(f"comparison file {path} is none of fsc compare and fsc sweep: it has no list of runs")
+        raise ValueError(f"{_NO_COMPARISON.format(path)}: it has no list of runs")
     for index, run in enumerate(runs):
         missing = [key for key in _KEYS if not isinstance(run, dict) or key not in run]
         if missing:
-            raise ValueError(
-                f"comparison file {path} is none of fsc compare and fsc sweep: run {index} lacks {missing[0]}"
-            )
+            raise ValueError(f"{_NO_COMPARISON.format(path)}: run {index} lacks {missing[0]}")
     return content
 
 

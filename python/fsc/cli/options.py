@@ -198,6 +198,21 @@ resume = click.option(
 METHOD = click.Choice(method_names.NAMES)
 
 
+def _together(*several: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one, in their order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(several):
+            command = option(command)
+        return command
+
+    return add
+
+
+teacher_and_data = _together(checkpoint_path, data_root, size, normalize)
+resources = _together(mir_steps, augment, batch_size, memory_budget)
+
+
 def test_images(default: int | None = None) -> Callable[[Command], Command]:
     """Option for how many test images to evaluate on; all of them where there is no default."""
     return click.option(

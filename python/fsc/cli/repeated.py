@@ -123,9 +123,10 @@ def _run_one(
         report.nonzero,
         report.flops,
         run.accuracy.top5,
-        *((None, None) if times is None else (list(times.student), list(times.teacher))),
-        value=case.value,
-        learning_rate=rates[-1] if rates and case.value is not None else None,
+        None if times is None else list(times.student),
+        None if times is None else list(times.teacher),
+        case.value,
+        rates[-1] if rates and case.value is not None else None,
     )
 
 

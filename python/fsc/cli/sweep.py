@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,7 @@ from fsc.cli.progress import Reporter
 from fsc.cli.repeated import Case
 from fsc.cli.run import Resources, Settings, check_labels
 from fsc.goal import Goal
+from fsc.images.sampling import FewShotSample
 from fsc.report import curves_figure
 from fsc.report.curves_figure import Curve
 from fsc.report.interval import SMALL_TEST_SET
@@ -35,6 +37,8 @@ _LABELS = {
     "shots": "images a class",
     "images": "images",
 }
+# What the functions that draw call the number of images.
+_NUMBER = re.compile(r"^(\w+: )?num_(shots|images)\b")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Swept:
     num_images: int | None
 
     def __post_init__(self) -> None:
-        """Refuses values that are no numbers of steps or images, and images that are given twice."""
+        """Refuses numbers of steps or images that are not whole, and images given twice."""
         parts = [value for value in self.values if value != int(value)]
         if self.over != "rate" and parts:
             raise ValueError(
@@ -99,6 +103,24 @@ class Swept:
             return Draw(None, int(value))
         return Draw(self.num_shots, self.num_images)
 
+    def largest_sample(self, inputs: Inputs) -> FewShotSample:
+        """The draw that fails where any would: other seeds change which images, not how many.
+
+        Raises:
+            ValueError: there are fewer images than that, or none of them has a class.
+        """
+        if self.over == "shots" and not inputs.train.classes:
+            raise ValueError(
+                f"--over must be images where images have no classes, as in {inputs.data_title}, "
+                "got shots"
+            )
+        try:
+            return self.draw(self.values[-1]).sample(inputs, seed=0)
+        except ValueError as error:
+            if self.over not in SAMPLES:
+                raise
+            raise ValueError(_NUMBER.sub("--values", str(error))) from error
+
     def settings(self, value: float, settings: Settings) -> Settings:
         """The settings at a value."""
         if self.over == "steps":
@@ -141,8 +163,7 @@ def command(
     check_labels(methods, inputs, resources.augment)
     goal = asked.goal(inputs)
     settings = resources.settings(goal)
-    # The largest draw fails where any would; other seeds change which images, not how many.
-    sample = swept.draw(swept.values[-1]).sample(inputs, seed=0)
+    sample = swept.largest_sample(inputs)
     outputs.check_space(inputs, sample.num_images, settings, output=None)
     shared = repeated.identity(inputs, settings) | swept.identity
     comparison = Comparison(shared, results.json_path)
@@ -167,9 +188,7 @@ def _has(method: str, setting: str) -> bool:
     return setting in settings_of(method_names.named(method))
 
 
-def _cases(
-    swept: Swept, methods: Sequence[str], num_seeds: int, settings: Settings
-) -> list[Case]:
+def _cases(swept: Swept, methods: Sequence[str], num_seeds: int, settings: Settings) -> list[Case]:
     """Every run; seed after seed, so that a part is a whole curve too."""
     return [
         Case(
@@ -196,7 +215,7 @@ def _intention(
 ) -> str:
     values = ", ".join(f"{value:g}" for value in swept.values)
     return (
-        f"Compressing {inputs.model_title} {goal.in_words} by {', '.join(methods)},\n"
+        f"Compressing {inputs.model_title}, {goal.in_words}, by {', '.join(methods)},\n"
         f"{_LABELS[swept.over]} {values}: {_draws(num_seeds, swept)},\n"
         f"every student evaluated on {inputs.test_name}."
     )
@@ -228,8 +247,7 @@ def _report(
             interval = tables.interval(own, num_test) if num_test < SMALL_TEST_SET else ""
             rows.append((method, f"{value:g}{' *' if slowed else ''}", accuracy, interval, time))
     title = (
-        f"{inputs.model_title} on {inputs.data_title}, {goal.in_words}, "
-        f"{_draws(num_seeds, swept)}"
+        f"{inputs.model_title} on {inputs.data_title}, {goal.in_words}, {_draws(num_seeds, swept)}"
     )
     if results.figure_path is not None:
         curves_figure.draw(

@@ -22,6 +22,7 @@ _LOGARITHMIC = 8.0
 # Percent points below the best student that the axis reaches down to, at most.
 _MAX_LOSS_SHOWN = 30.0
 _MAX_TICKS = 9
+_GREY = "#6b6b6b"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def draw(
     drawn = figure.blank(6.0, 4.4)
     axes = drawn.subplots()
     drawn.suptitle(title, fontsize=11)
+    axes.set_title(_what_stands(curves, num_test), fontsize=9, color=_GREY)
     axes.axhline(
         teacher_top1,
         color=TEACHER,
@@ -94,10 +96,9 @@ def draw(
         few = num_test if num_test < SMALL_TEST_SET else None
         _draw_curve(axes, curve, number, f"{curve.name}{below}", few)
     _set_values(axes, sorted({value for curve in curves for value in curve.values}))
-    if min(mean for curve in curves for mean in curve.means) < floor:
-        axes.set_ylim(bottom=floor)
+    _cut_off(axes, curves, floor)
     axes.set_xlabel(label)
-    axes.set_ylabel(_what_stands(curves, num_test))
+    axes.set_ylabel("top-1 accuracy on the test images (%)")
     axes.legend(frameon=False, fontsize=9)
     figure.soften(axes)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
@@ -107,10 +108,8 @@ def draw(
 def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int | None) -> None:
     color, marker = _COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)]
     if num_test is not None:
-        ends = [wilson(mean, num_test) for mean in curve.means]
-        axes.fill_between(
-            list(curve.values), *zip(*ends, strict=True), color=color, alpha=0.12, linewidth=0
-        )
+        lows, highs = zip(*(wilson(mean, num_test) for mean in curve.means), strict=True)
+        axes.fill_between(list(curve.values), lows, highs, color=color, alpha=0.12, linewidth=0)
     is_repeated = any(len(each) > 1 for each in curve.top1)
     axes.errorbar(
         list(curve.values),
@@ -147,11 +146,19 @@ def _floor(curves: Sequence[Curve], teacher_top1: float) -> float:
     return max(teacher_top1, *best) - _MAX_LOSS_SHOWN
 
 
+def _cut_off(axes: Axes, curves: Sequence[Curve], floor: float) -> None:
+    """End the axis of accuracies below all that reaches above the floor."""
+    means = [mean for curve in curves for mean in curve.means]
+    if min(means) < floor:
+        whole = [min(c.means) - max(c.spreads) for c in curves if min(c.means) >= floor]
+        leaving = any(min(c.means) < floor <= max(c.means) for c in curves)
+        lowest = floor if leaving or not whole else min(whole)
+        axes.set_ylim(bottom=lowest - 0.05 * (axes.get_ylim()[1] - lowest))
+
+
 def _what_stands(curves: Sequence[Curve], num_test: int) -> str:
-    counts = {len(each) for curve in curves for each in curve.top1}
-    text = "top-1 accuracy on the test images (%)"
-    if counts != {1}:
-        text += f"\nmean ± standard deviation of {max(counts)} draws"
+    most = max(len(each) for curve in curves for each in curve.top1)
+    said = [f"bars: standard deviation of {most} draws"] if most > 1 else []
     if num_test < SMALL_TEST_SET:
-        text += f"\nshaded: 95 % interval for {num_test:,} images"
-    return text
+        said.append(f"shaded: 95 % interval for {num_test:,} test images")
+    return "; ".join(said)
