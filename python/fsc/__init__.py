@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Grail,
         L1Norm,
         MiR,
+        ProgressiveMiR,
         ThiNet,
     )
     from fsc.networks.checkpoint import load, save
@@ -61,6 +62,7 @@ else:
                 "Grail",
                 "L1Norm",
                 "MiR",
+                "ProgressiveMiR",
                 "ThiNet",
             ),
             "fsc.methods",
@@ -89,6 +91,7 @@ __all__ = [
     "L1Norm",
     "MiR",
     "Moments",
+    "ProgressiveMiR",
     "Report",
     "Result",
     "Soft",

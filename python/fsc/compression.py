@@ -16,7 +16,7 @@ from fsc.channels.groups import rows_left
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.images.scale import statistics
-from fsc.methods.base import Method, Outcome, Task
+from fsc.methods.base import Method, Outcome, Task, check_removes_weights
 from fsc.methods.block_choice import check_takes_blocks, named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.examination import Examination, Verdict
@@ -138,6 +138,7 @@ def compress(
     method = _method(method, entry.teacher)
     learned = labels_for(method, labels, entry.labels, entry.teacher, entry.images)
     goal = goal.resolved(entry.teacher, entry.images)
+    check_removes_weights(method, goal.scheme, goal.name)
     if isinstance(goal.scheme, DropBlocks):
         check_takes_blocks(method, goal.scheme)
     kept = None

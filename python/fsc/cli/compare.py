@@ -14,7 +14,7 @@ from fsc.cli import evaluation, options, outputs, published, repeated, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
-from fsc.cli.goals import Asked
+from fsc.cli.goals import Asked, check_kinds
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
@@ -74,6 +74,7 @@ def command(
     inputs.check_scores()
     check_labels(methods, inputs, resources.augment)
     goal = asked.goal(inputs)
+    check_kinds(methods, goal)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     sample = draw.sample(inputs, seed=0)
     settings = resources.settings(goal)

@@ -140,7 +140,8 @@ mir_steps = click.option(
     type=click.IntRange(min=1),
     default=400,
     show_default=True,
-    help="Minibatches of MiR, BP, KD and FitNet (the paper takes 2000).",
+    help="Minibatches of MiR, BP, KD and FitNet (the paper takes 2000), and of mir-progressive "
+    "after its last pruning (4000), with a tenth of them after every other.",
 )
 augment = click.option(
     "--augment",

@@ -101,8 +101,9 @@ def _in_flags(
     if what == "method":
         before, now = (_name_of(each["method"], inputs) for each in (error.before, error.now))
         flag = "--method" if before and now else None
-        if before == now and difference.name == "method.steps":
-            flag, before, now = "--mir-steps", difference.before, difference.now
+        if before == now and difference.name in ("method.steps", "method.steps_between"):
+            flag = "--mir-steps"
+            before, now = (each["method"]["steps"] for each in (error.before, error.now))
     if difference.name in _GOALS:
         flag = _GOALS[difference.name]
         said = f"another {flag}"

@@ -16,7 +16,7 @@ from fsc.cli import options, outputs, repeated, tables
 from fsc.cli.comparison import Comparison
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
-from fsc.cli.goals import Asked
+from fsc.cli.goals import Asked, check_kinds
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
@@ -162,6 +162,7 @@ def command(
     inputs.check_scores()
     check_labels(methods, inputs, resources.augment)
     goal = asked.goal(inputs)
+    check_kinds(methods, goal)
     settings = resources.settings(goal)
     sample = swept.largest_sample(inputs)
     outputs.check_space(inputs, sample.num_images, settings, output=None)

@@ -119,11 +119,11 @@ def test_a_comparison_is_no_sweep_and_the_other_way(fsc, on_digits, sweep, tmp_p
     ("over", "values", "arguments", "expected"),
     [
         ("steps", "1,2", ("--shots", 1, "--method", "cd-nc", "--method", "kd"),
-         "--method must have what is swept with --over steps, one of mir-before, mir-after, bp, "
-         "kd, fitnet, got cd-nc"),
+         "--method must have what is swept with --over steps, one of mir-before, mir-after, "
+         "mir-progressive, bp, kd, fitnet, got cd-nc"),
         ("rate", "1", ("--shots", 1, "--method", "l1"),
-         "--method must have what is swept with --over rate, one of mir-before, mir-after, bp, "
-         "kd, fitnet, got l1"),
+         "--method must have what is swept with --over rate, one of mir-before, mir-after, "
+         "mir-progressive, bp, kd, fitnet, got l1"),
         ("steps", "1.5", ("--shots", 1),
          "--values must be whole numbers for --over steps, got 1.5"),
         ("shots", "0.5", (), "--values must be whole numbers for --over shots, got 0.5"),
@@ -138,6 +138,8 @@ def test_a_comparison_is_no_sweep_and_the_other_way(fsc, on_digits, sweep, tmp_p
          "--shots must be left out with --over images, whose --values it is, got 1."),
         ("steps", "1", ("--shots", 1, "--mir-steps", 3),
          "--mir-steps must be left out with --over steps, whose --values it is, got 3"),
+        ("rate", "0.1", ("--shots", 1, "--method", "mir-progressive"),
+         "--scheme must remove single weights for ProgressiveMiR, as sparse-90 does, got 'res-50'"),
         ("shots", "1,1000", ("--method", "l1"),
          "--values must not exceed the 128 images of class 0, got 1000"),
         ("images", "1,5000", ("--method", "l1"),

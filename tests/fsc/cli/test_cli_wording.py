@@ -68,7 +68,7 @@ def test_steps_of_mir_are_refused_for_other_methods(fsc, on_digits, tmp_path, ve
     where = ("--output", tmp_path / "out") if verb == "compress" else ()
     given = (verb, *on_digits, "--shots", 1, *where, "--mir-steps", 7, "--method")
     assert sentence(fsc(*given, "l1")) == (
-        "error: --mir-steps must go with --method mir-before or mir-after or bp or kd or fitnet, "
-        "got 7 for l1"
+        "error: --mir-steps must go with --method mir-before or mir-after or mir-progressive or bp "
+        "or kd or fitnet, got 7 for l1"
     )
     assert not (tmp_path / "out").exists()
