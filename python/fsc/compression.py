@@ -131,7 +131,7 @@ def compress(
         >>> 0.49 < report.flops / report.flops_teacher <= 0.5
         True
     """
-    _check_types(teacher, method)
+    check_types(teacher, method)
     _check_numbers(batch_size, memory_budget, seed)
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
@@ -257,7 +257,12 @@ def _report(
     )
 
 
-def _check_types(teacher: object, method: object) -> None:
+def check_types(teacher: object, method: object) -> None:
+    """Make sure that a teacher and a method are such.
+
+    Raises:
+        TypeError: one is not.
+    """
     if not isinstance(teacher, nn.Module):
         raise TypeError(f"teacher must be a torch.nn.Module, got {type(teacher).__name__}")
     is_method = not isinstance(method, type) and callable(getattr(method, "compress", None))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import method_names
-from fsc.compression import compress
+from fsc.compression import check_types, compress
 from fsc.images.labels import check_labels
 from fsc.images.sampling import sample_per_class, sample_random
 from fsc.methods import CrossDistillation, Method
@@ -103,6 +103,9 @@ def sweep(
         >>> [(run.value, run.seed) for run in runs]
         [(2, 0), (4, 0)]
     """
+    check_types(teacher, method)
+    if not isinstance(seeds, Iterable):
+        raise TypeError(f"seeds must be several integers, such as range(3), got {seeds!r}")
     chosen, cases = _method(method, teacher), []
     values, seeds = _checked_values(values), list(seeds)
     learned = labels if label_use(chosen) != "none" else None

@@ -60,6 +60,14 @@ def test_few_test_images_show_their_interval(monkeypatch):
     assert not any("interval" in text for text in drawn_with(monkeypatch, CURVES)[0])
 
 
+def test_halved_rates_have_open_marks(monkeypatch):
+    rates = Curve("mir-before", [0.01, 0.1, 1.0], [[88.0], [89.0], [70.0]], slowed=[1.0])
+    found, axes = drawn_with(monkeypatch, [rates], label="learning rate")
+    assert {"open: diverged, and run again at half the rate", "0.01", "0.1", "1"} <= found
+    (mark,) = [line for line in axes.get_lines() if line.get_markerfacecolor() == "white"]
+    assert mark.get_xydata().tolist() == [[1.0, 70.0]]
+
+
 def test_failures_do_not_flatten_the_others(monkeypatch):
     found, axes = drawn_with(monkeypatch, [*CURVES, FAILED])
     assert "l1, below the axis" in found and 75 < axes.get_ylim()[0] < 80

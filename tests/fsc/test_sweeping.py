@@ -90,6 +90,8 @@ def test_hyper_parameters_that_are_numbers() -> None:
     [
         ({"method": "cd-nc"}, ValueError,
          r"over must be one of .*shots, images for CrossDistillation, got 'steps'"),
+        ({"method": 3}, TypeError, "method must be one of fsc.methods, .* got 3"),
+        ({"seeds": 3}, TypeError, r"seeds must be several integers, such as range\(3\), got 3"),
         ({"over": "speed"}, ValueError, r"over must be one of steps, .* for MiR, got 'speed'"),
         ({"values": []}, ValueError, "values must not be empty"),
         ({"values": ["x"]}, TypeError, "values must be numbers, got 'x'"),

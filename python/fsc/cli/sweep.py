@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fsc import method_names
 from fsc.cli import options, outputs, repeated, tables
-from fsc.cli.comparison import Comparison
+from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
 from fsc.cli.goals import Asked, check_kinds
@@ -232,24 +232,20 @@ def _report(
 ) -> None:
     teacher, num_test = comparison.teacher, len(inputs.test_images)
     assert teacher is not None
-    curves, rows, has_slowed = [], [], False
     num_seeds = 1 + max(case.seed for case in cases)
+    curves, rows = [], []
     for method in dict.fromkeys(case.method for case in cases):
-        of_method = [[comparison.find(method, seed, value) for seed in range(num_seeds)]
-                     for value in swept.values]  # fmt: skip
-        records = [[record for record in each if record is not None] for each in of_method]
-        top1 = [[record.top1 for record in each] for each in records]
-        curves.append(Curve(method, swept.values, top1))
-        seconds = tables.durations([[record.seconds for record in each] for each in records])
-        for value, own, each, time in zip(swept.values, top1, records, seconds, strict=True):
-            slowed = swept.over == "rate" and any(r.learning_rate != value for r in each)
-            has_slowed |= slowed
-            accuracy = tables.spread(*tables.mean_and_std(own))
-            interval = tables.interval(own, num_test) if num_test < SMALL_TEST_SET else ""
-            rows.append((method, f"{value:g}{' *' if slowed else ''}", accuracy, interval, time))
-    title = (
-        f"{inputs.model_title} on {inputs.data_title}, {goal.in_words}, {_draws(num_seeds, swept)}"
-    )
+        runs = [_runs(comparison, method, num_seeds, value) for value in swept.values]
+        curve = _curve(method, swept, runs)
+        curves.append(curve)
+        seconds = tables.durations([[run.seconds for run in each] for each in runs])
+        for value, top1, time in zip(swept.values, curve.top1, seconds, strict=True):
+            interval = tables.interval(top1, num_test) if num_test < SMALL_TEST_SET else ""
+            mark = " *" if value in curve.slowed else ""
+            accuracy = tables.spread(*tables.mean_and_std(top1))
+            rows.append((method, f"{value:g}{mark}", accuracy, interval, time))
+    draws = _draws(num_seeds, swept)
+    title = f"{inputs.model_title} on {inputs.data_title}, {goal.in_words}, {draws}"
     if results.figure_path is not None:
         curves_figure.draw(
             curves,
@@ -259,15 +255,32 @@ def _report(
             teacher_top1=teacher.top1,
             num_test=num_test,
         )
-    note = tables.wrapped(
-        f"teacher: {teacher.top1:.2f} %",
-        f"top-1 on {inputs.test_name}, mean ± standard deviation over draws; seconds: mean time "
-        "to compress",
-        *([tables.INTERVAL_NOTE] if num_test < SMALL_TEST_SET else []),
-        *(["*: diverged in some draw, and was run again at half the rate"] if has_slowed else []),
-    )
+    note = _note(inputs, teacher.top1, any(curve.slowed for curve in curves))
     tables.show(_table(title, _LABELS[swept.over], rows, note))
     tables.show_written(comparison.path, results.figure_path)
+
+
+def _runs(comparison: Comparison, method: str, num_seeds: int, value: float) -> list[Record]:
+    found = [comparison.find(method, seed, value) for seed in range(num_seeds)]
+    return [run for run in found if run is not None]
+
+
+def _curve(method: str, swept: Swept, runs: Sequence[Sequence[Record]]) -> Curve:
+    pairs = zip(swept.values, runs, strict=True)
+    halved = [value for value, each in pairs if any(run.learning_rate != value for run in each)]
+    top1 = [[run.top1 for run in each] for each in runs]
+    return Curve(method, swept.values, top1, halved if swept.over == "rate" else ())
+
+
+def _note(inputs: Inputs, teacher_top1: float, has_slowed: bool) -> str:
+    few = len(inputs.test_images) < SMALL_TEST_SET
+    return tables.wrapped(
+        f"teacher: {teacher_top1:.2f} %",
+        f"top-1 on {inputs.test_name}, mean ± standard deviation over draws; seconds: mean time "
+        "to compress",
+        *([tables.INTERVAL_NOTE] if few else []),
+        *(["*: diverged in some draw, and was run again at half the rate"] if has_slowed else []),
+    )
 
 
 def _table(title: str, label: str, rows: Sequence[tuple[str, ...]], note: str) -> Table:

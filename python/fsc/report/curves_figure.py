@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,11 +33,13 @@ class Curve:
         name: of the method.
         values: of what is swept, increasing.
         top1: accuracies in percent at each of them, one a seed.
+        slowed: values of learning rates at which one was run again at half the rate.
     """
 
     name: str
     values: Sequence[float]
     top1: Sequence[Sequence[float]]
+    slowed: Collection[float] = ()
 
     @property
     def means(self) -> list[float]:
@@ -63,6 +65,7 @@ def draw(
 
     The axis of values is logarithmic where they span a factor of eight. Where the test images are
     few, each mean stands in its 95 % interval.
+    A rate that was halved has an open mark.
 
     Args:
         curves: one a method.
@@ -122,6 +125,13 @@ def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int
         color=color,
         label=label,
     )
+    again = [
+        (v, mean) for v, mean in zip(curve.values, curve.means, strict=True) if v in curve.slowed
+    ]
+    if again:
+        # Above the line that goes through them.
+        axes.plot(*zip(*again, strict=True), marker, color=color, markersize=4.5,
+                  markerfacecolor="white", zorder=5)  # fmt: skip
 
 
 def _set_values(axes: Axes, values: Sequence[float]) -> None:
@@ -161,4 +171,6 @@ def _what_stands(curves: Sequence[Curve], num_test: int) -> str:
     said = [f"bars: standard deviation of {most} draws"] if most > 1 else []
     if num_test < SMALL_TEST_SET:
         said.append(f"shaded: 95 % interval for {num_test:,} test images")
+    if any(curve.slowed for curve in curves):
+        said.append("open: diverged, and run again at half the rate")
     return "; ".join(said)
