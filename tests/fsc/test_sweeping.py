@@ -51,6 +51,7 @@ def _images_given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor 
 
 
 @pytest.mark.parametrize("over", ["shots", "images"])
+@pytest.mark.filterwarnings("ignore:student is farther")
 def test_the_images_of_a_smaller_number_are_part_of_those_of_a_larger(
     monkeypatch: pytest.MonkeyPatch, over: str
 ) -> None:

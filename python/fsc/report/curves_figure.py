@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ _LOGARITHMIC = 8.0
 _MAX_LOSS_SHOWN = 30.0
 _MAX_TICKS = 9
 _GREY = "#6b6b6b"
+# Letters in a line above the axes.
+_TITLE, _SUBTITLE = 60, 80
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,9 @@ def draw(
         raise ValueError("draw: curves must not be empty")
     drawn = figure.blank(6.0, 4.4)
     axes = drawn.subplots()
-    drawn.suptitle(title, fontsize=11)
-    axes.set_title(_what_stands(curves, num_test), fontsize=9, color=_GREY)
+    drawn.suptitle(textwrap.fill(title, _TITLE, break_on_hyphens=False), fontsize=11)
+    stands = textwrap.fill(_what_stands(curves, num_test), _SUBTITLE)
+    axes.set_title(stands, fontsize=9, color=_GREY)
     axes.axhline(
         teacher_top1,
         color=TEACHER,
@@ -172,5 +176,5 @@ def _what_stands(curves: Sequence[Curve], num_test: int) -> str:
     if num_test < SMALL_TEST_SET:
         said.append(f"shaded: 95 % interval for {num_test:,} test images")
     if any(curve.slowed for curve in curves):
-        said.append("open: diverged, and run again at half the rate")
+        said.append("open: diverged, run again at half the rate")
     return "; ".join(said)
