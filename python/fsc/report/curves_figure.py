@@ -25,7 +25,7 @@ _MAX_LOSS_SHOWN = 30.0
 _MAX_TICKS = 9
 _GREY = "#6b6b6b"
 # Letters in a line above the axes.
-_TITLE, _SUBTITLE = 60, 80
+_TITLE, _SUBTITLE = 66, 80
 
 
 @dataclass(frozen=True)
