@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Grail,
         L1Norm,
         MiR,
+        ProgressiveMiR,
         SolveThenTrain,
         ThiNet,
     )
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from fsc.networks.plain import plain
     from fsc.report.inspection import Inspection, inspect
     from fsc.result import Report, Result
+    from fsc.sweeping import SweepRun, sweep
     from fsc.version import __version__
     from fsc.walking.walk import walk
     from fsc.warning import CompressionWarning
@@ -61,6 +63,7 @@ else:
                 "Grail",
                 "L1Norm",
                 "MiR",
+                "ProgressiveMiR",
                 "SolveThenTrain",
                 "ThiNet",
             ),
@@ -68,6 +71,7 @@ else:
         )
         | dict.fromkeys(("load", "save"), "fsc.networks.checkpoint")
         | dict.fromkeys(("Inspection", "inspect"), "fsc.report.inspection")
+        | dict.fromkeys(("SweepRun", "sweep"), "fsc.sweeping")
         | {"plain": "fsc.networks.plain", "walk": "fsc.walking.walk"}
         | {"CompressionWarning": "fsc.warning", "__version__": "fsc.version"},
     )
@@ -89,10 +93,12 @@ __all__ = [
     "L1Norm",
     "MiR",
     "Moments",
+    "ProgressiveMiR",
     "Report",
     "Result",
     "Soft",
     "SolveThenTrain",
+    "SweepRun",
     "ThiNet",
     "__version__",
     "compress",
@@ -100,5 +106,6 @@ __all__ = [
     "load",
     "plain",
     "save",
+    "sweep",
     "walk",
 ]

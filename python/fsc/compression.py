@@ -16,7 +16,7 @@ from fsc.channels.groups import rows_left
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.images.scale import statistics
-from fsc.methods.base import Method, Outcome, Task
+from fsc.methods.base import Method, Outcome, Task, check_removes_weights
 from fsc.methods.block_choice import check_takes_blocks, named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.examination import Examination, Verdict
@@ -135,7 +135,7 @@ def compress(
         >>> 0.49 < report.flops / report.flops_teacher <= 0.5
         True
     """
-    _check_types(teacher, method)
+    check_types(teacher, method)
     _check_numbers(batch_size, memory_budget, seed)
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
@@ -143,6 +143,7 @@ def compress(
     learned = labels_for(method, labels, entry.labels, entry.teacher, entry.images)
     check_views("compress", method, entry.teacher, entry.images, learned)
     goal = goal.resolved(entry.teacher, entry.images)
+    check_removes_weights(method, goal.scheme, goal.name)
     if isinstance(goal.scheme, DropBlocks):
         check_takes_blocks(method, goal.scheme)
     kept = None
@@ -263,7 +264,12 @@ def _report(
     )
 
 
-def _check_types(teacher: object, method: object) -> None:
+def check_types(teacher: object, method: object) -> None:
+    """Make sure that a teacher and a method are such.
+
+    Raises:
+        TypeError: one is not.
+    """
     if not isinstance(teacher, nn.Module):
         raise TypeError(f"teacher must be a torch.nn.Module, got {type(teacher).__name__}")
     is_method = not isinstance(method, type) and callable(getattr(method, "compress", None))

@@ -28,17 +28,20 @@ IN_WORDS = {
     "grail": "what small filters gave, taken from those that stay",
     "mir-before": "all layers trained for the features before pooling",
     "mir-after": "all layers trained for the features after pooling",
+    "mir-progressive": "single weights go by turns with training for features",
     "bp": "all layers trained for the labels",
     "kd": "all layers trained for the teacher's scores and the labels",
     "fitnet": "features at the ends of stages, then kd",
 }
 NAMES = tuple(IN_WORDS)
 # Those that train, and take so many steps.
-WITH_STEPS = ("mir-before", "mir-after", "bp", "kd", "fitnet")
+WITH_STEPS = ("mir-before", "mir-after", "mir-progressive", "bp", "kd", "fitnet")
 # Those that learn labels, and the one that cannot do without.
 WITH_LABELS = ("bp", "kd", "fitnet")
 NEEDS_LABELS = "bp"
 DATA_FREE = "l1"
+# That takes schemes of single weights, and no other.
+WEIGHTS_ALONE = "mir-progressive"
 # What is compared and analysed where nothing else is asked for.
 COMPARED = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")
 ANALYSED = ("cd-nc", "cd-convex", "cd-soft")
@@ -60,7 +63,8 @@ def named(
         name: one of `NAMES`.
         model_name: one of `fsc.models.names()`; None for another network, for which the objectives
             have the parameters that they have without a family.
-        mir_steps: minibatches of MiR, BP, KD and FitNet; None: the papers'.
+        mir_steps: minibatches of MiR, BP, KD and FitNet; `ProgressiveMiR` takes a tenth of them
+            between two prunings, as the paper does; None: the papers'.
         views: of the images, for these, one of `fsc.images.names.VIEWS`; None: the papers' for
             CIFAR-10.
 
@@ -79,6 +83,7 @@ def named(
         Grail,
         L1Norm,
         MiR,
+        ProgressiveMiR,
         SolveThenTrain,
         ThiNet,
     )
@@ -87,6 +92,7 @@ def named(
     family = "" if model_name is None else models.family(model_name)
     typed = {"steps": mir_steps, "views": views}
     training: dict[str, Any] = {key: value for key, value in typed.items() if value is not None}
+    turns: dict[str, Any] = {} if mir_steps is None else {"steps_between": max(1, mir_steps // 10)}
     objectives: dict[str, Objective] = {
         "cd-nc": Estimation(),
         "cd-correction": Correction(),
@@ -107,6 +113,7 @@ def named(
         "grail": Grail,
         "mir-before": lambda: MiR("before", **training),
         "mir-after": lambda: MiR("after", **training),
+        "mir-progressive": lambda: ProgressiveMiR(**training, **turns),
         "bp": lambda: BackProp(**training),
         "kd": lambda: KD(**training),
         "fitnet": lambda: FitNet(**training),

@@ -191,6 +191,9 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "grail": compressed(fsc.Grail()),
     "mir before": compressed(fsc.MiR("before", steps=4, batch_size=4)),
     "mir after": compressed(fsc.MiR("after", steps=4, batch_size=4)),
+    "mir, single weights": compressed(
+        fsc.ProgressiveMiR(steps=4, steps_between=2, batch_size=4), SPARSE
+    ),
     "mir, hashing": compressed(fsc.MiR(loss="lsh+cosine", steps=4, batch_size=4)),
     "mir, head": compressed(fsc.MiR(steps=4, batch_size=4, tune_head=True), labels=LABELS),
     "mir, crops": compressed(fsc.MiR(steps=4, batch_size=4, views="crops")),

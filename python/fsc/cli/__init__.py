@@ -1,4 +1,4 @@
-"""The command `fsc`: demonstrate, compress, evaluate, compare, list schemes, analyse, sweep."""
+"""The command `fsc`: demonstrate, inspect, compress, evaluate, compare, sweep and more."""
 
 from __future__ import annotations
 

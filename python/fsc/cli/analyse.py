@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fsc.cli import tables
 from fsc.cli.drawing import Draw
+from fsc.cli.goals import check_kinds
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
@@ -54,6 +55,7 @@ def command(
     trial = begun("analyse", source, scheme_name, draw, num_test, seed)
     check_labels(methods, trial.inputs, augment)
     settings = Settings(Goal(trial.scheme), augment=augment)
+    check_kinds(methods, settings.goal)
     with Reporter() as reporter:
         for line in trial.inputs.notes:
             reporter.say(line)

@@ -51,15 +51,8 @@ def demo(**given: Any) -> None:
 @options.num_images
 @options.seed
 @options.output_folder()
-@options.checkpoint_path
-@options.data_root
-@options.size
-@options.normalize
-@options.mir_steps
-@options.views
-@options.augment
-@options.batch_size
-@options.memory_budget
+@options.teacher_and_data
+@options.resources
 @options.device
 @options.threads
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run in the same folder.")
@@ -118,14 +111,7 @@ def evaluate(**given: Any) -> None:
 @options.num_shots
 @options.num_ways
 @options.num_images
-@click.option(
-    "--seeds",
-    "num_seeds",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Number of draws; their seeds are 0, 1, ....",
-)
+@options.num_seeds
 @click.option(
     "--method",
     "methods",
@@ -136,7 +122,7 @@ def evaluate(**given: Any) -> None:
     help="May be given several times.",
 )
 @click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
-@click.option("--resume", is_flag=True, help="Keep the runs that the JSON file holds already.")
+@options.resume
 @options.figure_path
 @options.overwrite
 @options.test_images()
@@ -147,15 +133,8 @@ def evaluate(**given: Any) -> None:
     help="Measure the milliseconds of teacher and students too, for 1 image and for 64 at once, on "
     "one thread.",
 )
-@options.checkpoint_path
-@options.data_root
-@options.size
-@options.normalize
-@options.mir_steps
-@options.views
-@options.augment
-@options.batch_size
-@options.memory_budget
+@options.teacher_and_data
+@options.resources
 @options.device
 @options.threads
 def compare(**given: Any) -> None:
@@ -205,10 +184,7 @@ def schemes(**given: Any) -> None:
 @click.option("--json", "json_path", type=options.FILE, help="Write every distance to this file.")
 @options.figure_path
 @options.overwrite
-@options.checkpoint_path
-@options.data_root
-@options.size
-@options.normalize
+@options.teacher_and_data
 @options.augment
 @options.device
 @options.threads
@@ -223,6 +199,55 @@ def analyse(**given: Any) -> None:
 @click.command("sweep")
 @options.model_name
 @options.data_name
+@click.option(
+    "--over",
+    type=click.Choice(["steps", "rate", "shots", "images"]),
+    required=True,
+    help="What is swept: minibatches or learning rate of methods that train, images a class, or "
+    "images in all; of images the smaller numbers are part of the larger ones.",
+)
+@click.option(
+    "--values",
+    type=typed.VALUES,
+    metavar=typed.VALUES.name,
+    required=True,
+    help="What it takes, as in 100,200,400.",
+)
+@goal_options.goal
+@options.num_shots
+@options.num_ways
+@options.num_images
+@options.num_seeds
+@click.option(
+    "--method",
+    "methods",
+    type=options.METHOD,
+    multiple=True,
+    default=["mir-before"],
+    show_default=True,
+    help="May be given several times.",
+)
+@click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
+@options.resume
+@options.figure_path
+@options.overwrite
+@options.test_images()
+@options.teacher_and_data
+@options.resources
+@options.device
+@options.threads
+def sweep(**given: Any) -> None:
+    """Show accuracy against steps, learning rate or number of images, in a table and a figure."""
+    from fsc.cli import sweep as work
+
+    swept, asked = _part(work.Swept, given), _part(work.Asked, given)
+    source, resources = _part(work.Source, given), _part(work.Resources, given)
+    work.command(swept, asked, source, resources, _part(work.Results, given), **given)
+
+
+@click.command("grid")
+@options.model_name
+@options.data_name
 @goal_options.scheme_name
 @options.num_shots
 @options.num_ways
@@ -232,7 +257,7 @@ def analyse(**given: Any) -> None:
     "objective_name",
     type=click.Choice(["convex", "soft"]),
     required=True,
-    help="Sweep mu of the convex combination, or alpha and beta of soft cross distillation.",
+    help="mu of the convex combination, or alpha and beta of soft cross distillation.",
 )
 @click.option(
     "--intervals",
@@ -246,15 +271,12 @@ def analyse(**given: Any) -> None:
 @click.option("--json", "json_path", type=options.FILE, help="Write every accuracy to this file.")
 @options.figure_path
 @options.overwrite
-@options.checkpoint_path
-@options.data_root
-@options.size
-@options.normalize
+@options.teacher_and_data
 @options.device
 @options.threads
-def sweep(**given: Any) -> None:
+def grid(**given: Any) -> None:
     """Compress with every weight of a loss on a grid and evaluate each student."""
-    from fsc.cli import sweep as work
+    from fsc.cli import grid as work
 
     draw, source = _part(work.Draw, given), _part(work.Source, given)
     work.command(draw, source, _part(work.Results, given), **given)
@@ -275,4 +297,4 @@ def inspect(**given: Any) -> None:
     work.command(**given)
 
 
-ALL = (demo, inspect, compress, evaluate, compare, schemes, analyse, sweep)
+ALL = (demo, inspect, compress, evaluate, compare, schemes, analyse, sweep, grid)

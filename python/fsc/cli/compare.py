@@ -9,22 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
-from fsc import method_names
-from fsc.cli import evaluation, options, outputs, published, tables
+from fsc.cli import evaluation, options, outputs, published, repeated, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
-from fsc.cli.goals import Asked
+from fsc.cli.goals import Asked, check_kinds
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Resources, Settings, check_labels, execute
+from fsc.cli.repeated import Case
+from fsc.cli.run import Resources, Settings, check_labels
 from fsc.goal import Goal
-from fsc.images.checks import device_of
-from fsc.methods.identity import versions
-from fsc.methods.journal import fingerprint
 from fsc.networks import cost
 from fsc.report import methods_figure
 from fsc.report.interval import SMALL_TEST_SET
@@ -44,10 +40,13 @@ class _Plan:
         """The number of seeds in words."""
         return "1 draw" if self.num_seeds == 1 else f"{self.num_seeds} draws"
 
-    @property
-    def pairs(self) -> list[tuple[str, int]]:
-        """Method and seed of every run; seed after seed, so that a part is a fair table too."""
-        return [(method, seed) for seed in range(self.num_seeds) for method in self.methods]
+    def cases(self, settings: Settings) -> list[Case]:
+        """Every run; seed after seed, so that a part is a fair table too."""
+        return [
+            Case(method, seed, self.draw, settings)
+            for seed in range(self.num_seeds)
+            for method in self.methods
+        ]
 
 
 def command(
@@ -75,6 +74,7 @@ def command(
     inputs.check_scores()
     check_labels(methods, inputs, resources.augment)
     goal = asked.goal(inputs)
+    check_kinds(methods, goal)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     sample = draw.sample(inputs, seed=0)
     settings = resources.settings(goal)
@@ -84,100 +84,32 @@ def command(
         comparison.resume()
     try:
         with Reporter() as reporter:
-            _run_all(comparison, plan, inputs, settings, reporter)
+            cases = plan.cases(settings)
+            said = _intention(plan, inputs, goal)
+            repeated.run_all(comparison, cases, inputs, reporter, said, is_timed=plan.is_timed)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_kept(comparison)) from None
+        raise KeyboardInterrupt(repeated.kept(comparison)) from None
     _report(comparison, plan, inputs, goal, results.figure_path)
 
 
 def _identity(inputs: Inputs, settings: Settings, plan: _Plan) -> dict[str, Any]:
     """What two comparisons must share for their runs to stand in one table."""
     draw = plan.draw
-    return {
-        "model": inputs.model_name,
-        "data": inputs.data_name,
-        "scheme": settings.goal.name,
+    shared = repeated.identity(inputs, settings, is_timed=plan.is_timed)
+    # A file of `fsc sweep` is none of a comparison.
+    return shared | {
         "shots": draw.num_shots,
         "ways": draw.num_ways,
         "images": draw.num_images,
-        "preparation": None if inputs.preparation is None else str(inputs.preparation),
-        "test_images": len(inputs.test_images),
-        "definition": settings.goal.definition(),
-        "mir_steps": settings.mir_steps,
-        "augment": settings.augment,
-        "views": settings.views,
-        "weights_teacher": fingerprint(inputs.teacher.state_dict().values()),
-        "parameters_teacher": cost.parameters(inputs.teacher),
-        "flops_teacher": cost.flops(inputs.teacher, inputs.example),
-        "device": device_of(inputs.teacher, inputs.example).type,
-        "threads": torch.get_num_threads(),
-        "latency": plan.is_timed,
-        "versions": versions(),
+        "over": None,
     }
 
 
-def _run_all(
-    comparison: Comparison, plan: _Plan, inputs: Inputs, settings: Settings, reporter: Reporter
-) -> None:
-    missing = [pair for pair in plan.pairs if comparison.find(*pair) is None]
-    done = len(plan.pairs) - len(missing)
-    for line in inputs.notes:
-        reporter.say(line)
-    reporter.say(
-        f"Comparing {', '.join(plan.methods)} on {inputs.model_title}, "
-        f"{settings.goal.in_words}: {plan.draws} of {plan.draw},\n"
-        f"every student evaluated on {inputs.test_name}."
-        + (f" {done} runs are there already." if done else "")
+def _intention(plan: _Plan, inputs: Inputs, goal: Goal) -> str:
+    return (
+        f"Comparing {', '.join(plan.methods)} on {inputs.model_title}, {goal.in_words}: "
+        f"{plan.draws} of {plan.draw},\nevery student evaluated on {inputs.test_name}."
     )
-    if comparison.teacher is None:
-        comparison.teacher = evaluation.teacher_accuracy(inputs, reporter)
-    reporter.say(f"  {'teacher':<15}           {comparison.teacher.top1:6.2f} %")
-    for index, (method, seed) in enumerate(missing, start=done + 1):
-        record = _run_one(comparison, method, seed, plan, inputs, settings, reporter)
-        comparison.add(record)
-        reporter.say(
-            f"  {method:<15}  seed {seed:<3} {record.top1:6.2f} %  {record.seconds:6.1f} s"
-            f"   {index} of {len(plan.pairs)}"
-        )
-
-
-def _run_one(
-    comparison: Comparison,
-    method: str,
-    seed: int,
-    plan: _Plan,
-    inputs: Inputs,
-    settings: Settings,
-    reporter: Reporter,
-) -> Record:
-    sample = plan.draw.sample(inputs, seed)
-    # Without data every draw gives the same student: one evaluation serves all of them.
-    earlier = comparison.of(method) if method == method_names.DATA_FREE else []
-    known = earlier[0].accuracy if earlier else None
-    run = execute(method, inputs, sample, settings, reporter, known)
-    times = evaluation.times(inputs, run.student, reporter) if plan.is_timed else None
-    report = run.report
-    return Record(
-        method,
-        report.scheme,
-        plan.draw.num_shots,
-        seed,
-        run.accuracy.top1,
-        report.seconds,
-        report.parameters,
-        report.nonzero,
-        report.flops,
-        run.accuracy.top5,
-        *((None, None) if times is None else (list(times.student), list(times.teacher))),
-    )
-
-
-def _kept(comparison: Comparison) -> str:
-    """What an interrupted comparison leaves behind, in words."""
-    count = len(comparison.records)
-    if comparison.path is None or not count:
-        return "nothing was written"
-    return f"{count} runs are in {comparison.path}; go on with --resume"
 
 
 def _report(

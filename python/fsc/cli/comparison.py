@@ -12,7 +12,8 @@ from fsc.cli.run import Accuracy
 from fsc.files import read_json, write_json
 
 _KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "nonzero", "flops")
-_MEASURED = ("top5", "milliseconds", "milliseconds_teacher")
+_OPTIONAL = ("top5", "milliseconds", "milliseconds_teacher", "value", "learning_rate")
+_NO_COMPARISON = "comparison file {} is none of fsc compare and fsc sweep"
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Record:
     """One run: accuracies in percent, seconds of compression, size of the student.
 
     Milliseconds are those of the student and of the teacher for one image and for a batch, as
-    `evaluation.Times` has them, where they were measured.
+    `evaluation.Times` has them, where they were measured. A run of a sweep has its value, and the
+    learning rate that its student was trained at.
     """
 
     method: str
@@ -35,13 +37,15 @@ class Record:
     top5: float | None = None
     milliseconds: list[float] | None = None
     milliseconds_teacher: list[float] | None = None
+    value: float | None = None
+    learning_rate: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """What the file holds of it; top-5 and times only where they were measured."""
+        """What the file holds of it; what only some runs have, only where it is there."""
         return {
             key: value
             for key, value in asdict(self).items()
-            if value is not None or key not in _MEASURED
+            if value is not None or key not in _OPTIONAL
         }
 
     @property
@@ -84,14 +88,14 @@ class Comparison:
         if content.get("top1_teacher") is not None:
             self.teacher = Accuracy(content["top1_teacher"], content.get("top5_teacher"))
         self.records = [
-            Record(**{key: run[key] for key in _KEYS}, **{key: run.get(key) for key in _MEASURED})
+            Record(**{key: run[key] for key in _KEYS}, **{key: run.get(key) for key in _OPTIONAL})
             for run in content["runs"]
         ]
 
-    def find(self, method: str, seed: int) -> Record | None:
-        """Return the run of a method with a seed, if it is there."""
+    def find(self, method: str, seed: int, value: float | None = None) -> Record | None:
+        """Return the run of a method with a seed, and with a value of a sweep, if it is there."""
         for record in self.of(method):
-            if record.seed == seed:
+            if record.seed == seed and record.value == value:
                 return record
         return None
 
@@ -121,13 +125,11 @@ def _read(path: Path) -> dict[str, Any]:
     content = read_json(path, "comparison file")
     runs = content.get("runs") if isinstance(content, dict) else None
     if not isinstance(runs, list):
-        raise ValueError(f"comparison file {path} is none of fsc compare: it has no list of runs")
+        raise ValueError(f"{_NO_COMPARISON.format(path)}: it has no list of runs")
     for index, run in enumerate(runs):
         missing = [key for key in _KEYS if not isinstance(run, dict) or key not in run]
         if missing:
-            raise ValueError(
-                f"comparison file {path} is none of fsc compare: run {index} lacks {missing[0]}"
-            )
+            raise ValueError(f"{_NO_COMPARISON.format(path)}: run {index} lacks {missing[0]}")
     return content
 
 

@@ -45,7 +45,9 @@ class Plan:
     num_shots: int = 5
     mir_steps: int = 200
     methods: Sequence[str] = tuple(
-        name for name in method_names.NAMES if name not in method_names.WITH_LABELS
+        name
+        for name in method_names.NAMES
+        if name not in (*method_names.WITH_LABELS, method_names.WEIGHTS_ALONE)
     )
     device: torch.device = torch.device("cpu")
 

@@ -12,6 +12,7 @@ from fsc import method_names, schemes
 from fsc.cli.given import Inputs
 from fsc.cli.inputs import find_scheme
 from fsc.goal import Goal
+from fsc.methods.base import check_removes_weights
 from fsc.methods.block_choice import takes_blocks
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
@@ -128,3 +129,13 @@ class Asked:
                 f"--drop-blocks must fit {inputs.model_title}, got {self.drop_blocks}: {error}"
             ) from error
         return scheme
+
+
+def check_kinds(methods: Sequence[str], goal: Goal) -> None:
+    """Make sure, before any student is made, that methods for single weights are asked for some.
+
+    Raises:
+        ValueError: one is asked for something else.
+    """
+    for name in methods:
+        check_removes_weights(method_names.named(name), goal.scheme, goal.name)

@@ -147,7 +147,8 @@ mir_steps = click.option(
     type=click.IntRange(min=1),
     default=400,
     show_default=True,
-    help="Minibatches of MiR, BP, KD and FitNet (the paper takes 2000).",
+    help="Minibatches of MiR, BP, KD and FitNet (the paper takes 2000), and of mir-progressive "
+    "after its last pruning (4000), with a tenth of them after every other.",
 )
 views = click.option(
     "--views",
@@ -200,7 +201,33 @@ overwrite = click.option(
 seed = click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of every draw."
 )
+num_seeds = click.option(
+    "--seeds",
+    "num_seeds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of draws; their seeds are 0, 1, ....",
+)
+resume = click.option(
+    "--resume", is_flag=True, help="Keep the runs that the JSON file holds already."
+)
 METHOD = click.Choice(method_names.NAMES)
+
+
+def _together(*several: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one, in their order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(several):
+            command = option(command)
+        return command
+
+    return add
+
+
+teacher_and_data = _together(checkpoint_path, data_root, size, normalize)
+resources = _together(mir_steps, views, augment, batch_size, memory_budget)
 
 
 def test_images(default: int | None = None) -> Callable[[Command], Command]:

@@ -24,8 +24,6 @@ _DECIDED = {
     "teacher": ("another teacher", "--model and --checkpoint"),
     "method": ("another method", "--method"),
 }
-# What differs between two trainings by one method -> the flag for it.
-_TRAINING = {"method.steps": "--mir-steps", "method.views": "--views"}
 # What differs between two goals -> the flag for it.
 _GOALS = {
     f"scheme.{name}": f"--{name.replace('_', '-')}"
@@ -104,8 +102,11 @@ def _in_flags(
     if what == "method":
         before, now = (_name_of(each["method"], inputs) for each in (error.before, error.now))
         flag = "--method" if before and now else None
-        if before == now and difference.name in _TRAINING:
-            flag, before, now = _TRAINING[difference.name], difference.before, difference.now
+        if before == now and difference.name in ("method.steps", "method.steps_between"):
+            flag = "--mir-steps"
+            before, now = (each["method"]["steps"] for each in (error.before, error.now))
+        elif before == now and difference.name == "method.views":
+            flag, before, now = "--views", difference.before, difference.now
     if difference.name in _GOALS:
         flag = _GOALS[difference.name]
         said = f"another {flag}"

@@ -23,6 +23,7 @@ from fsc.images.sampling import FewShotSample
 from fsc.methods import Method
 from fsc.networks import checkpoint
 from fsc.result import Report, Result
+from fsc.sweeping import with_setting
 from fsc.training.evaluate import accuracies
 
 # The activations of so many images, 100 of 32 x 32 pixels or 4 of 224 x 224, stay in the caches of
@@ -44,6 +45,7 @@ class Settings:
         augment: kind of the images added to the given ones, see `fsc.images.augmentation`.
         views: of the images, for methods that train.
         journal: folder that solved layers are kept in while one student is made.
+        learning_rate: of methods that train; None: their own.
     """
 
     goal: Goal
@@ -53,6 +55,14 @@ class Settings:
     augment: str | None = None
     views: str = VIEWS[0]
     journal: Path | None = None
+    learning_rate: float | None = None
+
+    def method(self, name: str, inputs: Inputs) -> Method:
+        """The method of a name, with its hyper-parameters for the teacher."""
+        method = named(name, inputs, self.mir_steps, self.views)
+        if self.learning_rate is None:
+            return method
+        return with_setting(method, "learning_rate", self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ def make_student(
         inputs.teacher,
         _images(inputs, sample, settings),
         labels=_labels(method, inputs, sample, settings),
-        method=named(method, inputs, settings.mir_steps, settings.views),
+        method=settings.method(method, inputs),
         **vars(settings.goal),
         batch_size=settings.batch_size,
         memory_budget=settings.memory_budget,
@@ -155,7 +165,7 @@ def identity_of(
 ) -> dict[str, Any]:
     """What `make_student` with the same arguments must share with a run that it goes on with."""
     images = _images(inputs, sample, settings)
-    made = named(method, inputs, settings.mir_steps, settings.views)
+    made = settings.method(method, inputs)
     labels = _labels(method, inputs, sample, settings)
     return identity(inputs.teacher, images, made, settings.goal, sample.seed, labels)
 

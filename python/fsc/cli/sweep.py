@@ -1,82 +1,298 @@
-"""`fsc sweep`: how much the weights of the losses matter (Fig. 4)."""
+"""`fsc sweep`: accuracy against steps, learning rate or number of images (MiR, Fig. 2 and 3)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from fsc import compress
-from fsc.cli import tables
+import click
+from click.core import ParameterSource
+from rich.table import Table
+
+from fsc import method_names
+from fsc.cli import options, outputs, repeated, tables
+from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
+from fsc.cli.given import Inputs
+from fsc.cli.goals import Asked, check_kinds
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
-from fsc.cli.run import batch_size_for
-from fsc.cli.trial import Trial, begun
-from fsc.files import write_json
-from fsc.layers.objectives import Convex, Objective, Soft
-from fsc.methods import CrossDistillation
-from fsc.report import figure
-from fsc.training.evaluate import accuracy
+from fsc.cli.repeated import Case
+from fsc.cli.run import Resources, Settings, check_labels
+from fsc.goal import Goal
+from fsc.images.sampling import FewShotSample
+from fsc.report import curves_figure
+from fsc.report.curves_figure import Curve
+from fsc.report.interval import SMALL_TEST_SET
+from fsc.sweeping import SAMPLES, settings_of
+
+# What --over may be that is no number of images -> the hyper-parameter of methods.
+_SETTINGS = {"steps": "steps", "rate": "learning_rate"}
+_LABELS = {
+    "steps": "steps",
+    "rate": "learning rate",
+    "shots": "images a class",
+    "images": "images",
+}
+# What the functions that draw call the number of images.
+_NUMBER = re.compile(r"^(\w+: )?num_(shots|images)\b")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What is swept, and what the few images are where their number is not.
+
+    Attributes:
+        over: "steps", "rate", "shots" or "images".
+        values: that it takes, increasing.
+        num_shots: images a class, as typed.
+        num_images: images in all, as typed.
+        num_ways: classes that are drawn first, as typed.
+    """
+
+    over: str
+    values: tuple[float, ...]
+    num_shots: int | None
+    num_images: int | None
+    num_ways: int | None
+
+    def __post_init__(self) -> None:
+        """Refuses numbers of steps or images that are not whole, and images given twice."""
+        parts = [value for value in self.values if value != int(value)]
+        if self.over != "rate" and parts:
+            raise ValueError(
+                f"--values must be whole numbers for --over {self.over}, got {parts[0]:g}"
+            )
+        if self.over not in SAMPLES:
+            Draw(self.num_shots, self.num_images, self.num_ways)
+            return
+        for flag, number in (("--shots", self.num_shots), ("--images", self.num_images)):
+            if number is not None:
+                raise click.UsageError(
+                    f"{flag} must be left out with --over {self.over}, whose --values it is, got "
+                    f"{number}."
+                )
+
+    def check(self, methods: Sequence[str]) -> None:
+        """Make sure, before anything is loaded, that all methods have what is swept.
+
+        Raises:
+            ValueError: one has not, or steps are given twice.
+        """
+        if self.over == "steps" and _is_typed("mir_steps"):
+            raise ValueError(
+                "--mir-steps must be left out with --over steps, whose --values it is, got "
+                f"{click.get_current_context().params['mir_steps']}"
+            )
+        options.check_training(methods)
+        setting = _SETTINGS.get(self.over)
+        others = [name for name in methods if setting and not _has(name, setting)]
+        if others:
+            able = ", ".join(name for name in method_names.NAMES if _has(name, str(setting)))
+            raise ValueError(
+                f"--method must have what is swept with --over {self.over}, one of {able}, got "
+                f"{', '.join(others)}"
+            )
+
+    def draw(self, value: float) -> Draw:
+        """The few images at a value."""
+        if self.over == "shots":
+            return Draw(int(value), None, self.num_ways)
+        if self.over == "images":
+            return Draw(None, int(value), self.num_ways)
+        return Draw(self.num_shots, self.num_images, self.num_ways)
+
+    def largest_sample(self, inputs: Inputs) -> FewShotSample:
+        """The draw that fails where any would: other seeds change which images, not how many.
+
+        Raises:
+            ValueError: there are fewer images than that, or none of them has a class.
+        """
+        if self.over == "shots" and not inputs.train.classes:
+            raise ValueError(
+                f"--over must be images where images have no classes, as in {inputs.data_title}, "
+                "got shots"
+            )
+        try:
+            return self.draw(self.values[-1]).sample(inputs, seed=0)
+        except ValueError as error:
+            if self.over not in SAMPLES:
+                raise
+            raise ValueError(_NUMBER.sub("--values", str(error))) from error
+
+    def settings(self, value: float, settings: Settings) -> Settings:
+        """The settings at a value."""
+        if self.over == "steps":
+            return replace(settings, mir_steps=int(value))
+        return replace(settings, learning_rate=value) if self.over == "rate" else settings
+
+    def in_words(self, value: float) -> str:
+        """A value with what it is."""
+        return f"{_LABELS[self.over]} {value:g}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What two sweeps must share, beside what two comparisons must."""
+        typed = {"shots": self.num_shots, "ways": self.num_ways, "images": self.num_images}
+        return {"over": self.over} | typed | ({"mir_steps": None} if self.over == "steps" else {})
 
 
 def command(
-    draw: Draw,
+    swept: Swept,
+    asked: Asked,
     source: Source,
+    resources: Resources,
     results: Results,
-    scheme_name: str,
-    objective_name: str,
-    intervals: int,
-    num_test: int,
-    seed: int,
+    num_seeds: int,
+    methods: tuple[str, ...],
+    resume: bool,
+    num_test: int | None,
 ) -> None:
-    """Compress with every weight of a loss on a grid and evaluate each student."""
-    results.hold()
-    trial = begun("sweep", source, scheme_name, draw, num_test, seed)
-    rows: list[dict[str, float]] = []
-    grid = grid_of(objective_name, intervals)
-    with Reporter() as reporter:
-        for line in trial.inputs.notes:
-            reporter.say(line)
-        for number, (point, objective) in enumerate(grid, start=1):
-            text = _in_words(point)
-            top1 = _accuracy_of(objective, trial, reporter, text)
-            rows.append({**point, "top1": top1})
-            reporter.say(f"  {text:<24} {top1:6.2f} %   {number} of {len(grid)}")
-            if results.json_path is not None:
-                found = {"scheme": trial.scheme.name, **trial.drawn, "points": rows}
-                write_json(results.json_path, found)
-    if results.figure_path is not None:
-        figure.draw_grid(rows, results.figure_path, title=trial.title)
-    best = max(rows, key=lambda row: row["top1"])
-    at = _in_words({name: value for name, value in best.items() if name != "top1"})
-    tables.show(f"Best: {best['top1']:.2f} % at {at}")
-    tables.show_written(results.json_path, results.figure_path)
+    """Compress for every value and draw by every method, and evaluate each student."""
+    if resume and results.json_path is None:
+        raise click.UsageError("--resume needs --json, the file to take up.")
+    methods = tuple(dict.fromkeys(methods))
+    swept.check(methods)
+    asked.check_methods(methods)
+    replace(results, overwrite=results.overwrite or resume).hold()
+    inputs = source.load()
+    inputs.check_evaluable("fsc sweep")
+    inputs = inputs.evaluated_on(num_test)
+    inputs.check_scores()
+    check_labels(methods, inputs, resources.augment)
+    goal = asked.goal(inputs)
+    check_kinds(methods, goal)
+    settings = resources.settings(goal)
+    sample = swept.largest_sample(inputs)
+    outputs.check_space(inputs, sample.num_images, settings, output=None)
+    shared = repeated.identity(inputs, settings) | swept.identity
+    comparison = Comparison(shared, results.json_path)
+    if resume:
+        comparison.resume()
+    cases = _cases(swept, methods, num_seeds, settings)
+    try:
+        with Reporter() as reporter:
+            said = _intention(swept, methods, num_seeds, inputs, goal)
+            repeated.run_all(comparison, cases, inputs, reporter, said)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(repeated.kept(comparison)) from None
+    _report(comparison, cases, swept, inputs, goal, results)
 
 
-def _accuracy_of(objective: Objective, trial: Trial, reporter: Reporter, text: str) -> float:
-    """What a student by this objective gets right, in percent."""
-    inputs = trial.inputs
-    student = compress(
-        inputs.teacher,
-        inputs.images_of(trial.sample),
-        method=CrossDistillation(objective),
-        scheme=trial.scheme,
-        seed=trial.sample.seed,
-        progress=reporter.stage(text),
-    ).student
-    stage = reporter.stage(f"{text}: test")
-    return accuracy(student, trial.images, trial.labels, batch_size_for(inputs), stage)
+def _is_typed(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
 
 
-def _in_words(point: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in point.items())
+def _has(method: str, setting: str) -> bool:
+    return setting in settings_of(method_names.named(method))
 
 
-def grid_of(objective_name: str, intervals: int) -> list[tuple[dict[str, float], Objective]]:
-    """Every point of the grid with its objective; mu, or alpha and beta, from 0 to 1."""
-    values = [step / intervals for step in range(intervals + 1)]
-    if objective_name == "convex":
-        return [({"mu": mu}, Convex(mu)) for mu in values]
+def _cases(swept: Swept, methods: Sequence[str], num_seeds: int, settings: Settings) -> list[Case]:
+    """Every run; seed after seed, so that a part is a whole curve too."""
     return [
-        ({"alpha": alpha, "beta": beta}, Soft(alpha, beta)) for alpha in values for beta in values
+        Case(
+            method,
+            seed,
+            swept.draw(value),
+            swept.settings(value, settings),
+            value,
+            swept.in_words(value),
+        )
+        for seed in range(num_seeds)
+        for value in swept.values
+        for method in methods
     ]
+
+
+def _draws(num_seeds: int, swept: Swept) -> str:
+    count = "1 draw" if num_seeds == 1 else f"{num_seeds} draws"
+    return count if swept.over in SAMPLES else f"{count} of {swept.draw(1)}"
+
+
+def _intention(
+    swept: Swept, methods: Sequence[str], num_seeds: int, inputs: Inputs, goal: Goal
+) -> str:
+    values = ", ".join(f"{value:g}" for value in swept.values)
+    return (
+        f"Compressing {inputs.model_title}, {goal.in_words}, by {', '.join(methods)},\n"
+        f"{_LABELS[swept.over]} {values}: {_draws(num_seeds, swept)},\n"
+        f"every student evaluated on {inputs.test_name}."
+    )
+
+
+def _report(
+    comparison: Comparison,
+    cases: Sequence[Case],
+    swept: Swept,
+    inputs: Inputs,
+    goal: Goal,
+    results: Results,
+) -> None:
+    teacher, num_test = comparison.teacher, len(inputs.test_images)
+    assert teacher is not None
+    num_seeds = 1 + max(case.seed for case in cases)
+    curves, rows = [], []
+    for method in dict.fromkeys(case.method for case in cases):
+        runs = [_runs(comparison, method, num_seeds, value) for value in swept.values]
+        curve = _curve(method, swept, runs)
+        curves.append(curve)
+        seconds = tables.durations([[run.seconds for run in each] for each in runs])
+        for value, top1, time in zip(swept.values, curve.top1, seconds, strict=True):
+            interval = tables.interval(top1, num_test) if num_test < SMALL_TEST_SET else ""
+            mark = " *" if value in curve.slowed else ""
+            accuracy = tables.spread(*tables.mean_and_std(top1))
+            rows.append((method, f"{value:g}{mark}", accuracy, interval, time))
+    draws = _draws(num_seeds, swept)
+    title = f"{inputs.model_title} on {inputs.data_title}, {goal.in_words}, {draws}"
+    if results.figure_path is not None:
+        curves_figure.draw(
+            curves,
+            results.figure_path,
+            title=title,
+            label=_LABELS[swept.over],
+            teacher_top1=teacher.top1,
+            num_test=num_test,
+        )
+    note = _note(inputs, teacher.top1, any(curve.slowed for curve in curves))
+    tables.show(_table(title, _LABELS[swept.over], rows, note))
+    tables.show_written(comparison.path, results.figure_path)
+
+
+def _runs(comparison: Comparison, method: str, num_seeds: int, value: float) -> list[Record]:
+    found = [comparison.find(method, seed, value) for seed in range(num_seeds)]
+    return [run for run in found if run is not None]
+
+
+def _curve(method: str, swept: Swept, runs: Sequence[Sequence[Record]]) -> Curve:
+    pairs = zip(swept.values, runs, strict=True)
+    halved = [value for value, each in pairs if any(run.learning_rate != value for run in each)]
+    top1 = [[run.top1 for run in each] for each in runs]
+    return Curve(method, swept.values, top1, halved if swept.over == "rate" else ())
+
+
+def _note(inputs: Inputs, teacher_top1: float, has_slowed: bool) -> str:
+    few = len(inputs.test_images) < SMALL_TEST_SET
+    return tables.wrapped(
+        f"teacher: {teacher_top1:.2f} %",
+        f"top-1 on {inputs.test_name}, mean ± standard deviation over draws; seconds: mean time "
+        "to compress",
+        *([tables.INTERVAL_NOTE] if few else []),
+        *(["*: diverged in some draw, and was run again at half the rate"] if has_slowed else []),
+    )
+
+
+def _table(title: str, label: str, rows: Sequence[tuple[str, ...]], note: str) -> Table:
+    """One row a method and value; columns that no row has anything for are left out."""
+    table = Table(title=title, caption=note, box=tables.BOX, pad_edge=False)
+    headings = ("method", label, "top-1 %", "95 %", "seconds")
+    shown = [number for number in range(len(headings)) if any(row[number] for row in rows)]
+    for number in shown:
+        justify = "left" if number == 0 else "right"
+        table.add_column(headings[number], justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row, below in zip(rows, [*rows[1:], ("",)], strict=True):
+        table.add_row(*(row[number] for number in shown), end_section=row[0] != below[0])
+    return table

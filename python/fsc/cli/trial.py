@@ -1,4 +1,4 @@
-"""What `fsc analyse` and `fsc sweep` share: students of one scheme, looked at on test images."""
+"""What `fsc analyse` and `fsc grid` share: students of one scheme, looked at on test images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be typed for a network, for images and for how they are prepared; read without torch."""
+"""What may be typed for networks, images, how they are prepared and swept; read without torch."""
 
 from __future__ import annotations
 
@@ -88,6 +88,28 @@ class Normalization(click.ParamType):
         return found
 
 
+class Values(click.ParamType):
+    """Positive numbers between commas."""
+
+    name = "NUMBER,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The numbers, each once and in order."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = sorted({float(part) for part in str(value).split(",")})
+        except ValueError:
+            found = []
+        if not found or not all(0 < number < float("inf") for number in found):
+            raise ValueError(
+                f"--values must be positive numbers between commas, as in 100,200,400, got {value}"
+            )
+        return tuple(found)
+
+
 def _mean_and_std(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """What is typed as MEAN/STD; where a number is above 1, all are for pixels up to 255."""
     try:
@@ -106,3 +128,4 @@ def _mean_and_std(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | No
 
 
 MODEL, DATA, SIZE, NORMALIZATION = ModelName(), DataName(), Size(), Normalization()
+VALUES = Values()

@@ -10,6 +10,7 @@ from fsc.methods.grail import Grail
 from fsc.methods.kd import KD
 from fsc.methods.l1_norm import L1Norm
 from fsc.methods.mir import MiR
+from fsc.methods.progressive_mir import ProgressiveMiR
 from fsc.methods.solve_then_train import SolveThenTrain
 from fsc.methods.thinet import ThiNet
 
@@ -26,6 +27,7 @@ __all__ = [
     "Method",
     "MiR",
     "Outcome",
+    "ProgressiveMiR",
     "SolveThenTrain",
     "Task",
     "ThiNet",

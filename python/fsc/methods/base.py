@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fsc.channels.groups import ChannelGroup
 from fsc.methods.journal import Journal
 from fsc.progress import Progress
-from fsc.schemes import AnyScheme, DropBlocks, Scheme, channels_left
+from fsc.schemes import AnyScheme, DropBlocks, Scheme, SparseScheme, channels_left
 from fsc.schemes.removal import Removal
 
 TAKE_BLOCKS = "MiR and L1Norm take it"
@@ -59,9 +59,12 @@ class Task:
                 f"drops some; {TAKE_BLOCKS}"
             )
         if not isinstance(self.scheme, Scheme):
+            takers = "cross distillation takes it"
+            if isinstance(self.scheme, SparseScheme):
+                takers = "cross distillation and ProgressiveMiR take it"
             raise ValueError(
                 f"scheme must be structured for this method, got {self.scheme.name!r}, which "
-                "removes no channels; cross distillation takes it"
+                f"removes no channels; {takers}"
             )
         return channels_left(self.scheme, self.teacher, self.groups)
 
@@ -111,8 +114,27 @@ class Outcome:
 class Method(Protocol):
     """A compression method: a dataclass of hyper-parameters with the paper's defaults.
 
-    One that learns labels says so by `label_use`, "needed" or "optional".
+    One that learns labels says so by `label_use`, "needed" or "optional", one that removes single
+    weights and nothing else by `takes_weights_alone`.
     """
 
     def compress(self, task: Task) -> Outcome:
         """Makes a student out of the task's teacher."""
+
+
+def check_removes_weights(method: Method, scheme: object, name: str) -> None:
+    """Make sure that a scheme removes single weights, for a method that takes no other.
+
+    Args:
+        method: any.
+        scheme: of any kind, or what is asked for in the place of one.
+        name: of it.
+
+    Raises:
+        ValueError: it removes something else.
+    """
+    if getattr(method, "takes_weights_alone", False) and not isinstance(scheme, SparseScheme):
+        raise ValueError(
+            f"scheme must remove single weights for {type(method).__name__}, as sparse-90 does, "
+            f"got {name!r}"
+        )

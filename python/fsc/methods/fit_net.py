@@ -47,7 +47,8 @@ class FitNet(Schedule):
         learning_rate: of the second half; both fall tenfold after 40 % and 80 % of their steps.
         momentum: of SGD.
         weight_decay: of SGD.
-        decay, warm_up, clip_norm, batch_norm: as in `fsc.methods.schedule.Schedule`.
+        decay, warm_up, clip_norm, batch_norm, hard_images: as in
+            `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rates, where it diverged.
         views: "mirrored" or "crops", drawn anew at every step.
 

@@ -111,6 +111,7 @@ def trained(
     task: Task,
     *,
     stays_near: bool = True,
+    start: nn.Module | None = None,
 ) -> list[float]:
     """Train a student in place, part after part, all again at half the rates where it diverged.
 
@@ -121,6 +122,7 @@ def trained(
         task: teacher, images, seed, journal and progress.
         stays_near: whether outputs farther from the teacher's than before the first step are a
             divergence; labels may well lead away from a teacher.
+        start: the network whose outputs these are; None: the student as it is given.
 
     Returns:
         The learning rate of every run; the student is that of the last.
@@ -128,13 +130,13 @@ def trained(
     Raises:
         ValueError: it was not finite at any rate.
     """
-    start = copy.deepcopy(student.state_dict())  # with the versions that modules ask for
+    given = copy.deepcopy(student.state_dict())  # with the versions that modules ask for
     yardstick = Yardstick(task.teacher, task.images, task.batch_size)
-    distance_start = yardstick.distance(student)
+    distance_start = yardstick.distance(student if start is None else start)
     run = _Run(student, parts, task)
     rates = [schedule.learning_rate / 2**retry for retry in range(schedule.max_retries + 1)]
     for retry in range(run.first_retry, len(rates)):
-        student.load_state_dict(start)
+        student.load_state_dict(given)
         finite = run.take(retry)
         student.eval()
         distance = yardstick.distance(student)

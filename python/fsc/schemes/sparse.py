@@ -56,6 +56,33 @@ def sparse(
     return SparseScheme(f"sparse-{round(100 * pruning_ratio, 4):g}", kept)
 
 
+def counts_on_the_way(scheme: SparseScheme, model: nn.Module, share: float) -> list[dict[str, int]]:
+    """How many weights every layer keeps where a share of them all goes at a time.
+
+    Args:
+        scheme: what stays at the end.
+        model: the network, whole.
+        share: of the weights of a layer, above 0.
+
+    Returns:
+        Counts after every pruning; the last are those of the scheme.
+
+    Example:
+        >>> scheme = SparseScheme("mine", {"0": 10, "1": 70})
+        >>> model = nn.Sequential(nn.Conv2d(4, 25, 1), nn.Conv2d(25, 4, 1))
+        >>> counts_on_the_way(scheme, model, 0.4)
+        [{'0': 60, '1': 70}, {'0': 20, '1': 70}, {'0': 10, '1': 70}]
+    """
+    sizes = {
+        name: model.get_submodule(name).get_parameter("weight").numel() for name in scheme.kept
+    }
+    found: list[dict[str, int]] = []
+    while not found or found[-1] != scheme.kept:
+        left = 1 - share * (len(found) + 1)
+        found.append({n: max(kept, round(left * sizes[n])) for n, kept in scheme.kept.items()})
+    return found
+
+
 def check_sparse(scheme: SparseScheme, model: nn.Module) -> None:
     """Make sure that a scheme fits a network, before any work is done.
 

@@ -1,10 +1,10 @@
-"""`fsc analyse` and `fsc sweep` on a small teacher."""
+"""`fsc analyse` and `fsc grid` on a small teacher."""
 
 import json
 
 import pytest
 
-from fsc.cli.sweep import grid_of
+from fsc.cli.grid import grid_of
 from fsc.layers.objectives import Convex, Soft
 
 
@@ -35,7 +35,7 @@ def test_distances_and_ratios(fsc, arguments, tmp_path):
 @pytest.mark.parametrize("objective", ["convex", "soft"])
 def test_every_point_of_the_grid(fsc, arguments, tmp_path, objective):
     result = fsc(
-        "sweep", *arguments, "--objective", objective, "--intervals", 1, "--test-images", 50,
+        "grid", *arguments, "--objective", objective, "--intervals", 1, "--test-images", 50,
         "--json", tmp_path / "grid.json", "--output", tmp_path / "grid.png",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -54,7 +54,7 @@ def test_grid():
 
 
 def test_figures_are_refused_before_any_work(fsc, arguments):
-    for verb, more in (("analyse", []), ("sweep", ["--objective", "soft"])):
+    for verb, more in (("analyse", []), ("grid", ["--objective", "soft"])):
         result = fsc(verb, *arguments, *more, "--output", "figure.gif")
         assert result.exit_code == 2
         assert "--output must end in .png, .pdf, .svg, got 'figure.gif'" in result.output

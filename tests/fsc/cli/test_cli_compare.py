@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from fsc.cli import compare as cli_compare
+from fsc.cli import repeated
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.run import execute
 
@@ -88,7 +88,7 @@ def test_data_free_student_is_evaluated_once(compare, monkeypatch):
         known.append((method, arguments[-1]))
         return execute(method, *arguments)
 
-    monkeypatch.setattr(cli_compare, "execute", watched)
+    monkeypatch.setattr(repeated, "execute", watched)
     compare()
     assert [top1 is None for method, top1 in known if method == "l1"] == [True, False]
     assert all(top1 is None for method, top1 in known if method != "l1")
@@ -103,7 +103,7 @@ def test_interrupted_comparison_keeps_its_runs_and_goes_on(compare, tmp_path, mo
             raise KeyboardInterrupt
         return execute(method, *arguments)
 
-    monkeypatch.setattr(cli_compare, "execute", third_is_interrupted)
+    monkeypatch.setattr(repeated, "execute", third_is_interrupted)
     result = compare()
     assert result.exit_code == 130
     assert "interrupted: 2 runs are in" in result.stderr and "--resume" in result.stderr
@@ -124,7 +124,7 @@ def test_error_in_a_run_keeps_the_runs_before_it(compare, tmp_path, monkeypatch)
             raise RuntimeError("out of memory\nat some place")
         return execute(method, inputs, sample, *arguments)
 
-    monkeypatch.setattr(cli_compare, "execute", refuses_seed_one)
+    monkeypatch.setattr(repeated, "execute", refuses_seed_one)
     result = compare()
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == "error: out of memory"

@@ -23,7 +23,11 @@ COMMANDS = {
     "compress": (["--method", "cd-soft", "--shots", "1", "--augment", "mirror"], "report.json"),
     "compare": (["--shots", "1", "--seeds", "1", "--mir-steps", "2"], "runs.json"),
     "analyse": (["--shots", "1", "--test-images", "50"], "errors.json"),
-    "sweep": (["--shots", "1", "--objective", "convex", "--intervals", "1"], "points.json"),
+    "sweep": (
+        ["--over", "images", "--values", "3,6", "--seeds", "1", "--mir-steps", "2"],
+        "runs.json",
+    ),
+    "grid": (["--shots", "1", "--objective", "convex", "--intervals", "1"], "points.json"),
 }
 
 

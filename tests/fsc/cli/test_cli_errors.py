@@ -93,7 +93,7 @@ def test_scheme_of_ones_own_that_does_not_fit(compress, teacher_file, tmp_path, 
 def test_fewer_images_than_asked_for(fsc, compress, on_digits, teacher_file, tmp_path):
     expected = "--shots must not exceed the 128 images of class 0, got 1000"
     assert sentence(compress(shots=1000, checkpoint=teacher_file)) == expected
-    for verb in (("compare",), ("analyse",), ("sweep", "--objective", "soft")):
+    for verb in (("compare",), ("analyse",), ("grid", "--objective", "soft")):
         assert sentence(fsc(*verb, *on_digits, "--shots", 1000)) == expected
     given = ("--method", "l1", "--output", tmp_path, "--images", 1298)
     expected = "--images must lie between 1 and the 1297 images there are, got 1298"

@@ -177,7 +177,7 @@ def test_images_without_labels(compress, fsc, net, tmp_path):
     )
     found = sentence(compress("--test-images", 2, shots=None, images=2, **given))
     assert found.startswith("--data must have labelled images to test on for --test-images, got ")
-    for verb in (("compare",), ("analyse",), ("sweep", "--objective", "soft")):
+    for verb in (("compare",), ("analyse",), ("grid", "--objective", "soft")):
         arguments = ("--model", f"{net}:build", "--data", data, "--scheme", "x", "--images", 2)
         found = sentence(fsc(*verb, *arguments, *SIZE))
         assert found.startswith(f"--data must have labelled images to test on for fsc {verb[0]}, ")

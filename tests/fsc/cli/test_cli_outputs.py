@@ -169,7 +169,13 @@ def test_what_an_interrupted_run_wrote_needs_no_room_again(compress, tmp_path, m
 
 @pytest.mark.parametrize(
     ("verb", "extra"),
-    [("compare", ()), ("analyse", ()), ("sweep", ("--objective", "soft")), ("schemes", None)],
+    [
+        ("compare", ()),
+        ("analyse", ()),
+        ("sweep", ("--over", "steps", "--values", "1")),
+        ("grid", ("--objective", "soft")),
+        ("schemes", None),
+    ],
 )
 def test_files_of_earlier_runs_are_not_replaced_without_a_word(
     fsc, on_digits, tmp_path, verb, extra

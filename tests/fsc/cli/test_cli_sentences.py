@@ -16,7 +16,8 @@ _VALID = {
     "inspect": ("--model", "resnet14"),
     "schemes": (),
     "analyse": _TEACHER,
-    "sweep": (*_TEACHER, "--objective", "soft"),
+    "sweep": (*_TEACHER, "--over", "rate", "--values", "0.01"),
+    "grid": (*_TEACHER, "--objective", "soft"),
 }
 OPTIONS = [
     pytest.param(verb, option, id=f"{verb}{option.opts[0]}")

@@ -102,13 +102,14 @@ def given(net, pets, tmp_path):
             "evaluate": (verb, *own, "--data", data),
             "compare": (verb, *drawn, "--method", "l1", "--seeds", 1),
             "analyse": (verb, *drawn, "--scheme", scheme),
-            "sweep": (verb, *drawn, "--scheme", scheme, "--objective", "soft"),
+            "sweep": (verb, *drawn, "--over", "steps", "--values", "1"),
+            "grid": (verb, *drawn, "--scheme", scheme, "--objective", "soft"),
         }[verb]
 
     return arguments
 
 
-VERBS = ("inspect", "compress", "evaluate", "compare", "analyse", "sweep")
+VERBS = ("inspect", "compress", "evaluate", "compare", "analyse", "sweep", "grid")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -172,7 +173,7 @@ def test_a_network_that_raises(fsc, given, verb, function, raised):
     assert re.search(raised, found)
 
 
-@pytest.mark.parametrize("verb", ["compress", "evaluate", "compare", "analyse", "sweep"])
+@pytest.mark.parametrize("verb", ["compress", "evaluate", "compare", "analyse", "sweep", "grid"])
 def test_answers_that_are_no_scores(fsc, given, tmp_path, verb):
     for function, found in (("maps", r"[1, 2, 30, 30]"), ("Named", "dict")):
         assert sentence(fsc(*given(verb, function, "--size", 32))) == (

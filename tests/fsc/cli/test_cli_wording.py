@@ -71,7 +71,7 @@ def test_what_only_training_takes_is_refused_for_other_methods(
     where = ("--output", tmp_path / "out") if verb == "compress" else ()
     given = (verb, *on_digits, "--shots", 1, *where, flag, value, "--method")
     assert sentence(fsc(*given, "l1")) == (
-        f"error: {flag} must go with --method mir-before or mir-after or bp or kd or fitnet, "
-        f"got {value} for l1"
+        f"error: {flag} must go with --method mir-before or mir-after or mir-progressive or bp or "
+        f"kd or fitnet, got {value} for l1"
     )
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,139 @@
+"""What `fsc compare` and `fsc sweep` share: many runs, each kept in a file as it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fsc import method_names
+from fsc.cli import evaluation
+from fsc.cli.comparison import Comparison, Record
+from fsc.cli.drawing import Draw
+from fsc.cli.given import Inputs
+from fsc.cli.progress import Reporter
+from fsc.cli.run import Settings, execute
+from fsc.images.checks import device_of
+from fsc.methods.identity import versions
+from fsc.methods.journal import fingerprint
+from fsc.networks import cost
+
+
+@dataclass(frozen=True)
+class Case:
+    """One student that is to be made.
+
+    Attributes:
+        method: its name.
+        seed: of the draw and of the method.
+        draw: of the few images.
+        settings: goal and resources.
+        value: of what is swept; None where nothing is.
+        said: the value in words, for a line with the result.
+    """
+
+    method: str
+    seed: int
+    draw: Draw
+    settings: Settings
+    value: float | None = None
+    said: str = ""
+
+
+def identity(inputs: Inputs, settings: Settings, *, is_timed: bool = False) -> dict[str, Any]:
+    """What all runs must share to stand in one table, beside how their images are drawn."""
+    return {
+        "model": inputs.model_name,
+        "data": inputs.data_name,
+        "scheme": settings.goal.name,
+        "preparation": None if inputs.preparation is None else str(inputs.preparation),
+        "test_images": len(inputs.test_images),
+        "definition": settings.goal.definition(),
+        "mir_steps": settings.mir_steps,
+        "augment": settings.augment,
+        "views": settings.views,
+        "weights_teacher": fingerprint(inputs.teacher.state_dict().values()),
+        "parameters_teacher": cost.parameters(inputs.teacher),
+        "flops_teacher": cost.flops(inputs.teacher, inputs.example),
+        "device": device_of(inputs.teacher, inputs.example).type,
+        "threads": torch.get_num_threads(),
+        "latency": is_timed,
+        "versions": versions(),
+    }
+
+
+def run_all(
+    comparison: Comparison,
+    cases: Sequence[Case],
+    inputs: Inputs,
+    reporter: Reporter,
+    intention: str,
+    *,
+    is_timed: bool = False,
+) -> None:
+    """Make every student that is not there yet, and keep what was measured of it.
+
+    Args:
+        comparison: where runs are kept, and those that are there already.
+        cases: all students, in the order in which they are made.
+        inputs: teacher and images.
+        reporter: told of the progress.
+        intention: what is said first.
+        is_timed: whether milliseconds are measured.
+    """
+    missing = [c for c in cases if comparison.find(c.method, c.seed, c.value) is None]
+    done = len(cases) - len(missing)
+    for line in inputs.notes:
+        reporter.say(line)
+    reporter.say(intention + (f" {done} runs are there already." if done else ""))
+    if comparison.teacher is None:
+        comparison.teacher = evaluation.teacher_accuracy(inputs, reporter)
+    width = max((len(case.said) for case in cases), default=0)
+    blank = f"  {'':<{width}}" if width else ""
+    reporter.say(f"  {'teacher':<15}{blank}           {comparison.teacher.top1:6.2f} %")
+    for index, case in enumerate(missing, start=done + 1):
+        record = _run_one(comparison, case, inputs, reporter, is_timed)
+        comparison.add(record)
+        said = f"  {case.said:<{width}}" if width else ""
+        reporter.say(
+            f"  {case.method:<15}{said}  seed {case.seed:<3} {record.top1:6.2f} %  "
+            f"{record.seconds:6.1f} s   {index} of {len(cases)}"
+        )
+
+
+def _run_one(
+    comparison: Comparison, case: Case, inputs: Inputs, reporter: Reporter, is_timed: bool
+) -> Record:
+    sample = case.draw.sample(inputs, case.seed)
+    # Without data every draw gives the same student: one evaluation serves all of them.
+    earlier = comparison.of(case.method) if case.method == method_names.DATA_FREE else []
+    known = earlier[0].accuracy if earlier else None
+    run = execute(case.method, inputs, sample, case.settings, reporter, known)
+    times = evaluation.times(inputs, run.student, reporter) if is_timed else None
+    report, rates = run.report, run.report.learning_rates
+    return Record(
+        case.method,
+        report.scheme,
+        case.draw.num_shots,
+        case.seed,
+        run.accuracy.top1,
+        report.seconds,
+        report.parameters,
+        report.nonzero,
+        report.flops,
+        run.accuracy.top5,
+        None if times is None else list(times.student),
+        None if times is None else list(times.teacher),
+        case.value,
+        rates[-1] if rates and case.value is not None else None,
+    )
+
+
+def kept(comparison: Comparison) -> str:
+    """What an interruption leaves behind, in words."""
+    count = len(comparison.records)
+    if comparison.path is None or not count:
+        return "nothing was written"
+    return f"{count} runs are in {comparison.path}; go on with --resume"

@@ -1,0 +1,180 @@
+"""The figure of accuracy against what is swept: steps, images or learning rates."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import textwrap
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fsc.report import figure
+from fsc.report.figure import TEACHER
+from fsc.report.interval import SMALL_TEST_SET, wilson
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLORS = ("#1f5fa8", "#c8641e", "#3f8f4f", "#8a4fa0", "#b03a48", "#3a8f96")
+_MARKERS = "osD^vP"
+# A logarithmic axis where the largest value is so many times the smallest, and none is below 0.
+_LOGARITHMIC = 8.0
+# Percent points below the best student that the axis reaches down to, at most.
+_MAX_LOSS_SHOWN = 30.0
+_MAX_TICKS = 9
+_GREY = "#6b6b6b"
+# Letters in a line above the axes.
+_TITLE, _SUBTITLE = 66, 80
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What one method gets right at every value.
+
+    Attributes:
+        name: of the method.
+        values: of what is swept, increasing.
+        top1: accuracies in percent at each of them, one a seed.
+        slowed: values of learning rates at which one was run again at half the rate.
+    """
+
+    name: str
+    values: Sequence[float]
+    top1: Sequence[Sequence[float]]
+    slowed: Collection[float] = ()
+
+    @property
+    def means(self) -> list[float]:
+        """The mean at every value."""
+        return [statistics.fmean(each) for each in self.top1]
+
+    @property
+    def spreads(self) -> list[float]:
+        """The standard deviation at every value; 0 where there is a single seed."""
+        return [statistics.stdev(each) if len(each) > 1 else 0.0 for each in self.top1]
+
+
+def draw(
+    curves: Sequence[Curve],
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    label: str,
+    teacher_top1: float,
+    num_test: int,
+) -> None:
+    """Draw mean accuracy with its standard deviation, one line a method, and the teacher's.
+
+    The axis of values is logarithmic where they span a factor of eight. Where the test images are
+    few, each mean stands in its 95 % interval.
+    A rate that was halved has an open mark.
+
+    Args:
+        curves: one a method.
+        path: the file; its suffix, one of `figure.SUFFIXES`, says which kind.
+        title: above the axes.
+        label: what the values are.
+        teacher_top1: accuracy of the teacher in percent.
+        num_test: test images that the accuracies were measured on.
+
+    Raises:
+        ValueError: there is nothing to draw, or the suffix is unknown.
+        OSError: the file cannot be written.
+    """
+    figure.check_name(path)
+    if not curves or not all(len(curve.values) for curve in curves):
+        raise ValueError("draw: curves must not be empty")
+    drawn = figure.blank(6.0, 4.4)
+    axes = drawn.subplots()
+    drawn.suptitle(textwrap.fill(title, _TITLE, break_on_hyphens=False), fontsize=11)
+    stands = textwrap.fill(_what_stands(curves, num_test), _SUBTITLE)
+    axes.set_title(stands, fontsize=9, color=_GREY)
+    axes.axhline(
+        teacher_top1,
+        color=TEACHER,
+        linestyle="--",
+        linewidth=1.2,
+        label=f"teacher, {teacher_top1:.2f} %",
+    )
+    floor = _floor(curves, teacher_top1)
+    for number, curve in enumerate(curves):
+        below = ", below the axis" if max(curve.means) < floor else ""
+        few = num_test if num_test < SMALL_TEST_SET else None
+        _draw_curve(axes, curve, number, f"{curve.name}{below}", few)
+    _set_values(axes, sorted({value for curve in curves for value in curve.values}))
+    _cut_off(axes, curves, floor)
+    axes.set_xlabel(label)
+    axes.set_ylabel("top-1 accuracy on the test images (%)")
+    axes.legend(frameon=False, fontsize=9)
+    figure.soften(axes)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    figure.write(drawn, path)
+
+
+def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int | None) -> None:
+    color, marker = _COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)]
+    if num_test is not None:
+        lows, highs = zip(*(wilson(mean, num_test) for mean in curve.means), strict=True)
+        axes.fill_between(list(curve.values), lows, highs, color=color, alpha=0.12, linewidth=0)
+    is_repeated = any(len(each) > 1 for each in curve.top1)
+    axes.errorbar(
+        list(curve.values),
+        curve.means,
+        yerr=curve.spreads if is_repeated else None,
+        fmt=f"{marker}-",
+        markersize=4.5,
+        linewidth=1.5,
+        capsize=3,
+        color=color,
+        label=label,
+    )
+    again = [
+        (v, mean) for v, mean in zip(curve.values, curve.means, strict=True) if v in curve.slowed
+    ]
+    if again:
+        # Above the line that goes through them.
+        axes.plot(*zip(*again, strict=True), marker, color=color, markersize=4.5,
+                  markerfacecolor="white", zorder=5)  # fmt: skip
+
+
+def _set_values(axes: Axes, values: Sequence[float]) -> None:
+    """A tick at every value where there is room, on a scale that keeps them apart."""
+    # Here, as all of matplotlib: it takes a second that only figures should cost.
+    from matplotlib.ticker import NullLocator
+
+    if values[0] > 0 and values[-1] / values[0] >= _LOGARITHMIC:
+        axes.set_xscale("log")
+    if len(values) <= _MAX_TICKS:
+        axes.set_xticks(list(values), [_in_words(value) for value in values])
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _in_words(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+
+
+def _floor(curves: Sequence[Curve], teacher_top1: float) -> float:
+    """Where the axis of accuracies ends: a few failures must not flatten all differences."""
+    best = [max(curve.means) for curve in curves]
+    return max(teacher_top1, *best) - _MAX_LOSS_SHOWN
+
+
+def _cut_off(axes: Axes, curves: Sequence[Curve], floor: float) -> None:
+    """End the axis of accuracies below all that reaches above the floor."""
+    means = [mean for curve in curves for mean in curve.means]
+    if min(means) < floor:
+        whole = [min(c.means) - max(c.spreads) for c in curves if min(c.means) >= floor]
+        leaving = any(min(c.means) < floor <= max(c.means) for c in curves)
+        lowest = floor if leaving or not whole else min(whole)
+        axes.set_ylim(bottom=lowest - 0.05 * (axes.get_ylim()[1] - lowest))
+
+
+def _what_stands(curves: Sequence[Curve], num_test: int) -> str:
+    most = max(len(each) for curve in curves for each in curve.top1)
+    said = [f"bars: standard deviation of {most} draws"] if most > 1 else []
+    if num_test < SMALL_TEST_SET:
+        said.append(f"shaded: 95 % interval for {num_test:,} test images")
+    if any(curve.slowed for curve in curves):
+        said.append("open: diverged, run again at half the rate")
+    return "; ".join(said)

@@ -1,0 +1,104 @@
+"""The figure of accuracy against what is swept."""
+
+import pytest
+
+from fsc.report import curves_figure, figure
+from fsc.report.curves_figure import Curve
+from fsc.report.interval import wilson
+
+CURVES = [
+    Curve("mir-before", [50, 100, 400, 1600], [[88.0, 88.4], [89.1, 89.3], [90.5], [91.2, 91.0]]),
+    Curve("kd", [50, 100, 400, 1600], [[80.0, 81.0], [82.0, 82.4], [83.0, 84.0], [84.5, 85.0]]),
+]
+FAILED = Curve("l1", [50, 100, 400, 1600], [[14.0]] * 4)
+ABOUT = {"title": "the title", "label": "steps", "teacher_top1": 93.39, "num_test": 10_000}
+
+
+def drawn_with(monkeypatch, curves, **about):
+    """All texts of the drawn figure, and its axes."""
+    drawn = []
+    monkeypatch.setattr(figure, "write", lambda made, path: drawn.append(made))
+    curves_figure.draw(curves, "f.png", **ABOUT | about)
+    from matplotlib.text import Text
+
+    return {text.get_text() for text in drawn[0].findobj(Text)}, drawn[0].axes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("f.png", b"\x89PNG"), ("f.pdf", b"%PDF"), ("f.svg", b"<?xml")]
+)
+def test_writes_the_kind_that_the_name_says(tmp_path, name, head):
+    curves_figure.draw(CURVES, tmp_path / name, **ABOUT)
+    assert (tmp_path / name).read_bytes().startswith(head)
+
+
+def test_names_values_teacher_and_spread_stand_in_it(monkeypatch):
+    found, axes = drawn_with(monkeypatch, CURVES)
+    assert {"the title", "steps", "mir-before", "kd", "teacher, 93.39 %"} <= found
+    assert {"50", "100", "400", "1,600", "bars: standard deviation of 2 draws"} <= found
+    bars = axes.containers[0].lines[2][0].get_segments()
+    assert (bars[0][0][1] + bars[0][1][1]) / 2 == pytest.approx(88.2)
+    assert bars[0][1][1] - bars[0][0][1] == pytest.approx(2 * 0.282843, rel=1e-4)
+    assert len(axes.get_lines()[0].get_xdata()) == 2  # the teacher's line
+
+
+def test_the_axis_of_values_is_logarithmic_where_they_span_much(monkeypatch):
+    assert drawn_with(monkeypatch, CURVES)[1].get_xscale() == "log"
+    near = [Curve("mir-before", [100, 200, 300], [[88.0], [89.0], [90.0]])]
+    found, axes = drawn_with(monkeypatch, near)
+    assert axes.get_xscale() == "linear" and not any("deviation" in text for text in found)
+
+
+def test_few_test_images_show_their_interval(monkeypatch):
+    found, axes = drawn_with(monkeypatch, CURVES[1:], num_test=500)
+    assert any("shaded: 95 % interval for 500 test images" in text for text in found)
+    (shaded,) = axes.collections[:1]
+    corners = shaded.get_paths()[0].vertices
+    low, high = wilson(80.5, 500)
+    at_first = sorted({round(y, 6) for x, y in corners if x == 50})
+    assert at_first == pytest.approx([low, high], abs=1e-5)
+    assert not any("interval" in text for text in drawn_with(monkeypatch, CURVES)[0])
+
+
+def test_halved_rates_have_open_marks(monkeypatch):
+    rates = Curve("mir-before", [0.01, 0.1, 1.0], [[88.0], [89.0], [70.0]], slowed=[1.0])
+    found, axes = drawn_with(monkeypatch, [rates], label="learning rate")
+    assert {"open: diverged, run again at half the rate", "0.01", "0.1", "1"} <= found
+    (mark,) = [line for line in axes.get_lines() if line.get_markerfacecolor() == "white"]
+    assert mark.get_xydata().tolist() == [[1.0, 70.0]]
+
+
+def test_no_text_reaches_beyond_the_figure(monkeypatch):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    title = "torchvision:efficientnet_b0 on pets, down to 60 % of the multiply-accumulates inside "
+    curves = [Curve("mir-progressive", [1, 9], [[88.0, 89.0], [70.0, 71.0]], slowed=[9])]
+    title += "blocks, 5 draws of 500 images"
+    _, axes = drawn_with(monkeypatch, curves, title=title, num_test=500)
+    canvas = FigureCanvasAgg(axes.figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    width, height = canvas.get_width_height()
+    for text in axes.figure.findobj(Text):
+        if text.get_text() and text.get_visible():
+            box = text.get_window_extent(renderer)
+            assert -1 <= box.x0 and box.x1 <= width + 1, text
+            assert -1 <= box.y0 and box.y1 <= height + 1, text
+
+
+def test_failures_do_not_flatten_the_others(monkeypatch):
+    found, axes = drawn_with(monkeypatch, [*CURVES, FAILED])
+    assert "l1, below the axis" in found and 75 < axes.get_ylim()[0] < 80
+    falling = Curve("mir-after", [50, 100, 400, 1600], [[90.0], [90.0], [80.0], [14.0]])
+    found, axes = drawn_with(monkeypatch, [falling])
+    assert "mir-after" in found and 50 < axes.get_ylim()[0] < 64
+
+
+def test_nothing_and_unknown_kinds_are_refused(tmp_path):
+    for nothing in ([], [Curve("l1", [], [])]):
+        with pytest.raises(ValueError, match="draw: curves must not be empty"):
+            curves_figure.draw(nothing, tmp_path / "f.png", **ABOUT)
+    with pytest.raises(ValueError, match="figure must end in .png, .pdf, .svg, got 'f.gif'"):
+        curves_figure.draw(CURVES, tmp_path / "f.gif", **ABOUT)
+    assert not list(tmp_path.iterdir())
