@@ -55,7 +55,7 @@ def test_every_name_is_a_method_and_mir_takes_its_steps():
         assert (label_use(method) != "none") == (name in method_names.WITH_LABELS)
         assert (label_use(method) == "needed") == (name == method_names.NEEDS_LABELS)
     assert methods["mir-before"].features == "before" and methods["mir-after"].features == "after"
-    with pytest.raises(ValueError, match="method must be one of l1, .*, got 'magic'"):
+    with pytest.raises(ValueError, match="method must be one of seconds, .*, got 'magic'"):
         method_names.named("magic", "resnet20", 7)
 
 
