@@ -185,11 +185,11 @@ class Hooked(Base):
 
 
 class Applies(Base):
-    """Computes something with its features; asks for a length, so that torch.export is needed."""
+    """Computes things with its features; asks for a length, so that torch.export is needed."""
 
-    def __init__(self, compute):
+    def __init__(self, *computed):
         super().__init__()
-        self.compute = compute
+        self.computed = computed
         self.e = nn.Linear(16, 16)
         self.norm = nn.LayerNorm(8)
         self.groups = nn.GroupNorm(2, 16)
@@ -200,7 +200,8 @@ class Applies(Base):
     def forward(self, x):
         if len(x) > 100:
             x = x[:100]
-        return self.head(self.compute(self, self.features(x)))
+        features = self.features(x)
+        return tuple(self.head(compute(self, features)) for compute in self.computed)
 
 
 class Doubled(nn.Linear):
