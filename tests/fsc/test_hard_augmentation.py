@@ -34,11 +34,12 @@ def test_a_channel_of_one_value_stays_it() -> None:
     torch.testing.assert_close(drawn(images)[:, 1], images[:, 1])
 
 
-def test_four_of_five_are_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_are_mixed_as_are_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing but mixing: image n is n everywhere.
     for name in ("_ZOOM", "_DEGREES", "_SHIFT", "_BRIGHTNESS", "_CONTRAST", "_SATURATION"):
         monkeypatch.setattr(hard_augmentation, name, 0.0)
     monkeypatch.setattr(hard_augmentation, "_CHANNEL", 0.0)
+    monkeypatch.setattr(hard_augmentation, "_MIXED", 0.8)
     count = 2000
     images = torch.arange(float(count)).view(-1, 1, 1, 1).expand(count, 1, 8, 8)
     found = drawn(images)

@@ -26,7 +26,7 @@ def augmented(images: Tensor, kind: str, *, copies: int = 1, seed: int = 0) -> T
         kind: "mirror" (horizontally), "crop" (shifted by up to an eighth of the side and turned by
             up to 15 degrees; what comes in from outside is 0, the mean colour) or "mixup" (two
             images in a ratio drawn uniformly, Zhang et al., 2018), or "hard" (mirrored, zoomed,
-            turned, shifted, recoloured and mostly mixed; `fsc.images.hard_augmentation`).
+            turned, shifted, recoloured and half of them mixed; `fsc.images.hard_augmentation`).
         copies: new images for each given one; mirror images exist once.
         seed: of the draws.
 

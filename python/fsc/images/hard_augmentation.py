@@ -15,11 +15,11 @@ _DEGREES = 10.0
 _SHIFT = 0.125  # of the image's side: 4 pixels of 32
 _BRIGHTNESS = _CONTRAST = _SATURATION = 0.2
 _CHANNEL = 0.1
-_MIXED = 0.8  # of the images; half by mixup, half by cutmix
+_MIXED = 0.5  # of the images; half by mixup, half by cutmix
 
 
 def hardened(images: Tensor, generator: torch.Generator) -> Tensor:
-    """A new image from each: mirrored, moved, recoloured, and mostly mixed with another one.
+    """A new image from each: mirrored, moved, recoloured, and one time in two mixed with another.
 
     Args:
         images: [N, C, H, W], normalised.
