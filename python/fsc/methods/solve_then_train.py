@@ -32,7 +32,7 @@ def training(steps: int = 400) -> MiR:
     return MiR(
         steps=steps,
         batch_size=25,
-        learning_rate=0.02,
+        learning_rate=0.01,
         decay="cosine",
         warm_up=20,
         clip_norm=2.0,
