@@ -40,10 +40,12 @@ WITH_STEPS = ("mir-before", "mir-after", "mir-progressive", "bp", "kd", "fitnet"
 WITH_LABELS = ("bp", "kd", "fitnet")
 NEEDS_LABELS = "bp"
 DATA_FREE = "l1"
+# The one that takes longer than anybody waits who only looks.
+LONGEST = "quarter-hour"
 # That takes schemes of single weights, and no other.
 WEIGHTS_ALONE = "mir-progressive"
 # What is compared and analysed where nothing else is asked for.
-COMPARED = ("l1", "cd-nc", "cd-soft", "fskd", "mir-before")
+COMPARED = ("l1", "fskd", "cd-nc", "mir-before", "default")
 ANALYSED = ("cd-nc", "cd-convex", "cd-soft")
 
 # The parameters that the CD paper states for its tables, by family: mu; alpha and beta.

@@ -47,7 +47,7 @@ class Plan:
     methods: Sequence[str] = tuple(
         name
         for name in method_names.NAMES
-        if name not in (*method_names.WITH_LABELS, method_names.WEIGHTS_ALONE)
+        if name not in (*method_names.WITH_LABELS, method_names.WEIGHTS_ALONE, method_names.LONGEST)
     )
     device: torch.device = torch.device("cpu")
 
