@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import nn
 
+from fsc import ranks
 from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.layers.objectives import Estimation
 from fsc.methods.base import Outcome, Task
@@ -38,7 +39,7 @@ def solve_layers(task: Task, settings: Settings) -> Outcome:
     walk(
         teacher,
         student,
-        task.images,
+        ranks.share(task.images),
         visitor,
         batch_size=task.batch_size,
         memory_budget=task.memory_budget,
