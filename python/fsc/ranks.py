@@ -33,17 +33,22 @@ class RankLost(RuntimeError):
 
     Args:
         lost: the ranks of those that are known to be gone.
+        addition: to the sentence.
     """
 
     def __init__(self, lost: Sequence[int], addition: str = "") -> None:
         """Puts it in words."""
-        self.lost = list(lost)
+        self.lost, self.addition = list(lost), addition
         names = " and ".join(map(str, self.lost))
         who = f"rank{'s' * (len(self.lost) > 1)} {names}" if self.lost else "one"
         verb = "have" if len(self.lost) > 1 else "has"
         super().__init__(
             f"all processes of the group must run to the end, {who} {verb} ended{addition}"
         )
+
+    def __reduce__(self) -> tuple[type[RankLost], tuple[list[int], str]]:
+        """For pickle, which would make it of its sentence."""
+        return type(self), (self.lost, self.addition)
 
 
 def count() -> int:
@@ -161,11 +166,14 @@ def first(compute: Callable[[], Value]) -> Value:
 
 
 def parallel(body: nn.Module) -> nn.Module:
-    """A network whose gradients are means over all ranks, on the same parameters."""
+    """A network whose gradients are means over all ranks, on the same parameters.
+
+    It must do the same in every step; parameters that it does not use stay without gradients.
+    """
     if count() == 1:
         return body
     with listening():
-        return nn.parallel.DistributedDataParallel(body, find_unused_parameters=True)
+        return nn.parallel.DistributedDataParallel(body, static_graph=True)
 
 
 def make_alike(module: nn.Module) -> None:

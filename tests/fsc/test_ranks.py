@@ -118,5 +118,5 @@ def test_two_ranks_go_on_where_one_process_stopped(tmp_path: Path) -> None:
     expected, _ = compressed("moments", journal)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "journal").iterdir()}
     for found in on_ranks(compressed, "moments", journal):
-        assert all(torch.equal(found[0][key], expected[key]) for key in expected)
+        torch.testing.assert_close(found[0], expected, rtol=1e-6, atol=1e-8)
     assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "journal").iterdir()}

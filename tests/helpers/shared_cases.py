@@ -45,6 +45,18 @@ class _Block(nn.Module):
         return (x + self.conv2(self.norm(self.conv1(x)).relu())).relu()
 
 
+class Spare(nn.Module):
+    """A network with a layer that it never calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = chain()
+        self.spare = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(x)
+
+
 class Wide(nn.Module):
     """More rows than a handful of small images has columns."""
 
@@ -89,7 +101,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int, dict[str, Any]]] = {
     ),
     "behind the ReLU": (
         chain,
-        8,
+        16,
         {"method": fsc.CrossDistillation(activation="relu"), "scheme": HALF},
     ),
     "steps of minibatches": (
@@ -118,6 +130,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int, dict[str, Any]]] = {
     "mir, head": (chain, 8, {"method": fsc.MiR(tune_head=True, **FROZEN), "scheme": HALF}),
     # The last minibatch of a pass has one image.
     "kd": (chain, 8, {"method": fsc.KD(**FROZEN | {"batch_size": 2}), "scheme": HALF}),
+    "a layer unused": (Spare, 8, {"method": fsc.KD(**FROZEN), "pruning_ratio": 0.4}),
     "fitnet": (chain, 8, {"method": fsc.FitNet(**FROZEN), "scheme": HALF}),
     "bp": (
         chain,

@@ -1,4 +1,4 @@
-"""Whether all processes of a group were given the same call, before any of them waits for another."""
+"""Whether all processes of a group were given the same call, before one waits for another."""
 
 from __future__ import annotations
 

@@ -65,7 +65,8 @@ class Journal:
     The networks are run again from the images when a compression goes on; only solutions are kept,
     and those of a layer depend on nothing but the layers before. So the result has the bits of an
     uninterrupted run. Every file says whose it is and holds a checksum: a damaged one is dropped
-    with a warning, and its layer solved again. Of several processes the first alone reads and writes.
+    with a warning, and its layer solved again. Of several processes the first alone reads and
+    writes.
 
     Args:
         folder: where the files are; it is made with the first of them.
