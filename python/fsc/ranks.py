@@ -209,17 +209,18 @@ def _is_broken(error: RuntimeError) -> bool:
 
 def lost() -> list[int]:
     """The ranks whose connections are closed, as far as this process can see."""
+    if not dist.is_available() or not dist.is_initialized():
+        return []
     gone = []
-    for rank in range(count()):
-        if rank == number():
-            continue
+    others = set(range(dist.get_world_size())) - {dist.get_rank()}
+    for rank in sorted(others):
         try:
             # Never waited for: where nobody is left it fails at once.
             _ASKED.append(dist.isend(torch.zeros(1, device="cpu"), rank, tag=_TAG))
         except RuntimeError:
             gone.append(rank)
     # Where an engine knows no tensors of the CPU, all fail.
-    return gone if len(gone) < count() - 1 or count() == 2 else []
+    return gone if len(gone) < len(others) or len(others) == 1 else []
 
 
 # What was sent must live as long as the process.
