@@ -40,10 +40,10 @@ class RankLost(RuntimeError):
         """Puts it in words."""
         self.lost, self.addition = list(lost), addition
         names = " and ".join(map(str, self.lost))
-        who = f"rank{'s' * (len(self.lost) > 1)} {names}" if self.lost else "one"
-        verb = "have" if len(self.lost) > 1 else "has"
+        who = f"rank{'s' * (len(self.lost) > 1)} {names}" if self.lost else "another one"
+        verb = "answer" if len(self.lost) > 1 else "answers"
         super().__init__(
-            f"all processes of the group must run to the end, {who} {verb} ended{addition}"
+            f"all processes of the group must run to the end, {who} no longer {verb}{addition}"
         )
 
     def __reduce__(self) -> tuple[type[RankLost], tuple[list[int], str]]:
@@ -150,7 +150,7 @@ def first(compute: Callable[[], Value]) -> Value:
     answer: list[Any] = [None, None, None]
     if is_first():
         try:
-            with _alone():
+            with alone():
                 answer[0] = compute()
         except Exception as caught:
             error = caught
@@ -228,10 +228,11 @@ _ASKED: list[object] = []
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
+    """Inside, this process works as if there were no group, whatever the others do."""
     global _works_alone
-    _works_alone = True
+    before, _works_alone = _works_alone, True
     try:
         yield
     finally:
-        _works_alone = False
+        _works_alone = before

@@ -156,3 +156,22 @@ def _kill_at(layer: str) -> None:
 
     LayerSolver.before_run = before_run  # type: ignore[method-assign]
     Learner.advance = step  # type: ignore[method-assign]
+
+
+def normalising() -> dict[str, Tensor]:
+    """The student of a training with BatchNorm in train mode."""
+    torch.manual_seed(0)
+    method = fsc.MiR(steps=3, batch_size=5)
+    network = chain().double()
+    found = fsc.compress(
+        network, shared_cases.images(), method=method, scheme=shared_cases.HALF
+    ).student
+    return dict(found.state_dict())
+
+
+def alone() -> dict[str, Tensor] | str:
+    """The first rank compresses without the other."""
+    if not ranks.is_first():
+        return "elsewhere"
+    with ranks.alone():
+        return shared_cases.compressed("moments")[0]

@@ -138,14 +138,23 @@ def _store() -> Any:
     return store
 
 
+def _is_kept_by_torchrun() -> bool:
+    """Whether notes outlive the first process."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 def _say_to_others(sentence: str) -> None:
+    if not _is_kept_by_torchrun():
+        return
     try:
         _store().set(_SAID, sentence)
     except RuntimeError:
-        return  # Its host is gone, and nobody is there to be told.
+        return  # torchrun is gone, and nobody is there to be told.
 
 
 def _said_by_the_first() -> str:
+    if not _is_kept_by_torchrun():
+        return ""
     try:
         _store().wait([_SAID], _WAIT_FOR_THE_FIRST)
         return str(_store().get(_SAID).decode())

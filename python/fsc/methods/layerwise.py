@@ -95,5 +95,7 @@ def _quantize_activations(
     bits = scheme.activation_bits
     if bits < FULL_PRECISION:
         names = [name for name in scheme.bits if name not in held_back]
-        limits = input_limits(student, task.images, names, bits, task.batch_size)
+        limits = ranks.first(
+            lambda: input_limits(student, task.images, names, bits, task.batch_size)
+        )
         quantize_inputs(student, limits, bits)
