@@ -28,7 +28,7 @@ def test_two_processes_give_the_student_of_one(name: str, by_two: list[dict[str,
         tensors, told = found[name]
         assert told["kept"] == report["kept"]
         assert told["num_images"] == report["num_images"]
-        torch.testing.assert_close(tensors, student, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(tensors, student, rtol=1e-9, atol=1e-11)
         for own, expected in zip(told["layers"], report["layers"], strict=True):
             assert own[:2] == expected[:2]
             assert own[2] == pytest.approx(expected[2], rel=1e-6, abs=1e-9)

@@ -16,7 +16,13 @@ from fsc.schemes import DropBlocks, Scheme, SparseScheme
 from fsc.solvers.proximal import Proximal
 
 HALF = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
-FROZEN: dict[str, Any] = {"steps": 4, "batch_size": 3, "batch_norm": "frozen"}
+# At a rate at which four steps change more than rounding does.
+FROZEN: dict[str, Any] = {
+    "steps": 4,
+    "batch_size": 3,
+    "learning_rate": 0.3,
+    "batch_norm": "frozen",
+}
 
 
 class Residual(nn.Module):
