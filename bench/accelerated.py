@@ -32,7 +32,8 @@ from fsc.networks.pretrained import load_pretrained
 from fsc.solvers.accelerated import ReluProblem, conjugate_gradient_relu
 from fsc.solvers.closed_form import ClosedForm, rows_of, solve_on_rows
 from fsc.solvers.patch import Patch
-from fsc.walking.walk import Layer, walk
+from fsc.walking.visitor import Layer
+from fsc.walking.walk import walk
 
 LAYERS = {
     "resnet56": (

@@ -30,7 +30,8 @@ from fsc.networks import surgery
 from fsc.networks.pretrained import load_pretrained
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
-from fsc.walking.walk import Layer, walk
+from fsc.walking.visitor import Layer
+from fsc.walking.walk import walk
 
 LOOP = Proximal(3000, learning_rate=5e-4)
 

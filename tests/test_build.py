@@ -147,7 +147,7 @@ def test_pinned_versions_satisfy_what_the_package_asks_for() -> None:
 ROOMS = (
     "__init__ __main__ cli sweeping compression goal result method_names methods report schemes "
     "walking training channels networks layers images solvers scheme_tables models files progress "
-    "version warning lazy"
+    "version warning ranks lazy"
 ).split()
 
 

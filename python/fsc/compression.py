@@ -5,17 +5,19 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fsc import method_names
+from fsc import method_names, ranks
 from fsc.channels.groups import rows_left
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.images.scale import statistics
+from fsc.methods.agreement import check_ranks
 from fsc.methods.base import Method, Outcome, Task, check_removes_weights
 from fsc.methods.block_choice import check_takes_blocks, named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
@@ -63,6 +65,9 @@ def compress(
     journal: str | os.PathLike[str] | None = None,
 ) -> Result:
     """Compresses a pretrained convolutional network with a handful of images.
+
+    Inside a process group of torch.distributed every rank makes the same call: each takes its share
+    of the images, and all get the same student; the first tells and writes.
 
     Args:
         teacher: a network that torch.fx or torch.export can follow, once `fsc.plain` has rewritten
@@ -125,6 +130,7 @@ def compress(
             or a cut network computes something else than the masked one; the sentence says which.
         TypeError: an argument is of the wrong type.
         OSError: the journal, or what is past the memory budget, cannot be written.
+        RankLost: another process of the group has ended, see `fsc.ranks`.
 
     Example:
         >>> import fsc, torch
@@ -146,9 +152,10 @@ def compress(
     check_removes_weights(method, goal.scheme, goal.name)
     if isinstance(goal.scheme, DropBlocks):
         check_takes_blocks(method, goal.scheme)
-    kept = None
-    if journal is not None:
-        kept = Journal(journal, identity(entry.given, entry.images, method, goal, seed, learned))
+    progress = progress if ranks.is_first() else None
+    own = partial(identity, entry.given, entry.images, method, goal, seed, learned)
+    check_ranks("compress", entry.images, own)
+    kept = None if journal is None else Journal(journal, own())
     start = time.perf_counter()
     if isinstance(goal.scheme, DropBlocks):
         named = (entry.teacher, entry.images, batch_size, progress, kept)
@@ -193,7 +200,7 @@ def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) 
 
 def _warn(sentences: list[str]) -> None:
     """Warns whoever called `compress`."""
-    for sentence in sentences:
+    for sentence in sentences if ranks.is_first() else ():
         warnings.warn(sentence, CompressionWarning, stacklevel=4)
 
 

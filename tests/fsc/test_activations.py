@@ -18,7 +18,8 @@ from fsc.networks.tracing import layer_names, trace
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.proximal import Proximal
 from fsc.walking.activations import following_activation, run_shortcuts_first, shortcut_of
-from fsc.walking.walk import Layer, Visitor, walk
+from fsc.walking.visitor import Layer, Visitor
+from fsc.walking.walk import walk
 
 
 class Block(nn.Module):

@@ -15,7 +15,7 @@ from fsc.methods import fskd
 from fsc.methods.l1_norm import largest_channels
 from fsc.networks import surgery
 from fsc.schemes import Scheme
-from fsc.walking.walk import Layer
+from fsc.walking.visitor import Layer
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
 
@@ -100,7 +100,7 @@ def test_q_is_absorbed_by_every_layer_that_mixes(layer: nn.Module) -> None:
     groups = getattr(layer, "groups", 1)
     rows = torch.tensor([0, 2, 3, 5]).view(groups, -1)
     factors = torch.randn(groups, rows.shape[1], rows.shape[1], dtype=torch.float64)
-    told = Layer("layer", layer, layer, "none", 5, 0, 1)
+    told = Layer("layer", layer, layer, "none", "none", 5, 0, 1)
     with torch.no_grad():
         before = layer(features)
         axis = -1 if isinstance(layer, nn.Linear) else 1

@@ -9,7 +9,8 @@ from fsc import models
 from fsc.walking import walk as walking
 from fsc.walking.frontier import Frontier
 from fsc.walking.spill import largest_frontier
-from fsc.walking.walk import Visitor, walk
+from fsc.walking.visitor import Visitor
+from fsc.walking.walk import walk
 
 
 class Everything(Visitor):

@@ -237,5 +237,5 @@ def test_signals_are_not_cropped_for_any_student() -> None:
 
 
 def test_unknown_views_are_refused() -> None:
-    with pytest.raises(ValueError, match="views must be mirrored or crops, got 'flips'"):
+    with pytest.raises(ValueError, match="views must be one of mirrored, crops, hard, got 'flips'"):
         fsc.BackProp(views="flips")  # type: ignore[arg-type]

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from fsc import models
 from fsc.walking.frontier import Frontier
-from fsc.walking.walk import Layer, Visitor, walk
+from fsc.walking.visitor import Layer, Visitor
+from fsc.walking.walk import walk
 
 
 class Network(nn.Module):

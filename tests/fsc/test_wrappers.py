@@ -15,7 +15,7 @@ from fsc import schemes
 from fsc.networks.wrappers import unwrap
 from fsc.schemes import Scheme
 from fsc.training.evaluate import accuracy
-from fsc.walking.walk import Layer, Visitor
+from fsc.walking.visitor import Layer, Visitor
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
 IMAGES = torch.randn(4, 3, 8, 8)

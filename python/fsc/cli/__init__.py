@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fsc.cli import commands, sentences
+from fsc.cli import commands, sentences, several
 from fsc.cli.warning_lines import warnings_as_lines
 
 EXIT_ERROR = 2
@@ -20,7 +20,7 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Run the verb; a traceback would hide the sentence that says what to change."""
         try:
-            with warnings_as_lines():
+            with several.quiet_unless_first(), warnings_as_lines():
                 return super().invoke(context)
         except (click.exceptions.Exit, click.Abort, click.exceptions.NoArgsIsHelpError):
             raise
@@ -29,13 +29,13 @@ class _Commands(click.Group):
             context.exit(EXIT_ERROR)
         except KeyboardInterrupt as interruption:
             kept = str(interruption) or "nothing was written"
-            click.echo(f"interrupted: {kept}", err=True)
+            several.tell(f"interrupted: {kept}", interruption)
             context.exit(EXIT_INTERRUPTED)
         except (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
             verb = self.get_command(context, context.invoked_subcommand or "")
-            click.echo(f"error: {sentences.of_error(error, verb)}", err=True)
+            several.tell(f"error: {sentences.of_error(error, verb)}", error)
             context.exit(EXIT_ERROR)
 
     def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
@@ -51,16 +51,19 @@ class _Commands(click.Group):
 
 def _show(error: click.UsageError) -> None:
     """As click does, but with the sentence in the form of all others."""
+    usage = ""
     if error.ctx is not None:
         path = error.ctx.command_path
-        click.echo(f"{error.ctx.get_usage()}\nTry '{path} -h' for help.\n", err=True)
-    click.echo(f"error: {error.format_message()}", err=True)
+        usage = f"{error.ctx.get_usage()}\nTry '{path} -h' for help.\n\n"
+    several.tell(f"{usage}error: {error.format_message()}", error)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fsc-ext", message="%(prog)s %(version)s")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Compress a pretrained convolutional network with a handful of unlabelled images."""
+    several.check_verb(context.invoked_subcommand)
 
 
 for _command in commands.ALL:

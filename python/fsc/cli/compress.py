@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from fsc.cli import evaluation, options, outputs, resumption, tables
+from fsc import ranks
+from fsc.cli import evaluation, options, outputs, resumption, several, tables
 from fsc.cli.drawing import Draw
 from fsc.cli.evaluation import Measured
 from fsc.cli.given import Inputs
@@ -17,7 +18,15 @@ from fsc.cli.goals import Asked
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Destination
 from fsc.cli.progress import Reporter
-from fsc.cli.run import MODEL_FILE, Resources, check_labels, describe, make_student, save_model
+from fsc.cli.run import (
+    MODEL_FILE,
+    Resources,
+    Settings,
+    check_labels,
+    describe,
+    make_student,
+    save_model,
+)
 from fsc.files import Writers, write_json, write_together
 from fsc.goal import Goal
 from fsc.images.sampling import FewShotSample
@@ -45,31 +54,65 @@ def command(
         raise click.UsageError("Give either --test-images or --no-evaluate.")
     options.check_training([method])
     asked.check_methods([method])
-    destination.hold()
-    inputs = source.load().evaluated_on(num_test)
-    evaluated = evaluated and len(inputs.test_images) > 0
-    if evaluated:
-        inputs.check_scores()
-    check_labels([method], inputs, resources.augment)
-    goal, sample = asked.goal(inputs), draw.sample(inputs, seed)
-    settings = resources.settings(goal, destination.journal)
-    outputs.check_space(inputs, sample.num_images, settings, destination.output)
-    journal, begun = resumption.take_up(destination, method, inputs, sample, settings)
+    with several.group(source.device):
+        # Of several processes the first alone holds and writes the folder.
+        ranks.first(destination.hold)
+        inputs = source.load().evaluated_on(num_test)
+        evaluated = evaluated and len(inputs.test_images) > 0
+        if evaluated:
+            inputs.check_scores()
+        check_labels([method], inputs, resources.augment)
+        goal, sample = asked.goal(inputs), draw.sample(inputs, seed)
+        then = _then(inputs, evaluated)
+        made = _make(
+            method, inputs, sample, resources.settings(goal, destination.journal), destination, then
+        )
+    if not several.is_first():
+        return
     with Reporter() as reporter:
-        intention = _intention(method, inputs, goal, sample, evaluated)
-        reporter.say(tables.wrapped(*filter(None, (*inputs.notes, intention, begun))))
-        try:
-            result = make_student(method, inputs, sample, settings, reporter)
-            made = _Made(method, inputs, sample, result)
-            # An interrupted evaluation must not cost the student.
-            made.write_or_rescue(destination.output, journal.signature())
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(_unfinished(destination.journal)) from None
         measured = made.measure(destination.output, reporter, evaluated=evaluated)
     _finish(made, measured, destination)
     # Last: whoever reads it may be gone.
     made.show(measured, all_layers=all_layers)
     tables.show(f"Written to {destination.output}: {MODEL_FILE}, report.json, samples.json")
+
+
+def _make(
+    method: str,
+    inputs: Inputs,
+    sample: FewShotSample,
+    settings: Settings,
+    destination: Destination,
+    then: str,
+) -> _Made:
+    """A student that is written already: an interrupted evaluation must not cost it.
+
+    Args:
+        method: of the run, as are the next three.
+        inputs: teacher and images.
+        sample: the few images.
+        settings: goal and resources.
+        destination: where it goes.
+        then: what comes afterwards, in words.
+    """
+    output = destination.output
+    ranks.first(lambda: outputs.check_space(inputs, sample.num_images, settings, output))
+    journal, begun = ranks.first(
+        lambda: resumption.take_up(destination, method, inputs, sample, settings)
+    )
+    with Reporter() as reporter:
+        intention = _intention(method, inputs, settings.goal, sample, then)
+        reporter.say(tables.wrapped(*filter(None, (*inputs.notes, intention, begun))))
+        try:
+            result = make_student(method, inputs, sample, settings, reporter)
+            made = _Made(method, inputs, sample, result)
+            ranks.first(lambda: made.write_or_rescue(output, journal.signature()))
+        except ranks.RankLost as lost:
+            kept = _kept(destination.journal) or "nothing was written"
+            raise ranks.RankLost(lost.lost, f"; {kept}") from lost
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_unfinished(destination.journal)) from None
+    return made
 
 
 @dataclass(frozen=True)
@@ -156,19 +199,26 @@ def _finish(made: _Made, measured: Measured, destination: Destination) -> None:
 
 def _unfinished(journal: Path) -> str:
     """What an interrupted compression leaves behind, in words."""
-    kept = in_words(journal)
-    if not kept:
+    kept = _kept(journal)
+    if not kept and several.is_first():
         shutil.rmtree(journal, ignore_errors=True)
-        return "nothing was written"
-    return f"{kept} are in {journal}; go on with --resume"
+    return kept or "nothing was written"
 
 
-def _intention(
-    method: str, inputs: Inputs, goal: Goal, sample: FewShotSample, evaluated: bool
-) -> str:
-    then = f"then evaluating student and teacher on {inputs.test_name}"
+def _kept(journal: Path) -> str:
+    kept = in_words(journal)
+    return kept and f"{kept} are in {journal}; go on with --resume"
+
+
+def _then(inputs: Inputs, evaluated: bool) -> str:
+    if not evaluated:
+        return "nothing is evaluated"
+    return f"then evaluating student and teacher on {inputs.test_name}"
+
+
+def _intention(method: str, inputs: Inputs, goal: Goal, sample: FewShotSample, then: str) -> str:
     return (
         f"Compressing {inputs.model_title} by {method}, {goal.in_words}, from "
         f"{sample.num_images} training images of {inputs.data_title}; "
-        f"{then if evaluated else 'nothing is evaluated'}."
+        f"{then}."
     )

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from fsc import method_names, models
-from fsc.cli import locks, typed
+from fsc.cli import locks, several, typed
 from fsc.images.names import AUGMENTATIONS, VIEWS
 from fsc.models.factories import FORMS
 from fsc.report import figure
@@ -57,7 +57,7 @@ def _usable(context: click.Context, parameter: click.Parameter, value: str) -> t
     import fsc_ext
 
     try:
-        wanted = torch.device(value)
+        wanted = torch.device(several.own_device(value))
     except RuntimeError as error:  # lists every kind that torch has ever had
         raise ValueError(
             f"--device must be cpu, or a device as torch calls it, such as cuda or cuda:1, got "

@@ -14,7 +14,7 @@ RATIO = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
 
 
-def random_crops(images: Tensor, generator: torch.Generator) -> Tensor:
+def random_crops(images: Tensor, generator: torch.Generator, own: slice = slice(None)) -> Tensor:
     """A part of each image, as large as the image again, and mirrored one time in two.
 
     Parts are drawn as torchvision's RandomResizedCrop draws them (`random_boxes`) and resized
@@ -24,9 +24,10 @@ def random_crops(images: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         images: [N, C, H, W], floating point.
         generator: of the CPU; the same state gives the same bits.
+        own: those of the N whose parts are wanted; numbers are drawn for all.
 
     Returns:
-        [N, C, H, W]
+        [N, C, H, W], or fewer
 
     Example:
         >>> random_crops(torch.randn(4, 3, 8, 8), torch.Generator().manual_seed(0)).shape
@@ -35,7 +36,7 @@ def random_crops(images: Tensor, generator: torch.Generator) -> Tensor:
     count, _, height, width = images.shape
     boxes = random_boxes(count, height, width, generator)
     mirrored = torch.rand(count, generator=generator, dtype=torch.float64, device="cpu") < 0.5
-    return resized_parts(images, boxes, mirrored)
+    return resized_parts(images[own], boxes[own], mirrored[own])
 
 
 def random_boxes(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 import fsc_ext
+from fsc import ranks
 from fsc.layers.closed_form_problem import minimise
 from fsc.layers.layer_problem import Plan, Pose, Shortcuts, Solution, from_matrix, to_matrix
 from fsc.layers.moments import Moments
@@ -47,6 +48,12 @@ class AcceleratedProblem:
                 target += offsets[0]
                 self.offsets[number].append(root * offsets[1])
             self.targets[number].append(root * target.relu_())
+
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        self.moments.join_ranks()
+        for terms in (self.columns, self.targets, self.offsets):
+            terms[:] = [[ranks.side_by_side(torch.cat(own, 1), 1)] for own in terms if own]
 
     def solve(self, plan: Plan) -> Solution:
         """The least-squares solution under the plan, lowered behind the ReLU."""

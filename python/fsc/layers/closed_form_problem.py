@@ -40,6 +40,10 @@ class ClosedFormProblem:
         """Takes up the inputs of one batch, [N, C_in, H, W] each, and its shortcuts."""
         self.statistics.accumulate(input_teacher, input_student, shortcuts)
 
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        self.statistics.join_ranks()
+
     def solve(self, plan: Plan) -> Solution:
         """The minimiser under the plan."""
         layer = self.pose.layer

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
+from fsc import ranks
 from fsc.layers.moments import ACCUMULATOR
 from fsc.layers.objectives import Objective
 from fsc.solvers.blocks import BlockQuadratic
@@ -43,6 +44,10 @@ class DriftMoments:
         self.with_teacher += self._times(drift, input_teacher)
         self.with_student += self._times(drift, input_student)
         self.squares += drift.to(ACCUMULATOR).square().sum((0, 2, 3))
+
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        ranks.add_up(self.with_teacher, self.with_student, self.squares)
 
     def added(
         self, quadratic: GramQuadratic, objective: Objective, weight_teacher: Tensor
@@ -102,6 +107,10 @@ class DriftColumns:
     def accumulate(self, input_teacher: Tensor, input_student: Tensor, drift: Tensor) -> None:
         """Takes up one batch: drift [N, C_out, H_out, W_out]."""
         self.batches.append(drift.transpose(0, 1).flatten(1))
+
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        self.batches = [ranks.side_by_side(torch.cat(self.batches, 1), 1)]
 
     def added(
         self, quadratic: FactoredQuadratic, objective: Objective, weight_teacher: Tensor

@@ -47,6 +47,12 @@ class GroupedProblem:
             assert shortcuts is not None
             self.drift.accumulate(input_teacher, input_student, shortcuts[0] - shortcuts[1])
 
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        self.moments.join_ranks()
+        if self.drift is not None:
+            self.drift.join_ranks()
+
     def solve(self, plan: Plan) -> Solution:
         """The minimiser under the plan."""
         assert plan.num_channels is None and plan.num_filters is None

@@ -1,6 +1,8 @@
 """One layer of cross distillation as a problem: take up its inputs, then solve for its weight."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -73,6 +75,13 @@ class Solution:
     error: float
     error_of_zero: float
 
+    def to(self, device: torch.device | str) -> Solution:
+        """The same on another device."""
+        bias = None if self.bias is None else self.bias.to(device)
+        parts = (each.to(device) for each in (self.weight, self.channels, self.filters))
+        weight, channels, filters = parts
+        return replace(self, weight=weight, bias=bias, channels=channels, filters=filters)
+
 
 class LayerProblem(Protocol):
     """Takes up a layer's inputs batch by batch, then solves."""
@@ -81,6 +90,9 @@ class LayerProblem(Protocol):
         self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
     ) -> None:
         """Takes up the inputs of one batch, and the shortcuts where the pose has them."""
+
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have: sums are added up, all else stands in their order."""
 
     def solve(self, plan: Plan) -> Solution:
         """The layer's new weight under a plan."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 import fsc_ext
+from fsc import ranks
 from fsc.layers.closed_form_problem import judged
 from fsc.layers.layer_problem import Plan, Pose, Shortcuts, Solution, all_filters, to_matrix
 from fsc.layers.moments import ACCUMULATOR, layer_statistics
@@ -36,6 +37,11 @@ class MixingProblem:
         """Takes up the inputs of one batch, [N, C_in, H, W] each; shortcuts do not count here."""
         self.statistics.accumulate(input_teacher, input_student)
         fsc_ext.gram_accumulate_(self.gram, None, None, input_teacher, None)
+
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        self.statistics.join_ranks()
+        ranks.add_up(self.gram)
 
     def solve(self, plan: Plan) -> Solution:
         """The mixed weight on the channels that stay."""

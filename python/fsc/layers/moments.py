@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import fsc_ext
+from fsc import ranks
 from fsc.layers.objectives import Objective
 from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import FactoredQuadratic, GramQuadratic
@@ -55,6 +56,11 @@ class Moments:
             dilation=self.patch.dilation,
         )
         self.num_images += len(input_teacher)
+
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        ranks.add_up(self.gram_student, self.gram_cross, self.gram_teacher)
+        self.num_images = ranks.total(self.num_images)
 
     def __add__(self, other: "Moments") -> "Moments":
         """The moments of both sets of images together.
@@ -130,6 +136,12 @@ class Columns:
         self.teacher.append(self.patch.columns(input_teacher))
         self.student.append(self.patch.columns(input_student))
         self.num_images += len(input_teacher)
+
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        self.teacher = [ranks.side_by_side(torch.cat(self.teacher, 1), 1)]
+        self.student = [ranks.side_by_side(torch.cat(self.student, 1), 1)]
+        self.num_images = ranks.total(self.num_images)
 
     def quadratic(self, objective: Objective, weight_teacher: Tensor) -> FactoredQuadratic:
         """The objective by its columns; the terms stand side by side, scaled by sqrt(weight)."""

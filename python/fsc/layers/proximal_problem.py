@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import fsc_ext
+from fsc import ranks
 from fsc.layers.layer_problem import (
     Plan,
     Pose,
@@ -48,6 +49,10 @@ class ProximalProblem:
     ) -> None:
         """Takes up the inputs [N, C_in, H, W] and shortcuts [N, C_out, H', W'] of one batch."""
         self.inputs.accumulate(input_teacher, input_student, shortcuts)
+
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        self.inputs.join_ranks()
 
     def solve(self, plan: Plan) -> Solution:
         """Runs the steps; the weight starts at the teacher's, the bias stays the teacher's."""
@@ -93,6 +98,9 @@ class _Sums:
         self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None
     ) -> None:
         self.moments.accumulate(input_teacher, input_student)
+
+    def join_ranks(self) -> None:
+        self.moments.join_ranks()
 
     def prepare(self, dead: Tensor) -> None:
         """Fills the problem in; what dead channels would explain is not asked for."""
@@ -148,6 +156,10 @@ class _Images:
             target = self._output(mixed_teacher, layer.weight, layer.bias, own_teacher)
             parts.append([mixed_student, target, *([] if own_student is None else [own_student])])
         self.parts.append([torch.stack(part, 1).flatten(0, 1) for part in zip(*parts, strict=True)])
+
+    def join_ranks(self) -> None:
+        joined = (torch.cat(part) for part in zip(*self.parts, strict=True))
+        self.parts = [[ranks.side_by_side(part, 0) for part in joined]]
 
     def prepare(self, dead: Tensor) -> None:
         """Joins the batches; dead channels see nothing."""

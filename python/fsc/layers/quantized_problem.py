@@ -47,6 +47,10 @@ class QuantizedProblem:
         """Takes up the inputs of one batch, [N, C_in, H, W] each, and its shortcuts."""
         self.statistics.accumulate(input_teacher, input_student, shortcuts)
 
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        self.statistics.join_ranks()
+
     def solve(self, plan: Plan) -> Solution:
         """The quantized weight; the bias keeps its precision and, in closed form, adapts."""
         assert plan.bits is not None

@@ -35,6 +35,10 @@ class ReconstructionProblem:
         """Takes up the inputs of one batch, [N, C_in, H, W] each; shortcuts do not count here."""
         self.statistics.accumulate(input_teacher, input_student)
 
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        self.statistics.join_ranks()
+
     def solve(self, plan: Plan) -> Solution:
         """The least-squares weight on the channels that stay."""
         assert plan.num_filters is None and plan.num_weights is None and plan.weights is None

@@ -54,6 +54,11 @@ class SplitProblem:
         for problem, teacher, student, own in zip(self.problems, *sides, added, strict=True):
             problem.accumulate(teacher, student, own)
 
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        for problem in self.problems:
+            problem.join_ranks()
+
     def solve(self, plan: Plan) -> Solution:
         """The solutions of all groups, joined."""
         assert plan.num_channels is None and plan.num_filters is None and plan.weights is None

@@ -39,6 +39,12 @@ class Statistics:
             assert shortcuts is not None
             self.drift.accumulate(input_teacher, input_student, shortcuts[0] - shortcuts[1])
 
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        self.inputs.join_ranks()
+        if self.drift is not None:
+            self.drift.join_ranks()
+
     def quadratic(self, weight_teacher: Tensor) -> Quadratic:
         """The objective in the student's weight; the teacher's [C_out, dim] float64."""
         quadratic: Any = self.inputs.quadratic(self.pose.objective, weight_teacher)

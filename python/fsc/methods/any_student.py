@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from fsc import ranks
 from fsc.images.joint import Inputs
+from fsc.methods.agreement import check_ranks
 from fsc.methods.base import Task
 from fsc.methods.features import TeacherFeatures, Where, head_features
 from fsc.methods.journal import Journal, fingerprint, origin
@@ -80,6 +82,8 @@ def mimicked(
 ) -> nn.Module:
     """Train the student of a pair; the rest as for `MiR.mimic`."""
     teacher, images, replaced = pair.teacher.teacher.eval(), pair.teacher.images, pair.replaced
+    progress = progress if ranks.is_first() else None
+    check_ranks("mimic", images, lambda: _identity(method, pair, seed))
     kept = None if journal is None else Journal(journal, _identity(method, pair, seed))
     # There is nothing left to remove.
     task = Task(
@@ -105,7 +109,7 @@ def mimicked(
             "student is farther from the teacher than where it started: its outputs differ by "
             f"{after:.3g} of the teacher's energy, those of the start by {before:.3g}"
         )
-    for sentence in said:
+    for sentence in said if ranks.is_first() else ():
         warnings.warn(sentence, CompressionWarning, stacklevel=3)
     return in_dtype_of(pair.student.given, replaced.eval())
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from fsc import ranks
 from fsc.methods.base import TAKE_BLOCKS, Method
 from fsc.methods.journal import Journal
 from fsc.progress import Progress
@@ -59,7 +60,10 @@ def named_blocks(
     entry = None if journal is None else journal.read(ENTRY, "the blocks are chosen again")
     if entry is not None:
         return replace(scheme, count=None, latency=None, blocks=entry[1]["blocks"])
-    scheme = chosen(scheme, teacher, images, batch_size=batch_size, progress=progress)
+    # What is measured differs from rank to rank.
+    scheme = ranks.first(
+        lambda: chosen(scheme, teacher, images, batch_size=batch_size, progress=progress)
+    )
     if journal is not None:
         journal.write(ENTRY, {}, {"blocks": list(scheme.blocks or ())})
     return scheme

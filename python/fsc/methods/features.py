@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, fx, nn
 
+from fsc import ranks
 from fsc.channels.groups import columns_left
 from fsc.methods.base import Task
 from fsc.networks import tracing
@@ -32,9 +33,14 @@ def body_of(model: nn.Module, where: Where) -> nn.Module:
 def computed(body: nn.Module, views: Tensor, batch_size: int) -> list[Tensor]:
     """What a network in evaluation mode gives for [V, N, ...], every tensor as [V, N, ...]."""
     body.eval()
+    images = views.flatten(0, 1)
+    is_shared = len(images) >= ranks.count()
     with torch.no_grad():
-        batches = [tensors_of(body(batch)) for batch in views.flatten(0, 1).split(batch_size)]
+        own = ranks.share(images) if is_shared else images
+        batches = [tensors_of(body(batch)) for batch in own.split(batch_size)]
     together = [torch.cat(parts) for parts in zip(*batches, strict=True)]
+    if is_shared:
+        together = [ranks.side_by_side(each, 0) for each in together]
     return [each.unflatten(0, views.shape[:2]) for each in together]
 
 

@@ -65,10 +65,14 @@ class FixedViews:
         return replace(self, images=images, targets=targets)
 
     def draw(
-        self, chosen: Tensor, generator: torch.Generator, layout: torch.memory_format
+        self,
+        chosen: Tensor,
+        generator: torch.Generator,
+        layout: torch.memory_format,
+        own: slice = slice(None),
     ) -> tuple[Tensor, list[Tensor]]:
         """One of the views of each chosen image, and what goes with it."""
         view = torch.randint(len(self.images), (len(chosen),), generator=generator, device="cpu")
-        drawn = view.to(self.images.device), chosen.to(self.images.device)
+        drawn = view[own].to(self.images.device), chosen[own].to(self.images.device)
         images = self.images[drawn].to(memory_format=layout)
         return images, [target[drawn] for target in self.targets]

@@ -82,14 +82,18 @@ class FreshCrops:
         return replace(self, wanted=frozen[0], labels=labels, seen_through=frozen[1])
 
     def draw(
-        self, chosen: Tensor, generator: torch.Generator, layout: torch.memory_format
+        self,
+        chosen: Tensor,
+        generator: torch.Generator,
+        layout: torch.memory_format,
+        own: slice = slice(None),
     ) -> tuple[Tensor, list[Tensor]]:
         """Other crops of the chosen images, and what goes with them."""
         drawn = chosen.to(self.images.device)
-        crops = random_crops(self.images[drawn], generator)
+        crops = random_crops(self.images[drawn], generator, own)
         if self.seen_through is None:
             crops = crops.to(memory_format=layout)
         targets = [] if self.wanted is None else self.wanted(crops)
         if self.labels is not None:
-            targets.append(self.labels[drawn])
+            targets.append(self.labels[drawn[own]])
         return crops if self.seen_through is None else self.seen_through(crops)[0], targets

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
+from fsc import ranks
 from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.channels.groups import rows_left
 from fsc.images.augmentation import mirrored
@@ -21,7 +22,8 @@ from fsc.methods.l1_norm import largest_channels
 from fsc.methods.recalibration import ChannelStatistics, is_flat, renormalise, running_norms
 from fsc.networks import surgery
 from fsc.networks.operations import CONVOLUTION, LAYER_OR_NORM
-from fsc.walking.walk import Layer, Visitor, walk
+from fsc.walking.visitor import Layer, Visitor
+from fsc.walking.walk import walk
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,11 @@ class FSKD:
         for iteration in range(self.iterations):
             if iteration:
                 images = _flip_randomly(task.images, generator)
-            aligner = _Aligner(student, rows, self.damping)
+            aligner = _Aligner(student, rows, self.damping, len(images))
             walk(
                 teacher,
                 student,
-                images,
+                ranks.share(images),
                 aligner,
                 batch_size=task.batch_size,
                 memory_budget=task.memory_budget,
@@ -128,12 +130,15 @@ class _Aligner(Visitor):
 
     kind = LAYER_OR_NORM
 
-    def __init__(self, student: nn.Module, rows: dict[str, Tensor], damping: float) -> None:
+    def __init__(
+        self, student: nn.Module, rows: dict[str, Tensor], damping: float, num_images: int
+    ) -> None:
         modules = dict(student.named_modules())
         self._names = {name for name, module in modules.items() if _mixes(module)}
         self._norms = running_norms(student)
         self.rows = rows
         self.damping = damping
+        self.num_images = num_images  # of all ranks
         self.reports: list[LayerReport] = []
         self._grams: list[tuple[Tensor, Tensor, Tensor]] = []  # of every group
         self._statistics: ChannelStatistics | None = None
@@ -172,13 +177,25 @@ class _Aligner(Visitor):
             return None
         start = time.perf_counter()
         grams, self._grams = self._grams, []
-        pointwise = [align(student, cross, self.damping) for student, cross, _ in grams]
+        ranks.add_up(*(each for own in grams for each in own))
+        pointwise = self._pointwise(grams)
         self._remember(layer, pointwise, grams, start)
         rows = self._rows_of(layer)
         student: Any = layer.student
         factors = torch.stack(pointwise).to(student.weight.dtype)  # [groups, rows, rows]
         _absorb(student, rows, factors)
         return lambda output: _aligned(layer, output, rows, factors)
+
+    def _pointwise(self, grams: list[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
+        """Q of every group, [rows, rows] each."""
+
+        def aligned() -> list[Tensor]:
+            return [align(student, cross, self.damping) for student, cross, _ in grams]
+
+        if ranks.count() == 1:
+            return aligned()
+        found = ranks.first(lambda: [each.cpu() for each in aligned()])
+        return [each.to(grams[0][0].device) for each in found]
 
     def _rows_of(self, layer: Layer) -> Tensor:
         """The output channels that are aligned, [groups, rows]."""
@@ -204,11 +221,11 @@ class _Aligner(Visitor):
         before = error([torch.eye(len(q), dtype=ACCUMULATOR, device=q.device) for q in pointwise])
         after = error(pointwise)
         scale = sum(float(teacher.trace()) for _, _, teacher in grams)
-        images = layer.num_images
+        images = self.num_images
         self.reports.append(
             LayerReport(
                 layer.name,
-                self._columns,
+                ranks.total(self._columns),
                 before / images,
                 after / images,
                 after / scale if scale else 0.0,

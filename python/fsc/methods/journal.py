@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fsc import ranks
 from fsc.files import Writers, read_json, write_json
 from fsc.layers.layer_problem import Solution
 from fsc.methods.identity import AnotherCompression, as_json, described, versions
@@ -64,7 +65,8 @@ class Journal:
     The networks are run again from the images when a compression goes on; only solutions are kept,
     and those of a layer depend on nothing but the layers before. So the result has the bits of an
     uninterrupted run. Every file says whose it is and holds a checksum: a damaged one is dropped
-    with a warning, and its layer solved again.
+    with a warning, and its layer solved again. Of several processes the first alone reads and
+    writes.
 
     Args:
         folder: where the files are; it is made with the first of them.
@@ -79,9 +81,7 @@ class Journal:
         """Takes up what the folder holds."""
         self.folder = Path(folder)
         self._identity = as_json(identity)
-        self._check_signature()
-        for path in sorted(self.folder.glob("*.safetensors")):
-            self._check_entry(path)
+        ranks.first(self._check)
 
     def find(self, name: str, device: torch.device | str = "cpu") -> Solution | None:
         """The solution of a layer, where it was solved before, on the device of the layer.
@@ -117,6 +117,9 @@ class Journal:
         Raises:
             OSError: a damaged entry cannot be removed.
         """
+        return ranks.first(lambda: self._read(name, otherwise))
+
+    def _read(self, name: str, otherwise: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         path = self._path(name)
         if not path.is_file():
             return None
@@ -137,14 +140,18 @@ class Journal:
         Raises:
             OSError: the file cannot be written; what it held before stays.
         """
-        write_tensors(
-            self._path(name), tensors, {**header, _ENTRY: name, _IDENTITY: self._identity}
-        )
+        whole = {**header, _ENTRY: name, _IDENTITY: self._identity}
+        ranks.first(lambda: write_tensors(self._path(name), tensors, whole))
 
     def signature(self) -> Writers:
         """The file that says whose the folder is though it holds no entry, and its writer."""
         content = self._identity | {CHECKSUM: _digest(self._identity)}
         return {self.folder / "identity.json": lambda path: write_json(path, content)}
+
+    def _check(self) -> None:
+        self._check_signature()
+        for path in sorted(self.folder.glob("*.safetensors")):
+            self._check_entry(path)
 
     def _check_signature(self) -> None:
         (path,) = self.signature()

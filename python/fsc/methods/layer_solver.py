@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from fsc import ranks
 from fsc.layers.form import Form
 from fsc.layers.layer_problem import (
     Activation,
     AnySolver,
     Axis,
     LayerProblem,
+    Plan,
     Pose,
     Shortcuts,
     Solution,
@@ -22,6 +24,7 @@ from fsc.layers.layer_problem import (
 from fsc.layers.objectives import Estimation, Objective
 from fsc.layers.posing import problem_of
 from fsc.methods.base import LayerReport, Progress, Task
+from fsc.methods.noise import Noise
 from fsc.methods.plans import ChannelPlans, Support, plans_of
 from fsc.methods.recalibration import (
     ChannelStatistics,
@@ -36,7 +39,7 @@ from fsc.networks.tracing import layer_names, shared_layers, trace
 from fsc.schemes.reasons import commonest
 from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal
-from fsc.walking.walk import Layer, Visitor
+from fsc.walking.visitor import Layer, Visitor
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class LayerSolver(Visitor):
 
     Args:
         settings: hyper-parameters.
-        task: scheme, groups of channels, progress and journal.
+        task: scheme, images, groups of channels, progress and journal.
         teacher: the folded teacher, for the network's structure.
 
     Raises:
@@ -89,6 +92,7 @@ class LayerSolver(Visitor):
         self.settings = settings
         self.progress = task.progress
         self.journal = task.journal
+        self._num_images = len(task.images)  # of all ranks
         self.reports: list[LayerReport] = []
         graph = trace(teacher)
         self._solvable = set(layer_names(teacher, graph))
@@ -101,7 +105,7 @@ class LayerSolver(Visitor):
         by_channels = isinstance(self.plans, ChannelPlans)
         self.held_back = {} if by_channels else self._held_back(graph, teacher)
         self._drifted = False
-        self._generator = torch.Generator()
+        self._noise = Noise(settings.noise, len(task.images))
         _check_names("crossing", settings.crossing or (), self._solvable)
         self._form: Form | None = None
         self._problem: LayerProblem | None = None
@@ -140,7 +144,7 @@ class LayerSolver(Visitor):
         if self._form is None:
             self._begin(layer, input_teacher)
         if self._known is None:
-            self._accumulate(input_teacher, self._with_noise(input_student))
+            self._accumulate(input_teacher, self._noise.added(input_student))
 
     def before_run(self, layer: Layer) -> None:
         """Solves the layer and writes its weight into the student."""
@@ -203,7 +207,7 @@ class LayerSolver(Visitor):
         size = self._form.image(input_teacher[:1]).shape[2:]
         patch = Patch.of_group(convolution)
         output_size = patch.output_size((size[0], size[1]))
-        self._columns = layer.num_images * output_size[0] * output_size[1]
+        self._columns = self._num_images * output_size[0] * output_size[1]
         self._compares_sum = self._shortcuts is not None and all(
             # One value a channel may be added, but what is added to one value is not compared.
             len(side.shape) == 4 and pixels in (1, wanted)
@@ -213,7 +217,7 @@ class LayerSolver(Visitor):
         self._problem = self._pose(layer, convolution)
         if self.journal is not None:
             self._known = self.journal.find(layer.name, convolution.weight.device)
-        self._generator.manual_seed(self.settings.seed + layer.index)
+        self._noise.begin(self.settings.seed + layer.index, input_teacher[0])
 
     def _accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
         form, shortcuts = self._form, self._shortcuts if self._compares_sum else None
@@ -230,25 +234,22 @@ class LayerSolver(Visitor):
             self._problem.accumulate(images[0], images[1], added)
 
     def _solve(self, name: str, form: Form) -> Solution:
-        assert self._problem is not None
+        problem, plan = self._problem, self.plans.plan(name, form.convolution)
+        assert problem is not None
+        if ranks.count() == 1:
+            return self._minimised(name, problem, plan)
+        problem.join_ranks()
+        found = ranks.first(lambda: self._minimised(name, problem, plan).to("cpu"))
+        return found.to(form.convolution.weight.device)
+
+    def _minimised(self, name: str, problem: LayerProblem, plan: Plan) -> Solution:
         try:
-            return self._problem.solve(self.plans.plan(name, form.convolution))
+            return problem.solve(plan)
         except torch.linalg.LinAlgError as error:
             raise ValueError(
                 f"layer {name} cannot be solved: its inputs are too large, or the damping is "
                 f"too small for them, got {self.settings.solver}"
             ) from error
-
-    def _with_noise(self, features: Tensor) -> Tensor:
-        """The paper's Gauss.: noise of a share of the largest feature of each image."""
-        if self.settings.noise == 0:
-            return features
-        # Image by image, so that the result does not depend on the batch size.
-        draws = [
-            torch.randn(image.shape, generator=self._generator, device="cpu") for image in features
-        ]
-        largest = features.amax(tuple(range(1, features.ndim)), keepdim=True)  # [N, 1, ...]
-        return features + self.settings.noise * largest * torch.stack(draws).to(features)
 
     def _pose(self, layer: Layer, convolution: nn.Conv2d) -> LayerProblem:
         settings, solver = self.settings, self.settings.solver

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import nn
 
+from fsc import ranks
 from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.layers.objectives import Estimation
 from fsc.methods.base import Outcome, Task
@@ -38,7 +39,7 @@ def solve_layers(task: Task, settings: Settings) -> Outcome:
     walk(
         teacher,
         student,
-        task.images,
+        ranks.share(task.images),
         visitor,
         batch_size=task.batch_size,
         memory_budget=task.memory_budget,
@@ -94,5 +95,7 @@ def _quantize_activations(
     bits = scheme.activation_bits
     if bits < FULL_PRECISION:
         names = [name for name in scheme.bits if name not in held_back]
-        limits = input_limits(student, task.images, names, bits, task.batch_size)
+        limits = ranks.first(
+            lambda: input_limits(student, task.images, names, bits, task.batch_size)
+        )
         quantize_inputs(student, limits, bits)

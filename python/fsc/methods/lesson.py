@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from fsc import ranks
 from fsc.methods.training_state import State
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
@@ -33,7 +34,11 @@ class Views(Protocol):
         """What a network reads of one of them, [1, ...]."""
 
     def draw(
-        self, chosen: Tensor, generator: torch.Generator, layout: torch.memory_format
+        self,
+        chosen: Tensor,
+        generator: torch.Generator,
+        layout: torch.memory_format,
+        own: slice = slice(None),
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """A view of some images, and what goes with it.
 
@@ -41,6 +46,7 @@ class Views(Protocol):
             chosen: which images, int64 [B], on the CPU.
             generator: of the CPU, for all that is drawn: its state decides what comes next.
             layout: in memory, of what a network reads.
+            own: those of the chosen that are wanted; what is drawn is drawn for all.
 
         Returns:
             (what a network reads [B, ...], what it is to give for that, [B, ...] each).
@@ -93,6 +99,7 @@ class Learner:
         self._layout = layout
         self.student = student
         self.body = body.train(lesson.schedule.batch_norm == "train")
+        self._parallel = ranks.parallel(self.body)
         self.lesson = lesson
         self.learning_rate = share * lesson.learning_rate
         self.step = 0
@@ -106,7 +113,7 @@ class Learner:
         self._order = torch.empty(0, dtype=torch.int64)  # images of this pass still to come
 
     def advance(self) -> Tensor:
-        """One step; returns the loss before it."""
+        """One step; returns the loss before it, of this rank's part of the minibatch."""
         lesson = self.lesson
         if not len(self._order):
             self._order = torch.randperm(
@@ -114,13 +121,22 @@ class Learner:
             )
         chosen = self._order[: lesson.schedule.batch_size]
         self._order = self._order[lesson.schedule.batch_size :]
-        images, wanted = lesson.views.draw(chosen, self._generator, self._layout)
+        # All ranks draw the same minibatch, and each takes its part of it.
+        own = ranks.own(len(chosen))
+        size = own.stop - own.start
+        # Where there are fewer images than ranks some take one that counts nothing.
+        own = own if size else slice(0, 1)
+        images, wanted = lesson.views.draw(chosen, self._generator, self._layout, own)
         for group in self._optimizer.param_groups:
             group["lr"] = lesson.schedule.rate_at(self.learning_rate, self.step, lesson.steps)
-        with torch.enable_grad():
-            loss = lesson.loss(tensors_of(self.body(images)), wanted)
+        with torch.enable_grad(), ranks.listening():
+            loss = lesson.loss(tensors_of(self._parallel(images)), wanted)
             self._optimizer.zero_grad()
-            loss.backward()
+            if ranks.count() > 1:
+                # Losses are means over images, gradients then means over ranks.
+                (loss * (size * ranks.count() / len(chosen))).backward()
+            else:
+                loss.backward()
         if lesson.schedule.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.body.parameters(), lesson.schedule.clip_norm)
         self._optimizer.step()

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fsc import ranks
 from fsc.networks.operations import BATCH_NORM
-from fsc.walking.walk import Layer
+from fsc.walking.visitor import Layer
 
 # Channels of a smaller share of the teacher's variance carry nothing to be scaled up.
 _LEAST_VARIANCE = 1e-6
@@ -45,11 +46,17 @@ class ChannelStatistics:
             self.squares[side] = self.squares[side] + wide.square().sum(others)
 
     def correction(self) -> tuple[Tensor, Tensor]:
-        """Scale and shift [C] that give the student's channels the teacher's statistics."""
-        means = [total / self.count for total in self.sums]
+        """Scale and shift [C] that give the student's channels the teacher's statistics.
+
+        Those of all ranks: every rank has to ask.
+        """
+        sums, squares = ([each.clone() for each in part] for part in (self.sums, self.squares))
+        ranks.add_up(*sums, *squares)
+        count = ranks.total(self.count)
+        means = [total / count for total in sums]
         variances = [
-            (square / self.count - mean.square()).clamp_min(0)
-            for square, mean in zip(self.squares, means, strict=True)
+            (square / count - mean.square()).clamp_min(0)
+            for square, mean in zip(squares, means, strict=True)
         ]
         teacher, student = variances
         carries = (student > _LEAST_VARIANCE * teacher) & (teacher > 0)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import nn
 
+from fsc import ranks
 from fsc.methods.base import Task
 from fsc.methods.lesson import Learner, Lesson, all_trainable, fast_layout, own_draws
 from fsc.methods.soundness import Yardstick, is_sound, not_finite
@@ -36,7 +37,8 @@ class Schedule:
         weight_decay: of SGD.
         clip_norm: largest norm of a step's gradient, all weights together; longer ones are scaled
             down. None: as they are.
-        batch_norm: "train" normalises by the minibatch, "frozen" by the running statistics.
+        batch_norm: "train" normalises by the minibatch, of several processes each by its part of
+            it; "frozen" by the running statistics.
         max_retries: how often the training starts again at half the rate, where it diverged.
         views: "mirrored": the images and their mirror images; "crops": other parts of them at every
             step, resized to the whole and mirrored one time in two, as is usual for ImageNet. The
@@ -199,9 +201,11 @@ class _Run:
                 progress(f"{lesson.what}{rate}", learner.step, lesson.steps)
             # Asked now and then only: a GPU would have to wait for the answer.
             if learner.step % _STEPS_BETWEEN_LOOKS == 0 or learner.step == lesson.steps:
+                ranks.add_up(loss)
                 if not loss.isfinite():
                     return False
                 if learner.step < lesson.steps:
                     tensors, counts = learner.state()
                     self._kept.keep(tensors, counts | {"retry": retry, "part": number})
+        ranks.make_alike(learner.body)
         return True

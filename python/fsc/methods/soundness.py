@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fsc import ranks
 from fsc.images.scale import spread
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
@@ -43,7 +44,10 @@ class Yardstick:
             )
 
     def distance(self, network: nn.Module) -> float:
-        """d, or infinity where the outputs are not finite."""
+        """d, or infinity where the outputs are not finite; the same on every rank."""
+        return ranks.first(lambda: self._distance(network))
+
+    def _distance(self, network: nn.Module) -> float:
         pairs = zip(self._outputs(network), self._expected, strict=True)
         error = sum(float((output - expected).square().sum()) for output, expected in pairs)
         return error / (self._energy or 1.0) if math.isfinite(error) else math.inf

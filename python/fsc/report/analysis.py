@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from fsc.networks import surgery
 from fsc.networks.operations import CONVOLUTION, ORDINARY, reads_shape
 from fsc.networks.tracing import trace
-from fsc.walking.walk import Layer, Visitor, walk
+from fsc.walking.visitor import Layer, Visitor
+from fsc.walking.walk import walk
 
 
 @dataclass(frozen=True)

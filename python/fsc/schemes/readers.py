@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 import fsc_ext
+from fsc import ranks
 from fsc.images.checks import device_of
 from fsc.layers.form import Form
 from fsc.layers.layer_problem import to_matrix
@@ -56,6 +57,16 @@ class Inputs:
             for gram, part in zip(self.gram, parts, strict=True):
                 fsc_ext.gram_accumulate_(gram, None, None, part, None, **geometry)
 
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have, which may be nothing."""
+        self.num_images = ranks.total(self.num_images)
+        if self.gram is not None:
+            ranks.add_up(self.gram)
+            return
+        weight, groups = self.form.convolution.weight, self.form.convolution.groups
+        none = weight.new_zeros(groups, self.patch.dim, 0, dtype=ACCUMULATOR)
+        self.columns = [ranks.side_by_side(torch.cat([none, *self.columns], -1), -1)]
+
     def _all_columns(self) -> Tensor:
         """The columns of all batches, [groups, dim, columns]."""
         if len(self.columns) > 1:
@@ -93,16 +104,27 @@ class Inputs:
 
 
 class Reader:
-    """A layer with what it reads of the images that correct it, and of those that judge."""
+    """A layer with what it reads of the images that correct it, and of those that judge.
 
-    def __init__(self, form: Form, num_columns: int) -> None:
-        """Starts from zero images; each half of them will give so many columns."""
+    Args:
+        form: the layer as a convolution.
+        num_columns: that each half of the images will give.
+        num_before: images of the ranks before this one.
+    """
+
+    def __init__(self, form: Form, num_columns: int, num_before: int = 0) -> None:
+        """Starts from zero images."""
         groups = form.convolution.groups
         # [groups, rows, dim]
         self.weight = to_matrix(form.convolution).unflatten(0, (groups, -1))
         self.correcting = Inputs(form, num_columns)
         self.judging = Inputs(form, num_columns)
-        self.num_images = 0
+        self.num_images = num_before
+
+    def join_ranks(self) -> None:
+        """Takes up what the other ranks have."""
+        self.correcting.join_ranks()
+        self.judging.join_ranks()
 
     def accumulate(self, features: Tensor, images: int) -> None:
         """Takes up one batch: every second of all images judges, whatever the batches are."""
@@ -145,6 +167,7 @@ def gather(
         batch_size: images that go through the network at once.
     """
     found: dict[str, Reader] = {}
+    own = ranks.own(len(images))
     running = 0  # images of the batch that runs; windows and frames may stand on the leading axis
     of_no_images: set[str] = set()
 
@@ -156,7 +179,7 @@ def gather(
             return
         if name not in found:
             pixels = output.numel() // form.convolution.out_channels // running
-            found[name] = Reader(form, len(images) * pixels // 2)
+            found[name] = Reader(form, len(images) * pixels // 2, own.start)
         found[name].accumulate(features, running)
 
     def watch(name: str, layer: nn.Module) -> RemovableHandle:
@@ -171,10 +194,15 @@ def gather(
     handles = [watch(name, layer) for name, layer in model.named_modules() if name in names]
     try:
         with torch.no_grad(), evaluation_mode(model):
-            for batch in images.split(batch_size):
+            for batch in images[own].split(batch_size):
                 running = len(batch)
                 model(batch.to(device_of(model, images)))
     finally:
         for handle in handles:
             handle.remove()
-    return {name: reader for name, reader in found.items() if name not in of_no_images}
+    of_no_images = of_no_images.union(*ranks.everyone(of_no_images))
+    found = {name: reader for name, reader in found.items() if name not in of_no_images}
+    if ranks.count() > 1:
+        for reader in found.values():
+            reader.join_ranks()
+    return found

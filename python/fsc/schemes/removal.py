@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fsc import ranks
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.labels import NONE
 from fsc.channels.norms import filter_norms
@@ -83,6 +84,18 @@ def removals(
     wanted = [group for group in groups if group.name in least]
     readers = {name for group in wanted for name in group.named("reader")}
     inputs = gather(folded, readers, images, batch_size)
+    return ranks.first(lambda: _by_group(folded, wanted, inputs, least, damping, progress))
+
+
+def _by_group(
+    folded: nn.Module,
+    wanted: Sequence[ChannelGroup],
+    inputs: Mapping[str, Reader],
+    least: Mapping[str, int],
+    damping: float,
+    progress: Progress | None,
+) -> dict[str, Removal]:
+    """What it costs each of the groups, on what their readers have read."""
     found = {}
     for done, group in enumerate(wanted):
         voters = [

@@ -1,0 +1,40 @@
+"""Whether all processes of a group were given the same call, before one waits for another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from fsc import ranks
+from fsc.methods.identity import as_json
+
+
+def check_ranks(function: str, images: Tensor, identity: Callable[[], dict[str, Any]]) -> None:
+    """Make sure that the work of a call can be shared; without a process group it always can.
+
+    Args:
+        function: who asks, for the sentence.
+        images: [N, ...], the same on every rank, which takes its share of them.
+        identity: what two runs must share to be the same.
+
+    Raises:
+        ValueError: a rank was given something else, or there are fewer images than ranks.
+    """
+    if ranks.count() == 1:
+        return
+    found = [dict(each) for each in ranks.everyone(as_json(identity()))]
+    for rank, each in enumerate(found):
+        # How it is computed may differ, what is computed may not.
+        others = {name for name in each if each[name] != found[0][name]} - {"device", "threads"}
+        if others:
+            raise ValueError(
+                f"{function}: {min(others)} must be the same on every rank, of which each takes "
+                f"its share by itself, got others on rank {rank} than on rank 0"
+            )
+    if len(images) < ranks.count():
+        raise ValueError(
+            f"{function}: images must be at least as many as ranks, {ranks.count()}, got "
+            f"{len(images)}"
+        )
