@@ -17,7 +17,6 @@ from fsc.layers.layer_problem import (
     LayerProblem,
     Plan,
     Pose,
-    Shortcuts,
     Solution,
     selection_of,
 )
@@ -33,6 +32,7 @@ from fsc.methods.recalibration import (
     renormalise,
     running_norms,
 )
+from fsc.methods.sums import Sums
 from fsc.networks.operations import LAYER_OR_NORM
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
 from fsc.networks.tracing import layer_names, shared_layers, trace
@@ -110,8 +110,7 @@ class LayerSolver(Visitor):
         self._form: Form | None = None
         self._problem: LayerProblem | None = None
         self._known: Solution | None = None
-        self._shortcuts: Shortcuts | None = None
-        self._compares_sum = False
+        self._sums = Sums(settings.activation, after_addition=settings.after_addition)
         self._statistics: ChannelStatistics | None = None
         self._columns = 0
 
@@ -127,10 +126,7 @@ class LayerSolver(Visitor):
 
     def on_shortcuts(self, layer: Layer, teacher: Tensor, student: Tensor) -> None:
         """Keeps what both layers are added to, where they are compared behind the addition."""
-        behind_relu = self.settings.activation != "relu" or layer.sum_activation == "relu"
-        compares = self.settings.after_addition and behind_relu
-        if compares and isinstance(layer.teacher, nn.Conv2d):
-            self._shortcuts = teacher, student
+        self._sums.see(layer, teacher, student)
 
     def on_inputs(self, layer: Layer, input_teacher: Tensor, input_student: Tensor) -> None:
         """Gathers what the layer's solver needs of one batch."""
@@ -160,22 +156,22 @@ class LayerSolver(Visitor):
             if self.journal is not None:
                 self.journal.add(layer.name, solution)
         _write(layer.student, self._form, solution)
-        self._form = self._problem = self._shortcuts = None
+        self._form = self._problem = None
+        self._sums.end_inputs()
         self._remember(layer.name, solution, time.perf_counter() - start)
 
     def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
         """Gathers the statistics of one batch of outputs."""
         is_solved = layer.name not in self._norms and not is_flat(layer, output_teacher)
         # What makes up for a shortcut is not to have the teacher's own statistics.
-        makes_up = self._compares_sum and self.settings.activation == "none"
-        matches = self.settings.recalibrate and not makes_up
+        matches = self.settings.recalibrate and not self._sums.make_up
         if is_solved and matches and layer.student.bias is not None:
             self._take_statistics(layer, output_teacher, output_student)
 
     def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
         """Matches the statistics of the student's channels to the teacher's."""
         statistics, self._statistics = self._statistics, None
-        self._compares_sum = False
+        self._sums.end()
         return None if statistics is None else recalibrate(layer.student, statistics)
 
     def _held_back(self, graph: fx.Graph, teacher: nn.Module) -> dict[str, str]:
@@ -208,29 +204,18 @@ class LayerSolver(Visitor):
         patch = Patch.of_group(convolution)
         output_size = patch.output_size((size[0], size[1]))
         self._columns = self._num_images * output_size[0] * output_size[1]
-        self._compares_sum = self._shortcuts is not None and all(
-            # One value a channel may be added, but what is added to one value is not compared.
-            len(side.shape) == 4 and pixels in (1, wanted)
-            for side in self._shortcuts
-            for pixels, wanted in zip(side.shape[2:], output_size, strict=True)
-        )
+        self._sums.begin(output_size)
         self._problem = self._pose(layer, convolution)
         if self.journal is not None:
             self._known = self.journal.find(layer.name, convolution.weight.device)
         self._noise.begin(self.settings.seed + layer.index, input_teacher[0])
 
     def _accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
-        form, shortcuts = self._form, self._shortcuts if self._compares_sum else None
+        form = self._form
         assert form is not None and self._problem is not None
         for piece in form.pieces(input_teacher):
             images = [form.image(side[piece]) for side in (input_teacher, input_student)]
-            added = None
-            if shortcuts is not None:
-                # What is added may be one value a channel.
-                height, width = images[0].shape[2:]
-                size = Patch.of_group(form.convolution).output_size((height, width))
-                shape = (len(input_teacher), -1, *size)
-                added = shortcuts[0].expand(shape)[piece], shortcuts[1].expand(shape)[piece]
+            added = self._sums.of(piece, len(input_teacher))
             self._problem.accumulate(images[0], images[1], added)
 
     def _solve(self, name: str, form: Form) -> Solution:
@@ -253,7 +238,7 @@ class LayerSolver(Visitor):
 
     def _pose(self, layer: Layer, convolution: nn.Conv2d) -> LayerProblem:
         settings, solver = self.settings, self.settings.solver
-        has_shortcuts = self._compares_sum
+        has_shortcuts = self._sums.are_compared
         follows = layer.sum_activation if has_shortcuts else layer.activation
         behind_relu = settings.activation == follows == "relu"
         activation: Activation = "relu" if behind_relu else "none"
