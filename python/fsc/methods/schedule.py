@@ -13,7 +13,7 @@ from fsc.methods.base import Task
 from fsc.methods.lesson import Learner, Lesson, all_trainable, fast_layout, own_draws
 from fsc.methods.soundness import Yardstick, is_sound, not_finite
 from fsc.methods.training_state import TrainingState
-from fsc.methods.views import Kind, check_kind
+from fsc.methods.views import Kind, check_kind, judged_images
 
 # At each the loss is looked at, and the state kept where there is a journal.
 _STEPS_BETWEEN_LOOKS = 50
@@ -133,7 +133,7 @@ def trained(
         ValueError: it was not finite at any rate.
     """
     given = copy.deepcopy(student.state_dict())  # with the versions that modules ask for
-    yardstick = Yardstick(task.teacher, task.images, task.batch_size)
+    yardstick = Yardstick(task.teacher, judged_images(schedule, task), task.batch_size)
     distance_start = yardstick.distance(student if start is None else start)
     run = _Run(student, parts, task)
     rates = [schedule.learning_rate / 2**retry for retry in range(schedule.max_retries + 1)]

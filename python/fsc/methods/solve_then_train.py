@@ -16,7 +16,7 @@ from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.mir import MiR
 from fsc.methods.schedule import in_words
 from fsc.methods.soundness import Yardstick
-from fsc.methods.views import are_pictures
+from fsc.methods.views import are_pictures, judged_images
 from fsc.networks import tracing
 from fsc.schemes import DropBlocks, Scheme
 from fsc.solvers.closed_form import Selection
@@ -52,7 +52,8 @@ class SolveThenTrain:
            nothing to solve;
         2. `train`: all layers before the heads together, for the teacher's features of other hard
            images, computed once. Layers stay what they are: nothing is normalised by minibatches;
-        3. a training that leads away from the teacher on the given images is undone, and said.
+        3. a training that leads away from the teacher, on hard images that neither has seen, is
+           undone, and said.
 
     A scheme of single weights or of bits is solved and not trained: steps would undo it. Inputs
     that are no images are taken as they are.
@@ -87,7 +88,8 @@ class SolveThenTrain:
         student, kept = outcome.student, outcome.kept
         if not are_pictures(task.teacher, task.images):
             method = replace(method, views="mirrored")
-        yardstick = Yardstick(task.teacher, task.images, task.batch_size)
+        judges = judged_images(method, task)
+        yardstick = Yardstick(task.teacher, judges, task.batch_size)
         start, solved = yardstick.distance(student), copy.deepcopy(student.state_dict())
         graph = tracing.trace(task.teacher)
         try:

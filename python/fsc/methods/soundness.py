@@ -14,7 +14,7 @@ from fsc.networks.outputs import tensors_of
 
 # Near, whatever the start was: it may have been nothing at all, where next to nothing is pruned.
 _NEAR = 1e-4
-_MOST_IMAGES = 32
+MOST_IMAGES = 32
 # What float32 may differ by where nothing could be recovered.
 _ROUNDING = 1e-3
 
@@ -35,7 +35,7 @@ class Yardstick:
 
     def __init__(self, teacher: nn.Module, images: Tensor, batch_size: int) -> None:
         """Runs the teacher."""
-        self._batches = spread(images, _MOST_IMAGES).split(batch_size)
+        self._batches = spread(images, MOST_IMAGES).split(batch_size)
         self._expected = self._outputs(teacher)
         self._energy = sum(float(output.square().sum()) for output in self._expected)
         if not math.isfinite(self._energy):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
-from fsc.images.augmentation import filled_up
+from fsc.images.augmentation import augmented, filled_up
 from fsc.images.checks import AXES
 from fsc.images.names import VIEWS
 from fsc.methods.base import Task
 from fsc.methods.fixed_views import FixedViews
 from fsc.methods.fresh_crops import FreshCrops
+from fsc.methods.soundness import MOST_IMAGES
 from fsc.networks.joint_input import joint_of
 
 if TYPE_CHECKING:
@@ -33,6 +35,19 @@ def views_of(schedule: Schedule, task: Task) -> AnyViews:
         images = filled_up(task.images, min(schedule.hard_images, most), seed=task.seed + 1)
         return FixedViews(images[None], task.batch_size)
     return FixedViews.of(task.images, task.batch_size)
+
+
+def judged_images(schedule: Schedule, task: Task) -> Tensor:
+    """Images by which a student that is trained on some views is judged, [N, ...].
+
+    A student that was solved on the given images fits them better than any others: where others
+    are there they are what the training is for, and these are none of those that it sees.
+    """
+    if schedule.views != "hard":
+        return task.images
+    copies = math.ceil(MOST_IMAGES / len(task.images))
+    new = augmented(task.images, "hard", copies=copies, seed=task.seed + 2)
+    return new[len(task.images) :]
 
 
 def check_kind(kind: str) -> None:
