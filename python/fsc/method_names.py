@@ -107,7 +107,7 @@ def named(
     others: dict[str, Callable[[], Method]] = {
         "seconds": lambda: SolveThenTrain(train=None),
         "default": SolveThenTrain,
-        "quarter-hour": lambda: SolveThenTrain(train=trained_for(2000)),
+        "quarter-hour": lambda: SolveThenTrain(train=trained_for(3000)),
         "l1": L1Norm,
         "fskd": FSKD,
         "thinet": ThiNet,

@@ -27,7 +27,7 @@ def solving(solve_on: int = 400) -> CrossDistillation:
     return CrossDistillation(Estimation(), after_addition=True, solve_on=solve_on)
 
 
-def training(steps: int = 400) -> MiR:
+def training(steps: int = 800) -> MiR:
     """MiR as it goes on from solved layers: BatchNorm stays, the teacher labels hard images."""
     return MiR(
         steps=steps,
