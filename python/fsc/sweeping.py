@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from fsc import method_names
 from fsc.compression import check_types, compress
 from fsc.images.labels import check_labels
 from fsc.images.sampling import sample_per_class, sample_random
-from fsc.methods import CrossDistillation, Method
+from fsc.methods import Method, SolveThenTrain
 from fsc.methods.labelling import label_use
 from fsc.models.recognition import recognise
 from fsc.networks.wrappers import unwrap
@@ -129,8 +129,10 @@ def sweep(
 
 
 def settings_of(method: object) -> list[str]:
-    """The hyper-parameters of a method that are numbers."""
-    return [each.name for each in fields(method) if _is_number(getattr(method, each.name))]  # type: ignore[arg-type]
+    """The hyper-parameters of a method that are numbers; a method of one's own may have none."""
+    if not is_dataclass(method):
+        return []
+    return [each.name for each in fields(method) if _is_number(getattr(method, each.name))]
 
 
 def with_setting(method: AnyMethod, name: str, value: float) -> AnyMethod:
@@ -174,7 +176,7 @@ def _checked_values(values: Sequence[float]) -> list[float]:
 
 def _method(given: Method | str | None, teacher: nn.Module) -> Method:
     if given is None:
-        return CrossDistillation()
+        return SolveThenTrain()
     if isinstance(given, str):
         return method_names.named(given, recognise(unwrap(teacher)))
     return given

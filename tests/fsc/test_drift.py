@@ -106,6 +106,27 @@ def test_sums_are_nearer_to_the_teacher_than_without() -> None:
     assert distance(after_addition=True) < 0.9 * distance()
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (1, 6, 1, 1), (1, 1, 1, 1), (1, 6, 8, 8)])
+def test_what_is_added_may_be_narrower(shape: tuple[int, ...]) -> None:
+    class Shifted(nn.Module):
+        """A map of any shape is added to a layer's output, and its own mean over channels."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
+            self.conv2, self.conv3 = nn.Conv2d(8, 6, 3, padding=1), nn.Conv2d(6, 6, 1)
+            self.shift = nn.Parameter(torch.randn(shape))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv2(self.conv1(x).relu()) + self.shift
+            return self.conv3(x) + x.mean(1, keepdim=True)
+
+    method = fsc.CrossDistillation(Estimation(), after_addition=True)
+    images, scheme = torch.randn(6, 3, 8, 8), fsc.schemes.Scheme("mine", {"conv1": 4})
+    report = fsc.compress(Shifted().eval(), images, method=method, scheme=scheme).report
+    assert {layer.name for layer in report.layers} == {"conv2", "conv3"}
+
+
 def test_what_is_added_to_one_value_a_channel_is_compared_before_the_addition() -> None:
     class Context(nn.Module):
         """x + f(mean of x): the layer's output is one value a channel, the sum is not."""

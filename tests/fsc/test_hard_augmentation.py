@@ -1,5 +1,7 @@
 """Images moved, recoloured and mixed, and filled up with them."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -52,6 +54,16 @@ def test_so_many_are_mixed_as_are_to_be(monkeypatch: pytest.MonkeyPatch) -> None
     cut = ~constant
     own = (flat[cut] - torch.arange(float(count))[cut, None]).abs() < 1e-2
     assert 0.5 < own.float().mean() < 0.8
+
+
+def test_images_are_turned_by_angles_whatever_their_sides() -> None:
+    height, width = 32, 96
+    image = torch.zeros(1, 1, height, width)
+    image[0, 0, height // 2, width // 2 - 12 : width // 2 + 12] = 1  # a level line
+    turned = hard_augmentation._moved(image, torch.tensor([[0.0, 1.0, 0.0, 0.0]]))[0, 0]
+    rows, columns = torch.nonzero(turned > 0.4, as_tuple=True)
+    rise = float(rows.max() - rows.min()) / float(columns.max() - columns.min())
+    assert rise == pytest.approx(math.tan(math.radians(10)), abs=0.06)
 
 
 def test_half_are_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 import fsc
 from fsc import method_names, schemes
 from fsc.images.augmentation import filled_up
-from fsc.methods.solve_then_train import SolveThenTrain, training
+from fsc.methods import Task
+from fsc.methods.fixed_views import FixedViews
+from fsc.methods.fresh_views import FreshViews
+from fsc.methods.solve_then_train import SolveThenTrain, solving, training
+from fsc.methods.views import views_of
 from fsc.schemes import Scheme
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
@@ -88,7 +92,7 @@ def test_an_interrupted_training_goes_on_with_the_same_bits(tmp_path) -> None:
     ("rate", "sentence"),
     [
         (300.0, "layers are as they were solved: training led away from the teacher, from "),
-        (1e30, "layers are not trained together: learning_rate must be small enough"),
+        (1e30, "layers are as they were solved: learning_rate must be small enough"),
     ],
 )
 def test_a_training_that_leads_away_is_undone_and_said(rate: float, sentence: str) -> None:
@@ -142,4 +146,62 @@ def test_it_is_what_compress_takes_by_default(monkeypatch: pytest.MonkeyPatch) -
     assert taken == [SolveThenTrain()] == [method_names.named("default")]
     assert method_names.named("seconds") == SolveThenTrain(train=None)
     longer = method_names.named("quarter-hour").train
-    assert longer == dataclasses.replace(training(), steps=longer.steps) and longer.steps > training().steps
+    assert (
+        longer == dataclasses.replace(training(), steps=longer.steps)
+        and longer.steps > training().steps
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"train": fsc.KD()}, r"train must be a MiR or None, got KD\("),
+        ({"solve": fsc.FSKD()}, r"solve must be a CrossDistillation, got FSKD\("),
+    ],
+)
+def test_other_parts_are_refused_before_any_work(arguments: dict, sentence: str) -> None:
+    with pytest.raises(TypeError, match=sentence):
+        SolveThenTrain(**arguments)
+
+
+def test_blocks_cannot_be_dropped_without_training() -> None:
+    teacher = fsc.models.build("resnet14").eval()
+    with pytest.raises(ValueError, match="keep all blocks for SolveThenTrain"):
+        fsc.compress(
+            teacher,
+            torch.randn(2, 3, 16, 16),
+            method="seconds",
+            scheme=schemes.DropBlocks(count=1),
+        )
+
+
+def test_where_nothing_was_lost_nothing_is_trained() -> None:
+    teacher, images = given()
+    report = fsc.compress(teacher, images, method=short(), flops=1.0).report
+    assert not report.learning_rates and not report.warnings
+
+
+def test_views_of_its_training_are_checked_before_layers_are_solved() -> None:
+    model = nn.Sequential(nn.Conv1d(2, 8, 3), nn.ReLU(), nn.Conv1d(8, 3, 3)).eval()
+    with pytest.raises(ValueError, match="images must be .* with views='crops'"):
+        fsc.compress(model, torch.randn(4, 2, 16), method=short(views="crops"), pruning_ratio=0.5)
+
+
+def test_many_images_are_made_hard_anew_at_every_step() -> None:
+    teacher, images = given()
+    task = Task(teacher, images, SCHEME)
+    assert isinstance(views_of(training(), task), FixedViews)
+    few = dataclasses.replace(training(), hard_images=40)  # less than four times twelve
+    fresh = views_of(few, task)
+    assert isinstance(fresh, FreshViews)
+    draws = [
+        fresh.draw(torch.arange(12), torch.Generator().manual_seed(n), torch.contiguous_format)
+        for n in (0, 0, 1)
+    ]
+    assert torch.equal(draws[0][0], draws[1][0]) and not torch.equal(draws[0][0], draws[2][0])
+
+
+def test_large_images_are_not_filled_up_beyond_what_fits() -> None:
+    method = solving()
+    assert method.walks_on(50, 3 * 32**2) == 400 and method.walks_on(500, 3 * 32**2) == 500
+    assert method.walks_on(10, 3 * 224**2) == 111 and method.walks_on(200, 3 * 224**2) == 200

@@ -16,7 +16,7 @@ from fsc.methods import schedule
 from fsc.methods.base import Task
 from fsc.methods.features import TeacherFeatures, head_features
 from fsc.methods.fixed_views import FixedViews
-from fsc.methods.fresh_crops import FreshCrops
+from fsc.methods.fresh_views import FreshViews
 from fsc.methods.lesson import Learner, Lesson
 from fsc.networks.tracing import trace
 from fsc.schemes import Scheme
@@ -60,7 +60,7 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
 
 def test_what_goes_with_a_crop_is_what_the_teacher_gives_for_that_crop() -> None:
     teacher, images = _given()
-    views = FreshCrops(images, 4).with_targets(teacher, LABELS)
+    views = FreshViews(images, random_crops, 4).with_targets(teacher, LABELS)
     chosen = torch.tensor([7, 2, 2])
     seen, (scores, labels) = views.draw(chosen, _generator(), USUAL)
     assert torch.equal(seen, random_crops(images[chosen], _generator()))
@@ -71,7 +71,11 @@ def test_what_goes_with_a_crop_is_what_the_teacher_gives_for_that_crop() -> None
     assert torch.equal(labels, LABELS[chosen]) and not scores.requires_grad
 
 
-@pytest.mark.parametrize("make", [FixedViews.of, FreshCrops], ids=["fixed", "crops"])
+@pytest.mark.parametrize(
+    "make",
+    [FixedViews.of, lambda images, size: FreshViews(images, random_crops, size)],
+    ids=["fixed", "crops"],
+)
 def test_a_student_that_is_the_teacher_has_no_loss(make) -> None:
     teacher, images = _given()
     teacher.bn1 = nn.Identity()  # in train mode it would be another network
@@ -100,7 +104,7 @@ def test_the_features_of_a_crop_are_those_of_the_channels_that_stay() -> None:
     kept = {"conv4": torch.tensor([0, 2, 5])}
     nodes = head_features(teacher, trace(teacher), "before")
     wanted = TeacherFeatures(task, nodes, kept)
-    views = FreshCrops(images, 4).with_targets(wanted)
+    views = FreshViews(images, random_crops, 4).with_targets(wanted)
     crops, (found,) = views.draw(torch.arange(4), _generator(), USUAL)
     every = TeacherFeatures(task, nodes, {})(crops)[0]
     assert found.shape == (4, 3, 4, 4) and every.shape == (4, 6, 4, 4)
@@ -110,7 +114,7 @@ def test_the_features_of_a_crop_are_those_of_the_channels_that_stay() -> None:
 def test_a_frozen_body_sees_the_crop_that_the_target_is_of() -> None:
     teacher, images = _given()
     body = nn.Sequential(teacher.conv1, nn.Dropout(0.5), nn.Flatten())
-    views = FreshCrops(images, 4).with_targets(teacher, seen_through=body)
+    views = FreshViews(images, random_crops, 4).with_targets(teacher, seen_through=body)
     seen, (scores,) = views.draw(torch.arange(5), _generator(4), USUAL)
     crops = random_crops(images[:5], _generator(4))
     with torch.no_grad():
@@ -122,7 +126,7 @@ def test_a_frozen_body_sees_the_crop_that_the_target_is_of() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_crops_have_the_layout_that_is_asked_for(layout: torch.memory_format) -> None:
     teacher, images = _given()
-    views = FreshCrops(images, 4).with_targets(teacher)
+    views = FreshViews(images, random_crops, 4).with_targets(teacher)
     seen, _ = views.draw(torch.arange(4), _generator(), layout)
     assert seen.is_contiguous(memory_format=layout)
 
@@ -137,7 +141,7 @@ def test_a_teacher_that_needs_the_usual_order_is_given_it() -> None:
             return self.conv(x).view(len(x), -1)
 
     teacher, images = Viewing().eval(), torch.randn(4, 3, 8, 8)
-    views = FreshCrops(images, 4).with_targets(teacher)
+    views = FreshViews(images, random_crops, 4).with_targets(teacher)
     seen, (found,) = views.draw(torch.arange(4), _generator(), torch.channels_last)
     torch.testing.assert_close(found, teacher(seen.contiguous()))
 

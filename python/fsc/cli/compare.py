@@ -72,13 +72,13 @@ def command(
     inputs.check_evaluable("fsc compare")
     inputs = inputs.evaluated_on(num_test)
     inputs.check_scores()
-    check_labels(methods, inputs, resources.augment)
+    check_labels(methods, inputs, resources.augment, resources.views)
     goal = asked.goal(inputs)
     check_kinds(methods, goal)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     sample = draw.sample(inputs, seed=0)
     settings = resources.settings(goal)
-    outputs.check_space(inputs, sample.num_images, settings, output=None)
+    outputs.check_space(inputs, sample.num_images, settings, output=None, methods=methods)
     comparison = Comparison(_identity(inputs, settings, plan), results.json_path)
     if resume:
         comparison.resume()

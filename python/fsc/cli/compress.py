@@ -61,7 +61,7 @@ def command(
         evaluated = evaluated and len(inputs.test_images) > 0
         if evaluated:
             inputs.check_scores()
-        check_labels([method], inputs, resources.augment)
+        check_labels([method], inputs, resources.augment, resources.views)
         goal, sample = asked.goal(inputs), draw.sample(inputs, seed)
         then = _then(inputs, evaluated)
         made = _make(
@@ -96,7 +96,7 @@ def _make(
         then: what comes afterwards, in words.
     """
     output = destination.output
-    ranks.first(lambda: outputs.check_space(inputs, sample.num_images, settings, output))
+    ranks.first(lambda: outputs.check_space(inputs, sample.num_images, settings, output, [method]))
     journal, begun = ranks.first(
         lambda: resumption.take_up(destination, method, inputs, sample, settings)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from fsc.cli.given import Inputs
 from fsc.cli.locks import OTHERWISE, hold_folder
 from fsc.cli.run import Settings
 from fsc.files import check_room, read_json
+from fsc.methods import CrossDistillation, SolveThenTrain
 from fsc.methods.training_state import in_words
 from fsc.networks import checkpoint
 from fsc.walking.spill import largest_frontier
@@ -109,7 +110,13 @@ def check_demo(output: Path, *, overwrite: bool) -> None:
     check_room({output: _DEMO_BYTES})
 
 
-def check_space(inputs: Inputs, num_images: int, settings: Settings, output: Path | None) -> None:
+def check_space(
+    inputs: Inputs,
+    num_images: int,
+    settings: Settings,
+    output: Path | None,
+    methods: Sequence[str],
+) -> None:
     """Make sure that the disk has room for a student and whatever is written on the way.
 
     Args:
@@ -117,6 +124,7 @@ def check_space(inputs: Inputs, num_images: int, settings: Settings, output: Pat
         num_images: images of the sample.
         settings: resources, and whether images are added to the sample.
         output: the folder of the student and its journal; None: neither is written.
+        methods: that take the sample, by name.
 
     Raises:
         OSError: there is too little room.
@@ -125,11 +133,19 @@ def check_space(inputs: Inputs, num_images: int, settings: Settings, output: Pat
         {} if output is None else {output: _still_missing(inputs.teacher, output, settings.journal)}
     )
     if settings.memory_budget is not None:
-        copies = 2 if settings.augment is None else 4
-        largest = copies * num_images * largest_frontier(inputs.teacher, inputs.example)
+        given = num_images if settings.augment is None else 2 * num_images
+        values = inputs.example.numel()
+        walked = max(_walked(settings.method(name, inputs), given, values) for name in methods)
+        largest = 2 * walked * largest_frontier(inputs.teacher, inputs.example)
         folder = Path(tempfile.gettempdir())
         needed[folder] = needed.get(folder, 0) + max(0, largest - settings.memory_budget)
     check_room(needed)
+
+
+def _walked(method: object, given: int, values: int) -> int:
+    """How many images a method walks over, where so many of so many values are given."""
+    solve = method.solve if isinstance(method, SolveThenTrain) else method
+    return solve.walks_on(given, values) if isinstance(solve, CrossDistillation) else given
 
 
 def rescue(write: Callable[[Path], None]) -> str:

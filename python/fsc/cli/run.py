@@ -18,7 +18,7 @@ from fsc.cli.teachers import to_header
 from fsc.compression import identity
 from fsc.goal import Goal
 from fsc.images.augmentation import augmented
-from fsc.images.names import VIEWS
+from fsc.images.names import MIX_LABELS, VIEWS
 from fsc.images.sampling import FewShotSample
 from fsc.methods import Method
 from fsc.networks import checkpoint
@@ -183,7 +183,9 @@ def _images(inputs: Inputs, sample: FewShotSample, settings: Settings) -> Tensor
     return augmented(images, settings.augment, seed=sample.seed)
 
 
-def check_labels(methods: Sequence[str], inputs: Inputs, augment: str | None) -> None:
+def check_labels(
+    methods: Sequence[str], inputs: Inputs, augment: str | None, views: str | None = None
+) -> None:
     """Make sure that there are labels for methods that learn them.
 
     Raises:
@@ -196,10 +198,11 @@ def check_labels(methods: Sequence[str], inputs: Inputs, augment: str | None) ->
             f"--data must have images with classes for --method {method_names.NEEDS_LABELS}, got "
             f"{inputs.data_title} without"
         )
-    if learned and inputs.train.classes and augment == "mixup":
-        raise ValueError(
-            f"--augment must keep labels as they are for --method {learned[0]}, got mixup"
-        )
+    for flag, kind in (("--augment", augment), ("--views", views)):
+        if learned and inputs.train.classes and kind in MIX_LABELS:
+            raise ValueError(
+                f"{flag} must keep labels as they are for --method {learned[0]}, got {kind}"
+            )
 
 
 def _labels(

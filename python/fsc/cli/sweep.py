@@ -162,12 +162,12 @@ def command(
     inputs.check_evaluable("fsc sweep")
     inputs = inputs.evaluated_on(num_test)
     inputs.check_scores()
-    check_labels(methods, inputs, resources.augment)
+    check_labels(methods, inputs, resources.augment, resources.views)
     goal = asked.goal(inputs)
     check_kinds(methods, goal)
     settings = resources.settings(goal)
     sample = swept.largest_sample(inputs)
-    outputs.check_space(inputs, sample.num_images, settings, output=None)
+    outputs.check_space(inputs, sample.num_images, settings, output=None, methods=methods)
     shared = repeated.identity(inputs, settings) | swept.identity
     comparison = Comparison(shared, results.json_path)
     if resume:

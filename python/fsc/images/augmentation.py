@@ -99,7 +99,12 @@ def _crop(images: Tensor, generator: torch.Generator) -> Tensor:
     # Coordinates run from -1 to 1, so a share of the side is twice as much in them.
     shift = 2 * _MAX_SHIFT * draws[:, 1:]
     cos, sin = angle.cos(), angle.sin()
-    rows = [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)]
+    # One unit is half a side, so that an angle is one only where both sides are as long.
+    aspect = images.shape[2] / images.shape[3]
+    rows = [
+        torch.stack([cos, -sin * aspect, shift[:, 0]], 1),
+        torch.stack([sin / aspect, cos, shift[:, 1]], 1),
+    ]
     shape = list(images.shape)
     grid = torch.nn.functional.affine_grid(torch.stack(rows, 1), shape, align_corners=False)
     return torch.nn.functional.grid_sample(images, grid, align_corners=False)

@@ -18,22 +18,23 @@ _CHANNEL = 0.1
 _MIXED = 0.5  # of the images; half by mixup, half by cutmix
 
 
-def hardened(images: Tensor, generator: torch.Generator) -> Tensor:
+def hardened(images: Tensor, generator: torch.Generator, own: slice = slice(None)) -> Tensor:
     """A new image from each: mirrored, moved, recoloured, and one time in two mixed with another.
 
     Args:
         images: [N, C, H, W], normalised.
         generator: of the draws, on the CPU.
+        own: those of the N that are wanted; all are drawn and made.
 
     Returns:
-        [N, C, H, W]
+        [N, C, H, W], or fewer
     """
     draws = torch.rand(len(images), 13 + images.shape[1], generator=generator, device="cpu")
     partner = torch.randperm(len(images), generator=generator, device="cpu").to(images.device)
     draws = draws.to(images)  # [N, 13 + C] in [0, 1)
     mirrored = torch.where(_as_images(draws[:, 0] < 0.5), images.flip(3), images)
     changed = _recoloured(_moved(mirrored, 2 * draws[:, 1:5] - 1), images, 2 * draws[:, 10:] - 1)
-    return _mixed(changed, changed[partner], draws[:, 5:10])
+    return _mixed(changed, changed[partner], draws[:, 5:10])[own]
 
 
 def _as_images(values: Tensor) -> Tensor:
@@ -47,7 +48,12 @@ def _moved(images: Tensor, draws: Tensor) -> Tensor:
     # Coordinates run from -1 to 1, so a share of the side is twice as much in them.
     shift = 2 * _SHIFT * draws[:, 2:]
     cos, sin = scale * angle.cos(), scale * angle.sin()
-    rows = [torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)]
+    # One unit is half a side, so that an angle is one only where both sides are as long.
+    aspect = images.shape[2] / images.shape[3]
+    rows = [
+        torch.stack([cos, -sin * aspect, shift[:, 0]], 1),
+        torch.stack([sin / aspect, cos, shift[:, 1]], 1),
+    ]
     grid = torch.nn.functional.affine_grid(
         torch.stack(rows, 1), list(images.shape), align_corners=False
     )

@@ -5,6 +5,8 @@ DATA_SETS = ("cifar10", "digits")
 FOLDER = "folder:"
 SPLITS = ("train", "test")
 AUGMENTATIONS = ("mirror", "crop", "mixup", "hard")
+# Augmentations and views of which two images become one.
+MIX_LABELS = ("mixup", "hard")
 # Of images that a method is trained on: as they are and mirrored, other parts at every step, or
 # recoloured, moved and mixed.
 VIEWS = ("mirrored", "crops", "hard")

@@ -20,6 +20,8 @@ from fsc.solvers.proximal import Proximal
 
 # In images; measured on ResNet-56 with nine weights of ten removed.
 SPARSE_DAMPING = 0.5
+# Of images that join those given, 64 MB in float32; what the walk holds is some twenty times that.
+_MOST_VALUES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class CrossDistillation:
             share of their maximum; 0.2 is the paper's "Gauss." (Table 14).
         solve_on: the least number of images that layers are solved on: where fewer are given,
             mirror images and hard ones join them, see `fsc.images.augmentation.filled_up`. Moments
-            add up, so that they cost their forwards alone. 0: the given ones, as the paper has it.
+            add up, so that they cost their forwards alone; but what the walk holds grows with them,
+            so that they end where all together have 2^24 values: 111 of 224x224 pixels. 0: the
+            given ones, as the paper has it.
 
     Raises:
         ValueError: a choice is unknown, or the solver does not go with the activation.
@@ -126,9 +130,13 @@ class CrossDistillation:
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
         if joint_of(task.teacher) is None:
-            images = filled_up(task.images, self.solve_on, seed=task.seed)
-            task = replace(task, images=images)
+            count = self.walks_on(len(task.images), task.images[0].numel())
+            task = replace(task, images=filled_up(task.images, count, seed=task.seed))
         return solve_layers(task, self._settings(task))
+
+    def walks_on(self, given: int, values: int) -> int:
+        """How many images layers are solved on, where so many of so many values are given."""
+        return max(given, min(self.solve_on, _MOST_VALUES // values))
 
     def _settings(self, task: Task) -> Settings:
         return Settings(

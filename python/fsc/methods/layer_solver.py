@@ -204,7 +204,7 @@ class LayerSolver(Visitor):
         patch = Patch.of_group(convolution)
         output_size = patch.output_size((size[0], size[1]))
         self._columns = self._num_images * output_size[0] * output_size[1]
-        self._sums.begin(output_size)
+        self._sums.begin(convolution.out_channels, output_size)
         self._problem = self._pose(layer, convolution)
         if self.journal is not None:
             self._known = self.journal.find(layer.name, convolution.weight.device)

@@ -38,13 +38,15 @@ class Schedule:
         clip_norm: largest norm of a step's gradient, all weights together; longer ones are scaled
             down. None: as they are.
         batch_norm: "train" normalises by the minibatch, of several processes each by its part of
-            it; "frozen" by the running statistics.
+            it; "frozen" by the running statistics, and dropout is off then.
         max_retries: how often the training starts again at half the rate, where it diverged.
         views: "mirrored": the images and their mirror images; "crops": other parts of them at every
             step, resized to the whole and mirrored one time in two, as is usual for ImageNet. The
             teacher is run on each. "hard": with them ones that are moved, recoloured and mixed,
-            `hard_images` together, see `fsc.images.augmentation.filled_up`.
-        hard_images: fewer where they would take more than 512 MB.
+            `hard_images` together, see `fsc.images.augmentation.filled_up`; not with labels.
+        hard_images: how many are made, and what the teacher gives for each computed, once. Where
+            they would take more than 512 MB, or are fewer than four times those given, they are
+            made anew at every step, and the teacher runs on each.
 
     Raises:
         ValueError: a value is out of its range.
@@ -96,6 +98,10 @@ class Schedule:
         return rate
 
 
+class NeverFinite(ValueError):
+    """A training diverged at every rate."""
+
+
 def check_rate(name: str, value: float) -> None:
     """Make sure that a learning rate is one.
 
@@ -130,7 +136,7 @@ def trained(
         The learning rate of every run; the student is that of the last.
 
     Raises:
-        ValueError: it was not finite at any rate.
+        NeverFinite: it was not finite at any rate.
     """
     given = copy.deepcopy(student.state_dict())  # with the versions that modules ask for
     yardstick = Yardstick(task.teacher, judged_images(schedule, task), task.batch_size)
@@ -147,7 +153,7 @@ def trained(
             return rates[: retry + 1]
     if not finite:
         tried = ", ".join(f"{rate:g}" for rate in rates)
-        raise ValueError(
+        raise NeverFinite(
             f"learning_rate must be small enough for the student of {type(schedule).__name__} to "
             f"stay finite, got {schedule.learning_rate:g}; tried {tried}"
         )
@@ -208,4 +214,5 @@ class _Run:
                     tensors, counts = learner.state()
                     self._kept.keep(tensors, counts | {"retry": retry, "part": number})
         ranks.make_alike(learner.body)
+        learner.body.zero_grad(set_to_none=True)
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 from torch import nn
 
@@ -12,11 +11,12 @@ from fsc.layers.objectives import Estimation
 from fsc.methods.base import Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.features import TeacherFeatures, body_of, head_features
+from fsc.methods.head_tuning import check_head
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.mir import MiR
-from fsc.methods.schedule import in_words
-from fsc.methods.soundness import Yardstick
-from fsc.methods.views import are_pictures, judged_images
+from fsc.methods.schedule import NeverFinite, in_words
+from fsc.methods.soundness import NEAR, Yardstick, is_sound
+from fsc.methods.views import are_pictures, check_views, judged_images
 from fsc.networks import tracing
 from fsc.schemes import DropBlocks, Scheme
 from fsc.solvers.closed_form import Selection
@@ -28,7 +28,7 @@ def solving(solve_on: int = 400) -> CrossDistillation:
 
 
 def training(steps: int = 800) -> MiR:
-    """MiR as it goes on from solved layers: BatchNorm stays, the teacher labels hard images."""
+    """MiR as it goes on from solved layers: nothing normalised anew, hard images, a cosine."""
     return MiR(
         steps=steps,
         batch_size=25,
@@ -50,22 +50,36 @@ class SolveThenTrain:
            outputs, behind additions, on the given images, their mirror images and hard ones; each
            BatchNorm is folded into its convolution before. Where a scheme drops blocks there is
            nothing to solve;
-        2. `train`: all layers before the heads together, for the teacher's features of other hard
-           images, computed once. Layers stay what they are: nothing is normalised by minibatches;
+        2. `train`: all layers before the heads together, for the teacher's features of hard images.
+           Layers stay what they are: nothing is normalised by minibatches;
         3. a training that leads away from the teacher, on hard images that neither has seen, is
            undone, and said.
 
-    A scheme of single weights or of bits is solved and not trained: steps would undo it. Inputs
-    that are no images are taken as they are.
+    A scheme of single weights or of bits is solved and not trained: steps would undo it. Where next
+    to nothing was lost, nothing is trained. Inputs that are no images have no hard ones.
 
     Args:
         solve: of the layers.
-        train: of all of them; None: they stay as they were solved.
+        train: of all of them; None: they stay as they were solved, and blocks cannot be dropped.
+
+    Raises:
+        TypeError: either is something else.
     """
 
-    takes_blocks: ClassVar[bool] = True
     solve: CrossDistillation = field(default_factory=solving)
     train: MiR | None = field(default_factory=training)
+
+    def __post_init__(self) -> None:
+        """Refuses other methods before any work is done."""
+        if not isinstance(self.solve, CrossDistillation):
+            raise TypeError(f"solve must be a CrossDistillation, got {self.solve!r}")
+        if self.train is not None and not isinstance(self.train, MiR):
+            raise TypeError(f"train must be a MiR or None, got {self.train!r}")
+
+    @property
+    def takes_blocks(self) -> bool:
+        """Whether blocks may be missing: something has to make up for them."""
+        return self.train is not None
 
     @property
     def selection(self) -> Selection:
@@ -73,45 +87,65 @@ class SolveThenTrain:
         return self.solve.selection
 
     def compress(self, task: Task) -> Outcome:
-        """Compresses a copy of the task's teacher."""
+        """Compresses a copy of the task's teacher.
+
+        Raises:
+            ValueError: the scheme does not fit, or a part of the method does not go with the
+                teacher or its inputs.
+        """
+        method = self._training(task)
         if isinstance(task.scheme, DropBlocks):
             student, kept = without_the_rest(task)
             outcome = Outcome(student.eval(), kept)
         else:
             outcome = self.solve.compress(task)
-        if self.train is None or not isinstance(task.scheme, Scheme | DropBlocks):
+        if method is None or not isinstance(task.scheme, Scheme | DropBlocks):
             return outcome
-        return self._trained(outcome, self.train, task)
-
-    def _trained(self, outcome: Outcome, method: MiR, task: Task) -> Outcome:
-        """The student trained on, or as it was where that does not help."""
-        student, kept = outcome.student, outcome.kept
-        if not are_pictures(task.teacher, task.images):
-            method = replace(method, views="mirrored")
-        judges = judged_images(method, task)
-        yardstick = Yardstick(task.teacher, judges, task.batch_size)
-        start, solved = yardstick.distance(student), copy.deepcopy(student.state_dict())
-        graph = tracing.trace(task.teacher)
         try:
-            nodes = head_features(task.teacher, graph, method.features)
-            body = body_of(student, method.features)
-            wanted = TeacherFeatures(task, nodes, kept)
-            rates = method.train(student, body, wanted, task)
-        except ValueError as error:
-            student.load_state_dict(solved)
-            return _with(outcome, student, f"layers are not trained together: {error}")
-        outcome = replace(outcome, learning_rates=rates)
-        end = yardstick.distance(student)
-        if end > start:
-            student.load_state_dict(solved)
-            return _with(
-                outcome,
-                student,
-                "layers are as they were solved: training led away from the teacher, from "
-                f"{start:.3g} to {end:.3g} of the energy of its outputs",
-            )
-        return replace(outcome, warnings=outcome.warnings + in_words(method, rates))
+            head_features(task.teacher, tracing.trace(task.teacher), method.features)
+        except ValueError as error:  # it ends in something without features before it
+            return _with(outcome, f"layers are not trained together: {error}")
+        return _trained(outcome, method, task)
+
+    def _training(self, task: Task) -> MiR | None:
+        """How the task's student is trained; what does not fit is refused before any work."""
+        method = self.train
+        if method is None:
+            return None
+        if method.views == "hard" and not are_pictures(task.teacher, task.images):
+            method = replace(method, views="mirrored")
+        check_views("compress", method, task.teacher, task.images)
+        if method.tune_head:
+            check_head(task.teacher)
+        return method
 
 
-def _with(outcome: Outcome, student: nn.Module, sentence: str) -> Outcome:
-    return replace(outcome, student=student.eval(), warnings=[*outcome.warnings, sentence])
+def _trained(outcome: Outcome, method: MiR, task: Task) -> Outcome:
+    """The student trained on, or as it was where that does not help."""
+    student = outcome.student
+    yardstick = Yardstick(task.teacher, judged_images(method, task), task.batch_size)
+    start, solved = yardstick.distance(student), copy.deepcopy(student.state_dict())
+    if start < NEAR:
+        return outcome
+    nodes = head_features(task.teacher, tracing.trace(task.teacher), method.features)
+    wanted = TeacherFeatures(task, nodes, outcome.kept)
+    try:
+        rates = method.train(student, body_of(student, method.features), wanted, task)
+    except NeverFinite as error:
+        student.load_state_dict(solved)
+        return _with(outcome, f"layers are as they were solved: {error}")
+    end = yardstick.distance(student)
+    if not is_sound(end, start):
+        student.load_state_dict(solved)
+        return _with(
+            outcome,
+            "layers are as they were solved: training led away from the teacher, from "
+            f"{start:.3g} to {end:.3g} of the energy of its outputs",
+        )
+    said = [*outcome.warnings, *in_words(method, rates)]
+    return replace(outcome, learning_rates=rates, warnings=said)
+
+
+def _with(outcome: Outcome, sentence: str) -> Outcome:
+    student: nn.Module = outcome.student.eval()
+    return replace(outcome, student=student, warnings=[*outcome.warnings, sentence])

@@ -13,7 +13,7 @@ from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
 
 # Near, whatever the start was: it may have been nothing at all, where next to nothing is pruned.
-_NEAR = 1e-4
+NEAR = 1e-4
 MOST_IMAGES = 32
 # What float32 may differ by where nothing could be recovered.
 _ROUNDING = 1e-3
@@ -64,7 +64,7 @@ class Yardstick:
 
 def is_sound(distance: float, start: float) -> bool:
     """Whether a student at a distance has not gone away from where it started."""
-    return distance <= max(start * (1 + _ROUNDING), _NEAR)
+    return distance <= max(start * (1 + _ROUNDING), NEAR)
 
 
 def not_finite(network: nn.Module) -> str | None:

@@ -21,7 +21,7 @@ class Sums:
         self._activation = activation
         self._after_addition = after_addition
         self._shortcuts: Shortcuts | None = None
-        self._size = (0, 0)
+        self._shape = (0, 0, 0)
         self.are_compared = False
 
     @property
@@ -35,21 +35,21 @@ class Sums:
         if self._after_addition and behind_relu and isinstance(layer.teacher, nn.Conv2d):
             self._shortcuts = teacher, student
 
-    def begin(self, output_size: tuple[int, int]) -> None:
-        """Decides whether the layer is compared behind the addition, by the pixels it gives."""
-        self._size = output_size
+    def begin(self, channels: int, output_size: tuple[int, int]) -> None:
+        """Decides whether the layer is compared behind the addition, by what it gives."""
+        self._shape = (channels, *output_size)
         self.are_compared = self._shortcuts is not None and all(
             # One value a channel may be added, but what is added to one value is not compared.
-            len(side.shape) == 4 and pixels in (1, wanted)
+            side.ndim == 4 and size in (1, own)
             for side in self._shortcuts
-            for pixels, wanted in zip(side.shape[2:], output_size, strict=True)
+            for size, own in zip(side.shape[1:], self._shape, strict=False)
         )
 
     def of(self, piece: slice, count: int) -> Shortcuts | None:
         """What a piece of a batch of so many images is added to, [N, C_out, H_out, W_out] each."""
         if not self.are_compared or self._shortcuts is None:
             return None
-        shape = (count, -1, *self._size)
+        shape = (count, *self._shape)
         teacher, student = (side.expand(shape)[piece] for side in self._shortcuts)
         return teacher, student
 

@@ -54,16 +54,16 @@ class TrainingState:
 
 
 def in_words(folder: Path) -> str:
-    """What the folder of a journal holds: "12 solved layers", "150 steps of KD" or nothing."""
+    """What a folder of a journal holds: "12 solved layers", "150 steps of KD", both, nothing."""
     names = {path.stem for path in folder.glob("*.safetensors")} - {BLOCKS}
-    if _ENTRY not in names:
-        return _counted(len(names), "solved layer") if names else ""
-    header = read_header(folder / f"{_ENTRY}.safetensors")
+    layers = len(names - {_ENTRY})
+    found = [_counted(layers, "solved layer")] if layers else []
+    header = read_header(folder / f"{_ENTRY}.safetensors") if _ENTRY in names else None
     # As good as nothing where it is damaged: whoever goes on is told.
-    if not isinstance(header, dict) or not header.get("step"):
-        return ""
-    steps, method = _counted(header["step"], "step"), _method_of(header)
-    return steps if method is None else f"{steps} of {method}"
+    if isinstance(header, dict) and header.get("step"):
+        steps, method = _counted(header["step"], "step"), _method_of(header)
+        found.append(steps if method is None else f"{steps} of {method}")
+    return " and ".join(found)
 
 
 def _method_of(header: dict[str, Any]) -> str | None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from torch import Tensor, nn
 
-from fsc.images.augmentation import augmented, filled_up
+from fsc.images.augmentation import filled_up
 from fsc.images.checks import AXES
-from fsc.images.names import VIEWS
+from fsc.images.crops import random_crops
+from fsc.images.hard_augmentation import hardened
+from fsc.images.names import MIX_LABELS, VIEWS
+from fsc.images.scale import spread
 from fsc.methods.base import Task
 from fsc.methods.fixed_views import FixedViews
-from fsc.methods.fresh_crops import FreshCrops
+from fsc.methods.fresh_views import FreshViews
 from fsc.methods.soundness import MOST_IMAGES
 from fsc.networks.joint_input import joint_of
 
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from fsc.methods.schedule import Schedule
 
 Kind = Literal["mirrored", "crops", "hard"]
-AnyViews = FixedViews | FreshCrops
+AnyViews = FixedViews | FreshViews
 # Of hard images that are held in memory, 512 MB in float32.
 _MOST_VALUES = 1 << 27
 
@@ -28,11 +32,14 @@ _MOST_VALUES = 1 << 27
 def views_of(schedule: Schedule, task: Task) -> AnyViews:
     """The views of a task's images that a method asks for; nothing goes with them yet."""
     if schedule.views == "crops":
-        return FreshCrops(task.images, task.batch_size)
+        return FreshViews(task.images, random_crops, task.batch_size)
     if schedule.views == "hard":
-        most = _MOST_VALUES // task.images[0].numel()
+        count = schedule.hard_images
+        fits = count * task.images[0].numel() <= _MOST_VALUES
+        if not fits or count < 4 * len(task.images):
+            return FreshViews(task.images, hardened, task.batch_size)
         # Not those that layers may have been solved on.
-        images = filled_up(task.images, min(schedule.hard_images, most), seed=task.seed + 1)
+        images = filled_up(task.images, count, seed=task.seed + 1)
         return FixedViews(images[None], task.batch_size)
     return FixedViews.of(task.images, task.batch_size)
 
@@ -45,9 +52,10 @@ def judged_images(schedule: Schedule, task: Task) -> Tensor:
     """
     if schedule.views != "hard":
         return task.images
-    copies = math.ceil(MOST_IMAGES / len(task.images))
-    new = augmented(task.images, "hard", copies=copies, seed=task.seed + 2)
-    return new[len(task.images) :]
+    few = spread(task.images, MOST_IMAGES)
+    generator = torch.Generator().manual_seed(task.seed + 2)
+    copies = math.ceil(MOST_IMAGES / len(few))
+    return torch.cat([hardened(few, generator) for _ in range(copies)])
 
 
 def check_kind(kind: str) -> None:
@@ -89,7 +97,7 @@ def check_views(
             f"{function}: images must be [{', '.join(AXES[4])}] for {name} with "
             f"views={views!r}, got {found}"
         )
-    if views == "hard" and labels is not None:
+    if views in MIX_LABELS and labels is not None:
         raise ValueError(
             f"{function}: views must be {VIEWS[0]} or {VIEWS[1]} for {name} with labels, which "
             "mixed images do not keep, got 'hard'"

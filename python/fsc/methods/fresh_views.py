@@ -1,19 +1,20 @@
-"""Random resized crops drawn anew for every minibatch, and what is to be given for each of them."""
+"""Views of images made anew for every minibatch, and what is to be given for each of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from fsc.images.crops import random_crops
 from fsc.images.scale import spread
 from fsc.methods.features import computed
 from fsc.methods.lesson import layout_for
 from fsc.networks.outputs import tensors_of
 
+# Views of images, by draws of a generator, of those of a minibatch that are wanted.
+Maker = Callable[[Tensor, torch.Generator, slice], Tensor]
 # What losses look at beforehand.
 _MOST_IMAGES = 256
 
@@ -32,20 +33,23 @@ class _Frozen:
 
 
 @dataclass(frozen=True)
-class FreshCrops:
-    """Images of which every minibatch sees other parts, mirrored one time in two.
+class FreshViews:
+    """Images of which every minibatch sees other views.
 
-    No crop is seen twice: what a teacher gives is computed for each, on the crop itself.
+    None is seen twice: what a teacher gives is computed for each, on the view itself.
 
     Args:
         images: [N, C, H, W].
+        maker: of views [B, C, H, W] from images, a generator of the CPU and those of the B that are
+            wanted.
         batch_size: images that go through a network at once where nothing is trained.
-        wanted: what it gives for a crop is to be given.
-        labels: behind that, int64 [N]; a crop has the label of its image.
-        seen_through: what it gives for a crop is read in its place.
+        wanted: what it gives for a view is to be given.
+        labels: behind that, int64 [N]; a view has the label of its image.
+        seen_through: what it gives for a view is read in its place.
     """
 
     images: Tensor
+    maker: Maker
     batch_size: int
     wanted: _Frozen | None = None
     labels: Tensor | None = None
@@ -75,8 +79,8 @@ class FreshCrops:
         wanted: nn.Module | None = None,
         labels: Tensor | None = None,
         seen_through: nn.Module | None = None,
-    ) -> FreshCrops:
-        """The same crops, with what is to be given for them; see `FixedViews.with_targets`."""
+    ) -> FreshViews:
+        """The same views, with what is to be given for them; see `FixedViews.with_targets`."""
         image = self.images[:1]
         frozen = [n if n is None else _Frozen(n, image) for n in (wanted, seen_through)]
         return replace(self, wanted=frozen[0], labels=labels, seen_through=frozen[1])
@@ -88,12 +92,12 @@ class FreshCrops:
         layout: torch.memory_format,
         own: slice = slice(None),
     ) -> tuple[Tensor, list[Tensor]]:
-        """Other crops of the chosen images, and what goes with them."""
+        """Other views of the chosen images, and what goes with them."""
         drawn = chosen.to(self.images.device)
-        crops = random_crops(self.images[drawn], generator, own)
+        views = self.maker(self.images[drawn], generator, own)
         if self.seen_through is None:
-            crops = crops.to(memory_format=layout)
-        targets = [] if self.wanted is None else self.wanted(crops)
+            views = views.to(memory_format=layout)
+        targets = [] if self.wanted is None else self.wanted(views)
         if self.labels is not None:
             targets.append(self.labels[drawn[own]])
-        return crops if self.seen_through is None else self.seen_through(crops)[0], targets
+        return views if self.seen_through is None else self.seen_through(views)[0], targets
