@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         methods as methods,
         models as models,
         networks as networks,
+        ranks as ranks,
         report as report,
         schemes as schemes,
         solvers as solvers,

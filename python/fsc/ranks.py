@@ -207,6 +207,10 @@ def _is_broken(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(part in str(error) for part in _BROKEN)
 
 
+# Messages on their way to others, which must not be let go of; one for each that is asked for.
+_ASKED: list[object] = []
+
+
 def lost() -> list[int]:
     """The ranks whose connections are closed, as far as this process can see."""
     if not dist.is_available() or not dist.is_initialized():
@@ -224,7 +228,6 @@ def lost() -> list[int]:
 
 
 # What was sent must live as long as the process.
-_ASKED: list[object] = []
 
 
 @contextmanager

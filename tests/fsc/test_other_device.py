@@ -4,6 +4,7 @@ The device is that of tests/stand_in/device.cpp. A process that has it cannot ge
 file runs itself in one of its own, which does everything on both devices and compares.
 """
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Callable
@@ -23,11 +24,12 @@ from fsc.images import augmentation
 from fsc.images.names import AUGMENTATIONS
 from fsc.methods import Method
 from fsc.methods.journal import Journal
+from fsc.methods.solve_then_train import SolveThenTrain, solving, training
 from fsc.networks.pretrained import load_pretrained
 from fsc.report import analysis
 from fsc.schemes import AnyScheme, QuantizedScheme, Scheme, SparseScheme
 from fsc.solvers import Accelerated, ClosedForm, Proximal
-from fsc.training import evaluate, supervised as training
+from fsc.training import evaluate, supervised
 from fsc.training.finetuning import FineTuning, recalibrate_batch_norm
 
 # What a case makes on a device: tensors that must be there, and be those that the CPU makes.
@@ -130,7 +132,7 @@ def trained(device: torch.device) -> Found:
     model, images, labels = chain(), torch.randn(12, 3, 8, 8), torch.randint(4, (12,))
     model.to(device)
     with strict(device):
-        training.train(model, images, labels, epochs=2, batch_size=4)
+        supervised.train(model, images, labels, epochs=2, batch_size=4)
         top1 = evaluate.accuracy(model, images, labels)
     return model.state_dict() | {"top1": torch.tensor(top1, device=device)}
 
@@ -227,6 +229,18 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "after addition, steps": compressed(
         CD(solver=Proximal(steps=2), activation="relu", after_addition=True),
         schemes.named("res-50", "resnet14"), resnet,
+    ),
+    "after addition, closed form": compressed(
+        CD(after_addition=True, solve_on=20), schemes.named("res-50", "resnet14"), resnet
+    ),
+    "after addition, columns": compressed(
+        CD(after_addition=True), Scheme("half", {"0": 40}), wide
+    ),
+    "default": compressed(
+        SolveThenTrain(solving(20), dataclasses.replace(training(4), hard_images=40))
+    ),
+    "default, hard images anew": compressed(
+        SolveThenTrain(solving(20), dataclasses.replace(training(4), hard_images=20))
     ),
     "single weights": compressed(CD(), SPARSE),
     "single weights of largest norm": compressed(CD(solver=ClosedForm("norm")), SPARSE),

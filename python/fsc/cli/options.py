@@ -156,8 +156,8 @@ views = click.option(
     default=VIEWS[0],
     show_default=True,
     help="What MiR, BP, KD and FitNet are trained on: the images and their mirror images; crops, "
-    "other parts of them at every step, as is usual for ImageNet; or with hard ones, moved, "
-    "recoloured and mixed.",
+    "other parts of them at every step, as is usual for ImageNet; or, where no labels are learned, "
+    "with hard ones, moved, recoloured and mixed.",
 )
 augment = click.option(
     "--augment",

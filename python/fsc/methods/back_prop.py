@@ -35,7 +35,7 @@ class BackProp(Schedule):
         decay, warm_up, clip_norm, batch_norm, hard_images: as in
             `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rate, where it diverged.
-        views: "mirrored" or "crops", drawn anew at every step.
+        views: "mirrored" or "crops", drawn anew at every step; not "hard", which mixes images.
 
     Raises:
         ValueError: a value is out of its range.

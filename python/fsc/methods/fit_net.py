@@ -50,7 +50,7 @@ class FitNet(Schedule):
         decay, warm_up, clip_norm, batch_norm, hard_images: as in
             `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rates, where it diverged.
-        views: "mirrored" or "crops", drawn anew at every step.
+        views: "mirrored", "crops", drawn anew at every step, or, without labels, "hard".
 
     Raises:
         ValueError: a value is out of its range.

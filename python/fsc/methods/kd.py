@@ -42,7 +42,7 @@ class KD(Schedule):
         decay, warm_up, clip_norm, batch_norm, hard_images: as in
             `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rate, where it diverged.
-        views: "mirrored" or "crops", drawn anew at every step.
+        views: "mirrored", "crops", drawn anew at every step, or, without labels, "hard".
 
     Raises:
         ValueError: a value is out of its range.

@@ -59,7 +59,8 @@ class MiR(Schedule):
             loss or the student was not finite, or its outputs farther from the teacher's than
             before the first step.
         views: "mirrored", as the paper has it for CIFAR-10, or "crops", as for ImageNet: every
-            minibatch then has other parts of the images, and the teacher's features of those.
+            minibatch then has other parts of the images, and the teacher's features of those; or
+            "hard", see `fsc.methods.schedule.Schedule`.
 
     Raises:
         ValueError: a value is out of its range.
