@@ -52,7 +52,7 @@ _OPTIONS = (
         "--drop-blocks",
         type=click.IntRange(1, 2**16),  # more blocks no network has
         help="Residual blocks that go, those that are recovered best for the time they save; "
-        "for MiR and l1.",
+        "for default, MiR and l1.",
     ),
     click.option("--parameters", type=_SHARE, help="Share of the parameters that stays."),
     click.option(

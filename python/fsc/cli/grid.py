@@ -42,9 +42,9 @@ def command(
             top1 = _accuracy_of(objective, trial, reporter, text)
             rows.append({**point, "top1": top1})
             reporter.say(f"  {text:<24} {top1:6.2f} %   {number} of {len(grid)}")
-            if results.json_path is not None:
-                found = {"scheme": trial.scheme.name, **trial.drawn, "points": rows}
-                write_json(results.json_path, found)
+    if results.json_path is not None:
+        found = {"scheme": trial.scheme.name, **trial.drawn, "points": rows}
+        write_json(results.json_path, found)
     if results.figure_path is not None:
         figure.draw_grid(rows, results.figure_path, title=trial.title)
     best = max(rows, key=lambda row: row["top1"])

@@ -18,6 +18,7 @@ from fsc.cli.run import Settings, execute
 from fsc.images.checks import device_of
 from fsc.methods.identity import versions
 from fsc.methods.journal import fingerprint
+from fsc.methods.schedule import NeverFinite
 from fsc.networks import cost
 
 
@@ -94,9 +95,16 @@ def run_all(
     blank = f"  {'':<{width}}" if width else ""
     reporter.say(f"  {'teacher':<15}{blank}           {comparison.teacher.top1:6.2f} %")
     for index, case in enumerate(missing, start=done + 1):
-        record = _run_one(comparison, case, inputs, reporter, is_timed)
-        comparison.add(record)
         said = f"  {case.said:<{width}}" if width else ""
+        try:
+            record = _run_one(comparison, case, inputs, reporter, is_timed)
+        except NeverFinite as error:
+            if case.value is None:
+                raise
+            # The other values are worth having.
+            reporter.say(f"  {case.method:<15}{said}  seed {case.seed:<3} left out: {error}")
+            continue
+        comparison.add(record)
         reporter.say(
             f"  {case.method:<15}{said}  seed {case.seed:<3} {record.top1:6.2f} %  "
             f"{record.seconds:6.1f} s   {index} of {len(cases)}"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.table import Table
 
 from fsc import method_names
-from fsc.cli import options, outputs, repeated, tables
+from fsc.cli import options, outputs, repeated, sweep_table, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
@@ -237,15 +236,20 @@ def _report(
     num_seeds = 1 + max(case.seed for case in cases)
     curves, rows = [], []
     for method in dict.fromkeys(case.method for case in cases):
-        runs = [_runs(comparison, method, num_seeds, value) for value in swept.values]
+        found = {value: _runs(comparison, method, num_seeds, value) for value in swept.values}
+        runs = {value: each for value, each in found.items() if each}
+        if not runs:
+            continue
         curve = _curve(method, swept, runs)
         curves.append(curve)
-        seconds = tables.durations([[run.seconds for run in each] for each in runs])
-        for value, top1, time in zip(swept.values, curve.top1, seconds, strict=True):
+        seconds = tables.durations([[run.seconds for run in each] for each in runs.values()])
+        for value, top1, time in zip(runs, curve.top1, seconds, strict=True):
             interval = tables.interval(top1, num_test) if num_test < SMALL_TEST_SET else ""
             mark = " *" if value in curve.slowed else ""
             accuracy = tables.spread(*tables.mean_and_std(top1))
             rows.append((method, f"{value:g}{mark}", accuracy, interval, time))
+    if not curves:
+        raise ValueError("--values must have one at which a student stays finite, got none")
     draws = _draws(num_seeds, swept)
     title = f"{inputs.model_title} on {inputs.data_title}, {goal.in_words}, {draws}"
     if results.figure_path is not None:
@@ -257,8 +261,8 @@ def _report(
             teacher_top1=teacher.top1,
             num_test=num_test,
         )
-    note = _note(inputs, teacher.top1, any(curve.slowed for curve in curves))
-    tables.show(_table(title, _LABELS[swept.over], rows, note))
+    note = sweep_table.note(inputs, teacher.top1, any(curve.slowed for curve in curves))
+    tables.show(sweep_table.table(title, _LABELS[swept.over], rows, note))
     tables.show_written(comparison.path, results.figure_path)
 
 
@@ -267,32 +271,8 @@ def _runs(comparison: Comparison, method: str, num_seeds: int, value: float) -> 
     return [run for run in found if run is not None]
 
 
-def _curve(method: str, swept: Swept, runs: Sequence[Sequence[Record]]) -> Curve:
-    pairs = zip(swept.values, runs, strict=True)
+def _curve(method: str, swept: Swept, runs: Mapping[float, Sequence[Record]]) -> Curve:
+    pairs = runs.items()
     halved = [value for value, each in pairs if any(run.learning_rate != value for run in each)]
-    top1 = [[run.top1 for run in each] for each in runs]
-    return Curve(method, swept.values, top1, halved if swept.over == "rate" else ())
-
-
-def _note(inputs: Inputs, teacher_top1: float, has_slowed: bool) -> str:
-    few = len(inputs.test_images) < SMALL_TEST_SET
-    return tables.wrapped(
-        f"teacher: {teacher_top1:.2f} %",
-        f"top-1 on {inputs.test_name}, mean ± standard deviation over draws; seconds: mean time "
-        "to compress",
-        *([tables.INTERVAL_NOTE] if few else []),
-        *(["*: diverged in some draw, and was run again at half the rate"] if has_slowed else []),
-    )
-
-
-def _table(title: str, label: str, rows: Sequence[tuple[str, ...]], note: str) -> Table:
-    """One row a method and value; columns that no row has anything for are left out."""
-    table = Table(title=title, caption=note, box=tables.BOX, pad_edge=False)
-    headings = ("method", label, "top-1 %", "95 %", "seconds")
-    shown = [number for number in range(len(headings)) if any(row[number] for row in rows)]
-    for number in shown:
-        justify = "left" if number == 0 else "right"
-        table.add_column(headings[number], justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for row, below in zip(rows, [*rows[1:], ("",)], strict=True):
-        table.add_row(*(row[number] for number in shown), end_section=row[0] != below[0])
-    return table
+    top1 = [[run.top1 for run in each] for each in runs.values()]
+    return Curve(method, tuple(runs), top1, halved if swept.over == "rate" else ())

@@ -12,7 +12,7 @@ from fsc.progress import Progress
 from fsc.schemes import AnyScheme, DropBlocks, Scheme, SparseScheme, channels_left
 from fsc.schemes.removal import Removal
 
-TAKE_BLOCKS = "SolveThenTrain, MiR and L1Norm take it"
+TAKE_BLOCKS = "SolveThenTrain, where it trains, MiR and L1Norm take it"
 
 
 @dataclass(frozen=True)

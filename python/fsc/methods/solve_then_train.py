@@ -139,8 +139,8 @@ def _trained(outcome: Outcome, method: MiR, task: Task) -> Outcome:
         student.load_state_dict(solved)
         return _with(
             outcome,
-            "layers are as they were solved: training led away from the teacher, from "
-            f"{start:.3g} to {end:.3g} of the energy of its outputs",
+            "layers are as they were solved: training led away from the teacher, on new images "
+            f"from {start:.4g} to {end:.4g} of the energy of its outputs",
         )
     said = [*outcome.warnings, *in_words(method, rates)]
     return replace(outcome, learning_rates=rates, warnings=said)

@@ -154,3 +154,16 @@ def test_bad_input_is_refused_in_one_sentence(sweep, tmp_path, over, values, arg
 def test_resume_needs_a_file(fsc, on_digits):
     given = ("--over", "images", "--values", "2", "--resume")
     assert "--resume needs --json" in sentence(fsc("sweep", *on_digits, *given))
+
+
+def test_a_value_that_diverges_is_left_out_and_the_others_stay(fsc, on_digits, tmp_path):
+    result = fsc(
+        "sweep", *on_digits, "--scheme", "res-50", "--shots", 1, "--seeds", 1, "--over", "rate",
+        "--values", "0.001,1e30", "--mir-steps", 2, "--json", tmp_path / "runs.json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "left out: learning_rate must be small enough" in said
+    assert [run["value"] for run in json.loads((tmp_path / "runs.json").read_text())["runs"]] == [
+        0.001
+    ]

@@ -1,0 +1,36 @@
+"""What `fsc sweep` prints: a row for every method and value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from fsc.cli import tables
+from fsc.cli.given import Inputs
+from fsc.report.interval import SMALL_TEST_SET
+
+
+def note(inputs: Inputs, teacher_top1: float, has_slowed: bool) -> str:
+    """What stands below the table."""
+    few = len(inputs.test_images) < SMALL_TEST_SET
+    return tables.wrapped(
+        f"teacher: {teacher_top1:.2f} %",
+        f"top-1 on {inputs.test_name}, mean ± standard deviation over draws; seconds: mean time "
+        "to compress",
+        *([tables.INTERVAL_NOTE] if few else []),
+        *(["*: diverged in some draw, and was run again at half the rate"] if has_slowed else []),
+    )
+
+
+def table(title: str, label: str, rows: Sequence[tuple[str, ...]], note: str) -> Table:
+    """One row a method and value; columns that no row has anything for are left out."""
+    made = Table(title=title, caption=note, box=tables.BOX, pad_edge=False)
+    headings = ("method", label, "top-1 %", "95 %", "seconds")
+    shown = [number for number in range(len(headings)) if any(row[number] for row in rows)]
+    for number in shown:
+        justify = "left" if number == 0 else "right"
+        made.add_column(headings[number], justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row, below in zip(rows, [*rows[1:], ("",)], strict=True):
+        made.add_row(*(row[number] for number in shown), end_section=row[0] != below[0])
+    return made
