@@ -175,7 +175,7 @@ def test_pictures_and_volumes_have_mirror_images_and_signals_have_none(monkeypat
     for case, views in (("signal", 1), ("tuple", 1), ("volume", 2), ("subclass", 2)):
         teacher, given = teacher_of(case)
         fsc.compress(teacher, given, method=METHODS["mir"])
-        _, seen, targets = lessons[-1][:3]
+        seen, targets = lessons[-1][1].images, lessons[-1][1].targets
         assert len(seen) == views and [len(target) for target in targets] == [views], case
         if views == 2:
             assert torch.equal(seen[1], seen[0].flip(-1))

@@ -169,7 +169,10 @@ def test_methods_and_schemes_by_name(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"method": "cd"}, r"method must be one of l1, cd-nc, .* or one of fsc\.methods, got 'cd'"),
+        (
+            {"method": "cd"},
+            r"method must be one of seconds, default, .* or one of fsc\.methods, got 'cd'",
+        ),
         ({"scheme": "res50"}, "scheme must be one of res-50, .* path of a JSON file, got 'res50'"),
         ({"scheme": "res-50"}, "one of sparse-50, .*, which fit Chain, or .*, got 'res-50'"),
     ],

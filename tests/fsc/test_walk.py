@@ -117,7 +117,7 @@ def test_hooks_come_in_order_with_the_facts_of_the_layer() -> None:
         expected += [(hook, name) for hook in hooks]
     assert recorder.calls == expected
     assert recorder.layers["branch"] == Layer(
-        "branch", teacher.branch, student.branch, "relu", num_images=7, index=1, count=3
+        "branch", teacher.branch, student.branch, "relu", "none", num_images=7, index=1, count=3
     )
     assert recorder.layers["head"].activation == "none"
 

@@ -29,8 +29,8 @@ def test_a_student_without_a_block_is_written_and_evaluated(run, fsc, tmp_path):
 @pytest.mark.parametrize(
     ("method", "flags", "expected"),
     [
-        ("cd-soft", ("--drop-blocks", 1), "--drop-blocks must go with --method l1, mir-before, "
-         "mir-after, got 1 for cd-soft"),
+        ("cd-soft", ("--drop-blocks", 1), "--drop-blocks must go with --method default, "
+         "quarter-hour, l1, mir-before, mir-after, got 1 for cd-soft"),
         ("l1", ("--drop-blocks", 99), "--drop-blocks must fit resnet14, got 99: scheme "
          "'blocks-99': count must be at most 4, the blocks of the model that can go, got 99"),
         ("l1", ("--drop-blocks", 1, "--round-to", 4), "--round-to must go with --flops, "

@@ -103,12 +103,12 @@ def test_ways_that_cannot_be_are_refused(fsc, pets, tmp_path: Path, flags, told:
 
 
 @pytest.mark.parametrize(
-    "verb", [("analyse", "--method", "cd-nc"), ("sweep", "--objective", "convex", "--intervals", 1)]
+    "verb", [("analyse", "--method", "cd-nc"), ("grid", "--objective", "convex", "--intervals", 1)]
 )
-def test_analyse_and_sweep_draw_classes_too(fsc, on_digits, tmp_path: Path, verb) -> None:
+def test_analyse_and_grid_draw_classes_too(fsc, on_digits, tmp_path: Path, verb) -> None:
     given = (*verb, *on_digits, "--shots", 1, "--ways", 3, *TRIED, "--json", tmp_path / "x.json")
     result = fsc(*given)
     assert result.exit_code == 0, result.output
-    assert "1 image of each of 3 classes" in result.stdout or verb[0] == "sweep"
+    assert "1 image of each of 3 classes" in result.stdout or verb[0] == "grid"
     found = json.loads((tmp_path / "x.json").read_text())
     assert (found["shots"], found["ways"], found["images"]) == (1, 3, None)
