@@ -81,7 +81,7 @@ def test_every_rank_sees_its_own_images_alone() -> None:
 
 def test_fewer_images_than_ranks_are_refused() -> None:
     for error in on_ranks(rank_work.too_few):
-        assert str(error) == "compress: images must be at least as many as ranks, 2, got 1"
+        assert str(error) == "compress: ranks must be at most as many as the images, 1, got 2"
 
 
 def test_other_images_on_another_rank_are_refused() -> None:

@@ -219,6 +219,7 @@ def _then(inputs: Inputs, evaluated: bool) -> str:
 def _intention(method: str, inputs: Inputs, goal: Goal, sample: FewShotSample, then: str) -> str:
     return (
         f"Compressing {inputs.model_title} by {method}, {goal.in_words}, from "
-        f"{sample.num_images} training images of {inputs.data_title}; "
+        f"{sample.num_images} training image{'' if sample.num_images == 1 else 's'} of "
+        f"{inputs.data_title}; "
         f"{then}."
     )

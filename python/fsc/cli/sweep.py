@@ -68,10 +68,15 @@ class Swept:
         if self.over not in SAMPLES:
             Draw(self.num_shots, self.num_images, self.num_ways)
             return
+        if self.over == "images" and self.num_ways is not None:
+            raise click.UsageError(
+                f"--ways must be left out with --over images, which are of any class, got "
+                f"{self.num_ways}."
+            )
         for flag, number in (("--shots", self.num_shots), ("--images", self.num_images)):
             if number is not None:
                 raise click.UsageError(
-                    f"{flag} must be left out with --over {self.over}, whose --values it is, got "
+                    f"{flag} must be left out with --over {self.over}, whose --values say it, got "
                     f"{number}."
                 )
 

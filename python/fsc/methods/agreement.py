@@ -35,6 +35,6 @@ def check_ranks(function: str, images: Tensor, identity: Callable[[], dict[str, 
             )
     if len(images) < ranks.count():
         raise ValueError(
-            f"{function}: images must be at least as many as ranks, {ranks.count()}, got "
-            f"{len(images)}"
+            f"{function}: ranks must be at most as many as the images, {len(images)}, got "
+            f"{ranks.count()}"
         )

@@ -269,6 +269,11 @@ def nothing_to_prune(
     reasons = held_back or {
         group.name: group.frozen for group in groups if group.frozen is not None
     }
+    if not groups:
+        return (
+            "model must have channels that can go and are to go, got none: all of its layers make "
+            "what it puts out"
+        )
     return (
         "model must have channels that can go and are to go, got none: "
         f"{frozen} of {len(groups)} sets of channels that go together cannot"
