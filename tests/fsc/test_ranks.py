@@ -99,7 +99,7 @@ def test_the_first_rank_alone_tells(tmp_path: Path) -> None:
 def test_a_rank_that_dies_is_named_and_the_rest_is_kept(name: str, tmp_path: Path) -> None:
     journal = str(tmp_path / "journal")
     layer = "conv4" if name == "moments" else ""
-    error, nothing = on_ranks(rank_work.dying, name, journal, layer)
+    error, nothing = on_ranks(rank_work.dying, name, journal, layer, dies=True)
     assert nothing is None
     assert isinstance(error, ranks.RankLost) and error.lost == [1]
     assert str(error) == "all processes of the group must run to the end, rank 1 no longer answers"
