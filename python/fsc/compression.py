@@ -35,7 +35,7 @@ from fsc.networks.gathering import Images
 from fsc.networks.joint_input import as_given, joint_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import pass_on, rewritings
-from fsc.networks.wrappers import dtype_of, in_dtype_of
+from fsc.networks.wrappers import dtype_of, in_dtype_of, unwrap
 from fsc.progress import Progress
 from fsc.result import Report, Result
 from fsc.scheme_tables import Style
@@ -145,7 +145,7 @@ def compress(
     _check_numbers(batch_size, memory_budget, seed)
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
-    method = _method(method, entry.teacher)
+    method = method_of(method, entry.teacher)
     learned = labels_for(method, labels, entry.labels, entry.teacher, entry.images)
     check_views("compress", method, entry.teacher, entry.images, learned)
     goal = goal.resolved(entry.teacher, entry.images)
@@ -204,17 +204,18 @@ def _warn(sentences: list[str]) -> None:
         warnings.warn(sentence, CompressionWarning, stacklevel=4)
 
 
-def _method(given: Method | str | None, teacher: nn.Module) -> Method:
+def method_of(given: Method | str | None, teacher: nn.Module) -> Method:
+    """The method that `compress` takes for an argument: itself, that of a name, or the default."""
     if given is None:
         return SolveThenTrain()
-    return method_names.named(given, recognise(teacher)) if isinstance(given, str) else given
+    return (
+        method_names.named(given, recognise(unwrap(teacher))) if isinstance(given, str) else given
+    )
 
 
 def _selection(method: Method) -> Selection:
     """How a method chooses channels: by the norms of filters where it does not say otherwise."""
-    if isinstance(method, CrossDistillation | SolveThenTrain):
-        return method.selection
-    return "norm"
+    return method.selection if isinstance(method, CrossDistillation | SolveThenTrain) else "norm"
 
 
 def identity(

@@ -12,14 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fsc import method_names
-from fsc.compression import check_types, compress
+from fsc.compression import check_types, compress, method_of
 from fsc.images.labels import check_labels
 from fsc.images.sampling import sample_per_class, sample_random
-from fsc.methods import Method, SolveThenTrain
+from fsc.methods import Method
 from fsc.methods.labelling import label_use
-from fsc.models.recognition import recognise
-from fsc.networks.wrappers import unwrap
 from fsc.training.evaluate import accuracy
 
 AnyMethod = TypeVar("AnyMethod")
@@ -106,7 +103,7 @@ def sweep(
     check_types(teacher, method)
     if not isinstance(seeds, Iterable):
         raise TypeError(f"seeds must be several integers, such as range(3), got {seeds!r}")
-    chosen, cases = _method(method, teacher), []
+    chosen, cases = method_of(method, teacher), []
     values, seeds = _checked_values(values), list(seeds)
     learned = labels if label_use(chosen) != "none" else None
     for seed in seeds:
@@ -172,14 +169,6 @@ def _checked_values(values: Sequence[float]) -> list[float]:
         if not math.isfinite(value):
             raise ValueError(f"values must be finite, got {value}")
     return found
-
-
-def _method(given: Method | str | None, teacher: nn.Module) -> Method:
-    if given is None:
-        return SolveThenTrain()
-    if isinstance(given, str):
-        return method_names.named(given, recognise(unwrap(teacher)))
-    return given
 
 
 def _check_test(teacher: nn.Module, images: Tensor, labels: Tensor) -> None:

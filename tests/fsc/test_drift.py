@@ -148,25 +148,36 @@ def test_what_is_added_to_one_value_a_channel_is_compared_before_the_addition() 
     assert {layer.name for layer in report.layers} >= {"conv2", "context"}
 
 
-def test_a_sum_without_a_relu_behind_is_compared_before_the_activation_only() -> None:
+@pytest.mark.parametrize(("activation", "differs"), [("none", True), ("relu", False)])
+def test_a_sum_without_a_relu_behind_is_compared_before_the_activation_only(
+    activation: str, differs: bool
+) -> None:
     class Linear(nn.Module):
-        """A bottleneck whose sum no ReLU reads."""
+        """Two bottlenecks whose sums no ReLU reads; the second one's shortcut has drifted."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.conv0 = nn.Conv2d(3, 8, 3, padding=1)
+            self.conv0, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
             self.conv1, self.conv2 = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
-            self.head = nn.Conv2d(8, 4, 1)
+            self.conv3, self.conv4 = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.conv0(x)
-            return self.head(x + self.conv2(self.conv1(x).relu()))
+            x = x + self.conv2(self.conv1(x).relu())
+            return self.head(x + self.conv4(self.conv3(x).relu()))
 
     model, images = Linear().eval(), torch.randn(8, 3, 8, 8)
     scheme = fsc.schemes.Scheme("mine", {"conv1": 4})
-    for activation in ("none", "relu"):
-        for after in (False, True):
-            method = fsc.CrossDistillation(
-                Estimation(), activation=activation, after_addition=after
-            )
-            fsc.compress(model, images, method=method, scheme=scheme)
+    before, behind = (
+        fsc.compress(
+            model,
+            images,
+            method=fsc.CrossDistillation(
+                Estimation(), activation=activation, after_addition=after, recalibrate=False
+            ),
+            scheme=scheme,
+        ).student
+        for after in (False, True)
+    )
+    assert torch.equal(before.conv3.weight, behind.conv3.weight)
+    assert torch.equal(before.conv4.weight, behind.conv4.weight) != differs

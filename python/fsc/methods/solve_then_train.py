@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field, replace
 
-from torch import nn
-
 from fsc.layers.objectives import Estimation
 from fsc.methods.base import Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation
@@ -101,10 +99,6 @@ class SolveThenTrain:
             outcome = self.solve.compress(task)
         if method is None or not isinstance(task.scheme, Scheme | DropBlocks):
             return outcome
-        try:
-            head_features(task.teacher, tracing.trace(task.teacher), method.features)
-        except ValueError as error:  # it ends in something without features before it
-            return _with(outcome, f"layers are not trained together: {error}")
         return _trained(outcome, method, task)
 
     def _training(self, task: Task) -> MiR | None:
@@ -123,11 +117,14 @@ class SolveThenTrain:
 def _trained(outcome: Outcome, method: MiR, task: Task) -> Outcome:
     """The student trained on, or as it was where that does not help."""
     student = outcome.student
+    try:
+        nodes = head_features(task.teacher, tracing.trace(task.teacher), method.features)
+    except ValueError as error:  # it ends in something without features before it
+        return _with(outcome, f"layers are not trained together: {error}")
     yardstick = Yardstick(task.teacher, judged_images(method, task), task.batch_size)
     start, solved = yardstick.distance(student), copy.deepcopy(student.state_dict())
     if start < NEAR:
         return outcome
-    nodes = head_features(task.teacher, tracing.trace(task.teacher), method.features)
     wanted = TeacherFeatures(task, nodes, outcome.kept)
     try:
         rates = method.train(student, body_of(student, method.features), wanted, task)
@@ -147,5 +144,4 @@ def _trained(outcome: Outcome, method: MiR, task: Task) -> Outcome:
 
 
 def _with(outcome: Outcome, sentence: str) -> Outcome:
-    student: nn.Module = outcome.student.eval()
-    return replace(outcome, student=student, warnings=[*outcome.warnings, sentence])
+    return replace(outcome, warnings=[*outcome.warnings, sentence])
