@@ -206,11 +206,9 @@ def _warn(sentences: list[str]) -> None:
 
 def method_of(given: Method | str | None, teacher: nn.Module) -> Method:
     """The method that `compress` takes for an argument: itself, that of a name, or the default."""
-    if given is None:
-        return SolveThenTrain()
-    return (
-        method_names.named(given, recognise(unwrap(teacher))) if isinstance(given, str) else given
-    )
+    if not isinstance(given, str):
+        return SolveThenTrain() if given is None else given
+    return method_names.named(given, recognise(unwrap(teacher)))
 
 
 def _selection(method: Method) -> Selection:

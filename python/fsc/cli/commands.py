@@ -5,7 +5,7 @@ The work is imported when a verb is called, so that help costs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,18 @@ Part = TypeVar("Part")
 def _part(kind: Callable[..., Part], given: dict[str, Any]) -> Part:
     """An object of the options that are its fields, which are taken out of those given."""
     return kind(**{field.name: given.pop(field.name) for field in fields(kind)})  # type: ignore[arg-type]
+
+
+def _methods(default: Sequence[str], more: str = "") -> Callable[..., Any]:
+    return click.option(
+        "--method",
+        "methods",
+        type=options.METHOD,
+        multiple=True,
+        default=default,
+        show_default=True,
+        help=f"May be given several times{more}.",
+    )
 
 
 @click.command("demo")
@@ -46,15 +58,12 @@ def demo(**given: Any) -> None:
     help="How to compress; default takes minutes.",
 )
 @goal_options.goal
-@options.num_shots
-@options.num_ways
-@options.num_images
+@options.draw
 @options.seed
 @options.output_folder()
 @options.teacher_and_data
 @options.resources
-@options.device
-@options.threads
+@options.machine
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run in the same folder.")
 @options.overwrite
 @options.test_images()
@@ -90,8 +99,7 @@ def compress(**given: Any) -> None:
 @options.data_root
 @options.size
 @options.normalize
-@options.device
-@options.threads
+@options.machine
 def evaluate(**given: Any) -> None:
     """Print top-1 accuracy, parameters and FLOPs of the network in PATH.
 
@@ -108,19 +116,9 @@ def evaluate(**given: Any) -> None:
 @options.model_name
 @options.data_name
 @goal_options.goal
-@options.num_shots
-@options.num_ways
-@options.num_images
+@options.draw
 @options.num_seeds
-@click.option(
-    "--method",
-    "methods",
-    type=options.METHOD,
-    multiple=True,
-    default=method_names.COMPARED,
-    show_default=True,
-    help="May be given several times.",
-)
+@_methods(method_names.COMPARED)
 @click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
 @options.resume
 @options.figure_path
@@ -135,8 +133,7 @@ def evaluate(**given: Any) -> None:
 )
 @options.teacher_and_data
 @options.resources
-@options.device
-@options.threads
+@options.machine
 def compare(**given: Any) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     from fsc.cli import compare as work
@@ -167,18 +164,8 @@ def schemes(**given: Any) -> None:
 @options.model_name
 @options.data_name
 @goal_options.scheme_name
-@options.num_shots
-@options.num_ways
-@options.num_images
-@click.option(
-    "--method",
-    "methods",
-    type=options.METHOD,
-    multiple=True,
-    default=method_names.ANALYSED,
-    show_default=True,
-    help="May be given several times; the others are divided by the first.",
-)
+@options.draw
+@_methods(method_names.ANALYSED, "; the others are divided by the first")
 @options.test_images(1000)
 @options.seed
 @click.option("--json", "json_path", type=options.FILE, help="Write every distance to this file.")
@@ -186,8 +173,7 @@ def schemes(**given: Any) -> None:
 @options.overwrite
 @options.teacher_and_data
 @options.augment
-@options.device
-@options.threads
+@options.machine
 def analyse(**given: Any) -> None:
     """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
     from fsc.cli import analyse as work
@@ -214,19 +200,9 @@ def analyse(**given: Any) -> None:
     help="What it takes, as in 100,200,400.",
 )
 @goal_options.goal
-@options.num_shots
-@options.num_ways
-@options.num_images
+@options.draw
 @options.num_seeds
-@click.option(
-    "--method",
-    "methods",
-    type=options.METHOD,
-    multiple=True,
-    default=["mir-before"],
-    show_default=True,
-    help="May be given several times.",
-)
+@_methods(["mir-before"])
 @click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
 @options.resume
 @options.figure_path
@@ -234,8 +210,7 @@ def analyse(**given: Any) -> None:
 @options.test_images()
 @options.teacher_and_data
 @options.resources
-@options.device
-@options.threads
+@options.machine
 def sweep(**given: Any) -> None:
     """Show accuracy against steps, learning rate or number of images, in a table and a figure."""
     from fsc.cli import sweep as work
@@ -249,9 +224,7 @@ def sweep(**given: Any) -> None:
 @options.model_name
 @options.data_name
 @goal_options.scheme_name
-@options.num_shots
-@options.num_ways
-@options.num_images
+@options.draw
 @click.option(
     "--objective",
     "objective_name",
@@ -272,8 +245,7 @@ def sweep(**given: Any) -> None:
 @options.figure_path
 @options.overwrite
 @options.teacher_and_data
-@options.device
-@options.threads
+@options.machine
 def grid(**given: Any) -> None:
     """Compress with every weight of a loss on a grid and evaluate each student."""
     from fsc.cli import grid as work

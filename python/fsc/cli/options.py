@@ -228,6 +228,8 @@ def _together(*several: Callable[[Command], Command]) -> Callable[[Command], Com
 
 teacher_and_data = _together(checkpoint_path, data_root, size, normalize)
 resources = _together(mir_steps, views, augment, batch_size, memory_budget)
+draw = _together(num_shots, num_ways, num_images)
+machine = _together(device, threads)
 
 
 def test_images(default: int | None = None) -> Callable[[Command], Command]:
