@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from interruption import Interrupting
 from networks import chain
 from torch import Tensor, nn
 
@@ -86,18 +87,12 @@ def test_interrupted_and_resumed_has_the_same_bits(
     tmp_path: Path, name: str, stop_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "_STEPS_BETWEEN_LOOKS", 4)
-    done: list[int] = []
-
-    def progress(what: str, step: int, total: int) -> None:
-        done.append(step)
-        if len(done) == stop_after:
-            raise KeyboardInterrupt
-
+    progress = Interrupting(stop_after)
     whole = _run(METHODS[name]).student
     with pytest.raises(KeyboardInterrupt):
         _run(METHODS[name], journal=tmp_path, progress=progress)
     parts = _run(METHODS[name], journal=tmp_path, progress=progress).student
-    assert len(done) < 40 + stop_after or stop_after == 3
+    assert progress.told < 40 + stop_after or stop_after == 3
     for key, value in whole.state_dict().items():
         assert torch.equal(value, parts.state_dict()[key]), key
     with pytest.raises(ValueError, match=r"another images\.labels|images\.labels"):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from interruption import Interrupting
 from networks import chain
 from torch import Tensor, nn
 
@@ -170,13 +171,7 @@ def test_interrupted_and_resumed_has_the_same_bits(
     tmp_path: Path, name: str, stop_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "_STEPS_BETWEEN_LOOKS", 4)
-    done: list[int] = []
-
-    def progress(what: str, step: int, total: int) -> None:
-        done.append(step)
-        if len(done) == stop_after:
-            raise KeyboardInterrupt
-
+    progress = Interrupting(stop_after)
     with pytest.raises(KeyboardInterrupt):
         _run(name, journal=tmp_path, progress=progress)
     parts = _run(name, journal=tmp_path, progress=progress)

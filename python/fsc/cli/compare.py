@@ -8,18 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import click
-
 from fsc.cli import evaluation, options, outputs, published, repeated, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
-from fsc.cli.goals import Asked, check_kinds
+from fsc.cli.goals import Asked
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
 from fsc.cli.repeated import Case
-from fsc.cli.run import Resources, Settings, check_labels
+from fsc.cli.run import Resources, Settings
 from fsc.goal import Goal
 from fsc.networks import cost
 from fsc.report import methods_figure
@@ -62,22 +60,12 @@ def command(
     is_timed: bool,
 ) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
-    if resume and results.json_path is None:
-        raise click.UsageError("--resume needs --json, the file to take up.")
     options.check_training(methods)
-    asked.check_methods(methods)
     plan = _Plan(list(dict.fromkeys(methods)), draw, num_seeds, is_timed)
-    replace(results, overwrite=results.overwrite or resume).hold()
-    inputs = source.load()
-    inputs.check_evaluable("fsc compare")
-    inputs = inputs.evaluated_on(num_test)
-    inputs.check_scores()
-    check_labels(methods, inputs, resources.augment, resources.views)
-    goal = asked.goal(inputs)
-    check_kinds(methods, goal)
+    given = (asked, plan.methods, source, resources, results, num_test)
+    inputs, settings = repeated.begun("compare", *given, resume=resume)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     sample = draw.sample(inputs, seed=0)
-    settings = resources.settings(goal)
     outputs.check_space(inputs, sample.num_images, settings, output=None, methods=methods)
     comparison = Comparison(_identity(inputs, settings, plan), results.json_path)
     if resume:
@@ -85,11 +73,11 @@ def command(
     try:
         with Reporter() as reporter:
             cases = plan.cases(settings)
-            said = _intention(plan, inputs, goal)
+            said = _intention(plan, inputs, settings.goal)
             repeated.run_all(comparison, cases, inputs, reporter, said, is_timed=plan.is_timed)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(repeated.kept(comparison)) from None
-    _report(comparison, plan, inputs, goal, results.figure_path)
+    _report(comparison, plan, inputs, settings.goal, results.figure_path)
 
 
 def _identity(inputs: Inputs, settings: Settings, plan: _Plan) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import click
 import torch
 
 from fsc import method_names
@@ -13,8 +14,11 @@ from fsc.cli import evaluation
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
+from fsc.cli.goals import Asked, check_kinds
+from fsc.cli.inputs import Source
+from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Settings, execute
+from fsc.cli.run import Resources, Settings, check_labels, execute
 from fsc.images.checks import device_of
 from fsc.methods.identity import versions
 from fsc.methods.journal import fingerprint
@@ -41,6 +45,46 @@ class Case:
     settings: Settings
     value: float | None = None
     said: str = ""
+
+
+def begun(
+    verb: str,
+    asked: Asked,
+    methods: Sequence[str],
+    source: Source,
+    resources: Resources,
+    results: Results,
+    num_test: int | None,
+    resume: bool,
+) -> tuple[Inputs, Settings]:
+    """Read everything, once it is known that the methods go with what is asked for.
+
+    Args:
+        verb: who asks, for the sentence.
+        asked: what is to be left of the teacher.
+        methods: by name.
+        source: of teacher and images.
+        resources: that the methods may take.
+        results: where they go.
+        num_test: how many test images at most.
+        resume: whether runs that are there already are kept.
+
+    Raises:
+        ValueError: accuracies cannot be measured, or something does not fit.
+        OSError, ImportError: what `Source.load` raises.
+    """
+    if resume and results.json_path is None:
+        raise click.UsageError("--resume needs --json, the file to take up.")
+    asked.check_methods(methods)
+    replace(results, overwrite=results.overwrite or resume).hold()
+    inputs = source.load()
+    inputs.check_evaluable(f"fsc {verb}")
+    inputs = inputs.evaluated_on(num_test)
+    inputs.check_scores()
+    check_labels(methods, inputs, resources.augment, resources.views)
+    goal = asked.goal(inputs)
+    check_kinds(methods, goal)
+    return inputs, resources.settings(goal)
 
 
 def identity(inputs: Inputs, settings: Settings, *, is_timed: bool = False) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from fsc.cli import options, outputs, repeated, sweep_table, tables
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
-from fsc.cli.goals import Asked, check_kinds
+from fsc.cli.goals import Asked
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
 from fsc.cli.repeated import Case
-from fsc.cli.run import Resources, Settings, check_labels
+from fsc.cli.run import Resources, Settings
 from fsc.goal import Goal
 from fsc.images.sampling import FewShotSample
 from fsc.report import curves_figure
@@ -156,20 +156,10 @@ def command(
     num_test: int | None,
 ) -> None:
     """Compress for every value and draw by every method, and evaluate each student."""
-    if resume and results.json_path is None:
-        raise click.UsageError("--resume needs --json, the file to take up.")
     methods = tuple(dict.fromkeys(methods))
     swept.check(methods)
-    asked.check_methods(methods)
-    replace(results, overwrite=results.overwrite or resume).hold()
-    inputs = source.load()
-    inputs.check_evaluable("fsc sweep")
-    inputs = inputs.evaluated_on(num_test)
-    inputs.check_scores()
-    check_labels(methods, inputs, resources.augment, resources.views)
-    goal = asked.goal(inputs)
-    check_kinds(methods, goal)
-    settings = resources.settings(goal)
+    given = (asked, methods, source, resources, results, num_test)
+    inputs, settings = repeated.begun("sweep", *given, resume=resume)
     sample = swept.largest_sample(inputs)
     outputs.check_space(inputs, sample.num_images, settings, output=None, methods=methods)
     shared = repeated.identity(inputs, settings) | swept.identity
@@ -179,11 +169,11 @@ def command(
     cases = _cases(swept, methods, num_seeds, settings)
     try:
         with Reporter() as reporter:
-            said = _intention(swept, methods, num_seeds, inputs, goal)
+            said = _intention(swept, methods, num_seeds, inputs, settings.goal)
             repeated.run_all(comparison, cases, inputs, reporter, said)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(repeated.kept(comparison)) from None
-    _report(comparison, cases, swept, inputs, goal, results)
+    _report(comparison, cases, swept, inputs, settings.goal, results)
 
 
 def _is_typed(name: str) -> bool:
