@@ -56,22 +56,22 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
 
 
 @cache
-def _whole(drops: bool, momentum: float) -> nn.Module:
-    return _run(_teacher(drops), None, momentum=momentum)[0]
+def _whole(drops: bool, name: str, value: float) -> nn.Module:
+    return _run(_teacher(drops), None, **{name: value})[0]
 
 
 @pytest.mark.parametrize("drops", [False, True], ids=["plain", "dropout"])
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
+@pytest.mark.parametrize("setting", [("momentum", 0.9), ("momentum", 0.0), ("precondition", 0.3)])
 @pytest.mark.parametrize("stop_after", [3, 4, 14, 27, 30])
 def test_interrupted_and_resumed_has_the_bits_of_an_uninterrupted_run(
-    tmp_path: Path, stop_after: int, momentum: float, drops: bool
+    tmp_path: Path, stop_after: int, setting: tuple[str, float], drops: bool
 ) -> None:
     teacher = _teacher(drops)
-    whole = _whole(drops, momentum)
+    whole, changed = _whole(drops, *setting), dict([setting])
     torch.rand(1)  # what others draw does not matter
     with pytest.raises(KeyboardInterrupt):
-        _run(teacher, tmp_path, stop_after, momentum=momentum)
-    parts, done = _run(teacher, tmp_path, momentum=momentum)
+        _run(teacher, tmp_path, stop_after, **changed)
+    parts, done = _run(teacher, tmp_path, **changed)
     assert _same(whole, parts)
     assert done[0] == (stop_after - 1) // 4 * 4 + 1 if stop_after != 4 else 5
 

@@ -84,16 +84,15 @@ class Form:
     def _has_mode(self) -> bool:
         return getattr(self.layer, "padding_mode", "zeros") != "zeros"
 
-    def _rows(self) -> Tensor:
-        """The layer's weight, one row an output channel, [C_out, C_in / groups, ...]."""
-        weight: Tensor = self.layer.weight.detach()
+    def rows(self, weight: Tensor) -> Tensor:
+        """A weight of the layer, one row an output channel, [C_out, C_in / groups, ...]."""
         if not self.is_transposed:
             return weight
         blocks = weight.unflatten(0, (self.layer.groups, -1)).transpose(1, 2).flatten(0, 1)
         return blocks.flip(tuple(range(2, blocks.ndim)))
 
     def _as_convolution(self, pads: list[tuple[int, int]]) -> nn.Conv2d:
-        layer, rows = self.layer, self._rows()
+        layer, rows = self.layer, self.rows(self.layer.weight.detach())
         padding = [before for before, _ in pads] if self.pads_itself else []
         if self.dims in (0, 3):
             kernel, stride, dilation = (rows[0, 0].numel(), 1), (1, 1), (1, 1)

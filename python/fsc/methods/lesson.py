@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.layers.preconditioner import Preconditioner
 from fsc.methods.training_state import State
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # What a network gives for a minibatch, and what it should give -> a number.
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
+# Images on which the inputs of layers are measured.
+_MEASURED = 256
 
 
 class Views(Protocol):
@@ -109,12 +112,16 @@ class Learner:
             momentum=lesson.schedule.momentum,
             weight_decay=lesson.schedule.weight_decay,
         )
+        damping = lesson.schedule.precondition
+        self._preconditioner = None if damping is None else Preconditioner(body, damping)
         self._generator = torch.Generator().manual_seed(lesson.seed)
         self._order = torch.empty(0, dtype=torch.int64)  # images of this pass still to come
 
     def advance(self) -> Tensor:
         """One step; returns the loss before it, of this rank's part of the minibatch."""
         lesson = self.lesson
+        if self._preconditioner is not None and not self._preconditioner.is_measured:
+            self._measure(self._preconditioner)
         if not len(self._order):
             self._order = torch.randperm(
                 lesson.views.count, generator=self._generator, device="cpu"
@@ -139,9 +146,23 @@ class Learner:
                 loss.backward()
         if lesson.schedule.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.body.parameters(), lesson.schedule.clip_norm)
+        if self._preconditioner is not None:
+            self._preconditioner.apply()
         self._optimizer.step()
         self.step += 1
         return loss.detach()
+
+    def _measure(self, preconditioner: Preconditioner) -> None:
+        """What the layers read of some images, by which their gradients are multiplied."""
+        views = self.lesson.views
+        generator = torch.Generator().manual_seed(self.lesson.seed)
+        chosen = torch.randperm(views.count, generator=generator, device="cpu")[:_MEASURED]
+        if len(chosen) >= ranks.count():
+            chosen = ranks.share(chosen)
+        preconditioner.measure(
+            views.draw(few, generator, self._layout)[0]
+            for few in chosen.split(self.lesson.schedule.batch_size)
+        )
 
     def state(self) -> State:
         """All that the steps to come depend on, beside the lesson and the rate."""
@@ -155,6 +176,8 @@ class Learner:
             momentum = self._optimizer.state[parameter].get("momentum_buffer")
             if momentum is not None:
                 tensors[f"momentum.{index}"] = momentum
+        if self._preconditioner is not None:
+            tensors |= self._preconditioner.state()
         tensors["order"] = self._order
         tensors["generator"] = self._generator.get_state()
         tensors["dropout"] = _default_state(self.lesson.views.example.device)
@@ -175,6 +198,8 @@ class Learner:
             if f"momentum.{index}" in tensors:
                 momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{index}"])
                 self._optimizer.state[parameter]["momentum_buffer"] = momentum
+        if self._preconditioner is not None:
+            self._preconditioner.restore(tensors)
         self._order = tensors["order"]
         self._generator.set_state(tensors["generator"])
         _set_default_state(self.lesson.views.example.device, tensors["dropout"])

@@ -37,6 +37,9 @@ class Schedule:
         weight_decay: of SGD.
         clip_norm: largest norm of a step's gradient, all weights together; longer ones are scaled
             down. None: as they are.
+        precondition: gradients of convolutions and Linears are multiplied by the inverse second
+            moment of what the layer reads, measured before the first step and damped by so much of
+            its mean, see `fsc.layers.preconditioner`: fewer steps are needed. None: they are not.
         batch_norm: "train" normalises by the minibatch, of several processes each by its part of
             it; "frozen" by the running statistics, and dropout is off then.
         max_retries: how often the training starts again at half the rate, where it diverged.
@@ -60,6 +63,7 @@ class Schedule:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     clip_norm: float | None = None
+    precondition: float | None = None
     batch_norm: Literal["train", "frozen"] = "train"
     max_retries: int = 3
     views: Kind = "mirrored"
@@ -79,8 +83,9 @@ class Schedule:
         for name in ("max_retries", "warm_up"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if self.clip_norm is not None:
-            check_rate("clip_norm", self.clip_norm)
+        for name in ("clip_norm", "precondition"):
+            if getattr(self, name) is not None:
+                check_rate(name, getattr(self, name))
         for name, known in (("decay", ("steps", "cosine")), ("batch_norm", ("train", "frozen"))):
             if getattr(self, name) not in known:
                 raise ValueError(
