@@ -97,6 +97,9 @@ def identity(inputs: Inputs, settings: Settings, *, is_timed: bool = False) -> d
         "test_images": len(inputs.test_images),
         "definition": settings.goal.definition(),
         "mir_steps": settings.mir_steps,
+        "default_steps": settings.default_steps,
+        # None as in files that say nothing of it.
+        "precision": None if settings.precision == "float32" else settings.precision,
         "augment": settings.augment,
         "views": settings.views,
         "weights_teacher": fingerprint(inputs.teacher.state_dict().values()),

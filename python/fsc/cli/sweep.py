@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from fsc import method_names
-from fsc.cli import options, outputs, repeated, sweep_table, tables
+from fsc.cli import outputs, repeated, sweep_table, tables, training_options
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
@@ -91,7 +91,7 @@ class Swept:
                 "--mir-steps must be left out with --over steps, whose --values it is, got "
                 f"{click.get_current_context().params['mir_steps']}"
             )
-        options.check_training(methods)
+        training_options.check(methods)
         setting = _SETTINGS.get(self.over)
         others = [name for name in methods if setting and not _has(name, setting)]
         if others:
@@ -130,7 +130,7 @@ class Swept:
     def settings(self, value: float, settings: Settings) -> Settings:
         """The settings at a value."""
         if self.over == "steps":
-            return replace(settings, mir_steps=int(value))
+            return replace(settings, mir_steps=int(value), default_steps=int(value))
         return replace(settings, learning_rate=value) if self.over == "rate" else settings
 
     def in_words(self, value: float) -> str:
@@ -182,6 +182,8 @@ def _is_typed(name: str) -> bool:
 
 
 def _has(method: str, setting: str) -> bool:
+    if setting == "steps":
+        return method in method_names.WITH_STEPS
     return setting in settings_of(method_names.named(method))
 
 

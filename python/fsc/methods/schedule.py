@@ -18,6 +18,7 @@ from fsc.methods.views import Kind, check_kind, judged_images
 # At each the loss is looked at, and the state kept where there is a journal.
 _STEPS_BETWEEN_LOOKS = 50
 
+Precision = Literal["float32", "bfloat16"]
 # What a schedule may say in words.
 _WORDS = {
     "decay": ("steps", "cosine"),
@@ -75,7 +76,7 @@ class Schedule:
     max_retries: int = 3
     views: Kind = "mirrored"
     hard_images: int = 1500
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         """Refuses values that no training can use."""

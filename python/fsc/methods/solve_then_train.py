@@ -12,7 +12,7 @@ from fsc.methods.features import TeacherFeatures, body_of, head_features
 from fsc.methods.head_tuning import check_head
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.mir import MiR
-from fsc.methods.schedule import NeverFinite, in_words
+from fsc.methods.schedule import NeverFinite, Precision, in_words
 from fsc.methods.soundness import NEAR, Yardstick, is_sound
 from fsc.methods.views import are_pictures, check_views, judged_images
 from fsc.networks import tracing
@@ -25,7 +25,7 @@ def solving(solve_on: int = 400) -> CrossDistillation:
     return CrossDistillation(Estimation(), after_addition=True, solve_on=solve_on)
 
 
-def training(steps: int = 800) -> MiR:
+def training(steps: int = 800, precision: Precision = "float32") -> MiR:
     """MiR as it goes on from solved layers: nothing normalised anew, hard images, a cosine."""
     return MiR(
         steps=steps,
@@ -36,6 +36,7 @@ def training(steps: int = 800) -> MiR:
         clip_norm=2.0,
         batch_norm="frozen",
         views="hard",
+        precision=precision,
     )
 
 

@@ -1,16 +1,19 @@
 """The parts of the command line that need no network: names, published numbers, progress."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
 
 from fsc import method_names, scheme_tables, schemes
-from fsc.cli import inputs, progress, published, tables
+from fsc.cli import commands, inputs, progress, published, tables
 from fsc.cli.progress import Reporter
 from fsc.layers.objectives import Convex, Soft
 from fsc.methods.labelling import label_use
+from fsc.methods.schedule import Precision
 from fsc.networks.cost import Size
 
 
@@ -50,13 +53,29 @@ def test_cross_distillation_takes_the_parameters_of_the_family():
 def test_every_name_is_a_method_and_mir_takes_its_steps():
     methods = {name: method_names.named(name, "resnet20", 7) for name in method_names.NAMES}
     assert methods["mir-before"].steps == methods["mir-after"].steps == 7
-    assert all(methods[name].steps == 7 for name in method_names.WITH_STEPS)
+    assert all(methods[name].steps == 7 for name in method_names.WITH_VIEWS)
+    assert methods["default"].train.steps == 7 and methods["quarter-hour"].train.steps == 3000
     for name, method in methods.items():
         assert (label_use(method) != "none") == (name in method_names.WITH_LABELS)
         assert (label_use(method) == "needed") == (name == method_names.NEEDS_LABELS)
     assert methods["mir-before"].features == "before" and methods["mir-after"].features == "after"
     with pytest.raises(ValueError, match="method must be one of seconds, .*, got 'magic'"):
         method_names.named("magic", "resnet20", 7)
+
+
+@pytest.mark.parametrize("name", method_names.WITH_TRAINING)
+def test_every_method_that_trains_takes_a_precision(name):
+    method = method_names.named(name, precision="bfloat16")
+    plain = method_names.named(name)
+    if name in ("default", "quarter-hour"):
+        method, plain = method.train, plain.train
+    assert (method.precision, plain.precision) == ("bfloat16", "float32")
+    assert replace(method, precision="float32") == plain
+
+
+def test_the_command_line_has_every_precision():
+    (found,) = (each for each in commands.compress.params if each.name == "precision")
+    assert tuple(found.type.choices) == get_args(Precision)
 
 
 def test_checkpoints_are_found_by_name(tmp_path: Path):

@@ -45,6 +45,19 @@ def test_steps_of_two_methods(sweep, tmp_path):
     assert max(map(len, lines)) <= 80
 
 
+def test_steps_of_the_default(sweep, tmp_path, monkeypatch):
+    steps = []
+
+    def watched(method, inputs, sample, settings, *arguments):
+        steps.append(settings.method(method, inputs).train.steps)
+        return execute("l1", inputs, sample, settings, *arguments)
+
+    monkeypatch.setattr(repeated, "execute", watched)
+    result = sweep("steps", "3,1", "--shots", 1, "--method", "default")
+    assert result.exit_code == 0, result.output
+    assert steps == [1, 3] * 2
+
+
 def test_rates_are_those_that_methods_are_given(sweep, tmp_path, monkeypatch):
     rates = []
 
@@ -119,8 +132,8 @@ def test_a_comparison_is_no_sweep_and_the_other_way(fsc, on_digits, sweep, tmp_p
     ("over", "values", "arguments", "expected"),
     [
         ("steps", "1,2", ("--shots", 1, "--method", "cd-nc", "--method", "kd"),
-         "--method must have what is swept with --over steps, one of mir-before, mir-after, "
-         "mir-progressive, bp, kd, fitnet, got cd-nc"),
+         "--method must have what is swept with --over steps, one of default, mir-before, "
+         "mir-after, mir-progressive, bp, kd, fitnet, got cd-nc"),
         ("rate", "1", ("--shots", 1, "--method", "l1"),
          "--method must have what is swept with --over rate, one of mir-before, mir-after, "
          "mir-progressive, bp, kd, fitnet, got l1"),
