@@ -12,7 +12,15 @@ from fsc.cli.run import Accuracy
 from fsc.files import read_json, write_json
 
 _KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "nonzero", "flops")
-_OPTIONAL = ("top5", "milliseconds", "milliseconds_teacher", "value", "learning_rate")
+_OPTIONAL = (
+    "top5",
+    "milliseconds",
+    "milliseconds_teacher",
+    "value",
+    "learning_rate",
+    "halved",
+    "ruined",
+)
 _NO_COMPARISON = "comparison file {} is none of fsc compare and fsc sweep"
 
 
@@ -21,8 +29,9 @@ class Record:
     """One run: accuracies in percent, seconds of compression, size of the student.
 
     Milliseconds are those of the student and of the teacher for one image and for a batch, as
-    `evaluation.Times` has them, where they were measured. A run of a sweep has its value, and the
-    learning rate that its student was trained at.
+    `evaluation.Times` has them, where they were measured. A run of a sweep has its value, the
+    learning rate that its student was trained at, whether that was halved because the training had
+    diverged, and whether the student is worth nothing all the same.
     """
 
     method: str
@@ -39,6 +48,8 @@ class Record:
     milliseconds_teacher: list[float] | None = None
     value: float | None = None
     learning_rate: float | None = None
+    halved: bool | None = None
+    ruined: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What the file holds of it; what only some runs have, only where it is there."""

@@ -237,12 +237,12 @@ def _report(
         runs = {value: each for value, each in found.items() if each}
         if not runs:
             continue
-        curve = _curve(method, swept, runs)
+        curve = _curve(method, runs)
         curves.append(curve)
         seconds = tables.durations([[run.seconds for run in each] for each in runs.values()])
         for value, top1, time in zip(runs, curve.top1, seconds, strict=True):
             interval = tables.interval(top1, num_test) if num_test < SMALL_TEST_SET else ""
-            mark = " *" if value in curve.slowed else ""
+            mark = sweep_table.mark(curve, value)
             accuracy = tables.spread(*tables.mean_and_std(top1))
             rows.append((method, f"{value:g}{mark}", accuracy, interval, time))
     if not curves:
@@ -258,7 +258,7 @@ def _report(
             teacher_top1=teacher.top1,
             num_test=num_test,
         )
-    note = sweep_table.note(inputs, teacher.top1, any(curve.slowed for curve in curves))
+    note = sweep_table.note(inputs, teacher.top1, curves)
     tables.show(sweep_table.table(title, _LABELS[swept.over], rows, note))
     tables.show_written(comparison.path, results.figure_path)
 
@@ -268,8 +268,8 @@ def _runs(comparison: Comparison, method: str, num_seeds: int, value: float) -> 
     return [run for run in found if run is not None]
 
 
-def _curve(method: str, swept: Swept, runs: Mapping[float, Sequence[Record]]) -> Curve:
-    pairs = runs.items()
-    halved = [value for value, each in pairs if any(run.learning_rate != value for run in each)]
+def _curve(method: str, runs: Mapping[float, Sequence[Record]]) -> Curve:
     top1 = [[run.top1 for run in each] for each in runs.values()]
-    return Curve(method, tuple(runs), top1, halved if swept.over == "rate" else ())
+    slowed = [value for value, each in runs.items() if any(run.halved for run in each)]
+    ruined = [value for value, each in runs.items() if any(run.ruined for run in each)]
+    return Curve(method, tuple(runs), top1, slowed, ruined)

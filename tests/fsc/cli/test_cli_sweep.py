@@ -1,6 +1,7 @@
 """`fsc sweep` on a small teacher."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -78,6 +79,31 @@ def test_a_rate_that_was_halved_is_marked(sweep, tmp_path):
     assert {run["value"] for run in slowed} == {1000}
     assert "1000 *" in result.stdout
     assert "*: diverged in some draw, and was run again at half the rate" in result.stdout
+
+
+def test_ruined_students_are_marked(sweep, tmp_path, monkeypatch):
+    def spoiled(method, inputs, sample, settings, *arguments):
+        run = execute(method, inputs, sample, settings, *arguments)
+        steps = settings.mir_steps
+        if steps == 2:  # as a FitNet that always gives one class
+            return replace(run, accuracy=replace(run.accuracy, top1=10.0))
+        report = replace(run.report, distance_start=0.5, distance=3.0 if steps == 3 else 0.4)
+        if steps == 4:
+            report = replace(report, learning_rates=[0.02, 0.01])
+        return replace(run, accuracy=replace(run.accuracy, top1=90.0), report=report)
+
+    monkeypatch.setattr(repeated, "execute", spoiled)
+    given = ("--shots", 1, "--method", "mir-before", "--method", "kd")
+    result = sweep("steps", "1,2,3,4", *given)
+    assert result.exit_code == 0, result.output
+    ruined = {(run["method"], run["value"]) for run in read(tmp_path)["runs"] if run["ruined"]}
+    # Labels may lead away from a teacher.
+    assert ruined == {("mir-before", 2), ("mir-before", 3), ("kd", 2)}
+    assert "2 †" in result.stdout and "3 †" in result.stdout and "4 *" in result.stdout
+    assert "†: ruined in some draw" in result.stdout
+    assert "*: diverged in some draw, and was run again" in result.stdout
+    again = sweep("steps", "1,2,3,4", *given, "--resume")
+    assert again.stdout == result.stdout
 
 
 @pytest.mark.parametrize("over", ["shots", "images"])
