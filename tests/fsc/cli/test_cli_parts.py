@@ -167,6 +167,26 @@ def test_table_never_cuts_a_number_in_a_narrow_window(capsys, monkeypatch):
     assert "…" not in out
 
 
+@pytest.mark.parametrize("is_timed", [False, True])
+def test_tables_of_removed_weights_fit_a_window(capsys, is_timed):
+    dense, pruned = Size(853_018, 852_990, 125_485_706), Size(850_986, 85_301, 125_485_706)
+    times = {"milliseconds": 12.35, "milliseconds_batch": 1234.0} if is_timed else {}
+    rows = [
+        tables.Row("teacher", [93.39], [], dense, num_test=1000, **times),
+        tables.Row("mir-progressive", [79.2, 80.9], [1234.1], pruned,
+                   "" if is_timed else "80.59 ± 1.15", 1000, **times),
+    ]  # fmt: skip
+    title = "resnet56 on cifar10, scheme sparse-90, 5 images of each of 9 classes, 5 draws, "
+    tables.show(tables.networks(title + "trained on crops", rows, "the caption"))
+    out = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    for said in ("80.05 ± 1.20", "852,990", "85,301", "1234.1", "the caption", "trained on crops"):
+        assert said in out
+    assert "FLOPs of all: 125.49 M, nothing is cut out; teacher: 853,018 parameters\n" in out
+    tables.show(tables.networks("one alone", rows[1:]))
+    assert "850,986" in capsys.readouterr().out
+
+
 def test_progress_away_from_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):
     with Reporter() as reporter:
         stage = reporter.stage("walk")
