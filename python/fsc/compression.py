@@ -149,7 +149,7 @@ def compress(
     learned = labels_for(method, labels, entry.labels, entry.teacher, entry.images)
     check_views("compress", method, entry.teacher, entry.images, learned)
     goal = goal.resolved(entry.teacher, entry.images)
-    check_removes_weights(method, goal.scheme, goal.name)
+    check_removes_weights(method, goal.scheme, goal.given)
     if isinstance(goal.scheme, DropBlocks):
         check_takes_blocks(method, goal.scheme)
     progress = progress if ranks.is_first() else None

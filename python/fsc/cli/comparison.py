@@ -21,6 +21,23 @@ _OPTIONAL = (
     "halved",
     "ruined",
 )
+# What runs of one table share -> the flag for it, where its value is what was typed.
+_FLAGS = {
+    "over": "--over",
+    "model": "--model",
+    "data": "--data",
+    "shots": "--shots",
+    "ways": "--ways",
+    "images": "--images",
+    "test_images": "--test-images",
+    "mir_steps": "--mir-steps",
+    "default_steps": "--mir-steps",
+    "views": "--views",
+    "precision": "--precision",
+    "augment": "--augment",
+    "device": "--device",
+    "threads": "--threads",
+}
 _NO_COMPARISON = "comparison file {} is none of fsc compare and fsc sweep"
 
 
@@ -89,13 +106,10 @@ class Comparison:
         if self.path is None or not self.path.exists():
             return
         content = _read(self.path)
-        for key, value in self.identity.items():
+        # What is swept first: other values follow from it.
+        for key, value in sorted(self.identity.items(), key=lambda item: item[0] != "over"):
             if content.get(key) != value:
-                raise ValueError(
-                    f"{self.path} holds another comparison: its {key} is "
-                    f"{_brief(content.get(key))}, not {_brief(value)}; name another file, or give "
-                    "--overwrite instead of --resume"
-                )
+                raise ValueError(_refusal(self.path, key, content.get(key), value))
         if content.get("top1_teacher") is not None:
             self.teacher = Accuracy(content["top1_teacher"], content.get("top5_teacher"))
         self.records = [
@@ -142,6 +156,22 @@ def _read(path: Path) -> dict[str, Any]:
         if missing:
             raise ValueError(f"{_NO_COMPARISON.format(path)}: run {index} lacks {missing[0]}")
     return content
+
+
+def _refusal(path: Path, key: str, before: object, now: object) -> str:
+    """Why runs of a file cannot stand beside those that are asked for, and both ways out."""
+    ways = "name another file, or give --overwrite instead of --resume"
+    if key == "over" and (before is None or now is None):
+        mine, other = ("compare" if each is None else "sweep" for each in (now, before))
+        return f"--resume must go on with runs of fsc {mine}, got {path} of fsc {other}; {ways}"
+    flag = _FLAGS.get(key)
+    if flag is None:
+        return (
+            f"{path} holds another comparison: its {key} is {_brief(before)}, not {_brief(now)}; "
+            f"{ways}"
+        )
+    was, got = ("none" if each is None else str(each) for each in (before, now))
+    return f"{flag} must be that of the runs in {path}, {was}, got {got}; {ways}"
 
 
 def _brief(value: object) -> str:

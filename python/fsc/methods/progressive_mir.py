@@ -93,7 +93,7 @@ class ProgressiveMiR(Schedule):
         Raises:
             ValueError: the scheme removes something else than single weights.
         """
-        check_removes_weights(self, task.scheme, task.scheme.name)
+        check_removes_weights(self, task.scheme, repr(task.scheme.name))
         assert isinstance(task.scheme, SparseScheme)
         nodes = head_features(task.teacher, tracing.trace(task.teacher), self.features)
         views = views_of(self, task).with_targets(TeacherFeatures(task, nodes, {}))

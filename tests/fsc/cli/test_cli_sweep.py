@@ -147,11 +147,19 @@ def test_a_comparison_is_no_sweep_and_the_other_way(fsc, on_digits, sweep, tmp_p
                "--test-images", 100, "--json", path)  # fmt: skip
     assert fsc(*compare).exit_code == 0
     given = ("rate", "0.01", "--shots", 1, "--resume")
-    assert f'{path} holds another comparison: its over is null, not "rate"' in sentence(
-        sweep(*given)
+    ways = "name another file, or give --overwrite instead of --resume"
+    assert sentence(sweep(*given)) == (
+        f"--resume must go on with runs of fsc sweep, got {path} of fsc compare; {ways}"
     )
     assert sweep(*given[:-1], "--mir-steps", 400, "--overwrite", "--seeds", 1).exit_code == 0
-    assert 'its over is "rate", not null' in sentence(fsc(*compare, "--resume"))
+    assert sentence(fsc(*compare, "--resume")) == (
+        f"--resume must go on with runs of fsc compare, got {path} of fsc sweep; {ways}"
+    )
+    other = ("steps", "1", "--shots", 1, "--resume")
+    assert (
+        sentence(sweep(*other))
+        == f"--over must be that of the runs in {path}, rate, got steps; {ways}"
+    )
 
 
 @pytest.mark.parametrize(

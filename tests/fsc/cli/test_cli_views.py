@@ -57,7 +57,7 @@ def test_compare_says_so_and_keeps_the_runs_apart(fsc, on_digits, tmp_path: Path
     assert (content["shots"], content["ways"], content["views"]) == (2, 4, "crops")
     assert fsc(*given, "--views", "crops", "--resume").exit_code == 0
     refused = sentence(fsc(*given, "--resume"))
-    assert f'{path} holds another comparison: its views is "crops", not "mirrored"' in refused
+    assert f"--views must be that of the runs in {path}, crops, got mirrored; name" in refused
 
 
 @pytest.fixture

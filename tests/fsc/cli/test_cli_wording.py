@@ -82,3 +82,19 @@ def test_what_only_training_takes_is_refused_for_other_methods(
         f"kd or fitnet{others}, got {value} for l1"
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "got"), [((), "none"), (("--flops", 0.6), "--flops 0.6"),
+                       (("--drop-blocks", 1), "--drop-blocks 1")],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", ["compress", "compare"])
+def test_single_weights_need_a_scheme_of_such(fsc, on_digits, tmp_path, verb, typed, got):
+    where = ("--output", tmp_path / "out") if verb == "compress" else ()
+    given = [each for each in on_digits if each not in ("--scheme", "res-50")]
+    result = fsc(verb, *given, "--shots", 1, "--method", "mir-progressive", *where, *typed)
+    assert sentence(result) == (
+        "error: --scheme must remove single weights for --method mir-progressive, as sparse-90 "
+        f"does, got {got}"
+    )
+    assert not (tmp_path / "out").exists()
