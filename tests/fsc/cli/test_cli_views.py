@@ -52,7 +52,9 @@ def test_compare_says_so_and_keeps_the_runs_apart(fsc, on_digits, tmp_path: Path
     given = (*given, "--method", "l1", "--method", "mir-before", "--mir-steps", 2, "--json", path)
     result = fsc(*given, "--views", "crops")
     assert result.exit_code == 0, result.output
-    assert "2 images of each of 4 classes, 1 draw, trained on crops" in result.stdout
+    assert "2 images of each of 4 classes, 1 draw, trained on crops" in " ".join(
+        result.stdout.split()
+    )
     content = json.loads(path.read_text())
     assert (content["shots"], content["ways"], content["views"]) == (2, 4, "crops")
     assert fsc(*given, "--views", "crops", "--resume").exit_code == 0
