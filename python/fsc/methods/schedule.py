@@ -133,6 +133,7 @@ def trained(
     *,
     stays_near: bool = True,
     start: nn.Module | None = None,
+    yardstick: Yardstick | None = None,
 ) -> list[float]:
     """Train a student in place, part after part, all again at half the rates where it diverged.
 
@@ -144,6 +145,7 @@ def trained(
         stays_near: whether outputs farther from the teacher's than before the first step are a
             divergence; labels may well lead away from a teacher.
         start: the network whose outputs these are; None: the student as it is given.
+        yardstick: of the teacher on the images that the student is judged by, where there is one.
 
     Returns:
         The learning rate of every run; the student is that of the last.
@@ -152,7 +154,8 @@ def trained(
         NeverFinite: it was not finite at any rate.
     """
     given = copy.deepcopy(student.state_dict())  # with the versions that modules ask for
-    yardstick = Yardstick(task.teacher, judged_images(schedule, task), task.batch_size)
+    if yardstick is None:
+        yardstick = judging(schedule, task)
     distance_start = yardstick.distance(student if start is None else start)
     run = _Run(student, parts, task)
     rates = [schedule.learning_rate / 2**retry for retry in range(schedule.max_retries + 1)]
@@ -171,6 +174,11 @@ def trained(
             f"stay finite, got {schedule.learning_rate:g}; tried {tried}"
         )
     return rates
+
+
+def judging(schedule: Schedule, task: Task) -> Yardstick:
+    """The teacher's outputs for the images by which a student of a schedule is judged."""
+    return Yardstick(task.teacher, judged_images(schedule, task), task.batch_size)
 
 
 def in_words(method: Schedule, rates: list[float]) -> list[str]:
