@@ -239,12 +239,7 @@ def _report(
             continue
         curve = _curve(method, runs)
         curves.append(curve)
-        seconds = tables.durations([[run.seconds for run in each] for each in runs.values()])
-        for value, top1, time in zip(runs, curve.top1, seconds, strict=True):
-            interval = tables.interval(top1, num_test) if num_test < SMALL_TEST_SET else ""
-            mark = sweep_table.mark(curve, value)
-            accuracy = tables.spread(*tables.mean_and_std(top1))
-            rows.append((method, f"{value:g}{mark}", accuracy, interval, time))
+        rows += _rows(curve, runs, num_test)
     if not curves:
         raise ValueError("--values must have one at which a student stays finite, got none")
     draws = _draws(num_seeds, swept)
@@ -261,6 +256,20 @@ def _report(
     note = sweep_table.note(inputs, teacher.top1, curves)
     tables.show(sweep_table.table(title, _LABELS[swept.over], rows, note))
     tables.show_written(comparison.path, results.figure_path)
+
+
+def _rows(
+    curve: Curve, runs: Mapping[float, Sequence[Record]], num_test: int
+) -> list[tuple[str, ...]]:
+    """What the table says of one method, a row for every value."""
+    seconds = tables.durations([[run.seconds for run in each] for each in runs.values()])
+    rows: list[tuple[str, ...]] = []
+    for value, top1, time in zip(runs, curve.top1, seconds, strict=True):
+        interval = tables.interval(top1, num_test) if num_test < SMALL_TEST_SET else ""
+        accuracy = tables.spread(*tables.mean_and_std(top1))
+        marked = f"{value:g}{sweep_table.mark(curve, value)}"
+        rows.append((curve.name, marked, accuracy, interval, time))
+    return rows
 
 
 def _runs(comparison: Comparison, method: str, num_seeds: int, value: float) -> list[Record]:
