@@ -13,33 +13,28 @@ import torch
 from torch import Tensor, nn
 
 from fsc import method_names, ranks
-from fsc.channels.groups import rows_left
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
-from fsc.images.scale import statistics
 from fsc.methods.agreement import check_ranks
-from fsc.methods.base import Method, Outcome, Task, check_removes_weights
+from fsc.methods.base import Method, Task, check_removes_weights
 from fsc.methods.block_choice import check_takes_blocks, named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
-from fsc.methods.examination import Examination, Verdict
-from fsc.methods.identity import hyper_parameters, versions
+from fsc.methods.examination import Examination
 from fsc.methods.journal import Journal, origin
 from fsc.methods.labelling import labels_for
 from fsc.methods.solve_then_train import SolveThenTrain
 from fsc.methods.views import check_views
 from fsc.models.recognition import recognise
-from fsc.networks import cost
-from fsc.networks.blocks import dropped_of
-from fsc.networks.entry import enter
+from fsc.networks.entry import Entry, enter
 from fsc.networks.gathering import Images
-from fsc.networks.joint_input import as_given, joint_of
+from fsc.networks.joint_input import as_given
 from fsc.networks.modes import evaluation_mode
-from fsc.networks.plain import pass_on, rewritings
-from fsc.networks.wrappers import dtype_of, in_dtype_of, unwrap
+from fsc.networks.plain import pass_on
+from fsc.networks.wrappers import in_dtype_of, unwrap
 from fsc.progress import Progress
-from fsc.result import Report, Result
+from fsc.result import Result, report_of
 from fsc.scheme_tables import Style
-from fsc.schemes import AnyScheme, DropBlocks, Scheme
+from fsc.schemes import AnyScheme, DropBlocks
 from fsc.schemes.ignoring import Ignored
 from fsc.solvers.closed_form import Selection
 from fsc.warning import CompressionWarning
@@ -148,24 +143,46 @@ def compress(
     method = method_of(method, entry.teacher)
     learned = labels_for(method, labels, entry.labels, entry.teacher, entry.images)
     check_views("compress", method, entry.teacher, entry.images, learned)
-    goal = goal.resolved(entry.teacher, entry.images)
-    check_removes_weights(method, goal.scheme, goal.name)
-    if isinstance(goal.scheme, DropBlocks):
-        check_takes_blocks(method, goal.scheme)
+    goal = _fitting(goal, method, entry)
     progress = progress if ranks.is_first() else None
     own = partial(identity, entry.given, entry.images, method, goal, seed, learned)
     check_ranks("compress", entry.images, own)
     kept = None if journal is None else Journal(journal, own())
     start = time.perf_counter()
+    settings = (batch_size, memory_budget, seed, progress, kept)
+    task = _planned(goal, method, entry, learned, *settings)
+    return _carried_out(method, task, entry.given, time.perf_counter() - start)
+
+
+def _fitting(goal: Goal, method: Method, entry: Entry) -> Goal:
+    """What is asked for of a network, once it is known that the method can do it."""
+    goal = goal.resolved(entry.teacher, entry.images)
+    check_removes_weights(method, goal.scheme, goal.given)
     if isinstance(goal.scheme, DropBlocks):
-        named = (entry.teacher, entry.images, batch_size, progress, kept)
+        check_takes_blocks(method, goal.scheme)
+    return goal
+
+
+def _planned(
+    goal: Goal,
+    method: Method,
+    entry: Entry,
+    labels: Tensor | None,
+    batch_size: int,
+    memory_budget: int | None,
+    seed: int,
+    progress: Progress | None,
+    journal: Journal | None,
+) -> Task:
+    """The task of a call, once it is found what is to stay."""
+    if isinstance(goal.scheme, DropBlocks):
+        named = (entry.teacher, entry.images, batch_size, progress, journal)
         goal = replace(goal, scheme=named_blocks(goal.scheme, *named))
     selection = _selection(method)
     plan = goal.plan(entry.given, entry.teacher, entry.images, batch_size, progress, selection)
-    limits = (batch_size, memory_budget, seed)
+    limits = (batch_size, memory_budget, seed, progress, journal)
     found = (plan.groups, plan.removal)
-    task = Task(entry.teacher, entry.images, plan.scheme, *limits, progress, kept, *found, learned)
-    return _carried_out(method, task, entry.given, time.perf_counter() - start)
+    return Task(entry.teacher, entry.images, plan.scheme, *limits, *found, labels)
 
 
 def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) -> Result:
@@ -194,7 +211,7 @@ def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) 
     pass_on(task.teacher, outcome.student)
     _warn(verdict.warnings)
     verdict = replace(verdict, warnings=doubts + verdict.warnings)
-    report = _report(method, task, outcome, verdict, seconds)
+    report = report_of(method, task, outcome, verdict, seconds)
     return Result(as_given(outcome.student), report)
 
 
@@ -235,39 +252,6 @@ def identity(
         labels: those that the method learns; None: it learns none.
     """
     return origin(method, seed, teacher, images, labels) | {"scheme": goal.definition()}
-
-
-def _report(
-    method: Method, task: Task, outcome: Outcome, verdict: Verdict, seconds: float
-) -> Report:
-    dtype = dtype_of(outcome.student)
-    example, joint = task.images[:1], joint_of(task.teacher)
-    return Report(
-        method=type(method).__name__,
-        hyper_parameters=hyper_parameters(method),
-        scheme=task.scheme.name,
-        num_images=len(task.images),
-        images=statistics(task.images) if joint is None else joint.statistics(task.images),
-        seed=task.seed,
-        device=str(task.images.device),
-        dtype=str(dtype).removeprefix("torch."),
-        seconds=seconds,
-        parameters=cost.parameters(outcome.student),
-        parameters_teacher=cost.parameters(task.teacher),
-        nonzero=cost.nonzero(outcome.student),
-        flops=cost.flops(outcome.student, example.to(dtype)),
-        flops_teacher=cost.flops(task.teacher, example),
-        distance=verdict.distance,
-        distance_start=verdict.distance_start,
-        layers=outcome.layers,
-        learning_rates=outcome.learning_rates,
-        kept={n: rows.tolist() for n, rows in rows_left(task.groups, outcome.kept).items()},
-        dropped=list(dropped_of(outcome.student)),
-        left=(task.scheme.held_back if isinstance(task.scheme, Scheme) else {}) | outcome.held_back,
-        warnings=verdict.warnings,
-        rewritten=rewritings(task.teacher),
-        versions=versions(),
-    )
 
 
 def check_types(teacher: object, method: object) -> None:

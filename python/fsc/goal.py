@@ -195,6 +195,16 @@ class Goal:
         return "structured" if isinstance(ratio, Mapping) else f"structured-{100 * (ratio or 0):g}"
 
     @property
+    def given(self) -> str:
+        """What is asked for as an argument of `compress`: "flops=0.6", 'res-50', "no scheme"."""
+        if isinstance(self.scheme, AnyScheme):
+            return repr(self.scheme.name)
+        for name in ("flops", "parameters", "pruning_ratio"):
+            if getattr(self, name) is not None:
+                return f"{name}={getattr(self, name)}"
+        return "no scheme"
+
+    @property
     def in_words(self) -> str:
         """What is asked for, to follow the name of a method."""
         target = self.target()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from fsc import models
 
 if TYPE_CHECKING:
-    from fsc.layers.objectives import Objective
     from fsc.methods import Method
 
 # What each does, short enough for a line with its time.
@@ -34,8 +33,11 @@ IN_WORDS = {
     "fitnet": "features at the ends of stages, then kd",
 }
 NAMES = tuple(IN_WORDS)
-# Those that train, and take so many steps.
-WITH_STEPS = ("mir-before", "mir-after", "mir-progressive", "bp", "kd", "fitnet")
+# Those that train on views that can be chosen; with the default, those whose steps can be; with
+# its longer form, which is a number of steps, all that train.
+WITH_VIEWS = ("mir-before", "mir-after", "mir-progressive", "bp", "kd", "fitnet")
+WITH_STEPS = (*WITH_VIEWS, "default")
+WITH_TRAINING = (*WITH_STEPS, "quarter-hour")
 # Those that learn labels, and the one that cannot do without.
 WITH_LABELS = ("bp", "kd", "fitnet")
 NEEDS_LABELS = "bp"
@@ -56,8 +58,9 @@ _SOFT = {"resnet": (0.9, 0.5), "vgg": (0.9, 0.3), "imagenet-resnet": (0.9, 0.5)}
 def named(
     name: str,
     model_name: str | None = None,
-    mir_steps: int | None = None,
+    steps: int | None = None,
     views: str | None = None,
+    precision: str | None = None,
 ) -> Method:
     """Return a method with its hyper-parameters for a family of networks.
 
@@ -65,63 +68,73 @@ def named(
         name: one of `NAMES`.
         model_name: one of `fsc.models.names()`; None for another network, for which the objectives
             have the parameters that they have without a family.
-        mir_steps: minibatches of MiR, BP, KD and FitNet; `ProgressiveMiR` takes a tenth of them
-            between two prunings, as the paper does; None: the papers'.
-        views: of the images, for these, one of `fsc.images.names.VIEWS`; None: the papers' for
-            CIFAR-10.
+        steps: minibatches of methods of `WITH_STEPS`; `ProgressiveMiR` takes a tenth of them
+            between two prunings, as the paper does; None: the papers', or the default's own.
+        views: of the images, for those of `WITH_VIEWS`, one of `fsc.images.names.VIEWS`; None: the
+            papers' for CIFAR-10.
+        precision: that those of `WITH_TRAINING` train in; None: float32.
 
     Raises:
         ValueError: an unknown name, or no step.
     """
+    if name not in NAMES:
+        raise ValueError(
+            f"method must be one of {', '.join(NAMES)}, or one of fsc.methods, got {name!r}"
+        )
+    typed = {"steps": steps, "views": views, "precision": precision}
+    makers = _without_training(model_name) | _training(
+        {key: value for key, value in typed.items() if value is not None}
+    )
+    return makers[name]()
+
+
+def _without_training(model_name: str | None) -> dict[str, Callable[[], Method]]:
+    """Methods that work layer by layer, for a family of networks."""
     # Here, so that the names are there without torch.
     from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
     from fsc.methods import (
         FSKD,
-        KD,
-        BackProp,
         ChannelPruning,
         CrossDistillation,
-        FitNet,
         Grail,
         L1Norm,
-        MiR,
-        ProgressiveMiR,
         SolveThenTrain,
         ThiNet,
     )
-    from fsc.methods.solve_then_train import training as trained_for
 
     family = "" if model_name is None else models.family(model_name)
-    typed = {"steps": mir_steps, "views": views}
-    training: dict[str, Any] = {key: value for key, value in typed.items() if value is not None}
-    turns: dict[str, Any] = {} if mir_steps is None else {"steps_between": max(1, mir_steps // 10)}
-    objectives: dict[str, Objective] = {
-        "cd-nc": Estimation(),
-        "cd-correction": Correction(),
-        "cd-imitation": Imitation(),
-        "cd-convex": Convex(_CONVEX[family]) if family in _CONVEX else Convex(),
-        "cd-soft": Soft(*_SOFT[family]) if family in _SOFT else Soft(),
-    }
-    if name in objectives:
-        return CrossDistillation(objectives[name])
-    others: dict[str, Callable[[], Method]] = {
+    convex = Convex(_CONVEX[family]) if family in _CONVEX else Convex()
+    soft = Soft(*_SOFT[family]) if family in _SOFT else Soft()
+    return {
         "seconds": lambda: SolveThenTrain(train=None),
-        "default": SolveThenTrain,
-        "quarter-hour": lambda: SolveThenTrain(train=trained_for(3000)),
         "l1": L1Norm,
+        "cd-nc": lambda: CrossDistillation(Estimation()),
+        "cd-correction": lambda: CrossDistillation(Correction()),
+        "cd-imitation": lambda: CrossDistillation(Imitation()),
+        "cd-convex": lambda: CrossDistillation(convex),
+        "cd-soft": lambda: CrossDistillation(soft),
         "fskd": FSKD,
         "thinet": ThiNet,
         "channel-pruning": ChannelPruning,
         "grail": Grail,
-        "mir-before": lambda: MiR("before", **training),
-        "mir-after": lambda: MiR("after", **training),
-        "mir-progressive": lambda: ProgressiveMiR(**training, **turns),
-        "bp": lambda: BackProp(**training),
-        "kd": lambda: KD(**training),
-        "fitnet": lambda: FitNet(**training),
     }
-    if name not in others:
-        raise ValueError(
-            f"method must be one of {', '.join(NAMES)}, or one of fsc.methods, got {name!r}"
-        )
-    return others[name]()
+
+
+def _training(typed: dict[str, Any]) -> dict[str, Callable[[], Method]]:
+    """Methods that train, with what is said of their steps, views and precision."""
+    from fsc.methods import KD, BackProp, FitNet, MiR, ProgressiveMiR, SolveThenTrain
+    from fsc.methods.solve_then_train import training
+
+    # The default has views of its own.
+    own = {key: value for key, value in typed.items() if key != "views"}
+    turns = {"steps_between": max(1, typed["steps"] // 10)} if "steps" in typed else {}
+    return {
+        "default": lambda: SolveThenTrain(train=training(**own)),
+        "quarter-hour": lambda: SolveThenTrain(train=training(**(own | {"steps": 3000}))),
+        "mir-before": lambda: MiR("before", **typed),
+        "mir-after": lambda: MiR("after", **typed),
+        "mir-progressive": lambda: ProgressiveMiR(**typed, **turns),
+        "bp": lambda: BackProp(**typed),
+        "kd": lambda: KD(**typed),
+        "fitnet": lambda: FitNet(**typed),
+    }

@@ -5,9 +5,17 @@ from typing import Any
 
 from torch import nn
 
-from fsc.images.scale import ImageStatistics
-from fsc.methods.base import LayerReport
-from fsc.networks.plain import Rewriting
+from fsc.channels.groups import rows_left
+from fsc.images.scale import ImageStatistics, statistics
+from fsc.methods.base import LayerReport, Method, Outcome, Task
+from fsc.methods.examination import Verdict
+from fsc.methods.identity import hyper_parameters, versions
+from fsc.networks import cost
+from fsc.networks.blocks import dropped_of
+from fsc.networks.joint_input import joint_of
+from fsc.networks.plain import Rewriting, rewritings
+from fsc.networks.wrappers import dtype_of
+from fsc.schemes import Scheme
 
 
 @dataclass(frozen=True)
@@ -83,3 +91,45 @@ class Result:
 
     student: nn.Module
     report: Report
+
+
+def report_of(
+    method: Method, task: Task, outcome: Outcome, verdict: Verdict, seconds: float
+) -> Report:
+    """The report of a compression.
+
+    Args:
+        method: how it was done.
+        task: what was done.
+        outcome: what the method made, its student in the dtype of the network as it was given.
+        verdict: how far that is from the teacher, and what may not be as it was meant.
+        seconds: that it took.
+    """
+    dtype = dtype_of(outcome.student)
+    example, joint = task.images[:1], joint_of(task.teacher)
+    return Report(
+        method=type(method).__name__,
+        hyper_parameters=hyper_parameters(method),
+        scheme=task.scheme.name,
+        num_images=len(task.images),
+        images=statistics(task.images) if joint is None else joint.statistics(task.images),
+        seed=task.seed,
+        device=str(task.images.device),
+        dtype=str(dtype).removeprefix("torch."),
+        seconds=seconds,
+        parameters=cost.parameters(outcome.student),
+        parameters_teacher=cost.parameters(task.teacher),
+        nonzero=cost.nonzero(outcome.student),
+        flops=cost.flops(outcome.student, example.to(dtype)),
+        flops_teacher=cost.flops(task.teacher, example),
+        distance=verdict.distance,
+        distance_start=verdict.distance_start,
+        layers=outcome.layers,
+        learning_rates=outcome.learning_rates,
+        kept={n: rows.tolist() for n, rows in rows_left(task.groups, outcome.kept).items()},
+        dropped=list(dropped_of(outcome.student)),
+        left=(task.scheme.held_back if isinstance(task.scheme, Scheme) else {}) | outcome.held_back,
+        warnings=verdict.warnings,
+        rewritten=rewritings(task.teacher),
+        versions=versions(),
+    )

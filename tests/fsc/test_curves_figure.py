@@ -68,6 +68,15 @@ def test_halved_rates_have_open_marks(monkeypatch):
     assert mark.get_xydata().tolist() == [[1.0, 70.0]]
 
 
+def test_ruined_students_are_crossed(monkeypatch):
+    steps = Curve("fitnet", [10, 20, 40], [[88.0], [80.0, 60.0], [89.0]], ruined=[20])
+    found, axes = drawn_with(monkeypatch, [steps])
+    assert "crossed: ruined" in " ".join(found)
+    (mark,) = [line for line in axes.get_lines() if line.get_marker() == "x"]
+    assert mark.get_xydata().tolist() == [[20.0, 70.0]]
+    assert not any("crossed" in text for text in drawn_with(monkeypatch, CURVES)[0])
+
+
 def test_no_text_reaches_beyond_the_figure(monkeypatch):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from fsc.report import figure, methods_figure
@@ -100,3 +102,47 @@ def test_refuses_nothing_and_unknown_kinds(tmp_path):
     with pytest.raises(ValueError, match="must end in .png, .pdf, .svg, got 'f.doc'"):
         methods_figure.draw(POINTS, tmp_path / "f.doc", **ABOUT)
     assert list(tmp_path.iterdir()) == []
+
+
+def _grid(intervals: int, *names: str) -> list[dict[str, float]]:
+    values = [step / intervals for step in range(intervals + 1)]
+    rows = [{names[0]: value} for value in values]
+    if len(names) == 2:
+        rows = [row | {names[1]: value} for row in rows for value in values]
+    return [row | {"top1": 90.0 + row[names[-1]]} for row in rows]
+
+
+@pytest.mark.parametrize("names", [("mu",), ("alpha", "beta")])
+@pytest.mark.parametrize("intervals", [1, 2, 3, 7, 8, 10, 11, 13, 20, 30, 100])
+def test_ticks_of_a_grid_are_values_of_it_and_do_not_overlap(monkeypatch, intervals, names):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    drawn = []
+    monkeypatch.setattr(figure, "write", lambda made, path: drawn.append(made))
+    title = "torchvision:efficientnet_b0 on pets, scheme prune-c-residual, 50 images of 9 classes"
+    figure.draw_grid(_grid(intervals, *names), "f.png", title=title)
+    axes, canvas = drawn[0].axes[0], FigureCanvasAgg(drawn[0])
+    canvas.draw()
+    values = [step / intervals for step in range(intervals + 1)]
+    for axis in [axes.xaxis, axes.yaxis][: len(names)]:
+        ticks = axis.get_ticklocs().tolist()
+        assert set(ticks) <= set(values) and ticks[0] == 0 and len(ticks) >= min(3, len(values))
+        boxes = [text.get_window_extent() for text in axis.get_ticklabels()]
+        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+    if intervals not in (11, 13):
+        assert axes.get_xticks()[-1] == 1
+    shown = drawn[0].get_suptitle()
+    assert shown.replace("\n", " ") == title
+    box = drawn[0]._suptitle.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= canvas.get_width_height()[0]
+
+
+@pytest.mark.parametrize("names", [("mu",), ("alpha", "beta")])
+def test_equal_accuracies_of_a_grid_stay_near_each_other(monkeypatch, names):
+    drawn = []
+    monkeypatch.setattr(figure, "write", lambda made, path: drawn.append(made))
+    rows = [row | {"top1": 90.1} for row in _grid(2, *names)]
+    figure.draw_grid(rows, "f.png", title="the title")
+    axes = drawn[0].axes[0]
+    low, high = axes.get_ylim() if len(names) == 1 else axes.images[0].get_clim()
+    assert 89.95 < low < 90.1 < high < 90.25

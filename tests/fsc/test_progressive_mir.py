@@ -171,14 +171,18 @@ def test_values_out_of_range_are_refused(changed: dict[str, object], sentence: s
 
 
 @pytest.mark.parametrize(
-    ("asked", "name"),
-    [({"scheme": Scheme("half", {"conv1": 4})}, "half"), ({"scheme": None, "flops": 0.4}, "")],
+    ("asked", "got"),
+    [
+        ({"scheme": Scheme("half", {"conv1": 4})}, "'half'"),
+        ({"scheme": None, "flops": 0.4}, "flops=0.4"),
+        ({"scheme": None}, "no scheme"),
+    ],
 )
 def test_other_schemes_are_refused_before_any_work(
-    asked: dict[str, object], name: str, monkeypatch: pytest.MonkeyPatch
+    asked: dict[str, object], got: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fsc.goal.Goal, "plan", lambda *arguments: pytest.fail("planned"))
-    told = rf"scheme must remove single weights for ProgressiveMiR, as sparse-90 does, got '{name}"
+    told = rf"scheme must remove single weights for ProgressiveMiR, as sparse-90 does, got {got}$"
     with pytest.raises(ValueError, match=told):
         _run(**asked)
 

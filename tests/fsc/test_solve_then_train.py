@@ -14,6 +14,7 @@ from fsc.methods import Task
 from fsc.methods.fixed_views import FixedViews
 from fsc.methods.fresh_views import FreshViews
 from fsc.methods.solve_then_train import SolveThenTrain, solving, training
+from fsc.methods.soundness import Yardstick
 from fsc.methods.views import views_of
 from fsc.schemes import Scheme
 
@@ -107,6 +108,32 @@ def test_a_training_that_leads_away_is_undone_and_said(rate: float, sentence: st
     with pytest.warns(fsc.CompressionWarning, match=sentence):
         result = fsc.compress(teacher, images, method=method, scheme=SCHEME)
     assert result.report.distance == solved.report.distance
+
+
+def test_progress_tells_of_the_teacher_on_hard_images() -> None:
+    teacher, images = given()
+    told: list[tuple[str, int, int]] = []
+    arguments = {"method": short(2), "scheme": SCHEME, "batch_size": 25}
+    fsc.compress(teacher, images, progress=lambda *what: told.append(what), **arguments)  # type: ignore[arg-type]
+    found = [each for each in told if each[0] == "running the teacher"]
+    assert found == [("running the teacher", done, 60) for done in (25, 50, 60)]
+    assert told.index(found[-1]) < told.index(("mimicking features", 1, 2))
+
+
+def test_the_teacher_runs_once_on_the_images_that_students_are_judged_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[int, ...]] = []
+    init = Yardstick.__init__
+
+    def watched(yardstick: Yardstick, network: nn.Module, images: Tensor, batch: int) -> None:
+        made.append(tuple(images.shape))
+        init(yardstick, network, images, batch)
+
+    monkeypatch.setattr(Yardstick, "__init__", watched)
+    teacher, images = given()
+    fsc.compress(teacher, images, method=short(2), scheme=SCHEME)
+    assert made == [(12, 3, 8, 8), (36, 3, 8, 8)]  # the given ones, then hard ones
 
 
 def test_weights_and_bits_are_solved_alone() -> None:

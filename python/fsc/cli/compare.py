@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fsc.cli import evaluation, options, outputs, published, repeated, tables
+from fsc.cli import evaluation, outputs, published, repeated, tables, training_options
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
@@ -60,7 +60,7 @@ def command(
     is_timed: bool,
 ) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
-    options.check_training(methods)
+    training_options.check(methods)
     plan = _Plan(list(dict.fromkeys(methods)), draw, num_seeds, is_timed)
     given = (asked, plan.methods, source, resources, results, num_test)
     inputs, settings = repeated.begun("compare", *given, resume=resume)

@@ -12,7 +12,32 @@ from fsc.cli.run import Accuracy
 from fsc.files import read_json, write_json
 
 _KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "nonzero", "flops")
-_OPTIONAL = ("top5", "milliseconds", "milliseconds_teacher", "value", "learning_rate")
+_OPTIONAL = (
+    "top5",
+    "milliseconds",
+    "milliseconds_teacher",
+    "value",
+    "learning_rate",
+    "halved",
+    "ruined",
+)
+# What runs of one table share -> the flag for it, where its value is what was typed.
+_FLAGS = {
+    "over": "--over",
+    "model": "--model",
+    "data": "--data",
+    "shots": "--shots",
+    "ways": "--ways",
+    "images": "--images",
+    "test_images": "--test-images",
+    "mir_steps": "--mir-steps",
+    "default_steps": "--mir-steps",
+    "views": "--views",
+    "precision": "--precision",
+    "augment": "--augment",
+    "device": "--device",
+    "threads": "--threads",
+}
 _NO_COMPARISON = "comparison file {} is none of fsc compare and fsc sweep"
 
 
@@ -21,8 +46,9 @@ class Record:
     """One run: accuracies in percent, seconds of compression, size of the student.
 
     Milliseconds are those of the student and of the teacher for one image and for a batch, as
-    `evaluation.Times` has them, where they were measured. A run of a sweep has its value, and the
-    learning rate that its student was trained at.
+    `evaluation.Times` has them, where they were measured. A run of a sweep has its value, the
+    learning rate that its student was trained at, whether that was halved because the training had
+    diverged, and whether the student is worth nothing all the same.
     """
 
     method: str
@@ -39,6 +65,8 @@ class Record:
     milliseconds_teacher: list[float] | None = None
     value: float | None = None
     learning_rate: float | None = None
+    halved: bool | None = None
+    ruined: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What the file holds of it; what only some runs have, only where it is there."""
@@ -78,13 +106,10 @@ class Comparison:
         if self.path is None or not self.path.exists():
             return
         content = _read(self.path)
-        for key, value in self.identity.items():
+        # What is swept first: other values follow from it.
+        for key, value in sorted(self.identity.items(), key=lambda item: item[0] != "over"):
             if content.get(key) != value:
-                raise ValueError(
-                    f"{self.path} holds another comparison: its {key} is "
-                    f"{_brief(content.get(key))}, not {_brief(value)}; name another file, or give "
-                    "--overwrite instead of --resume"
-                )
+                raise ValueError(_refusal(self.path, key, content.get(key), value))
         if content.get("top1_teacher") is not None:
             self.teacher = Accuracy(content["top1_teacher"], content.get("top5_teacher"))
         self.records = [
@@ -131,6 +156,22 @@ def _read(path: Path) -> dict[str, Any]:
         if missing:
             raise ValueError(f"{_NO_COMPARISON.format(path)}: run {index} lacks {missing[0]}")
     return content
+
+
+def _refusal(path: Path, key: str, before: object, now: object) -> str:
+    """Why runs of a file cannot stand beside those that are asked for, and both ways out."""
+    ways = "name another file, or give --overwrite instead of --resume"
+    if key == "over" and (before is None or now is None):
+        mine, other = ("compare" if each is None else "sweep" for each in (now, before))
+        return f"--resume must go on with runs of fsc {mine}, got {path} of fsc {other}; {ways}"
+    flag = _FLAGS.get(key)
+    if flag is None:
+        return (
+            f"{path} holds another comparison: its {key} is {_brief(before)}, not {_brief(now)}; "
+            f"{ways}"
+        )
+    was, got = ("none" if each is None else str(each) for each in (before, now))
+    return f"{flag} must be that of the runs in {path}, {was}, got {got}; {ways}"
 
 
 def _brief(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fsc import ranks
-from fsc.cli import evaluation, options, outputs, resumption, several, tables
+from fsc.cli import evaluation, outputs, resumption, several, tables, training_options
 from fsc.cli.drawing import Draw
 from fsc.cli.evaluation import Measured
 from fsc.cli.given import Inputs
@@ -52,7 +52,7 @@ def command(
     """Compress a pretrained network and write the student, a report and the sample."""
     if num_test is not None and not evaluated:
         raise click.UsageError("Give either --test-images or --no-evaluate.")
-    options.check_training([method])
+    training_options.check([method])
     asked.check_methods([method])
     with several.group(source.device):
         # Of several processes the first alone holds and writes the folder.

@@ -18,6 +18,14 @@ from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import ignored_layers
 
+# Flags of which one says what is to be left, and what they are called below.
+_GOALS = {
+    "--scheme": "scheme_name",
+    "--flops": "flops",
+    "--parameters": "parameters",
+    "--pruning-ratio": "pruning_ratio",
+    "--drop-blocks": "drop_blocks",
+}
 # A type that every network has: "Linear" and "Conv2d" can be typed like names of layers.
 _TYPES = {name: kind for name, kind in vars(nn).items() if isinstance(kind, type)}
 
@@ -48,17 +56,10 @@ class Asked:
 
     def __post_init__(self) -> None:
         """Refuses two of them and shares that are none, before anything is loaded."""
-        given = {
-            "--scheme": self.scheme_name,
-            "--flops": self.flops,
-            "--parameters": self.parameters,
-            "--pruning-ratio": self.pruning_ratio,
-            "--drop-blocks": self.drop_blocks,
-        }
-        named = [f"{flag} {value}" for flag, value in given.items() if value is not None]
+        named = self._typed()
         if len(named) > 1:
             raise click.UsageError(
-                f"At most one of {', '.join(given)} must be given, got {' and '.join(named)}."
+                f"At most one of {', '.join(_GOALS)} must be given, got {' and '.join(named)}."
             )
         if self.scheme_name is not None or self.drop_blocks is not None:
             for flag, value, default in (
@@ -79,12 +80,23 @@ class Asked:
             style=self.style,
         )
 
+    def _typed(self) -> list[str]:
+        """What says what is to be left, as it was typed."""
+        values = {flag: getattr(self, name) for flag, name in _GOALS.items()}
+        return [f"{flag} {value}" for flag, value in values.items() if value is not None]
+
     def check_methods(self, methods: Sequence[str]) -> None:
-        """Make sure, before anything is loaded, that all methods can do without blocks.
+        """Make sure, before anything is loaded, that all methods can do what is asked.
 
         Raises:
-            ValueError: blocks are to go, and one cannot.
+            ValueError: blocks are to go, and one cannot do without, or one that removes single
+                weights is asked for something else than a scheme.
         """
+        if method_names.WEIGHTS_ALONE in methods and self.scheme_name is None:
+            raise ValueError(
+                f"--scheme must remove single weights for --method {method_names.WEIGHTS_ALONE}, "
+                f"as sparse-90 does, got {next(iter(self._typed()), 'none')}"
+            )
         takers = [n for n in method_names.NAMES if takes_blocks(method_names.named(n))]
         others = [name for name in methods if name not in takers]
         if self.drop_blocks is not None and others:
@@ -138,4 +150,4 @@ def check_kinds(methods: Sequence[str], goal: Goal) -> None:
         ValueError: one is asked for something else.
     """
     for name in methods:
-        check_removes_weights(method_names.named(name), goal.scheme, goal.name)
+        check_removes_weights(method_names.named(name), goal.scheme, goal.given)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
 from fsc import method_names, models
-from fsc.cli import locks, several, typed
-from fsc.images.names import AUGMENTATIONS, VIEWS
+from fsc.cli import locks, several, training_options, typed
+from fsc.images.names import AUGMENTATIONS
 from fsc.models.factories import FORMS
 from fsc.report import figure
 
@@ -142,23 +141,6 @@ num_images = click.option(
 figure_path = click.option(
     "--output", "figure_path", type=FILE, help="Draw a figure: .png, .pdf or .svg."
 )
-mir_steps = click.option(
-    "--mir-steps",
-    type=click.IntRange(min=1),
-    default=400,
-    show_default=True,
-    help="Minibatches of MiR, BP, KD and FitNet (the paper takes 2000), and of mir-progressive "
-    "after its last pruning (4000), with a tenth of them after every other.",
-)
-views = click.option(
-    "--views",
-    type=click.Choice(VIEWS),
-    default=VIEWS[0],
-    show_default=True,
-    help="What MiR, BP, KD and FitNet are trained on: the images and their mirror images; crops, "
-    "other parts of them at every step, as is usual for ImageNet; or, where no labels are learned, "
-    "with hard ones, moved, recoloured and mixed.",
-)
 augment = click.option(
     "--augment",
     type=click.Choice(AUGMENTATIONS),
@@ -227,7 +209,14 @@ def _together(*several: Callable[[Command], Command]) -> Callable[[Command], Com
 
 
 teacher_and_data = _together(checkpoint_path, data_root, size, normalize)
-resources = _together(mir_steps, views, augment, batch_size, memory_budget)
+resources = _together(
+    training_options.mir_steps,
+    training_options.views,
+    training_options.precision,
+    augment,
+    batch_size,
+    memory_budget,
+)
 draw = _together(num_shots, num_ways, num_images)
 machine = _together(device, threads)
 
@@ -272,23 +261,6 @@ def check_outputs(json_path: Path | None, figure_path: Path | None, *, replacing
     if figure_path is not None:
         figure.check_name(figure_path)
     locks.hold_files(json_path, figure_path, replacing=replacing)
-
-
-def check_training(methods: Sequence[str]) -> None:
-    """Make sure that options of methods that train, where they are typed, are for one of these.
-
-    Raises:
-        ValueError: none of the methods trains.
-    """
-    if any(method in method_names.WITH_STEPS for method in methods):
-        return
-    context = click.get_current_context()
-    for name, flag in (("mir_steps", "--mir-steps"), ("views", "--views")):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise ValueError(
-                f"{flag} must go with --method {' or '.join(method_names.WITH_STEPS)}, got "
-                f"{context.params[name]} for {', '.join(methods)}"
-            )
 
 
 def to_bytes(megabytes: float | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,12 +19,14 @@ from fsc.cli.goals import Asked, check_kinds
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Resources, Settings, check_labels, execute
+from fsc.cli.run import Resources, Run, Settings, check_labels, execute
 from fsc.images.checks import device_of
 from fsc.methods.identity import versions
 from fsc.methods.journal import fingerprint
 from fsc.methods.schedule import NeverFinite
+from fsc.methods.soundness import is_sound
 from fsc.networks import cost
+from fsc.report.interval import wilson
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,9 @@ def identity(inputs: Inputs, settings: Settings, *, is_timed: bool = False) -> d
         "test_images": len(inputs.test_images),
         "definition": settings.goal.definition(),
         "mir_steps": settings.mir_steps,
+        "default_steps": settings.default_steps,
+        # None as in files that say nothing of it.
+        "precision": None if settings.precision == "float32" else settings.precision,
         "augment": settings.augment,
         "views": settings.views,
         "weights_teacher": fingerprint(inputs.teacher.state_dict().values()),
@@ -164,8 +170,8 @@ def _run_one(
     known = earlier[0].accuracy if earlier else None
     run = execute(case.method, inputs, sample, case.settings, reporter, known)
     times = evaluation.times(inputs, run.student, reporter) if is_timed else None
-    report, rates = run.report, run.report.learning_rates
-    return Record(
+    report = run.report
+    record = Record(
         case.method,
         report.scheme,
         case.draw.num_shots,
@@ -178,9 +184,34 @@ def _run_one(
         run.accuracy.top5,
         None if times is None else list(times.student),
         None if times is None else list(times.teacher),
-        case.value,
-        rates[-1] if rates and case.value is not None else None,
     )
+    return record if case.value is None else _swept(record, case.value, run, inputs)
+
+
+def _swept(record: Record, value: float, run: Run, inputs: Inputs) -> Record:
+    """A record of a sweep, with what went wrong."""
+    rates = run.report.learning_rates
+    return replace(
+        record,
+        value=value,
+        learning_rate=rates[-1] if rates else None,
+        halved=len(rates) > 1,
+        ruined=_is_ruined(run, inputs),
+    )
+
+
+def _is_ruined(run: Run, inputs: Inputs) -> bool:
+    """Whether a student is no better than a constant answer, or has gone away from the teacher.
+
+    Labels may well lead away from a teacher: where some were learned only the answers count.
+    """
+    commonest = 100 * float(inputs.test_labels.bincount().max()) / len(inputs.test_labels)
+    if run.accuracy.top1 <= wilson(commonest, len(inputs.test_labels))[1]:
+        return True
+    report = run.report
+    has_labels = run.method in method_names.WITH_LABELS and bool(run.sample.labels)
+    start = math.inf if report.distance_start is None else report.distance_start
+    return not has_labels and not is_sound(report.distance, start)
 
 
 def kept(comparison: Comparison) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 from fsc import method_names
 from fsc.cli.given import Inputs
 from fsc.cli.outputs import Destination
-from fsc.cli.run import Settings, identity_of, named
-from fsc.images.names import VIEWS
+from fsc.cli.run import Settings, identity_of
 from fsc.images.sampling import FewShotSample
 from fsc.methods.identity import AnotherCompression, Difference, as_json, described, differences
 from fsc.methods.journal import Journal
@@ -102,11 +101,8 @@ def _in_flags(
     if what == "method":
         before, now = (_name_of(each["method"], inputs) for each in (error.before, error.now))
         flag = "--method" if before and now else None
-        if before == now and difference.name in ("method.steps", "method.steps_between"):
-            flag = "--mir-steps"
-            before, now = (each["method"]["steps"] for each in (error.before, error.now))
-        elif before == now and difference.name == "method.views":
-            flag, before, now = "--views", difference.before, difference.now
+        if before == now:
+            flag, before, now = _of_training(difference, error) or (flag, before, now)
     if difference.name in _GOALS:
         flag = _GOALS[difference.name]
         said = f"another {flag}"
@@ -118,10 +114,31 @@ def _in_flags(
     return f"{flag} {now} instead of {before}", f"{flag} {before}"
 
 
+def _of_training(
+    difference: Difference, error: AnotherCompression
+) -> tuple[str | None, Any, Any] | None:
+    """The flag for what differs in how one method trains, and both values as they are typed."""
+    part = difference.name.rpartition(".")[2]
+    if part in ("steps", "steps_between"):
+        trainings = [_training_of(each["method"]) for each in (error.before, error.now)]
+        return "--mir-steps", *(training["steps"] for training in trainings)
+    if part in ("views", "precision"):
+        return f"--{part}", difference.before, difference.now
+    return None
+
+
 def _name_of(method: dict[str, Any], inputs: Inputs) -> str | None:
     """What a described method is called on the command line."""
-    steps, views = method.get("steps", 1), method.get("views", VIEWS[0])
+    training = _training_of(method)
+    typed = [training.get(name) for name in ("steps", "views", "precision")]
     for name in method_names.NAMES:
-        if as_json(described(named(name, inputs, steps, views))) == method:
+        known = method_names.named(name, inputs.known_as, *typed)
+        if as_json(described(known)) == method:
             return name
     return None
+
+
+def _training_of(method: dict[str, Any]) -> dict[str, Any]:
+    """What a described method says of its training: the default has it in a part of its own."""
+    nested = method.get("train")
+    return nested if isinstance(nested, dict) else method

@@ -29,6 +29,8 @@ from fsc.training.evaluate import accuracies
 # The activations of so many images, 100 of 32 x 32 pixels or 4 of 224 x 224, stay in the caches of
 # a CPU: a third faster than 500 of the small ones, three times faster than 100 of the large ones.
 _MOST_IMAGES, _MOST_PIXELS = 100, 200_000
+# Of the papers' methods that train: their 2000 take a quarter of an hour.
+_MIR_STEPS = 400
 # What `fsc compress` calls the student in its folder, and `fsc evaluate` finds there.
 MODEL_FILE = "model.safetensors"
 
@@ -39,27 +41,32 @@ class Settings:
 
     Attributes:
         goal: what is to be left of the network.
-        mir_steps: minibatches of methods that train.
+        mir_steps: minibatches of the papers' methods that train.
         batch_size: images that go through the networks at once.
         memory_budget: bytes of activations held in memory; None: all.
         augment: kind of the images added to the given ones, see `fsc.images.augmentation`.
         views: of the images, for methods that train.
         journal: folder that solved layers are kept in while one student is made.
         learning_rate: of methods that train; None: their own.
+        default_steps: minibatches of the default; None: its own.
+        precision: that methods train in.
     """
 
     goal: Goal
-    mir_steps: int = 400
+    mir_steps: int = _MIR_STEPS
     batch_size: int = 64
     memory_budget: int | None = None
     augment: str | None = None
     views: str = VIEWS[0]
     journal: Path | None = None
     learning_rate: float | None = None
+    default_steps: int | None = None
+    precision: str = "float32"
 
     def method(self, name: str, inputs: Inputs) -> Method:
         """The method of a name, with its hyper-parameters for the teacher."""
-        method = named(name, inputs, self.mir_steps, self.views)
+        steps = self.default_steps if name == "default" else self.mir_steps
+        method = method_names.named(name, inputs.known_as, steps, self.views, self.precision)
         if self.learning_rate is None:
             return method
         return with_setting(method, "learning_rate", self.learning_rate)
@@ -70,24 +77,34 @@ class Resources:
     """What a method may take, as it is typed.
 
     Attributes:
-        mir_steps: minibatches of methods that train.
+        mir_steps: minibatches of methods that train; None: those of each.
         views: of the images, for these.
+        precision: that they train in.
         augment: kind of the images added to the given ones.
         batch_size: images that go through the networks at once.
         memory_budget: megabytes of activations held in memory; None: all.
     """
 
-    mir_steps: int
+    mir_steps: int | None
     views: str
+    precision: str
     augment: str | None
     batch_size: int
     memory_budget: float | None
 
     def settings(self, goal: Goal, journal: Path | None = None) -> Settings:
         """The same for a goal, with the folder that solved layers are kept in, if any."""
-        budget = to_bytes(self.memory_budget)
-        limits = (self.mir_steps, self.batch_size, budget)
-        return Settings(goal, *limits, self.augment, self.views, journal)
+        return Settings(
+            goal,
+            _MIR_STEPS if self.mir_steps is None else self.mir_steps,
+            self.batch_size,
+            to_bytes(self.memory_budget),
+            self.augment,
+            self.views,
+            journal,
+            default_steps=self.mir_steps,
+            precision=self.precision,
+        )
 
 
 @dataclass(frozen=True)
@@ -168,11 +185,6 @@ def identity_of(
     made = settings.method(method, inputs)
     labels = _labels(method, inputs, sample, settings)
     return identity(inputs.teacher, images, made, settings.goal, sample.seed, labels)
-
-
-def named(method: str, inputs: Inputs, mir_steps: int, views: str) -> Method:
-    """The method of a name, with its hyper-parameters for the teacher."""
-    return method_names.named(method, inputs.known_as, mir_steps, views)
 
 
 def _images(inputs: Inputs, sample: FewShotSample, settings: Settings) -> Tensor:

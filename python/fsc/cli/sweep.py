@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from fsc import method_names
-from fsc.cli import options, outputs, repeated, sweep_table, tables
+from fsc.cli import outputs, repeated, sweep_table, tables, training_options
 from fsc.cli.comparison import Comparison, Record
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
@@ -91,7 +91,7 @@ class Swept:
                 "--mir-steps must be left out with --over steps, whose --values it is, got "
                 f"{click.get_current_context().params['mir_steps']}"
             )
-        options.check_training(methods)
+        training_options.check(methods)
         setting = _SETTINGS.get(self.over)
         others = [name for name in methods if setting and not _has(name, setting)]
         if others:
@@ -130,7 +130,7 @@ class Swept:
     def settings(self, value: float, settings: Settings) -> Settings:
         """The settings at a value."""
         if self.over == "steps":
-            return replace(settings, mir_steps=int(value))
+            return replace(settings, mir_steps=int(value), default_steps=int(value))
         return replace(settings, learning_rate=value) if self.over == "rate" else settings
 
     def in_words(self, value: float) -> str:
@@ -182,6 +182,8 @@ def _is_typed(name: str) -> bool:
 
 
 def _has(method: str, setting: str) -> bool:
+    if setting == "steps":
+        return method in method_names.WITH_STEPS
     return setting in settings_of(method_names.named(method))
 
 
@@ -235,14 +237,9 @@ def _report(
         runs = {value: each for value, each in found.items() if each}
         if not runs:
             continue
-        curve = _curve(method, swept, runs)
+        curve = _curve(method, runs)
         curves.append(curve)
-        seconds = tables.durations([[run.seconds for run in each] for each in runs.values()])
-        for value, top1, time in zip(runs, curve.top1, seconds, strict=True):
-            interval = tables.interval(top1, num_test) if num_test < SMALL_TEST_SET else ""
-            mark = " *" if value in curve.slowed else ""
-            accuracy = tables.spread(*tables.mean_and_std(top1))
-            rows.append((method, f"{value:g}{mark}", accuracy, interval, time))
+        rows += _rows(curve, runs, num_test)
     if not curves:
         raise ValueError("--values must have one at which a student stays finite, got none")
     draws = _draws(num_seeds, swept)
@@ -256,9 +253,23 @@ def _report(
             teacher_top1=teacher.top1,
             num_test=num_test,
         )
-    note = sweep_table.note(inputs, teacher.top1, any(curve.slowed for curve in curves))
+    note = sweep_table.note(inputs, teacher.top1, curves)
     tables.show(sweep_table.table(title, _LABELS[swept.over], rows, note))
     tables.show_written(comparison.path, results.figure_path)
+
+
+def _rows(
+    curve: Curve, runs: Mapping[float, Sequence[Record]], num_test: int
+) -> list[tuple[str, ...]]:
+    """What the table says of one method, a row for every value."""
+    seconds = tables.durations([[run.seconds for run in each] for each in runs.values()])
+    rows: list[tuple[str, ...]] = []
+    for value, top1, time in zip(runs, curve.top1, seconds, strict=True):
+        interval = tables.interval(top1, num_test) if num_test < SMALL_TEST_SET else ""
+        accuracy = tables.spread(*tables.mean_and_std(top1))
+        marked = f"{value:g}{sweep_table.mark(curve, value)}"
+        rows.append((curve.name, marked, accuracy, interval, time))
+    return rows
 
 
 def _runs(comparison: Comparison, method: str, num_seeds: int, value: float) -> list[Record]:
@@ -266,8 +277,8 @@ def _runs(comparison: Comparison, method: str, num_seeds: int, value: float) -> 
     return [run for run in found if run is not None]
 
 
-def _curve(method: str, swept: Swept, runs: Mapping[float, Sequence[Record]]) -> Curve:
-    pairs = runs.items()
-    halved = [value for value, each in pairs if any(run.learning_rate != value for run in each)]
+def _curve(method: str, runs: Mapping[float, Sequence[Record]]) -> Curve:
     top1 = [[run.top1 for run in each] for each in runs.values()]
-    return Curve(method, tuple(runs), top1, halved if swept.over == "rate" else ())
+    slowed = [value for value, each in runs.items() if any(run.halved for run in each)]
+    ruined = [value for value, each in runs.items() if any(run.ruined for run in each)]
+    return Curve(method, tuple(runs), top1, slowed, ruined)

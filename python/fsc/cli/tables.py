@@ -117,11 +117,34 @@ def wrapped(*sentences: str) -> str:
 def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:
     """Table of networks; the first row is the teacher, to which sizes are related.
 
-    Columns that no row has anything for are left out.
+    Columns that no row has anything for are left out. Where nothing is cut out, a line says what
+    all networks have.
     """
+    columns, teacher = _columns(rows), rows[0].size
+    left_out = {heading for heading, cells in columns.items() if not any(cells)}
+    if any(columns["paper %"]) or any(columns["kB"]):
+        left_out.add("FLOPs left")
+    # Training leaves a few zeros; a column is worth it where weights were pruned.
+    if all(row.size.nonzero > 0.99 * row.size.parameters for row in rows):
+        left_out.add("not zero")
+    elif len(rows) > 1 and all(row.size.flops == teacher.flops for row in rows):
+        left_out |= {"parameters", "FLOPs", "FLOPs left"}
+        shared = f"FLOPs of all: {_millions(teacher.flops)}, nothing is cut out; teacher: "
+        caption = f"{shared}{teacher.parameters:,} parameters\n{caption}".rstrip()
     table = _table(title, caption)
     table.add_column("network", no_wrap=True)
-    columns = {
+    shown = {heading: cells for heading, cells in columns.items() if heading not in left_out}
+    for heading in shown:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for index, row in enumerate(rows):
+        table.add_row(row.name, *(column[index] or "-" for column in shown.values()))
+    return table
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """What there is to say of networks, a cell each; "" where a row has nothing."""
+    shares = [f"{100 * row.size.flops / rows[0].size.flops:.0f} %" for row in rows[1:]]
+    return {
         "top-1 %": [spread(*mean_and_std(row.top1)) if row.top1 else "" for row in rows],
         "95 %": [interval(row.top1, row.num_test) if row.num_test else "" for row in rows],
         "top-5 %": [spread(*mean_and_std(row.top5)) if row.top5 else "" for row in rows],
@@ -134,23 +157,13 @@ def networks(title: str, rows: Sequence[Row], caption: str = "") -> Table:
         "ms of 64": [
             f"{row.milliseconds_batch:,.0f}" if row.milliseconds_batch else "" for row in rows
         ],
-        "FLOPs": [f"{row.size.flops / 1e6:,.2f} M" for row in rows],
-        "FLOPs left": [
-            "",
-            *(f"{100 * row.size.flops / rows[0].size.flops:.0f} %" for row in rows[1:]),
-        ],
+        "FLOPs": [_millions(row.size.flops) for row in rows],
+        "FLOPs left": ["", *shares],
     }
-    if any(columns["paper %"]) or any(columns["kB"]):
-        del columns["FLOPs left"]
-    # Training leaves a few zeros; a column is worth it where weights were pruned.
-    if all(row.size.nonzero > 0.99 * row.size.parameters for row in rows):
-        del columns["not zero"]
-    columns = {heading: cells for heading, cells in columns.items() if any(cells)}
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for index, row in enumerate(rows):
-        table.add_row(row.name, *(column[index] or "-" for column in columns.values()))
-    return table
+
+
+def _millions(flops: int) -> str:
+    return f"{flops / 1e6:,.2f} M"
 
 
 def layers(reports: Sequence[LayerReport], limit: int | None) -> Table:
@@ -190,12 +203,19 @@ def show(*things: Table | str) -> None:
         title, caption = thing.title, thing.caption
         thing.title = thing.caption = None
         console.print()
-        console.print(title, style="bold", markup=False, soft_wrap=True)
-        needed = console.measure(thing, options=console.options.update(max_width=_MAX_WIDTH))
-        console.width = max(usual, needed.maximum)
+        console.print(wrapped(str(title)), style="bold", markup=False, soft_wrap=True)
+        if _width(console, thing) > _MIN_WIDTH:
+            thing.padding = (0, 0)
+        console.width = max(usual, _width(console, thing))
         console.print(thing)
         if caption:
             console.print(caption, style="dim", markup=False, soft_wrap=True)
+
+
+def _width(console: Console, table: Table) -> int:
+    """How many columns of the window a table needs."""
+    options = console.options.update(max_width=_MAX_WIDTH)
+    return console.measure(table, options=options).maximum
 
 
 def show_written(*paths: Path | None) -> None:

@@ -122,13 +122,13 @@ class Method(Protocol):
         """Makes a student out of the task's teacher."""
 
 
-def check_removes_weights(method: Method, scheme: object, name: str) -> None:
+def check_removes_weights(method: Method, scheme: object, given: str) -> None:
     """Make sure that a scheme removes single weights, for a method that takes no other.
 
     Args:
         method: any.
         scheme: of any kind, or what is asked for in the place of one.
-        name: of it.
+        given: what was asked for, in words.
 
     Raises:
         ValueError: it removes something else.
@@ -136,5 +136,5 @@ def check_removes_weights(method: Method, scheme: object, name: str) -> None:
     if getattr(method, "takes_weights_alone", False) and not isinstance(scheme, SparseScheme):
         raise ValueError(
             f"scheme must remove single weights for {type(method).__name__}, as sparse-90 does, "
-            f"got {name!r}"
+            f"got {given}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -137,7 +137,8 @@ class Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = lesson.schedule.rate_at(self.learning_rate, self.step, lesson.steps)
         with torch.enable_grad(), ranks.listening():
-            loss = lesson.loss(tensors_of(self._parallel(images)), wanted)
+            with _precision(lesson.schedule.precision, images.device):
+                loss = lesson.loss(tensors_of(self._parallel(images)), wanted)
             self._optimizer.zero_grad()
             if ranks.count() > 1:
                 # Losses are means over images, gradients then means over ranks.
@@ -204,6 +205,13 @@ class Learner:
         self._generator.set_state(tensors["generator"])
         _set_default_state(self.lesson.views.example.device, tensors["dropout"])
         self.step = counts["step"]
+
+
+def _precision(name: str, device: torch.device) -> AbstractContextManager[object]:
+    """What a network and its loss are to be run in; float32 leaves things as they are."""
+    if name == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 @contextmanager

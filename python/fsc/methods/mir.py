@@ -17,6 +17,7 @@ from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
 from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
+from fsc.methods.soundness import Yardstick
 from fsc.methods.views import views_of
 from fsc.networks import tracing
 from fsc.networks.gathering import Images
@@ -53,7 +54,7 @@ class MiR(Schedule):
         learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps, see `decay`.
         momentum: of SGD.
         weight_decay: of SGD.
-        decay, warm_up, clip_norm, batch_norm, hard_images: as in
+        decay, warm_up, clip_norm, batch_norm, hard_images, precision: as in
             `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rate, where it diverged: the
             loss or the student was not finite, or its outputs farther from the teacher's than
@@ -100,7 +101,12 @@ class MiR(Schedule):
         return Outcome(student, kept, learning_rates=rates, warnings=in_words(self, rates))
 
     def train(
-        self, student: nn.Module, body: nn.Module, wanted: TeacherFeatures, task: Task
+        self,
+        student: nn.Module,
+        body: nn.Module,
+        wanted: TeacherFeatures,
+        task: Task,
+        yardstick: Yardstick | None = None,
     ) -> list[float]:
         """Train the body of a student in place, then its head where it is to be tuned.
 
@@ -109,6 +115,7 @@ class MiR(Schedule):
             body: what gives its features, sharing its parameters.
             wanted: the features that it is to have.
             task: teacher, images, labels, seed, journal and progress.
+            yardstick: as for `fsc.methods.schedule.trained`.
 
         Returns:
             The learning rate of every run.
@@ -130,7 +137,7 @@ class MiR(Schedule):
             parts.append(lambda: head_lesson(student, views, rate, self, task))
         # Labels may well lead away from the teacher.
         near = not self.tune_head or task.labels is None
-        return trained(student, parts, self, task, stays_near=near)
+        return trained(student, parts, self, task, stays_near=near, yardstick=yardstick)
 
     def mimic(
         self,

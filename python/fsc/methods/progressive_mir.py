@@ -61,7 +61,7 @@ class ProgressiveMiR(Schedule):
         max_retries: how often the training starts again at half the rate, where it diverged: the
             loss or the student was not finite, or its outputs farther from the teacher's than
             without any training.
-        views, hard_images, decay, warm_up, clip_norm, batch_norm: as in
+        views, hard_images, decay, warm_up, clip_norm, batch_norm, precision: as in
             `fsc.methods.schedule.Schedule`.
 
     Raises:
@@ -93,7 +93,7 @@ class ProgressiveMiR(Schedule):
         Raises:
             ValueError: the scheme removes something else than single weights.
         """
-        check_removes_weights(self, task.scheme, task.scheme.name)
+        check_removes_weights(self, task.scheme, repr(task.scheme.name))
         assert isinstance(task.scheme, SparseScheme)
         nodes = head_features(task.teacher, tracing.trace(task.teacher), self.features)
         views = views_of(self, task).with_targets(TeacherFeatures(task, nodes, {}))

@@ -12,9 +12,9 @@ from fsc.methods.features import TeacherFeatures, body_of, head_features
 from fsc.methods.head_tuning import check_head
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.mir import MiR
-from fsc.methods.schedule import NeverFinite, in_words
-from fsc.methods.soundness import NEAR, Yardstick, is_sound
-from fsc.methods.views import are_pictures, check_views, judged_images
+from fsc.methods.schedule import NeverFinite, Precision, in_words, judging
+from fsc.methods.soundness import NEAR, is_sound
+from fsc.methods.views import are_pictures, check_views
 from fsc.networks import tracing
 from fsc.schemes import DropBlocks, Scheme
 from fsc.solvers.closed_form import Selection
@@ -25,7 +25,7 @@ def solving(solve_on: int = 400) -> CrossDistillation:
     return CrossDistillation(Estimation(), after_addition=True, solve_on=solve_on)
 
 
-def training(steps: int = 800) -> MiR:
+def training(steps: int = 800, precision: Precision = "float32") -> MiR:
     """MiR as it goes on from solved layers: nothing normalised anew, hard images, a cosine."""
     return MiR(
         steps=steps,
@@ -36,6 +36,7 @@ def training(steps: int = 800) -> MiR:
         clip_norm=2.0,
         batch_norm="frozen",
         views="hard",
+        precision=precision,
     )
 
 
@@ -121,13 +122,13 @@ def _trained(outcome: Outcome, method: MiR, task: Task) -> Outcome:
         nodes = head_features(task.teacher, tracing.trace(task.teacher), method.features)
     except ValueError as error:  # it ends in something without features before it
         return _with(outcome, f"layers are not trained together: {error}")
-    yardstick = Yardstick(task.teacher, judged_images(method, task), task.batch_size)
+    yardstick = judging(method, task)
     start, solved = yardstick.distance(student), copy.deepcopy(student.state_dict())
     if start < NEAR:
         return outcome
     wanted = TeacherFeatures(task, nodes, outcome.kept)
     try:
-        rates = method.train(student, body_of(student, method.features), wanted, task)
+        rates = method.train(student, body_of(student, method.features), wanted, task, yardstick)
     except NeverFinite as error:
         student.load_state_dict(solved)
         return _with(outcome, f"layers are as they were solved: {error}")

@@ -40,7 +40,7 @@ def views_of(schedule: Schedule, task: Task) -> AnyViews:
             return FreshViews(task.images, hardened, task.batch_size)
         # Not those that layers may have been solved on.
         images = filled_up(task.images, count, seed=task.seed + 1)
-        return FixedViews(images[None], task.batch_size)
+        return FixedViews(images[None], task.batch_size, progress=task.progress)
     return FixedViews.of(task.images, task.batch_size)
 
 

@@ -36,13 +36,15 @@ class Curve:
         name: of the method.
         values: of what is swept, increasing.
         top1: accuracies in percent at each of them, one a seed.
-        slowed: values of learning rates at which one was run again at half the rate.
+        slowed: values at which one diverged and was run again at half the rate.
+        ruined: values at which one is worth nothing.
     """
 
     name: str
     values: Sequence[float]
     top1: Sequence[Sequence[float]]
     slowed: Collection[float] = ()
+    ruined: Collection[float] = ()
 
     @property
     def means(self) -> list[float]:
@@ -68,7 +70,7 @@ def draw(
 
     The axis of values is logarithmic where they span a factor of eight. Where the test images are
     few, each mean stands in its 95 % interval.
-    A rate that was halved has an open mark.
+    Where a rate was halved the mark is open, where a student is ruined it is crossed.
 
     Args:
         curves: one a method.
@@ -129,13 +131,13 @@ def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int
         color=color,
         label=label,
     )
-    again = [
-        (v, mean) for v, mean in zip(curve.values, curve.means, strict=True) if v in curve.slowed
-    ]
-    if again:
-        # Above the line that goes through them.
-        axes.plot(*zip(*again, strict=True), marker, color=color, markersize=4.5,
-                  markerfacecolor="white", zorder=5)  # fmt: skip
+    marks = ((curve.slowed, marker, 4.5), (curve.ruined, "x", 8.0))
+    for values, shape, size in marks:
+        at = [pair for pair in zip(curve.values, curve.means, strict=True) if pair[0] in values]
+        if at:
+            # Above the line that goes through them.
+            axes.plot(*zip(*at, strict=True), shape, color=color, markersize=size,
+                      markerfacecolor="white", zorder=5)  # fmt: skip
 
 
 def _set_values(axes: Axes, values: Sequence[float]) -> None:
@@ -177,4 +179,6 @@ def _what_stands(curves: Sequence[Curve], num_test: int) -> str:
         said.append(f"shaded: 95 % interval for {num_test:,} test images")
     if any(curve.slowed for curve in curves):
         said.append("open: diverged, run again at half the rate")
+    if any(curve.ruined for curve in curves):
+        said.append("crossed: ruined in some draw")
     return "; ".join(said)

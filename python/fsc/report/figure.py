@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".pdf", ".svg")
 STUDENT, TEACHER, PAPER = "#1f5fa8", "#4d4d4d", "#c8641e"
+_ACCURACY = "top-1 accuracy on the test images (%)"
+# Letters in a line above a grid, and of the ticks below it.
+_TITLE, _LETTERS = 52, 40
+# Percent points from end to end of its accuracies at least, and the share left free around a line.
+_LEAST_SPAN, _MARGIN = 0.2, 0.05
 _COLORS = (STUDENT, PAPER, "#3f8f4f", "#8a4fa0")
 
 
@@ -113,19 +119,50 @@ def draw_grid(
     names = [name for name in points[0] if name != "top1"]
     figure = blank(5.2, 4.2)
     axes = figure.subplots()
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(textwrap.fill(title, _TITLE, break_on_hyphens=False), fontsize=12)
     axes.set_xlabel(names[-1])
     if len(names) == 1:
-        xs, heights = zip(*((point[names[0]], point["top1"]) for point in points), strict=True)
-        axes.plot(xs, heights, "o-", color=STUDENT)
-        axes.set_ylabel("top-1 accuracy on the test images (%)")
-        soften(axes)
+        _line(axes, [point[names[0]] for point in points], [point["top1"] for point in points])
     else:
-        side = math.isqrt(len(points))
-        top1 = [[point["top1"] for point in points[r * side : (r + 1) * side]] for r in range(side)]
-        half = 0.5 / max(1, side - 1)
-        extent = (-half, 1 + half, -half, 1 + half)
-        image = axes.imshow(top1, origin="lower", extent=extent, cmap="viridis")
-        figure.colorbar(image, ax=axes, label="top-1 accuracy on the test images (%)")
         axes.set_ylabel(names[0])
+        _map(axes, points, names[-1])
     write(figure, path)
+
+
+def _line(axes: Axes, values: Sequence[float], top1: Sequence[float]) -> None:
+    axes.plot(values, top1, "o-", color=STUDENT)
+    axes.set_xticks(*_ticks(values))
+    low, high = _limits(top1)
+    axes.set_ylim(low - _MARGIN * (high - low), high + _MARGIN * (high - low))
+    axes.set_ylabel(_ACCURACY)
+    soften(axes)
+
+
+def _map(axes: Axes, points: Sequence[Mapping[str, float]], name: str) -> None:
+    side = math.isqrt(len(points))
+    values = [point[name] for point in points[:side]]
+    top1 = [[point["top1"] for point in points[r * side : (r + 1) * side]] for r in range(side)]
+    half = 0.5 / max(1, side - 1)
+    extent = (-half, 1 + half, -half, 1 + half)
+    low, high = _limits([point["top1"] for point in points])
+    image = axes.imshow(top1, origin="lower", extent=extent, cmap="viridis", vmin=low, vmax=high)
+    axes.set_xticks(*_ticks(values))
+    axes.set_yticks(*_ticks(values))
+    axes.figure.colorbar(image, ax=axes, label=_ACCURACY)
+
+
+def _ticks(values: Sequence[float]) -> tuple[Sequence[float], list[str]]:
+    """Values of a grid from 0 to 1 that there is room for, evenly spaced, and in words."""
+    intervals = len(values) - 1
+    # Those that end at 1 first, but not 0 and 1 alone where others lie between.
+    steps = sorted(range(1, intervals + 1), key=lambda step: (intervals % step > 0, step))
+    found = (values[::step] for step in steps if step == 1 or step < intervals)
+    written = ((chosen, [f"{value:.3g}" for value in chosen]) for chosen in found)
+    return next(each for each in written if sum(len(word) + 1 for word in each[1]) <= _LETTERS)
+
+
+def _limits(top1: Sequence[float]) -> tuple[float, float]:
+    """Ends of an axis of accuracies; equal ones are not drawn apart."""
+    low, high = min(top1), max(top1)
+    missing = max(0.0, _LEAST_SPAN - (high - low)) / 2
+    return low - missing, high + missing

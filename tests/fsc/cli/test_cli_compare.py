@@ -152,7 +152,7 @@ def test_resume_refuses_another_comparison(compare, tmp_path):
     result = compare("--resume", "--shots", 3)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == (
-        f"error: {tmp_path / 'runs.json'} holds another comparison: its shots is 2, not 3; name "
+        f"error: --shots must be that of the runs in {tmp_path / 'runs.json'}, 2, got 3; name "
         "another file, or give --overwrite instead of --resume"
     )
     assert (tmp_path / "runs.json").read_bytes() == before

@@ -165,5 +165,8 @@ def test_compare_keeps_fewer_images_apart(fsc, on_digits, tmp_path, evaluated):
     assert resumed.exit_code == 0 and "1 runs are there already" in resumed.stderr
     other = fsc(*arguments, "--resume")
     assert other.exit_code == 2
-    assert "holds another comparison: its test_images is 50, not 500" in other.stderr
+    assert (
+        f"--test-images must be that of the runs in {tmp_path / 'runs.json'}, 50, got 500; "
+        in other.stderr
+    )
     assert evaluated == [("teacher", 50)], "the students are evaluated by their runs"

@@ -1,16 +1,19 @@
 """The parts of the command line that need no network: names, published numbers, progress."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
 
 from fsc import method_names, scheme_tables, schemes
-from fsc.cli import inputs, progress, published, tables
+from fsc.cli import commands, inputs, progress, published, tables
 from fsc.cli.progress import Reporter
 from fsc.layers.objectives import Convex, Soft
 from fsc.methods.labelling import label_use
+from fsc.methods.schedule import Precision
 from fsc.networks.cost import Size
 
 
@@ -50,13 +53,29 @@ def test_cross_distillation_takes_the_parameters_of_the_family():
 def test_every_name_is_a_method_and_mir_takes_its_steps():
     methods = {name: method_names.named(name, "resnet20", 7) for name in method_names.NAMES}
     assert methods["mir-before"].steps == methods["mir-after"].steps == 7
-    assert all(methods[name].steps == 7 for name in method_names.WITH_STEPS)
+    assert all(methods[name].steps == 7 for name in method_names.WITH_VIEWS)
+    assert methods["default"].train.steps == 7 and methods["quarter-hour"].train.steps == 3000
     for name, method in methods.items():
         assert (label_use(method) != "none") == (name in method_names.WITH_LABELS)
         assert (label_use(method) == "needed") == (name == method_names.NEEDS_LABELS)
     assert methods["mir-before"].features == "before" and methods["mir-after"].features == "after"
     with pytest.raises(ValueError, match="method must be one of seconds, .*, got 'magic'"):
         method_names.named("magic", "resnet20", 7)
+
+
+@pytest.mark.parametrize("name", method_names.WITH_TRAINING)
+def test_every_method_that_trains_takes_a_precision(name):
+    method = method_names.named(name, precision="bfloat16")
+    plain = method_names.named(name)
+    if name in ("default", "quarter-hour"):
+        method, plain = method.train, plain.train
+    assert (method.precision, plain.precision) == ("bfloat16", "float32")
+    assert replace(method, precision="float32") == plain
+
+
+def test_the_command_line_has_every_precision():
+    (found,) = (each for each in commands.compress.params if each.name == "precision")
+    assert tuple(found.type.choices) == get_args(Precision)
 
 
 def test_checkpoints_are_found_by_name(tmp_path: Path):
@@ -146,6 +165,26 @@ def test_table_never_cuts_a_number_in_a_narrow_window(capsys, monkeypatch):
     ):
         assert number in out
     assert "…" not in out
+
+
+@pytest.mark.parametrize("is_timed", [False, True])
+def test_tables_of_removed_weights_fit_a_window(capsys, is_timed):
+    dense, pruned = Size(853_018, 852_990, 125_485_706), Size(850_986, 85_301, 125_485_706)
+    times = {"milliseconds": 12.35, "milliseconds_batch": 1234.0} if is_timed else {}
+    rows = [
+        tables.Row("teacher", [93.39], [], dense, num_test=1000, **times),
+        tables.Row("mir-progressive", [79.2, 80.9], [1234.1], pruned,
+                   "" if is_timed else "80.59 ± 1.15", 1000, **times),
+    ]  # fmt: skip
+    title = "resnet56 on cifar10, scheme sparse-90, 5 images of each of 9 classes, 5 draws, "
+    tables.show(tables.networks(title + "trained on crops", rows, "the caption"))
+    out = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    for said in ("80.05 ± 1.20", "852,990", "85,301", "1234.1", "the caption", "trained on crops"):
+        assert said in out
+    assert "FLOPs of all: 125.49 M, nothing is cut out; teacher: 853,018 parameters\n" in out
+    tables.show(tables.networks("one alone", rows[1:]))
+    assert "850,986" in capsys.readouterr().out
 
 
 def test_progress_away_from_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):

@@ -25,6 +25,7 @@ def compress_into(fsc, on_digits):
         steps = {
             "mir-before": ("--mir-steps", 2),
             "mir-progressive": ("--mir-steps", 20, "--scheme", "sparse-90"),
+            "default": ("--mir-steps", 2),
         }.get(method, ())
         return fsc("compress", *on_digits, "--method", method, *steps, "--shots", 2,
                    "--threads", 1, "--test-images", 9, "--output", folder, *arguments)  # fmt: skip
@@ -38,7 +39,7 @@ def unfinished(compress_into, tmp_path_factory):
     folders = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
-        for method in ("l1", "mir-before", "mir-progressive"):
+        for method in ("l1", "mir-before", "mir-progressive", "default"):
             folders[method] = tmp_path_factory.mktemp("unfinished") / method
             assert compress_into(folders[method], method=method).exit_code == 130
     return folders
@@ -74,6 +75,11 @@ def refusal(result):
          "mirrored, or "),
         ("mir-progressive", ("--mir-steps", 30), "--mir-steps 30 instead of 20: give --mir-steps "
          "20, or "),
+        ("mir-before", ("--precision", "bfloat16"), "--precision bfloat16 instead of float32: give "
+         "--precision float32, or "),
+        ("default", ("--mir-steps", 3), "--mir-steps 3 instead of 2: give --mir-steps 2, or "),
+        ("default", ("--method", "mir-before"), "--method mir-before instead of "
+         "default: give --method default, or "),
         ("mir-before", ("--method", "mir-after", "--mir-steps", 3), "--method mir-after instead of "
          "mir-before: give --method mir-before, or "),
         ("l1", ("--scheme", "res-60"), "--scheme res-60 instead of res-50: give --scheme res-50, "

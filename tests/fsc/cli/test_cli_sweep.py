@@ -1,6 +1,7 @@
 """`fsc sweep` on a small teacher."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,19 @@ def test_steps_of_two_methods(sweep, tmp_path):
     assert max(map(len, lines)) <= 80
 
 
+def test_steps_of_the_default(sweep, tmp_path, monkeypatch):
+    steps = []
+
+    def watched(method, inputs, sample, settings, *arguments):
+        steps.append(settings.method(method, inputs).train.steps)
+        return execute("l1", inputs, sample, settings, *arguments)
+
+    monkeypatch.setattr(repeated, "execute", watched)
+    result = sweep("steps", "3,1", "--shots", 1, "--method", "default")
+    assert result.exit_code == 0, result.output
+    assert steps == [1, 3] * 2
+
+
 def test_rates_are_those_that_methods_are_given(sweep, tmp_path, monkeypatch):
     rates = []
 
@@ -65,6 +79,31 @@ def test_a_rate_that_was_halved_is_marked(sweep, tmp_path):
     assert {run["value"] for run in slowed} == {1000}
     assert "1000 *" in result.stdout
     assert "*: diverged in some draw, and was run again at half the rate" in result.stdout
+
+
+def test_ruined_students_are_marked(sweep, tmp_path, monkeypatch):
+    def spoiled(method, inputs, sample, settings, *arguments):
+        run = execute(method, inputs, sample, settings, *arguments)
+        steps = settings.mir_steps
+        if steps == 2:  # as a FitNet that always gives one class
+            return replace(run, accuracy=replace(run.accuracy, top1=10.0))
+        report = replace(run.report, distance_start=0.5, distance=3.0 if steps == 3 else 0.4)
+        if steps == 4:
+            report = replace(report, learning_rates=[0.02, 0.01])
+        return replace(run, accuracy=replace(run.accuracy, top1=90.0), report=report)
+
+    monkeypatch.setattr(repeated, "execute", spoiled)
+    given = ("--shots", 1, "--method", "mir-before", "--method", "kd")
+    result = sweep("steps", "1,2,3,4", *given)
+    assert result.exit_code == 0, result.output
+    ruined = {(run["method"], run["value"]) for run in read(tmp_path)["runs"] if run["ruined"]}
+    # Labels may lead away from a teacher.
+    assert ruined == {("mir-before", 2), ("mir-before", 3), ("kd", 2)}
+    assert "2 †" in result.stdout and "3 †" in result.stdout and "4 *" in result.stdout
+    assert "†: ruined in some draw" in result.stdout
+    assert "*: diverged in some draw, and was run again" in result.stdout
+    again = sweep("steps", "1,2,3,4", *given, "--resume")
+    assert again.stdout == result.stdout
 
 
 @pytest.mark.parametrize("over", ["shots", "images"])
@@ -108,19 +147,27 @@ def test_a_comparison_is_no_sweep_and_the_other_way(fsc, on_digits, sweep, tmp_p
                "--test-images", 100, "--json", path)  # fmt: skip
     assert fsc(*compare).exit_code == 0
     given = ("rate", "0.01", "--shots", 1, "--resume")
-    assert f'{path} holds another comparison: its over is null, not "rate"' in sentence(
-        sweep(*given)
+    ways = "name another file, or give --overwrite instead of --resume"
+    assert sentence(sweep(*given)) == (
+        f"--resume must go on with runs of fsc sweep, got {path} of fsc compare; {ways}"
     )
     assert sweep(*given[:-1], "--mir-steps", 400, "--overwrite", "--seeds", 1).exit_code == 0
-    assert 'its over is "rate", not null' in sentence(fsc(*compare, "--resume"))
+    assert sentence(fsc(*compare, "--resume")) == (
+        f"--resume must go on with runs of fsc compare, got {path} of fsc sweep; {ways}"
+    )
+    other = ("steps", "1", "--shots", 1, "--resume")
+    assert (
+        sentence(sweep(*other))
+        == f"--over must be that of the runs in {path}, rate, got steps; {ways}"
+    )
 
 
 @pytest.mark.parametrize(
     ("over", "values", "arguments", "expected"),
     [
         ("steps", "1,2", ("--shots", 1, "--method", "cd-nc", "--method", "kd"),
-         "--method must have what is swept with --over steps, one of mir-before, mir-after, "
-         "mir-progressive, bp, kd, fitnet, got cd-nc"),
+         "--method must have what is swept with --over steps, one of default, mir-before, "
+         "mir-after, mir-progressive, bp, kd, fitnet, got cd-nc"),
         ("rate", "1", ("--shots", 1, "--method", "l1"),
          "--method must have what is swept with --over rate, one of mir-before, mir-after, "
          "mir-progressive, bp, kd, fitnet, got l1"),

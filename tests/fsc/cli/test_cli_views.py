@@ -35,18 +35,31 @@ def test_compress_trains_on_crops(fsc, on_digits, tmp_path: Path, method: str) -
     assert tops[0] != tops[1]
 
 
+def test_steps_and_precision_of_the_default_are_those_that_are_typed(
+    fsc, on_digits, tmp_path: Path
+) -> None:
+    typed = ("--shots", 1, *TRIED, "--mir-steps", 3, "--precision", "bfloat16")
+    result = fsc("compress", *on_digits, *typed, "--output", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    training = report["hyper_parameters"]["train"]
+    assert (training["steps"], training["precision"]) == (3, "bfloat16")
+
+
 def test_compare_says_so_and_keeps_the_runs_apart(fsc, on_digits, tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
     given = ("compare", *on_digits, "--shots", 2, "--ways", 4, "--seeds", 1, *TRIED)
     given = (*given, "--method", "l1", "--method", "mir-before", "--mir-steps", 2, "--json", path)
     result = fsc(*given, "--views", "crops")
     assert result.exit_code == 0, result.output
-    assert "2 images of each of 4 classes, 1 draw, trained on crops" in result.stdout
+    assert "2 images of each of 4 classes, 1 draw, trained on crops" in " ".join(
+        result.stdout.split()
+    )
     content = json.loads(path.read_text())
     assert (content["shots"], content["ways"], content["views"]) == (2, 4, "crops")
     assert fsc(*given, "--views", "crops", "--resume").exit_code == 0
     refused = sentence(fsc(*given, "--resume"))
-    assert f'{path} holds another comparison: its views is "crops", not "mirrored"' in refused
+    assert f"--views must be that of the runs in {path}, crops, got mirrored; name" in refused
 
 
 @pytest.fixture

@@ -63,15 +63,38 @@ def test_a_folder_of_checkpoints_that_does_not_exist(monkeypatch, tmp_path):
         assert str(caught.value) == f"{flag} must name a folder, got {absent}, which does not exist"
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--mir-steps", 7), ("--views", "crops")])
+@pytest.mark.parametrize(
+    ("flag", "value", "others"),
+    [
+        ("--mir-steps", 7, " or default"),
+        ("--views", "crops", ""),
+        ("--precision", "bfloat16", " or default or quarter-hour"),
+    ],
+)
 @pytest.mark.parametrize("verb", ["compress", "compare"])
 def test_what_only_training_takes_is_refused_for_other_methods(
-    fsc, on_digits, tmp_path, verb, flag, value
+    fsc, on_digits, tmp_path, verb, flag, value, others
 ):
     where = ("--output", tmp_path / "out") if verb == "compress" else ()
     given = (verb, *on_digits, "--shots", 1, *where, flag, value, "--method")
     assert sentence(fsc(*given, "l1")) == (
         f"error: {flag} must go with --method mir-before or mir-after or mir-progressive or bp or "
-        f"kd or fitnet, got {value} for l1"
+        f"kd or fitnet{others}, got {value} for l1"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "got"), [((), "none"), (("--flops", 0.6), "--flops 0.6"),
+                       (("--drop-blocks", 1), "--drop-blocks 1")],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", ["compress", "compare"])
+def test_single_weights_need_a_scheme_of_such(fsc, on_digits, tmp_path, verb, typed, got):
+    where = ("--output", tmp_path / "out") if verb == "compress" else ()
+    given = [each for each in on_digits if each not in ("--scheme", "res-50")]
+    result = fsc(verb, *given, "--shots", 1, "--method", "mir-progressive", *where, *typed)
+    assert sentence(result) == (
+        "error: --scheme must remove single weights for --method mir-progressive, as sparse-90 "
+        f"does, got {got}"
     )
     assert not (tmp_path / "out").exists()
