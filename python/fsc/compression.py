@@ -19,7 +19,7 @@ from fsc.goal import Goal
 from fsc.images.scale import statistics
 from fsc.methods.agreement import check_ranks
 from fsc.methods.base import Method, Outcome, Task, check_removes_weights
-from fsc.methods.block_choice import check_takes_blocks, named_blocks
+from fsc.methods.block_choice import named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.examination import Examination, Verdict
 from fsc.methods.identity import hyper_parameters, versions
@@ -27,9 +27,11 @@ from fsc.methods.journal import Journal, origin
 from fsc.methods.labelling import labels_for
 from fsc.methods.solve_then_train import SolveThenTrain
 from fsc.methods.views import check_views
+from fsc.methods.whole_layers import check_takes
 from fsc.models.recognition import recognise
 from fsc.networks import cost
 from fsc.networks.blocks import dropped_of
+from fsc.networks.decoupling import decoupled_of
 from fsc.networks.entry import enter
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import as_given, joint_of
@@ -39,7 +41,7 @@ from fsc.networks.wrappers import dtype_of, in_dtype_of, unwrap
 from fsc.progress import Progress
 from fsc.result import Report, Result
 from fsc.scheme_tables import Style
-from fsc.schemes import AnyScheme, DropBlocks, Scheme
+from fsc.schemes import AnyScheme, DropBlocks
 from fsc.schemes.ignoring import Ignored
 from fsc.solvers.closed_form import Selection
 from fsc.warning import CompressionWarning
@@ -90,9 +92,9 @@ def compress(
             `SolveThenTrain()` and takes minutes; "seconds" solves layers alone, and "quarter-hour"
             trains longer.
         scheme: which convolutions keep how many output channels, or how many single weights, or
-            which residual blocks go, see `fsc.schemes`; or the name of a published scheme that fits
-            the teacher, such as "res-50"; or the path of a JSON file, see `fsc.schemes.from_json`.
-            At most one of this and the next three is given; none of them is `flops=0.5`.
+            which residual blocks go or layers are decoupled, or the name of a published scheme that
+            fits the teacher, such as "res-50", or the path of a JSON file; see `fsc.schemes`. At
+            most one of this and the next three is given; none of them is `flops=0.5`.
         flops: share of the multiply-accumulates that stays, above 0 and at most 1. Channels go
             where they lose least for what they save, see `fsc.schemes.targets`.
         parameters: share of the parameters that stays, likewise.
@@ -150,18 +152,16 @@ def compress(
     check_views("compress", method, entry.teacher, entry.images, learned)
     goal = goal.resolved(entry.teacher, entry.images)
     check_removes_weights(method, goal.scheme, goal.name)
-    if isinstance(goal.scheme, DropBlocks):
-        check_takes_blocks(method, goal.scheme)
+    check_takes(method, goal.scheme)
     progress = progress if ranks.is_first() else None
     own = partial(identity, entry.given, entry.images, method, goal, seed, learned)
     check_ranks("compress", entry.images, own)
     kept = None if journal is None else Journal(journal, own())
     start = time.perf_counter()
+    given = (entry.teacher, entry.images, batch_size, progress)
     if isinstance(goal.scheme, DropBlocks):
-        named = (entry.teacher, entry.images, batch_size, progress, kept)
-        goal = replace(goal, scheme=named_blocks(goal.scheme, *named))
-    selection = _selection(method)
-    plan = goal.plan(entry.given, entry.teacher, entry.images, batch_size, progress, selection)
+        goal = replace(goal, scheme=named_blocks(goal.scheme, *given, kept))
+    plan = goal.plan(entry.given, *given, _selection(method))
     limits = (batch_size, memory_budget, seed)
     found = (plan.groups, plan.removal)
     task = Task(entry.teacher, entry.images, plan.scheme, *limits, progress, kept, *found, learned)
@@ -263,7 +263,8 @@ def _report(
         learning_rates=outcome.learning_rates,
         kept={n: rows.tolist() for n, rows in rows_left(task.groups, outcome.kept).items()},
         dropped=list(dropped_of(outcome.student)),
-        left=(task.scheme.held_back if isinstance(task.scheme, Scheme) else {}) | outcome.held_back,
+        decoupled=decoupled_of(outcome.student),
+        left=getattr(task.scheme, "held_back", {}) | outcome.held_back,
         warnings=verdict.warnings,
         rewritten=rewritings(task.teacher),
         versions=versions(),

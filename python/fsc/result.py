@@ -36,6 +36,7 @@ class Report:
             others diverged.
         kept: the kept output channels of every layer that lost some.
         dropped: the names of the blocks that are gone.
+        decoupled: the names of the layers that are a depthwise and a pointwise one -> terms.
         left: the layers that were to be pruned or changed and could not be -> why.
         warnings: what may not be as it was meant; each was also raised as a `CompressionWarning`.
         rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
@@ -62,6 +63,7 @@ class Report:
     learning_rates: list[float] = field(default_factory=list)
     kept: dict[str, list[int]] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
+    decoupled: dict[str, int] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     rewritten: list[Rewriting] = field(default_factory=list)

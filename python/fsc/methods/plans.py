@@ -12,7 +12,7 @@ from fsc.channels.labels import NONE
 from fsc.layers.layer_problem import Axis, Plan, Solution, all_channels
 from fsc.methods.base import Task
 from fsc.methods.l1_norm import largest_channels
-from fsc.schemes import AnyScheme, DropBlocks, QuantizedScheme, SparseScheme
+from fsc.schemes import AnyScheme, Decoupling, DropBlocks, QuantizedScheme, SparseScheme
 from fsc.schemes.removal import removals
 from fsc.solvers.closed_form import Selection
 
@@ -267,8 +267,8 @@ def _chosen(
 
 
 def _check_support(scheme: AnyScheme, support: Support, teacher: nn.Module) -> None:
-    if isinstance(scheme, QuantizedScheme | DropBlocks):
-        kind = "a scheme of blocks" if isinstance(scheme, DropBlocks) else "a quantized scheme"
+    if isinstance(scheme, QuantizedScheme | DropBlocks | Decoupling):
+        kind = "a quantized scheme" if isinstance(scheme, QuantizedScheme) else "whole layers"
         raise ValueError(f"support must be None for {kind}, got {len(support)} layers")
     if set(support) != set(scheme.kept):
         name = min(set(support) ^ set(scheme.kept))
