@@ -61,7 +61,7 @@ def test_a_file_that_does_not_exist(tmp_path):
         ('{"name": "", "kept": {"0": 1}}', "name must be a text, got ''"),
         (
             '{"name": "mine", "kind": "dense"}',
-            "kind must be one of .*blocks, decoupled, got 'dense'",
+            "kind must be one of .*decoupled, got 'dense'",
         ),
         ('{"name": "mine"}', "structured scheme must hold kept or .*ignored, got nothing"),
         ('{"name": "mine", "kind": "sparse", "bits": 2}', "sparse scheme must hold .* got bits"),

@@ -45,10 +45,10 @@ def _convolution(in_channels: int, out_channels: int) -> list[nn.Module]:
 def vgg(depth: int, num_classes: int = 10, in_channels: int = 3) -> VGG:
     """Build a VGG network with batch normalization and one linear layer as its head.
 
-    The convolutions are configurations B, D and E of Simonyan & Zisserman 2015, Table 1. The pooling
-    after the last stage is an average over the remaining image, and a single linear layer replaces
-    the three of the paper, as is usual for CIFAR. Convolutions are drawn from the Kaiming normal
-    distribution with torch's global generator.
+    The convolutions are configurations B, D and E of Simonyan & Zisserman 2015, Table 1. The
+    pooling after the last stage is an average over the remaining image, and a single linear layer
+    replaces the three of the paper, as is usual for CIFAR. Convolutions are drawn from the Kaiming
+    normal distribution with torch's global generator.
 
     Args:
         depth: 13, 16 or 19.
