@@ -229,4 +229,4 @@ def _plan_of(scheme: AnyScheme, given: nn.Module, teacher: nn.Module, example: T
         return Plan(scheme)
     groups = channel_groups(teacher, example)
     schemes.channels_left(scheme, teacher, groups)
-    return Plan(scheme, groups)
+    return Plan(scheme, schemes.by_scale(scheme, teacher, groups))

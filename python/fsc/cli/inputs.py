@@ -250,7 +250,7 @@ def find_scheme(name: str, inputs: Inputs) -> AnyScheme:
     Raises:
         ValueError: the name is neither, or the scheme does not fit the network.
     """
-    if inputs.model_name not in models.names():
+    if inputs.model_name not in models.names() or name not in schemes.names():
         return schemes.find(name, inputs.teacher, inputs.example)
     with torch.random.fork_rng(devices=[]):
         model = models.build(inputs.model_name)

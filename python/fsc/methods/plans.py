@@ -126,11 +126,12 @@ class ChannelPlans:
         }
 
     def _assign(self, group: ChannelGroup, axis: Axis | None, solvable: Collection[str]) -> bool:
-        """Whether a layer chooses from a group; it is taken down."""
+        """Whether a layer chooses from a group, where no scheme does; it is taken down."""
         readers = group.named("reader")
         alone = len(readers) == 1 and readers[0] in solvable and bool(group.free.all())
         # Which channels go must be known before where it decides what the cut costs.
         alone = alone and not group.is_normalised and group.is_even
+        alone = alone and group.order is None
         if axis == "input_channels" and alone and self._is_whole(readers[0], group):
             self.choosers[readers[0]] = group
         elif axis == "output_filters" and alone and _is_written_once(group, solvable):
@@ -238,8 +239,9 @@ def _chosen(
     task: Task, counts: Mapping[str, int], selection: Selection, groups: Sequence[ChannelGroup]
 ) -> dict[str, Tensor]:
     """The channels that stay of groups that several layers read, or none that can be solved for."""
-    if selection == "norm":
-        return largest_channels(task.teacher, groups, counts)
+    ordered = [group for group in groups if group.order is not None or selection == "norm"]
+    kept = largest_channels(task.teacher, ordered, counts)
+    groups = [group for group in groups if group.name not in kept]
     unknown = [group for group in groups if group.name not in task.removal]
     found = dict(task.removal)
     if unknown:
@@ -252,7 +254,6 @@ def _chosen(
             batch_size=task.batch_size,
             progress=task.progress,
         )
-    kept = {}
     for group in groups:
         stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
         gone = group.size - counts[group.name]

@@ -16,6 +16,7 @@ from fsc.schemes.files import from_json
 from fsc.schemes.finding import find
 from fsc.schemes.published import named
 from fsc.schemes.quantized import QuantizedScheme, check_quantized, quantized
+from fsc.schemes.slimming import by_scale, slimming
 from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
 from fsc.schemes.structured import Scheme, channels_left, structured
 
@@ -46,7 +47,9 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
     elif isinstance(scheme, Decoupling):
         named_layers(scheme, given, model)
     elif scheme.kept:
-        channels_left(scheme, model, channel_groups(model, inputs))
+        groups = channel_groups(model, inputs)
+        channels_left(scheme, model, groups)
+        by_scale(scheme, model, groups)
     else:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")
 
@@ -58,6 +61,7 @@ __all__ = [
     "QuantizedScheme",
     "Scheme",
     "SparseScheme",
+    "by_scale",
     "check",
     "check_blocks",
     "check_quantized",
@@ -70,6 +74,7 @@ __all__ = [
     "named_layers",
     "names",
     "quantized",
+    "slimming",
     "sparse",
     "structured",
 ]

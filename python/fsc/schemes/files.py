@@ -13,6 +13,7 @@ from fsc.images.joint import Inputs
 from fsc.schemes.blocks import DropBlocks
 from fsc.schemes.decoupling import Decoupling
 from fsc.schemes.quantized import FULL_PRECISION, QuantizedScheme, quantized
+from fsc.schemes.slimming import slimming
 from fsc.schemes.sparse import SparseScheme, sparse
 from fsc.schemes.structured import Scheme, structured
 
@@ -21,6 +22,7 @@ Kind = TypeVar("Kind", DropBlocks, Decoupling)
 # What each kind may hold beside its name and kind.
 _KEYS = {
     "structured": ({"kept"}, {"pruning_ratio", "ignored", "style"}),
+    "slimming": ({"pruning_ratio", "ignored", "style"},),
     "sparse": ({"kept"}, {"pruning_ratio", "ignored"}),
     "quantized": ({"bits", "ignored", "activation_bits"},),
     "blocks": ({"blocks"}, {"count"}, {"latency"}),
@@ -37,6 +39,8 @@ def from_json(
     {"name": "mine", "pruning_ratio": 0.5, "ignored": ["features.0"]}: the share that goes; see
     `structured`. A ratio may also be an object: {"features.0": 0.3, ...}. "style": "normal" leaves
     residual streams whole.
+    {"name": "mine", "kind": "slimming", "pruning_ratio": 0.6}: the share of all channels that goes,
+    those whose BatchNorm scales are smallest; see `slimming`.
     With "kind": "sparse" both count single weights instead; see `sparse`.
     {"name": "mine", "kind": "quantized", "bits": 2, "activation_bits": 4}: bits of every weight,
     or of those of some: {"features.0": 2, ...}; see `quantized`.
@@ -47,7 +51,7 @@ def from_json(
 
     Args:
         path: the file.
-        model: the network that it is for; only its structure counts.
+        model: the network that it is for; only its structure counts, but for "slimming".
         example_inputs: what the network takes; one image is enough.
 
     Raises:
@@ -86,6 +90,8 @@ def _scheme(
         return _of_kind(Decoupling, name, content)
     if kind == "quantized":
         return _quantized(name, content, ignored, model)
+    if kind == "slimming":
+        return _slimming(name, content, ignored, model, example_inputs)
     if "kept" in content:
         kept = _numbers("kept", content["kept"], (int,))
         return Scheme(name, kept) if kind == "structured" else SparseScheme(name, kept)
@@ -104,6 +110,16 @@ def _quantized(
     activation_bits = content.get("activation_bits", FULL_PRECISION)
     bits = _number("bits", content.get("bits"), (int,))
     return replace(quantized(model, bits, ignored, activation_bits), name=name)
+
+
+def _slimming(
+    name: str, content: dict[str, Any], ignored: list[str], model: nn.Module, inputs: Inputs
+) -> Scheme:
+    ratio, style = content.get("pruning_ratio"), content.get("style", "residual")
+    if not isinstance(ratio, int | float) or isinstance(ratio, bool):
+        told = "nothing" if ratio is None else repr(ratio)
+        raise ValueError(f"pruning_ratio must be a number, got {told}")
+    return replace(slimming(model, ratio, inputs, ignored, style), name=name)
 
 
 def _of_kind(kind: type[Kind], name: str, content: dict[str, Any]) -> Kind:
