@@ -42,3 +42,11 @@ def test_what_does_not_go_with_it_is_refused(run, method, flags, expected):
     result = run(method, *flags)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith(f"error: {expected}")
+
+
+def test_methods_are_compared_on_decoupled_layers(fsc, on_digits):
+    where = tuple(each for each in on_digits if each not in ("--scheme", "res-50"))
+    few = ("--shots", 2, "--seeds", 1, "--test-images", 9, "--mir-steps", 1)
+    result = fsc("compare", *where, *few, "--method", "l1", "--method", "kd", "--decouple", 2)
+    assert result.exit_code == 0, result.output
+    assert "decoupled-2" in result.output
