@@ -17,13 +17,14 @@ from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.methods.agreement import check_ranks
 from fsc.methods.base import Method, Task, check_removes_weights
-from fsc.methods.block_choice import check_takes_blocks, named_blocks
+from fsc.methods.block_choice import named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.examination import Examination
 from fsc.methods.journal import Journal, origin
 from fsc.methods.labelling import labels_for
 from fsc.methods.solve_then_train import SolveThenTrain
 from fsc.methods.views import check_views
+from fsc.methods.whole_layers import check_takes
 from fsc.models.recognition import recognise
 from fsc.networks.entry import Entry, enter
 from fsc.networks.gathering import Images
@@ -85,9 +86,9 @@ def compress(
             `SolveThenTrain()` and takes minutes; "seconds" solves layers alone, and "quarter-hour"
             trains longer.
         scheme: which convolutions keep how many output channels, or how many single weights, or
-            which residual blocks go, see `fsc.schemes`; or the name of a published scheme that fits
-            the teacher, such as "res-50"; or the path of a JSON file, see `fsc.schemes.from_json`.
-            At most one of this and the next three is given; none of them is `flops=0.5`.
+            which residual blocks go or layers are decoupled, or the name of a published scheme that
+            fits the teacher, such as "res-50", or the path of a JSON file; see `fsc.schemes`. At
+            most one of this and the next three is given; none of them is `flops=0.5`.
         flops: share of the multiply-accumulates that stays, above 0 and at most 1. Channels go
             where they lose least for what they save, see `fsc.schemes.targets`.
         parameters: share of the parameters that stays, likewise.
@@ -158,8 +159,7 @@ def _fitting(goal: Goal, method: Method, entry: Entry) -> Goal:
     """What is asked for of a network, once it is known that the method can do it."""
     goal = goal.resolved(entry.teacher, entry.images)
     check_removes_weights(method, goal.scheme, goal.given)
-    if isinstance(goal.scheme, DropBlocks):
-        check_takes_blocks(method, goal.scheme)
+    check_takes(method, goal.scheme)
     return goal
 
 
@@ -175,11 +175,10 @@ def _planned(
     journal: Journal | None,
 ) -> Task:
     """The task of a call, once it is found what is to stay."""
+    given = (entry.teacher, entry.images, batch_size, progress)
     if isinstance(goal.scheme, DropBlocks):
-        named = (entry.teacher, entry.images, batch_size, progress, journal)
-        goal = replace(goal, scheme=named_blocks(goal.scheme, *named))
-    selection = _selection(method)
-    plan = goal.plan(entry.given, entry.teacher, entry.images, batch_size, progress, selection)
+        goal = replace(goal, scheme=named_blocks(goal.scheme, *given, journal))
+    plan = goal.plan(entry.given, *given, _selection(method))
     limits = (batch_size, memory_budget, seed, progress, journal)
     found = (plan.groups, plan.removal)
     return Task(entry.teacher, entry.images, plan.scheme, *limits, *found, labels)

@@ -136,7 +136,7 @@ class Goal:
         example = images[:1]
         if self.scheme is not None:
             assert isinstance(self.scheme, AnyScheme)
-            return _plan_of(self.scheme, teacher, example)
+            return _plan_of(self.scheme, given, teacher, example)
         left_alone = ignored_layers("compress", self.ignored, given)
         groups = channel_groups(teacher, example)
         target = self.target()
@@ -230,11 +230,13 @@ class Goal:
         }
 
 
-def _plan_of(scheme: AnyScheme, teacher: nn.Module, example: Tensor) -> Plan:
+def _plan_of(scheme: AnyScheme, given: nn.Module, teacher: nn.Module, example: Tensor) -> Plan:
     """What a scheme comes to; channels are grouped where it removes some."""
+    if isinstance(scheme, schemes.Decoupling):
+        return Plan(schemes.named_layers(scheme, given, teacher))
     if not isinstance(scheme, schemes.Scheme) or not scheme.kept:
         schemes.check(scheme, teacher, example)
         return Plan(scheme)
     groups = channel_groups(teacher, example)
     schemes.channels_left(scheme, teacher, groups)
-    return Plan(scheme, groups)
+    return Plan(scheme, schemes.by_scale(scheme, teacher, groups))

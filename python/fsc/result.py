@@ -12,10 +12,10 @@ from fsc.methods.examination import Verdict
 from fsc.methods.identity import hyper_parameters, versions
 from fsc.networks import cost
 from fsc.networks.blocks import dropped_of
+from fsc.networks.decoupling import decoupled_of
 from fsc.networks.joint_input import joint_of
 from fsc.networks.plain import Rewriting, rewritings
 from fsc.networks.wrappers import dtype_of
-from fsc.schemes import Scheme
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Report:
             others diverged.
         kept: the kept output channels of every layer that lost some.
         dropped: the names of the blocks that are gone.
+        decoupled: the names of the layers that are a depthwise and a pointwise one -> terms.
         left: the layers that were to be pruned or changed and could not be -> why.
         warnings: what may not be as it was meant; each was also raised as a `CompressionWarning`.
         rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
@@ -70,6 +71,7 @@ class Report:
     learning_rates: list[float] = field(default_factory=list)
     kept: dict[str, list[int]] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
+    decoupled: dict[str, int] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     rewritten: list[Rewriting] = field(default_factory=list)
@@ -128,7 +130,8 @@ def report_of(
         learning_rates=outcome.learning_rates,
         kept={n: rows.tolist() for n, rows in rows_left(task.groups, outcome.kept).items()},
         dropped=list(dropped_of(outcome.student)),
-        left=(task.scheme.held_back if isinstance(task.scheme, Scheme) else {}) | outcome.held_back,
+        decoupled=decoupled_of(outcome.student),
+        left=getattr(task.scheme, "held_back", {}) | outcome.held_back,
         warnings=verdict.warnings,
         rewritten=rewritings(task.teacher),
         versions=versions(),

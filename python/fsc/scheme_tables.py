@@ -56,6 +56,8 @@ QUANTIZED_BITS = {"w2a3": (2, 3), "w2a4": (2, 4), "w2a32": (2, 32), "w4a32": (4,
 OF_FAMILY: dict[str, Mapping[str, object]] = {
     "resnet": RESNET_KEPT,
     "vgg": VGG_REMOVED,
+    "preactivation-resnet": {},
+    "densenet": {},
     "imagenet-resnet": {**IMAGENET_KEPT, **STYLES_KEPT},
     "mobilenetv2": MOBILENET_KEPT,
 }

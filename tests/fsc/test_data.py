@@ -122,7 +122,9 @@ def test_to_tensor_refuses(images, mean, std, message):
 
 
 def test_bad_names_and_no_folder(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="name must be one of cifar10, digits, got 'mnist'"):
+    with pytest.raises(
+        ValueError, match="name must be one of cifar10, cifar100, digits, got 'mnist'"
+    ):
         data.load("mnist", "train")
     with pytest.raises(ValueError, match="split must be one of train, test, got 'valid'"):
         data.load("digits", "valid")
@@ -192,6 +194,56 @@ def test_batches_run_no_code(tmp_path):
     with pytest.raises(ValueError, match="asks for posix.mkdir, which is not admitted"):
         data.load("cifar10", "test", tmp_path)
     assert not (tmp_path / "made").exists()
+
+
+def write_cifar100(folder, python2=False):
+    folder.mkdir(parents=True)
+    names = [f"fine{index}" for index in range(100)]
+    coarse = [f"coarse{index}" for index in range(20)]
+    dump(folder / "meta", {"fine_label_names": names, "coarse_label_names": coarse}, python2)
+    generator = np.random.default_rng(0)
+    written = {}
+    for split, count in (("train", 6), ("test", 3)):
+        rows = generator.integers(0, 256, (count, 3072)).astype(np.uint8)
+        labels = generator.integers(50, 100, count).tolist()
+        batch = {"data": rows, "fine_labels": labels, "coarse_labels": [0] * count}
+        dump(folder / split, batch, python2)
+        written[split] = (rows, labels)
+    return written
+
+
+@pytest.mark.parametrize("python2", [False, True])
+@pytest.mark.parametrize("parent", ["", "cifar100"])
+def test_cifar100_has_fine_labels(tmp_path, python2, parent):
+    written = write_cifar100(tmp_path / parent / "cifar-100-python", python2)
+    for split, (rows, labels) in written.items():
+        read = data.load("cifar100", split, tmp_path)
+        assert read.labels.tolist() == labels and read.labels.dtype == np.int64
+        assert read.classes == tuple(f"fine{index}" for index in range(100))
+        assert np.array_equal(read.images[1, :, :, 2].ravel(), rows[1, 2048:])
+
+
+def test_cifar100_that_is_damaged_or_not_there(tmp_path, monkeypatch):
+    monkeypatch.delenv("FSC_DATA", raising=False)
+    with pytest.raises(ValueError, match="data_root must name the folder of cifar100, or FSC_DATA"):
+        data.load("cifar100", "test")
+    message = "with cifar-100-python, the python version of CIFAR-100 unpacked, got .*, which "
+    with pytest.raises(FileNotFoundError, match=f"{message}does not hold it, alone or in cifar100"):
+        data.load("cifar100", "test", tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"{message}does not exist"):
+        data.load("cifar100", "test", tmp_path / "absent")
+    folder = tmp_path / "cifar-100-python"
+    write_cifar100(folder)
+    whole = (folder / "test").read_bytes()
+    (folder / "test").write_bytes(whole[:1000])
+    with pytest.raises(ValueError, match="test is damaged or no CIFAR-100 file"):
+        data.load("cifar100", "test", tmp_path)
+    dump(folder / "test", {"data": np.zeros((1, 3072), np.uint8), "labels": [0]}, python2=False)
+    with pytest.raises(ValueError, match="test is damaged or no CIFAR-100 file: 'fine_labels'"):
+        data.load("cifar100", "test", tmp_path)
+    (folder / "meta").unlink()
+    with pytest.raises(FileNotFoundError, match="cifar100 is incomplete: .*meta is missing"):
+        data.load("cifar100", "train", tmp_path)
 
 
 def test_published_files():

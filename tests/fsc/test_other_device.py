@@ -132,7 +132,9 @@ def trained(device: torch.device) -> Found:
     model, images, labels = chain(), torch.randn(12, 3, 8, 8), torch.randint(4, (12,))
     model.to(device)
     with strict(device):
-        supervised.train(model, images, labels, epochs=2, batch_size=4)
+        supervised.train(
+            model, images, labels, epochs=2, batch_size=4, scale_penalty=1e-2, mirror=True
+        )
         top1 = evaluate.accuracy(model, images, labels)
     return model.state_dict() | {"top1": torch.tensor(top1, device=device)}
 

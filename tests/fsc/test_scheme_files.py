@@ -59,7 +59,10 @@ def test_a_file_that_does_not_exist(tmp_path):
         ("[1]", "content must be an object, got list"),
         ('{"kept": {"0": 1}}', "name must be a text, got None"),
         ('{"name": "", "kept": {"0": 1}}', "name must be a text, got ''"),
-        ('{"name": "mine", "kind": "dense"}', "kind must be one of .*blocks, got 'dense'"),
+        (
+            '{"name": "mine", "kind": "dense"}',
+            "kind must be one of .*decoupled, got 'dense'",
+        ),
         ('{"name": "mine"}', "structured scheme must hold kept or .*ignored, got nothing"),
         ('{"name": "mine", "kind": "sparse", "bits": 2}', "sparse scheme must hold .* got bits"),
         ('{"name": "mine", "kept": {"0": 1}, "pruning_ratio": 0.5}', "got kept, pruning_ratio"),

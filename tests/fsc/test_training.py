@@ -1,7 +1,9 @@
 import pytest
 import torch
+from interruption import Interrupting
 from torch import nn
 
+import fsc
 from fsc.training import supervised as training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,6 +54,7 @@ def test_shifts_move_each_image_by_at_most_one_pixel():
     images = torch.zeros(200, 1, 5, 5)
     images[:, :, 2, 2] = 1
     moved = training._shifted(images, torch.Generator().manual_seed(0))
+    assert torch.equal(training._shifted(images, torch.Generator(), 0), images)
     places = {tuple(place) for place in moved[:, 0].nonzero()[:, 1:].tolist()}
     assert places == {(row, column) for row in (1, 2, 3) for column in (1, 2, 3)}
     assert (moved.flatten(1).sum(1) == 1).all()
@@ -65,9 +68,82 @@ def test_shifts_move_each_image_by_at_most_one_pixel():
         ({"labels": torch.zeros(3, dtype=torch.int64)}, r"labels must be \[96\]"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
+        ({"scale_penalty": -1.0}, "scale_penalty must be finite and at least 0, got -1.0"),
+        ({"shift": 9}, "shift must be from 0 to 8, the pixels of an image, got 9"),
     ],
 )
 def test_refuses_bad_arguments(task, change, expected):
     arguments = {"images": task[0], "labels": task[1], "epochs": 1} | change
     with pytest.raises(ValueError, match=expected):
         training.train(network(), **arguments)
+
+
+def test_a_penalty_on_scales_refuses_a_network_without(task):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+    with pytest.raises(ValueError, match="BatchNorms with scales, got 0.1 for Sequential, which"):
+        training.train(model, *task, epochs=1, scale_penalty=0.1)
+
+
+def test_a_step_adds_the_subgradient_to_the_scales_alone(task):
+    images, labels = task
+    steps = []
+    for penalty in (0.0, 0.01):
+        model = network()
+        model[1].weight.data = torch.tensor([1.0, -1.0, 0.5, 0.0])
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        training._step(model, optimizer, images, labels, [model[1].weight], penalty)
+        steps.append(dict(model.named_parameters()))
+    without, penalised = steps
+    for name, value in without.items():
+        signs = torch.tensor([1.0, -1.0, 1.0, 0.0]) if name == "1.weight" else 0
+        torch.testing.assert_close(penalised[name], value - 0.01 * signs)
+
+
+def test_a_penalty_makes_scales_smaller(task):
+    sizes = []
+    for penalty in (0.0, 0.1):
+        model = network()
+        training.train(model, *task, epochs=4, batch_size=16, scale_penalty=penalty)
+        sizes.append(float(model[1].weight.detach().abs().sum()))
+    assert sizes[1] < 0.9 * sizes[0]
+
+
+def test_mirror_images_are_drawn(task):
+    images = task[0]
+    drawn = training._mirrored(images, torch.Generator().manual_seed(0))
+    flipped = (drawn == images.flip(3)).flatten(1).all(1)
+    assert torch.equal(drawn[~flipped], images[~flipped]) and 20 < flipped.sum() < 76
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_an_interrupted_training_goes_on_with_the_same_bits(task, tmp_path, at):
+    given = {"epochs": 3, "batch_size": 16, "scale_penalty": 1e-3, "shift": 2, "mirror": True}
+    whole, model, path = network(), network(), tmp_path / "state.safetensors"
+    training.train(whole, *task, **given)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(model, *task, **given, state_file=path, progress=Interrupting(at))
+    told = []
+    again = network()
+    training.train(
+        again, *task, **given, state_file=path, progress=lambda _, done, __: told.append(done)
+    )
+    assert told == list(range(at + 1, 4))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_a_state_file_of_another_training_or_damaged(task, tmp_path):
+    path = tmp_path / "state.safetensors"
+    training.train(network(), *task, epochs=1, state_file=path)
+    with pytest.raises(ValueError, match="of one with epochs 1, not 2, seed 0, not 3: pass what"):
+        training.train(network(), *task, epochs=2, seed=3, state_file=path)
+    other = network()
+    other[0].weight.data += 1
+    with pytest.raises(ValueError, match="of one with other weights at its start"):
+        training.train(other, *task, epochs=1, state_file=path)
+    path.write_bytes(path.read_bytes()[:-1])
+    whole, model = network(), network()
+    training.train(whole, *task, epochs=1)
+    with pytest.warns(fsc.CompressionWarning, match="damaged.*starts from the beginning"):
+        training.train(model, *task, epochs=1, state_file=path)
+    assert torch.equal(model[0].weight, whole[0].weight)

@@ -53,6 +53,8 @@ class ChannelGroup:
             for larger maps are made.
         is_normalised: whether a normalization takes statistics over all of them together, so that
             every layer behind it depends on which of them stay.
+        order: the channels, those first that stay longest, int64 [size], where a scheme decides
+            that; None: methods choose.
     """
 
     name: str
@@ -63,6 +65,7 @@ class ChannelGroup:
     held: str | None = None
     is_gate: bool = False
     is_normalised: bool = False
+    order: Tensor | None = None
 
     def named(self, role: Role) -> list[str]:
         """The modules of a role, in execution order."""

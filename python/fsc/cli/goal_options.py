@@ -54,6 +54,13 @@ _OPTIONS = (
         help="Residual blocks that go, those that are recovered best for the time they save; "
         "for default, MiR and l1.",
     ),
+    click.option(
+        "--decouple",
+        type=click.Choice(["1", "1mix", *map(str, range(2, 9))]),
+        metavar="TERMS",
+        help="Convolutions become a depthwise and a pointwise one with so many terms, 1 to 8, or "
+        "1mix, half of the layers 1 and half 2; for default, MiR, kd, fitnet, bp and l1.",
+    ),
     click.option("--parameters", type=_SHARE, help="Share of the parameters that stays."),
     click.option(
         "--flops",

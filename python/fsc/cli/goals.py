@@ -13,9 +13,10 @@ from fsc.cli.given import Inputs
 from fsc.cli.inputs import find_scheme
 from fsc.goal import Goal
 from fsc.methods.base import check_removes_weights
-from fsc.methods.block_choice import takes_blocks
+from fsc.methods.whole_layers import takes
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
+from fsc.schemes.decoupling import MIXED
 from fsc.schemes.ignoring import ignored_layers
 
 # Flags of which one says what is to be left, and what they are called below.
@@ -25,6 +26,7 @@ _GOALS = {
     "--parameters": "parameters",
     "--pruning-ratio": "pruning_ratio",
     "--drop-blocks": "drop_blocks",
+    "--decouple": "decouple",
 }
 # A type that every network has: "Linear" and "Conv2d" can be typed like names of layers.
 _TYPES = {name: kind for name, kind in vars(nn).items() if isinstance(kind, type)}
@@ -40,6 +42,7 @@ class Asked:
         parameters: share of the parameters that stays.
         pruning_ratio: share of the channels that goes.
         drop_blocks: how many residual blocks go.
+        decouple: how many terms decoupled layers have, as it is typed.
         ignored: names, patterns and types of layers that stay whole.
         round_to: layers keep a multiple of so many channels.
         style: which channels are pruned, all or those inside blocks.
@@ -50,6 +53,7 @@ class Asked:
     parameters: float | None
     pruning_ratio: float | None
     drop_blocks: int | None
+    decouple: str | None
     ignored: tuple[str, ...]
     round_to: int
     style: Style
@@ -61,17 +65,9 @@ class Asked:
             raise click.UsageError(
                 f"At most one of {', '.join(_GOALS)} must be given, got {' and '.join(named)}."
             )
-        if self.scheme_name is not None or self.drop_blocks is not None:
-            for flag, value, default in (
-                ("--ignore", self.ignored, ()),
-                ("--round-to", self.round_to, 1),
-                ("--style", self.style, "residual"),
-            ):
-                if value != default:
-                    raise click.UsageError(
-                        f"{flag} must go with --flops, --parameters or --pruning-ratio, got it "
-                        f"with {named[0].partition(' ')[0]}."
-                    )
+        kinds = (self.scheme_name, self.drop_blocks, self.decouple)
+        if any(kind is not None for kind in kinds):
+            self._check_alone(named[0].partition(" ")[0])
         Goal(
             flops=self.flops,
             parameters=self.parameters,
@@ -85,25 +81,43 @@ class Asked:
         values = {flag: getattr(self, name) for flag, name in _GOALS.items()}
         return [f"{flag} {value}" for flag, value in values.items() if value is not None]
 
+    def _check_alone(self, chosen: str) -> None:
+        """Refuses what says more of a share, beside what is none."""
+        shares = "--flops, --parameters or --pruning-ratio"
+        ignoring = "--flops, --parameters, --pruning-ratio or --decouple"
+        for flag, is_given, fitting in (
+            ("--ignore", bool(self.ignored) and self.decouple is None, ignoring),
+            ("--round-to", self.round_to != 1, shares),
+            ("--style", self.style != "residual", shares),
+        ):
+            if is_given:
+                raise click.UsageError(f"{flag} must go with {fitting}, got it with {chosen}.")
+
     def check_methods(self, methods: Sequence[str]) -> None:
-        """Make sure, before anything is loaded, that all methods can do what is asked.
+        """Make sure, before anything is loaded, that all methods take other blocks and layers.
 
         Raises:
-            ValueError: blocks are to go, and one cannot do without, or one that removes single
-                weights is asked for something else than a scheme.
+            ValueError: blocks are to go, or layers to be decoupled, and one cannot, or one that
+                removes single weights is asked for something else than a scheme.
         """
         if method_names.WEIGHTS_ALONE in methods and self.scheme_name is None:
             raise ValueError(
                 f"--scheme must remove single weights for --method {method_names.WEIGHTS_ALONE}, "
                 f"as sparse-90 does, got {next(iter(self._typed()), 'none')}"
             )
-        takers = [n for n in method_names.NAMES if takes_blocks(method_names.named(n))]
-        others = [name for name in methods if name not in takers]
-        if self.drop_blocks is not None and others:
-            raise ValueError(
-                f"--drop-blocks must go with --method {', '.join(takers)}, got "
-                f"{self.drop_blocks} for {', '.join(others)}"
-            )
+        for flag, value, kind in (
+            ("--drop-blocks", self.drop_blocks, schemes.DropBlocks),
+            ("--decouple", self.decouple, schemes.Decoupling),
+        ):
+            if value is None:
+                continue
+            takers = [n for n in method_names.NAMES if takes(method_names.named(n), kind)]
+            others = [name for name in methods if name not in takers]
+            if others:
+                raise ValueError(
+                    f"{flag} must go with --method {', '.join(takers)}, got {value} for "
+                    f"{', '.join(others)}"
+                )
 
     def goal(self, inputs: Inputs) -> Goal:
         """What is asked for of the teacher.
@@ -116,13 +130,18 @@ class Asked:
             schemes.check(scheme, inputs.teacher, inputs.example)
             return Goal(scheme)
         if self.drop_blocks is not None:
-            return Goal(self._dropping(inputs))
+            dropping = schemes.DropBlocks(count=self.drop_blocks)
+            return _fitting("--drop-blocks", self.drop_blocks, dropping, inputs)
         names = {name for name, _ in inputs.teacher.named_modules()}
         ignored = [
             _TYPES[each] if each in _TYPES and each not in names else each for each in self.ignored
         ]
         # What fits nothing is refused before any work.
         ignored_layers("compress", ignored, unwrap(inputs.teacher))
+        if self.decouple is not None:
+            mixed = self.decouple == MIXED
+            decoupling = schemes.Decoupling(MIXED if mixed else int(self.decouple), ignored)
+            return _fitting("--decouple", self.decouple, decoupling, inputs)
         return Goal(
             flops=self.flops,
             parameters=self.parameters,
@@ -132,15 +151,18 @@ class Asked:
             style=self.style,
         )
 
-    def _dropping(self, inputs: Inputs) -> schemes.DropBlocks:
-        scheme = schemes.DropBlocks(count=self.drop_blocks)
-        try:
-            schemes.check(scheme, inputs.teacher, inputs.example)
-        except ValueError as error:
-            raise ValueError(
-                f"--drop-blocks must fit {inputs.model_title}, got {self.drop_blocks}: {error}"
-            ) from error
-        return scheme
+
+def _fitting(flag: str, value: object, scheme: schemes.AnyScheme, inputs: Inputs) -> Goal:
+    """A scheme as a goal.
+
+    Raises:
+        ValueError: it does not fit the teacher.
+    """
+    try:
+        schemes.check(scheme, inputs.teacher, inputs.example)
+    except ValueError as error:
+        raise ValueError(f"{flag} must fit {inputs.model_title}, got {value}: {error}") from error
+    return Goal(scheme)
 
 
 def check_kinds(methods: Sequence[str], goal: Goal) -> None:

@@ -19,7 +19,8 @@ from fsc.networks.pretrained import load_pretrained
 from fsc.schemes import AnyScheme
 
 _CHECKPOINTS = (".safetensors", ".pt", ".pth")
-_IN_CHANNELS = {"cifar10": 3, "digits": 1}
+_IN_CHANNELS = {"cifar10": 3, "cifar100": 3, "digits": 1}
+_NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10}
 # Mean and deviation of the 1297 training images of the digits, for values between 0 and 1.
 _DIGITS_NORMALIZATION = ((0.305,), (0.376,))
 
@@ -172,7 +173,7 @@ def asked_normalization(
 
 def build(model_name: str, data_name: str) -> nn.Module:
     """Build a network with random weights for the images of a data set."""
-    return models.build(model_name, in_channels=_IN_CHANNELS[data_name])
+    return models.build(model_name, _NUM_CLASSES[data_name], _IN_CHANNELS[data_name])
 
 
 def normalization_of(model_name: str, data_name: str) -> Normalization:
@@ -249,7 +250,7 @@ def find_scheme(name: str, inputs: Inputs) -> AnyScheme:
     Raises:
         ValueError: the name is neither, or the scheme does not fit the network.
     """
-    if inputs.model_name not in models.names():
+    if inputs.model_name not in models.names() or name not in schemes.names():
         return schemes.find(name, inputs.teacher, inputs.example)
     with torch.random.fork_rng(devices=[]):
         model = models.build(inputs.model_name)

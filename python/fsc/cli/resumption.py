@@ -27,7 +27,11 @@ _DECIDED = {
 _GOALS = {
     f"scheme.{name}": f"--{name.replace('_', '-')}"
     for name in ("flops", "parameters", "pruning_ratio", "round_to", "style")
-} | {"scheme.ignored": "--ignore", "scheme.count": "--drop-blocks"}
+} | {
+    "scheme.ignored": "--ignore",
+    "scheme.count": "--drop-blocks",
+    "scheme.terms": "--decouple",
+}
 
 
 def take_up(

@@ -1,4 +1,4 @@
-"""Images with labels: CIFAR-10 from files, and the digits that scikit-learn brings along."""
+"""Images with labels: CIFAR-10 and CIFAR-100 from files, and the digits of scikit-learn."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import pickle
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,13 +19,7 @@ from fsc.images.names import DATA_SETS, SPLITS
 
 T = TypeVar("T")
 
-_CIFAR10_SHAPE = (32, 32, 3)
-_CIFAR10_FOLDER = "cifar-10-batches-py"
-_CIFAR10_ARRAYS = {"train": "cifar10_train5k.npz", "test": "cifar10_test.npz"}
-_CIFAR10_BATCHES = {
-    "train": tuple(f"data_batch_{index}" for index in range(1, 6)),
-    "test": ("test_batch",),
-}
+_CIFAR_SHAPE = (32, 32, 3)
 _NUM_TEST_DIGITS = 500
 # What numpy itself names when it pickles an array; its module has moved between versions.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
@@ -50,17 +44,65 @@ class Split:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Cifar:
+    """What the files of one of the CIFAR data sets are called, and what in them.
+
+    Attributes:
+        title: of the data set.
+        folder: of its python version, unpacked.
+        batches: split -> files of the folder.
+        meta: the file with the names of the classes.
+        class_names: under which they are there.
+        labels: under which they are in a batch.
+        arrays: split -> a file of numpy that holds all of it.
+    """
+
+    title: str
+    folder: str
+    batches: Mapping[str, Sequence[str]]
+    meta: str
+    class_names: str
+    labels: str
+    arrays: Mapping[str, str] = field(default_factory=dict)
+
+
+_CIFARS = {
+    "cifar10": _Cifar(
+        title="CIFAR-10",
+        folder="cifar-10-batches-py",
+        batches={
+            "train": [f"data_batch_{index}" for index in range(1, 6)],
+            "test": ["test_batch"],
+        },
+        meta="batches.meta",
+        class_names="label_names",
+        labels="labels",
+        arrays={"train": "cifar10_train5k.npz", "test": "cifar10_test.npz"},
+    ),
+    "cifar100": _Cifar(
+        title="CIFAR-100",
+        folder="cifar-100-python",
+        batches={"train": ["train"], "test": ["test"]},
+        meta="meta",
+        class_names="fine_label_names",
+        labels="fine_labels",
+    ),
+}
+
+
 def load(name: str, split: str, data_root: str | os.PathLike[str] | None = None) -> Split:
     """Read one split of a data set.
 
     Args:
-        name: "cifar10" (32x32 RGB; Krizhevsky 2009) or "digits" (8x8 grey, bundled with
-            scikit-learn, needs no file; 1297 training and 500 test images, split once and for all
-            with the classes in proportion).
+        name: "cifar10" or "cifar100" with its fine labels (32x32 RGB; Krizhevsky 2009), or
+            "digits" (8x8 grey, bundled with scikit-learn, needs no file; 1297 training and 500 test
+            images, split once and for all with the classes in proportion).
         split: "train" or "test".
         data_root: for "cifar10", the folder that holds `cifar10/cifar10_train5k.npz` and
             `cifar10/cifar10_test.npz`, or the standard python version `cifar-10-batches-py`, alone
-            or in `cifar10`; the environment variable FSC_DATA when absent.
+            or in `cifar10`; for "cifar100" likewise `cifar-100-python`, alone or in `cifar100`; the
+            environment variable FSC_DATA when absent.
 
     Raises:
         ValueError: an unknown name or split, no folder given, or a damaged file.
@@ -74,7 +116,7 @@ def load(name: str, split: str, data_root: str | os.PathLike[str] | None = None)
         raise ValueError(f"load: name must be one of {', '.join(DATA_SETS)}, got {name!r}")
     if split not in SPLITS:
         raise ValueError(f"load: split must be one of {', '.join(SPLITS)}, got {split!r}")
-    return _digits(split) if name == "digits" else _cifar10(split, data_root)
+    return _digits(split) if name == "digits" else _cifar(name, split, data_root)
 
 
 def to_tensor(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -126,56 +168,57 @@ def _digits(split: str) -> Split:
     return Split(images[chosen], labels[chosen], tuple(str(name) for name in digits.target_names))
 
 
-def _cifar10(split: str, data_root: str | os.PathLike[str] | None) -> Split:
+def _cifar(name: str, split: str, data_root: str | os.PathLike[str] | None) -> Split:
     given = os.environ.get("FSC_DATA") if data_root is None else data_root
     if not given:
         raise ValueError(
-            "load: data_root must name the folder of cifar10, or FSC_DATA be set to it, got neither"
+            f"load: data_root must name the folder of {name}, or FSC_DATA be set to it, got neither"
         )
-    folders = (Path(given) / "cifar10", Path(given))
-    for folder in folders:
-        if (folder / _CIFAR10_ARRAYS[split]).is_file():
-            return _read(folder / _CIFAR10_ARRAYS[split], _cifar10_arrays)
-        if (folder / _CIFAR10_FOLDER).is_dir():
-            return _cifar10_folder(folder / _CIFAR10_FOLDER, split)
+    files = _CIFARS[name]
+    arrays = files.arrays.get(split)
+    for folder in (Path(given) / name, Path(given)):
+        if arrays is not None and (folder / arrays).is_file():
+            return _read(folder / arrays, name, _arrays)
+        if (folder / files.folder).is_dir():
+            return _cifar_folder(folder / files.folder, name, split)
     source = "FSC_DATA" if data_root is None else "load: data_root"
-    fault = "holds neither, alone or in cifar10" if Path(given).is_dir() else "does not exist"
-    raise FileNotFoundError(
-        f"{source} must name a folder with {_CIFAR10_FOLDER}, the python version of CIFAR-10 "
-        f"unpacked, or {_CIFAR10_ARRAYS[split]}, got {given}, which {fault}"
-    )
+    forms = f"{files.folder}, the python version of {files.title} unpacked"
+    lacks = "does not hold it"
+    if arrays is not None:
+        forms, lacks = f"{forms}, or {arrays}", "holds neither"
+    fault = f"{lacks}, alone or in {name}" if Path(given).is_dir() else "does not exist"
+    raise FileNotFoundError(f"{source} must name a folder with {forms}, got {given}, which {fault}")
 
 
-def _cifar10_arrays(path: Path) -> Split:
+def _arrays(path: Path) -> Split:
     with np.load(path, allow_pickle=False) as arrays:
         classes = tuple(str(name) for name in arrays["classes"])
         return _checked(arrays["images"], arrays["labels"], classes)
 
 
-def _cifar10_folder(folder: Path, split: str) -> Split:
-    classes = _read(folder / "batches.meta", _class_names)
-    parts = [
-        _read(folder / name, lambda path: _python_batch(path, classes))
-        for name in _CIFAR10_BATCHES[split]
-    ]
+def _cifar_folder(folder: Path, name: str, split: str) -> Split:
+    files = _CIFARS[name]
+
+    def class_names(path: Path) -> tuple[str, ...]:
+        return tuple(str(each) for each in _unpickle(path)[files.class_names])
+
+    classes = _read(folder / files.meta, name, class_names)
+
+    def batch(path: Path) -> Split:
+        content = _unpickle(path)
+        rows = np.asarray(content["data"])  # [N, 3072], red, green and blue plane after another
+        images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # [N, 32, 32, 3]
+        labels = np.asarray(content[files.labels])
+        return _checked(np.ascontiguousarray(images), labels, classes)
+
+    parts = [_read(folder / each, name, batch) for each in files.batches[split]]
     images = np.concatenate([part.images for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     return Split(images, labels, classes)
 
 
-def _class_names(path: Path) -> tuple[str, ...]:
-    return tuple(str(name) for name in _unpickle(path)["label_names"])
-
-
-def _python_batch(path: Path, classes: tuple[str, ...]) -> Split:
-    batch = _unpickle(path)
-    rows = np.asarray(batch["data"])  # [N, 3072], the red, green and blue planes one after another
-    images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # [N, 32, 32, 3]
-    return _checked(np.ascontiguousarray(images), np.asarray(batch["labels"]), classes)
-
-
 def _checked(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Split:
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != _CIFAR10_SHAPE:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != _CIFAR_SHAPE:
         raise ValueError(f"images must be uint8 [N, 32, 32, 3], got {images.dtype} {images.shape}")
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
@@ -186,18 +229,19 @@ def _checked(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -
     return Split(images, labels.astype(np.int64), classes)
 
 
-def _read(path: Path, reader: Callable[[Path], T]) -> T:
+def _read(path: Path, name: str, reader: Callable[[Path], T]) -> T:
     try:
         return reader(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f"cifar10 is incomplete: {path} is missing") from None
+        raise FileNotFoundError(f"{name} is incomplete: {path} is missing") from None
     except _READ_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is damaged or no CIFAR-10 file: {reason}") from error
+        title = _CIFARS[name].title
+        raise ValueError(f"{path} is damaged or no {title} file: {reason}") from error
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Admits plain containers and numpy arrays, which is all that the CIFAR-10 batches hold."""
+    """Admits plain containers and numpy arrays, which is all that the CIFAR batches hold."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":

@@ -1,6 +1,6 @@
 """What data sets and augmentations are called; apart from them, so that torch is not needed."""
 
-DATA_SETS = ("cifar10", "digits")
+DATA_SETS = ("cifar10", "cifar100", "digits")
 # Before the path of a folder of images, where a data set is asked for.
 FOLDER = "folder:"
 SPLITS = ("train", "test")

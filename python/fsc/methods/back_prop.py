@@ -22,7 +22,7 @@ class BackProp(Schedule):
     The baseline of the MiR paper (Wang et al., CVPR 2022, section 4 and appendix A). Needs labels.
 
     Lifecycle:
-        1. cut the filters of smallest L1 norm out of a copy of the teacher;
+        1. cut the filters of smallest L1 norm out of a copy of the teacher, or decouple its layers;
         2. minimise the cross entropy by SGD on randomly mirrored minibatches, head included,
            BatchNorm in train mode; where that is not finite, start again at half the learning rate.
 
@@ -41,6 +41,7 @@ class BackProp(Schedule):
         ValueError: a value is out of its range.
     """
 
+    takes_decoupling: ClassVar[bool] = True
     label_use: ClassVar[LabelUse] = "needed"
 
     def compress(self, task: Task) -> Outcome:

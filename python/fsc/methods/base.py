@@ -8,11 +8,17 @@ from torch import Tensor, nn
 
 from fsc.channels.groups import ChannelGroup
 from fsc.methods.journal import Journal
+from fsc.methods.whole_layers import refusal
 from fsc.progress import Progress
-from fsc.schemes import AnyScheme, DropBlocks, Scheme, SparseScheme, channels_left
+from fsc.schemes import (
+    AnyScheme,
+    Decoupling,
+    DropBlocks,
+    Scheme,
+    SparseScheme,
+    channels_left,
+)
 from fsc.schemes.removal import Removal
-
-TAKE_BLOCKS = "SolveThenTrain, where it trains, MiR and L1Norm take it"
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Task:
         teacher: the pretrained network in eval mode; methods leave it as it is.
         images: [N, C, H, W] float, normalised as the teacher expects.
         scheme: which layers keep how many output channels, or how many weights, or which blocks
-            go, by name.
+            go or layers are decoupled, by name.
         batch_size: images that go through the networks at once.
         memory_budget: bytes of the walk's activations held in memory before they go to disk; None:
             all. The columns or inputs that a single layer is solved from come on top.
@@ -53,11 +59,8 @@ class Task:
         Raises:
             ValueError: the scheme removes no channels.
         """
-        if isinstance(self.scheme, DropBlocks):
-            raise ValueError(
-                f"scheme must keep all blocks for this method, got {self.scheme.name!r}, which "
-                f"drops some; {TAKE_BLOCKS}"
-            )
+        if isinstance(self.scheme, DropBlocks | Decoupling):
+            raise ValueError(refusal(self.scheme, "this method"))
         if not isinstance(self.scheme, Scheme):
             takers = "cross distillation takes it"
             if isinstance(self.scheme, SparseScheme):

@@ -7,7 +7,6 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.methods.base import TAKE_BLOCKS, Method
 from fsc.methods.journal import Journal
 from fsc.progress import Progress
 from fsc.schemes import DropBlocks
@@ -15,24 +14,6 @@ from fsc.schemes.recoverability import chosen
 
 # An entry of a journal: what is measured may come out otherwise when a compression goes on.
 ENTRY = "blocks"
-
-
-def takes_blocks(method: Method) -> bool:
-    """Whether a method compares networks as wholes, so that blocks may be missing."""
-    return bool(getattr(method, "takes_blocks", False))
-
-
-def check_takes_blocks(method: Method, scheme: DropBlocks) -> None:
-    """Make sure that a method can do without blocks, before any are chosen.
-
-    Raises:
-        ValueError: it solves or aligns layer by layer, and needs all of them.
-    """
-    if not takes_blocks(method):
-        raise ValueError(
-            f"scheme must keep all blocks for {type(method).__name__}, got {scheme.name!r}, which "
-            f"drops some; {TAKE_BLOCKS}"
-        )
 
 
 def named_blocks(

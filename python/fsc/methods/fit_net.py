@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from fsc.methods.base import Outcome, Task
 from fsc.methods.feature_losses import feature_loss
@@ -16,6 +16,7 @@ from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
 from fsc.methods.score_losses import Distillation
 from fsc.methods.views import AnyViews, views_of
 from fsc.networks import tracing
+from fsc.networks.decoupling import ends_of
 from fsc.networks.features import truncate
 from fsc.networks.stages import stage_ends
 
@@ -32,7 +33,7 @@ class FitNet(Schedule):
     regressor of the paper has nothing to do. The second part learns labels where there are some.
 
     Lifecycle:
-        1. cut the filters of smallest L1 norm out of a copy of the teacher;
+        1. cut the filters of smallest L1 norm out of a copy of the teacher, or decouple its layers;
         2. for half of the steps minimise the mean squared error of all hints by SGD on randomly
            mirrored minibatches, BatchNorm in train mode;
         3. for the other half do what `KD` does; where either diverges, start again at half the
@@ -56,6 +57,7 @@ class FitNet(Schedule):
         ValueError: a value is out of its range.
     """
 
+    takes_decoupling: ClassVar[bool] = True
     label_use: ClassVar[LabelUse] = "optional"
 
     hint_learning_rate: float = 0.02
@@ -94,9 +96,21 @@ class FitNet(Schedule):
         nodes = tuple(stage_ends(task.teacher, graph, task.images[:1]))
         hints = TeacherFeatures(task, nodes, kept)
         own = tracing.trace(student)
-        named = {node.name: node for node in own.nodes}
-        body = truncate(student, own, tuple(named[node.name] for node in nodes))
+        body = truncate(student, own, _same_places(nodes, own, student))
         loss = feature_loss("mse", hints.example, task.seed)
         both, steps = views.with_targets(hints), self.steps // 2
         lesson = Lesson("hints", both, loss, steps, self.hint_learning_rate, self, task.seed)
         return body, lesson
+
+
+def _same_places(
+    nodes: tuple[fx.Node, ...], graph: fx.Graph, student: nn.Module
+) -> tuple[fx.Node, ...]:
+    """The nodes of a student's graph that give what nodes of the teacher's give."""
+    named = {node.name: node for node in graph.nodes}
+    called = {str(node.target): node for node in graph.nodes if node.op == "call_module"}
+    ends = ends_of(student)
+    return tuple(
+        called[ends[str(node.target)]] if str(node.target) in ends else named[node.name]
+        for node in nodes
+    )

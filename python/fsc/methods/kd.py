@@ -26,7 +26,7 @@ class KD(Schedule):
     for that and needs none.
 
     Lifecycle:
-        1. cut the filters of smallest L1 norm out of a copy of the teacher;
+        1. cut the filters of smallest L1 norm out of a copy of the teacher, or decouple its layers;
         2. compute the teacher's scores of the images and of their mirror images, once;
         3. minimise the loss by SGD on randomly mirrored minibatches, head included, BatchNorm in
            train mode; where that diverges, start again at half the learning rate.
@@ -48,6 +48,7 @@ class KD(Schedule):
         ValueError: a value is out of its range.
     """
 
+    takes_decoupling: ClassVar[bool] = True
     label_use: ClassVar[LabelUse] = "optional"
 
     temperature: float = 2.0

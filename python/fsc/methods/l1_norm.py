@@ -12,8 +12,9 @@ from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.norms import largest_first
 from fsc.methods.base import Outcome, Task
-from fsc.schemes import DropBlocks, SparseScheme
+from fsc.schemes import Decoupling, DropBlocks, SparseScheme
 from fsc.schemes.blocks import without_blocks
+from fsc.schemes.decoupling import decouple
 
 
 def largest_channels(
@@ -46,17 +47,20 @@ def keep_largest_weights(student: nn.Module, scheme: SparseScheme) -> None:
 
 
 def without_the_rest(task: Task) -> tuple[nn.Module, dict[str, Tensor]]:
-    """A copy of the teacher without the smallest filters, or the blocks, that a scheme removes.
+    """A copy of the teacher without the filters or blocks that go, or with layers decoupled.
 
     Returns:
         (it, the channels that stay of every group that lost some).
 
     Raises:
-        ValueError: the scheme removes neither channels nor blocks.
+        ValueError: the scheme removes single weights or bits.
     """
     student = copy.deepcopy(task.teacher)
     if isinstance(task.scheme, DropBlocks):
         without_blocks(student, task.scheme, task.images[:1])
+        return student, {}
+    if isinstance(task.scheme, Decoupling):
+        decouple(student, task.scheme)
         return student, {}
     kept = largest_channels(task.teacher, task.groups, task.channels_left())
     cut_channels(student, task.groups, kept)
@@ -73,10 +77,11 @@ class L1Norm:
 
     For a scheme of single weights the smallest magnitudes of every layer are set to zero, as the
     Cross Distillation paper does for its unstructured tables. For a scheme of blocks the student is
-    the teacher without them.
+    the teacher without them, for one that decouples layers the teacher with those.
     """
 
     takes_blocks: ClassVar[bool] = True
+    takes_decoupling: ClassVar[bool] = True
 
     def compress(self, task: Task) -> Outcome:
         """Cuts the smallest filters out of a copy of the teacher."""

@@ -30,7 +30,7 @@ class MiR(Schedule):
 
     Lifecycle:
         1. cut the filters of smallest L1 norm, or the blocks that the scheme drops, out of a copy
-           of the teacher;
+           of the teacher, or decouple layers of it;
         2. compute the teacher's features of the images and of their mirror images, once; signals
            [N, C, L] have none, and several inputs are left as they are;
         3. minimise the mean squared error between the student's and the teacher's features (Eq. 5)
@@ -68,6 +68,7 @@ class MiR(Schedule):
     """
 
     takes_blocks: ClassVar[bool] = True
+    takes_decoupling: ClassVar[bool] = True
     features: Where = "before"
     loss: str = "mse"
     tune_head: bool = False

@@ -12,7 +12,7 @@ from fsc.channels.labels import NONE
 from fsc.layers.layer_problem import Axis, Plan, Solution, all_channels
 from fsc.methods.base import Task
 from fsc.methods.l1_norm import largest_channels
-from fsc.schemes import AnyScheme, DropBlocks, QuantizedScheme, SparseScheme
+from fsc.schemes import AnyScheme, Decoupling, DropBlocks, QuantizedScheme, SparseScheme
 from fsc.schemes.removal import removals
 from fsc.solvers.closed_form import Selection
 
@@ -126,11 +126,12 @@ class ChannelPlans:
         }
 
     def _assign(self, group: ChannelGroup, axis: Axis | None, solvable: Collection[str]) -> bool:
-        """Whether a layer chooses from a group; it is taken down."""
+        """Whether a layer chooses from a group, where no scheme does; it is taken down."""
         readers = group.named("reader")
         alone = len(readers) == 1 and readers[0] in solvable and bool(group.free.all())
         # Which channels go must be known before where it decides what the cut costs.
         alone = alone and not group.is_normalised and group.is_even
+        alone = alone and group.order is None
         if axis == "input_channels" and alone and self._is_whole(readers[0], group):
             self.choosers[readers[0]] = group
         elif axis == "output_filters" and alone and _is_written_once(group, solvable):
@@ -238,8 +239,9 @@ def _chosen(
     task: Task, counts: Mapping[str, int], selection: Selection, groups: Sequence[ChannelGroup]
 ) -> dict[str, Tensor]:
     """The channels that stay of groups that several layers read, or none that can be solved for."""
-    if selection == "norm":
-        return largest_channels(task.teacher, groups, counts)
+    ordered = [group for group in groups if group.order is not None or selection == "norm"]
+    kept = largest_channels(task.teacher, ordered, counts)
+    groups = [group for group in groups if group.name not in kept]
     unknown = [group for group in groups if group.name not in task.removal]
     found = dict(task.removal)
     if unknown:
@@ -252,7 +254,6 @@ def _chosen(
             batch_size=task.batch_size,
             progress=task.progress,
         )
-    kept = {}
     for group in groups:
         stays = torch.ones(group.size, dtype=torch.bool, device="cpu")
         gone = group.size - counts[group.name]
@@ -267,8 +268,8 @@ def _chosen(
 
 
 def _check_support(scheme: AnyScheme, support: Support, teacher: nn.Module) -> None:
-    if isinstance(scheme, QuantizedScheme | DropBlocks):
-        kind = "a scheme of blocks" if isinstance(scheme, DropBlocks) else "a quantized scheme"
+    if isinstance(scheme, QuantizedScheme | DropBlocks | Decoupling):
+        kind = "a quantized scheme" if isinstance(scheme, QuantizedScheme) else "whole layers"
         raise ValueError(f"support must be None for {kind}, got {len(support)} layers")
     if set(support) != set(scheme.kept):
         name = min(set(support) ^ set(scheme.kept))

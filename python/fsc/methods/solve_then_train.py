@@ -16,7 +16,7 @@ from fsc.methods.schedule import NeverFinite, Precision, in_words, judging
 from fsc.methods.soundness import NEAR, is_sound
 from fsc.methods.views import are_pictures, check_views
 from fsc.networks import tracing
-from fsc.schemes import DropBlocks, Scheme
+from fsc.schemes import Decoupling, DropBlocks, Scheme
 from fsc.solvers.closed_form import Selection
 
 
@@ -47,8 +47,8 @@ class SolveThenTrain:
     Lifecycle:
         1. `solve`: walk teacher and student side by side and solve every layer for the teacher's
            outputs, behind additions, on the given images, their mirror images and hard ones; each
-           BatchNorm is folded into its convolution before. Where a scheme drops blocks there is
-           nothing to solve;
+           BatchNorm is folded into its convolution before. Where a scheme drops blocks or
+           decouples layers there is nothing to solve;
         2. `train`: all layers before the heads together, for the teacher's features of hard images.
            Layers stay what they are: nothing is normalised by minibatches;
         3. a training that leads away from the teacher, on hard images that neither has seen, is
@@ -59,7 +59,8 @@ class SolveThenTrain:
 
     Args:
         solve: of the layers.
-        train: of all of them; None: they stay as they were solved, and blocks cannot be dropped.
+        train: of all of them; None: they stay as they were solved, and blocks cannot be dropped
+            nor layers decoupled.
 
     Raises:
         TypeError: either is something else.
@@ -81,6 +82,11 @@ class SolveThenTrain:
         return self.train is not None
 
     @property
+    def takes_decoupling(self) -> bool:
+        """Whether layers may be decoupled, likewise."""
+        return self.train is not None
+
+    @property
     def selection(self) -> Selection:
         """How channels are chosen where no layer chooses among them while it is solved."""
         return self.solve.selection
@@ -93,12 +99,12 @@ class SolveThenTrain:
                 teacher or its inputs.
         """
         method = self._training(task)
-        if isinstance(task.scheme, DropBlocks):
+        if isinstance(task.scheme, DropBlocks | Decoupling):
             student, kept = without_the_rest(task)
             outcome = Outcome(student.eval(), kept)
         else:
             outcome = self.solve.compress(task)
-        if method is None or not isinstance(task.scheme, Scheme | DropBlocks):
+        if method is None or not isinstance(task.scheme, Scheme | DropBlocks | Decoupling):
             return outcome
         return _trained(outcome, method, task)
 

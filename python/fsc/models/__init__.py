@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 # Name -> family, and number of layers with weights.
 _NETWORKS = {
     **{f"resnet{depth}": ("resnet", depth) for depth in (14, 20, 32, 44, 56, 110)},
-    **{f"vgg{depth}": ("vgg", depth) for depth in (16, 19)},
+    **{f"vgg{depth}": ("vgg", depth) for depth in (13, 16, 19)},
+    "resnet164": ("preactivation-resnet", 164),
+    "densenet40": ("densenet", 40),
     "resnet34": ("imagenet-resnet", 34),
     "mobilenetv2": ("mobilenetv2", 53),
 }
@@ -20,6 +22,8 @@ _LARGE_IMAGES = ("imagenet-resnet", "mobilenetv2")
 _NORMALIZATION = {
     "resnet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "vgg": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "preactivation-resnet": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "densenet": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "imagenet-resnet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "mobilenetv2": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
@@ -31,9 +35,10 @@ def names() -> list[str]:
 
 
 def family(name: str) -> str:
-    """Return the family of a network: "resnet", "vgg", "imagenet-resnet" or "mobilenetv2".
+    """Return the family of a network.
 
-    Only ResNet-34 is an "imagenet-resnet".
+    "resnet", "vgg", "preactivation-resnet", which only ResNet-164 is, "densenet",
+    "imagenet-resnet", which only ResNet-34 is, or "mobilenetv2".
 
     Raises:
         ValueError: the name is unknown.
@@ -64,14 +69,18 @@ def build(name: str, num_classes: int = 10, in_channels: int = 3) -> nn.Module:
         if count < 1:
             raise ValueError(f"build: {argument} must be at least 1, got {count}")
     # Here, so that the names are there without torch.
+    from fsc.models.densenet import densenet
     from fsc.models.imagenet_resnet import imagenet_resnet
     from fsc.models.mobilenetv2 import mobilenetv2
+    from fsc.models.preactivation_resnet import preactivation_resnet
     from fsc.models.resnet import resnet
     from fsc.models.vgg import vgg
 
     builders: dict[str, Callable[[int, int], nn.Module]] = {
         "resnet": partial(resnet, depth),
         "vgg": partial(vgg, depth),
+        "preactivation-resnet": partial(preactivation_resnet, depth),
+        "densenet": partial(densenet, depth),
         "imagenet-resnet": partial(imagenet_resnet, depth),
         "mobilenetv2": mobilenetv2,
     }
@@ -104,8 +113,8 @@ def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         name: one of `names()`.
 
     Returns:
-        (mean, std), one number a channel, for values between 0 and 1. The VGG networks take the
-        statistics of CIFAR-10, all others those of ImageNet.
+        (mean, std), one number a channel, for values between 0 and 1. The VGG networks,
+        ResNet-164 and DenseNet-40 take the statistics of CIFAR-10, all others those of ImageNet.
 
     Raises:
         ValueError: the name is unknown.

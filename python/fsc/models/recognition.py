@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from fsc.models import build, names
+from fsc.models import names, skeleton
 
 
 def recognise(model: nn.Module) -> str | None:
@@ -15,7 +15,7 @@ def recognise(model: nn.Module) -> str | None:
     images; who wrote the network does not matter.
 
     Example:
-        >>> recognise(build("resnet20", num_classes=100))
+        >>> recognise(skeleton("resnet20", num_classes=100))
         'resnet20'
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
@@ -23,9 +23,7 @@ def recognise(model: nn.Module) -> str | None:
         return None
     shapes = _shapes(model)
     for name in names():
-        # On the meta device building costs no memory and draws no random numbers.
-        with torch.device("meta"):
-            known = build(name, layers[-1].out_features, layers[0].in_channels)
+        known = skeleton(name, layers[-1].out_features, layers[0].in_channels)
         if _shapes(known) == shapes:
             return name
     return None

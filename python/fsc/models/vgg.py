@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 STAGE_WIDTHS = (64, 128, 256, 512, 512)
-CONVOLUTIONS_PER_STAGE = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+CONVOLUTIONS_PER_STAGE = {13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
 class VGG(nn.Module):
@@ -45,13 +45,13 @@ def _convolution(in_channels: int, out_channels: int) -> list[nn.Module]:
 def vgg(depth: int, num_classes: int = 10, in_channels: int = 3) -> VGG:
     """Build a VGG network with batch normalization and one linear layer as its head.
 
-    The convolutions are configurations D and E of Simonyan & Zisserman 2015, Table 1. The pooling
-    after the last stage is an average over the remaining image, and a single linear layer replaces
-    the three of the paper, as is usual for CIFAR. Convolutions are drawn from the Kaiming normal
-    distribution with torch's global generator.
+    The convolutions are configurations B, D and E of Simonyan & Zisserman 2015, Table 1. The
+    pooling after the last stage is an average over the remaining image, and a single linear layer
+    replaces the three of the paper, as is usual for CIFAR. Convolutions are drawn from the Kaiming
+    normal distribution with torch's global generator.
 
     Args:
-        depth: 16 or 19.
+        depth: 13, 16 or 19.
         num_classes: number of class scores.
         in_channels: channels of the images.
 
@@ -60,8 +60,8 @@ def vgg(depth: int, num_classes: int = 10, in_channels: int = 3) -> VGG:
         training mode.
 
     Raises:
-        ValueError: depth is neither 16 nor 19.
+        ValueError: depth is none of these.
     """
     if depth not in CONVOLUTIONS_PER_STAGE:
-        raise ValueError(f"vgg: depth must be 16 or 19, got {depth}")
+        raise ValueError(f"vgg: depth must be 13, 16 or 19, got {depth}")
     return VGG(CONVOLUTIONS_PER_STAGE[depth], num_classes, in_channels)

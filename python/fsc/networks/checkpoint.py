@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from fsc import models
 from fsc.networks.blocks import drop_blocks
 from fsc.networks.computed_weights import copy_of
+from fsc.networks.decoupling import split_layers
 from fsc.networks.layout import layout_of
 from fsc.networks.saved_structure import (
     MAX_COUNT,
     STRUCTURE,
     as_saved,
     drop_as_saved,
+    split_as_saved,
     structure_of,
     take_sizes,
 )
@@ -54,7 +56,8 @@ def save(
         name: the builder's name, for a network made by `fsc.models.build(name)`, which `load` then
             builds by itself; left out for a network of the user's own.
         metadata: anything that JSON can express, to be read again with `read_metadata`; the keys
-            format, model, num_classes, in_channels, plain, sizes, dropped and sha256 are taken.
+            format, model, num_classes, in_channels, plain, sizes, dropped, decoupled and sha256 are
+            taken.
 
     Raises:
         ValueError: the name is unknown, a key is taken, or a weight is NaN or Inf.
@@ -121,6 +124,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
         raise ValueError(f"load: model must be given, because {path} names no network of fsc")
     check_finite(state, str(path))
     drop_as_saved(model, header.get("dropped", {}), path)
+    split_as_saved(model, header.get("decoupled", {}), path)
     layouts = {name: layout_of(parameter) for name, parameter in model.named_parameters()}
     match_structure(model, state)
     take_sizes(model, header.get("sizes", {}), path)
@@ -153,6 +157,7 @@ def _check_name(name: str, header: Mapping[str, Any], state: Mapping[str, Tensor
     with torch.device("meta"):
         known = models.build(name, header["num_classes"], header["in_channels"])
     drop_blocks(known, header.get("dropped", {}))
+    split_layers(known, header.get("decoupled", {}))
     match_structure(known, state)
     try:
         check_match(known, state, Path(name))

@@ -9,24 +9,27 @@ from typing import Any
 from torch import nn
 
 from fsc.networks.blocks import RESTS, drop_blocks, dropped_of
+from fsc.networks.decoupling import decoupled_of, split_layers
 from fsc.networks.open_sizes import set_size, sizes_of
 from fsc.networks.plain import example_shapes, plain_for_shapes
 
-STRUCTURE = ("plain", "sizes", "dropped")
+STRUCTURE = ("plain", "sizes", "dropped", "decoupled")
 MAX_COUNT = 2**31 - 1
 
 
 def structure_of(model: nn.Module) -> dict[str, Any]:
-    """The part of a header that says what was rewritten, resized and dropped."""
+    """The part of a header that says what was rewritten, resized, dropped and decoupled."""
     header: dict[str, Any] = {}
     shapes = example_shapes(model)
     if shapes is not None:
         header["plain"] = shapes
-    sizes, dropped = sizes_of(model), dropped_of(model)
+    sizes, dropped, decoupled = sizes_of(model), dropped_of(model), decoupled_of(model)
     if sizes:
         header["sizes"] = sizes
     if dropped:
         header["dropped"] = dropped
+    if decoupled:
+        header["decoupled"] = decoupled
     return header
 
 
@@ -60,6 +63,23 @@ def drop_as_saved(model: nn.Module, dropped: Any, path: Path) -> None:
         drop_blocks(model, dropped)
     except ValueError as error:
         raise ValueError(f"{path}: dropped in the header: {error}") from error
+
+
+def split_as_saved(model: nn.Module, decoupled: Any, path: Path) -> None:
+    """Make two layers of the convolutions that were two in the network that was saved, in place.
+
+    Raises:
+        ValueError: the header is damaged, or is not of such a network.
+    """
+    known = isinstance(decoupled, dict) and all(type(t) is int for t in decoupled.values())
+    if not known:
+        raise ValueError(
+            f"{path}: decoupled in the header must map layers to integers, got {decoupled!r}"
+        )
+    try:
+        split_layers(model, decoupled)
+    except ValueError as error:
+        raise ValueError(f"{path}: decoupled in the header: {error}") from error
 
 
 def take_sizes(model: nn.Module, sizes: Any, path: Path) -> None:

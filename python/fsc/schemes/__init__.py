@@ -8,16 +8,19 @@ from fsc.channels.proof import channel_groups
 from fsc.images.joint import Inputs
 from fsc.networks.entry import taken_in
 from fsc.networks.plain import plain
+from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names
 from fsc.schemes.blocks import DropBlocks, check_blocks
+from fsc.schemes.decoupling import Decoupling, named_layers
 from fsc.schemes.files import from_json
 from fsc.schemes.finding import find
 from fsc.schemes.published import named
 from fsc.schemes.quantized import QuantizedScheme, check_quantized, quantized
+from fsc.schemes.slimming import by_scale, slimming
 from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
 from fsc.schemes.structured import Scheme, channels_left, structured
 
-AnyScheme = Scheme | SparseScheme | QuantizedScheme | DropBlocks
+AnyScheme = Scheme | SparseScheme | QuantizedScheme | DropBlocks | Decoupling
 
 
 def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
@@ -29,9 +32,10 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
         example_inputs: what it takes, as for `structured`; one image is enough.
 
     Raises:
-        ValueError: it does not; see `channels_left`, `check_sparse`, `check_quantized` and
-            `check_blocks`.
+        ValueError: it does not; see `channels_left`, `check_sparse`, `check_quantized`,
+            `check_blocks` and `named_layers`.
     """
+    given = unwrap(model)
     model, inputs, _ = taken_in("check", model, example_inputs)
     model = plain(model, inputs)
     if isinstance(scheme, SparseScheme):
@@ -40,18 +44,24 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
         check_quantized(scheme, model)
     elif isinstance(scheme, DropBlocks):
         check_blocks(scheme, model, inputs)
+    elif isinstance(scheme, Decoupling):
+        named_layers(scheme, given, model)
     elif scheme.kept:
-        channels_left(scheme, model, channel_groups(model, inputs))
+        groups = channel_groups(model, inputs)
+        channels_left(scheme, model, groups)
+        by_scale(scheme, model, groups)
     else:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")
 
 
 __all__ = [
     "AnyScheme",
+    "Decoupling",
     "DropBlocks",
     "QuantizedScheme",
     "Scheme",
     "SparseScheme",
+    "by_scale",
     "check",
     "check_blocks",
     "check_quantized",
@@ -61,8 +71,10 @@ __all__ = [
     "fits",
     "from_json",
     "named",
+    "named_layers",
     "names",
     "quantized",
+    "slimming",
     "sparse",
     "structured",
 ]

@@ -4,44 +4,54 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from fsc.files import read_json
 from fsc.images.joint import Inputs
 from fsc.schemes.blocks import DropBlocks
+from fsc.schemes.decoupling import Decoupling
 from fsc.schemes.quantized import FULL_PRECISION, QuantizedScheme, quantized
+from fsc.schemes.slimming import slimming
 from fsc.schemes.sparse import SparseScheme, sparse
 from fsc.schemes.structured import Scheme, structured
+
+Kind = TypeVar("Kind", DropBlocks, Decoupling)
 
 # What each kind may hold beside its name and kind.
 _KEYS = {
     "structured": ({"kept"}, {"pruning_ratio", "ignored", "style"}),
+    "slimming": ({"pruning_ratio", "ignored", "style"},),
     "sparse": ({"kept"}, {"pruning_ratio", "ignored"}),
     "quantized": ({"bits", "ignored", "activation_bits"},),
     "blocks": ({"blocks"}, {"count"}, {"latency"}),
+    "decoupled": ({"terms", "ignored", "first"},),
 }
 
 
 def from_json(
     path: str | os.PathLike[str], model: nn.Module, example_inputs: Inputs
-) -> Scheme | SparseScheme | QuantizedScheme | DropBlocks:
+) -> Scheme | SparseScheme | QuantizedScheme | DropBlocks | Decoupling:
     """Read a scheme of one's own.
 
     {"name": "mine", "kept": {"features.0": 32, ...}}: output channels that stay.
     {"name": "mine", "pruning_ratio": 0.5, "ignored": ["features.0"]}: the share that goes; see
     `structured`. A ratio may also be an object: {"features.0": 0.3, ...}. "style": "normal" leaves
     residual streams whole.
+    {"name": "mine", "kind": "slimming", "pruning_ratio": 0.6}: the share of all channels that goes,
+    those whose BatchNorm scales are smallest; see `slimming`.
     With "kind": "sparse" both count single weights instead; see `sparse`.
     {"name": "mine", "kind": "quantized", "bits": 2, "activation_bits": 4}: bits of every weight,
     or of those of some: {"features.0": 2, ...}; see `quantized`.
     {"name": "mine", "kind": "blocks", "blocks": ["layer1.1", ...]}: residual blocks that go, or
     "count": 2 or "latency": 0.8 in the place of "blocks"; see `DropBlocks`.
+    {"name": "mine", "kind": "decoupled", "terms": 2}: layers become a depthwise and a pointwise
+    one, with "ignored" and "first" where they are wanted; see `Decoupling`.
 
     Args:
         path: the file.
-        model: the network that it is for; only its structure counts.
+        model: the network that it is for; only its structure counts, but for "slimming".
         example_inputs: what the network takes; one image is enough.
 
     Raises:
@@ -57,7 +67,7 @@ def from_json(
 
 def _scheme(
     content: Any, model: nn.Module, example_inputs: Inputs
-) -> Scheme | SparseScheme | QuantizedScheme | DropBlocks:
+) -> Scheme | SparseScheme | QuantizedScheme | DropBlocks | Decoupling:
     if not isinstance(content, dict):
         raise ValueError(f"content must be an object, got {type(content).__name__}")
     name, kind = content.pop("name", None), content.pop("kind", "structured")
@@ -72,12 +82,16 @@ def _scheme(
             f"a {kind} scheme must hold {wanted}, got {', '.join(content) or 'nothing'}"
         )
     if kind == "blocks":
-        return _blocks(name, content)
+        return _of_kind(DropBlocks, name, content)
     ignored = content.get("ignored", [])
     if not isinstance(ignored, list) or not all(isinstance(entry, str) for entry in ignored):
         raise ValueError(f"ignored must be a list of names, got {ignored!r}")
+    if kind == "decoupled":
+        return _of_kind(Decoupling, name, content)
     if kind == "quantized":
         return _quantized(name, content, ignored, model)
+    if kind == "slimming":
+        return _slimming(name, content, ignored, model, example_inputs)
     if "kept" in content:
         kept = _numbers("kept", content["kept"], (int,))
         return Scheme(name, kept) if kind == "structured" else SparseScheme(name, kept)
@@ -98,9 +112,19 @@ def _quantized(
     return replace(quantized(model, bits, ignored, activation_bits), name=name)
 
 
-def _blocks(name: str, content: dict[str, Any]) -> DropBlocks:
+def _slimming(
+    name: str, content: dict[str, Any], ignored: list[str], model: nn.Module, inputs: Inputs
+) -> Scheme:
+    ratio, style = content.get("pruning_ratio"), content.get("style", "residual")
+    if not isinstance(ratio, int | float) or isinstance(ratio, bool):
+        told = "nothing" if ratio is None else repr(ratio)
+        raise ValueError(f"pruning_ratio must be a number, got {told}")
+    return replace(slimming(model, ratio, inputs, ignored, style), name=name)
+
+
+def _of_kind(kind: type[Kind], name: str, content: dict[str, Any]) -> Kind:
     try:
-        return DropBlocks(**content, name=name)
+        return kind(**content, name=name)
     except TypeError as error:  # of a value, which a file has wrong and not a program
         raise ValueError(str(error)) from error
 

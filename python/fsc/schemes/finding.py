@@ -12,6 +12,7 @@ from fsc.models.recognition import recognise
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names
 from fsc.schemes.blocks import DropBlocks
+from fsc.schemes.decoupling import Decoupling
 from fsc.schemes.files import from_json
 from fsc.schemes.published import for_any, named
 from fsc.schemes.quantized import QuantizedScheme
@@ -21,7 +22,7 @@ from fsc.schemes.structured import Scheme
 
 def find(
     given: str | os.PathLike[str], model: nn.Module, example_inputs: Inputs
-) -> Scheme | SparseScheme | QuantizedScheme | DropBlocks:
+) -> Scheme | SparseScheme | QuantizedScheme | DropBlocks | Decoupling:
     """Return a published scheme by its name, or one of the user's own by the path of its file.
 
     Args:

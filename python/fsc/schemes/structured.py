@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import nn
 
@@ -35,12 +36,15 @@ class Scheme:
         pruning_ratio: the share of all channels that was asked for; None where each layer has a
             number of its own.
         held_back: name of each layer that was to lose that share and cannot -> why.
+        chosen_by: who says which channels stay: the method, or the "scale" of the BatchNorms that
+            they pass, see `fsc.schemes.slimming`.
     """
 
     name: str
     kept: dict[str, int]
     pruning_ratio: float | None = field(default=None, compare=False)
     held_back: dict[str, str] = field(default_factory=dict, compare=False)
+    chosen_by: Literal["method", "scale"] = "method"
 
 
 def structured(

@@ -1,12 +1,17 @@
-"""Plain supervised training of a teacher, for the demonstration that needs no checkpoint."""
+"""Plain supervised training, with a penalty on the scales of BatchNorms where it is asked for."""
 
 from __future__ import annotations
+
+import math
+import os
 
 import torch
 from torch import Tensor, nn
 
 from fsc.images.checks import check_images, device_of
+from fsc.networks.operations import BATCH_NORM
 from fsc.progress import Progress
+from fsc.training.resumption import TrainingFile, identity_of
 
 
 def train(
@@ -17,13 +22,22 @@ def train(
     epochs: int,
     batch_size: int = 64,
     learning_rate: float = 0.1,
+    scale_penalty: float = 0.0,
+    shift: int = 1,
+    mirror: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
+    state_file: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Train a network in place to name the classes of labelled images.
+    r"""Train a network in place to name the classes of labelled images.
 
     Cross-entropy, SGD with Nesterov momentum, one cycle of the learning rate, and every image moved
-    by up to one pixel in each direction. The network is in evaluation mode afterwards.
+    by a few pixels in each direction. The network is in evaluation mode afterwards.
+
+    With a penalty it is the sparse training of network slimming (Liu et al., ICCV 2017, Eq. 1), for
+    `fsc.schemes.slimming`:
+
+    .. math:: \min_W \mathrm{CE}(f(x), y) + \lambda \sum_\gamma |\gamma|
 
     Args:
         model: maps [N, C, H, W] to class scores [N, num_classes].
@@ -34,52 +48,124 @@ def train(
         batch_size: images a step, at least 2 because of batch normalization; a smaller rest at the
             end of an epoch is left out.
         learning_rate: the highest of the cycle.
+        scale_penalty: lambda, whose subgradient is added to that of the scales of all BatchNorms;
+            the paper's is 1e-4.
+        shift: pixels that images are moved by at most.
+        mirror: whether every other image, drawn anew in each epoch, is mirrored.
         seed: of the order and the shifts; the same seed gives the same bits on the same threads.
         progress: called with (description, epochs done, epochs in all) after each epoch.
+        state_file: where the state is kept after each epoch. A call with the same arguments and
+            the same initial weights goes on after the last of them, with the bits of an
+            uninterrupted run where the network draws nothing itself, as dropout does.
+
+    Warns:
+        CompressionWarning: the state file is damaged; the training starts from the beginning.
 
     Raises:
-        ValueError: a count is too small, the images are of a wrong form or not finite, or images
-            and labels do not fit together.
+        ValueError: a count is too small, the penalty is negative or has no scale to act on, the
+            images are of a wrong form or not finite, images and labels do not fit together, or the
+            state file belongs to another training.
         TypeError: the images are no tensor.
+        OSError: the state file cannot be written.
     """
     _check(images, labels, epochs, batch_size)
+    scales = _penalised(model, scale_penalty)
+    _check_shift(shift, images)
     batch_size = min(batch_size, len(images))
-    steps = epochs * (len(images) // batch_size)
+    device = device_of(model, images)
+    images, labels = images.to(device), labels.to(device)
+    settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    settings |= {"scale_penalty": scale_penalty, "shift": shift, "mirror": mirror, "seed": seed}
+    file = None
+    if state_file is not None:
+        file = TrainingFile(state_file, identity_of(model, images, labels, settings))
     optimizer = torch.optim.SGD(
         model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True
     )
+    steps = epochs * (len(images) // batch_size)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=steps, cycle_momentum=False
     )
-    device = device_of(model, images)
-    images, labels = images.to(device), labels.to(device)
     generator = torch.Generator().manual_seed(seed)
+    begun = 0
+    if file is not None:
+        # The rate of the next step follows from the number of the last one.
+        begun, scheduler.last_epoch = file.take_up(model, optimizer, generator)
     model.train()
-    for epoch in range(epochs):
+    for epoch in range(begun, epochs):
         order = torch.randperm(len(images), generator=generator, device="cpu").to(device)  # [N]
-        for start in range(0, len(images) - batch_size + 1, batch_size):
-            chosen = order[start : start + batch_size]
-            scores = model(_shifted(images[chosen], generator))  # [batch_size, num_classes]
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(scores, labels[chosen]).backward()
-            optimizer.step()
+        for chosen in order[: len(images) // batch_size * batch_size].split(batch_size):
+            views = _shifted(images[chosen], generator, shift)
+            views = _mirrored(views, generator) if mirror else views
+            _step(model, optimizer, views, labels[chosen], scales, scale_penalty)
             scheduler.step()
+        if file is not None:
+            file.keep(model, optimizer, generator, epoch + 1, scheduler.last_epoch)
         if progress is not None:
             progress("epochs", epoch + 1, epochs)
     model.eval()
 
 
-def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The images, each moved by -1, 0 or 1 pixels along both axes; the border is repeated."""
+def _penalised(model: nn.Module, scale_penalty: float) -> list[nn.Parameter]:
+    """The scales that a penalty acts on; none where there is no penalty."""
+    if not 0 <= scale_penalty < math.inf:
+        raise ValueError(f"train: scale_penalty must be finite and at least 0, got {scale_penalty}")
+    if scale_penalty == 0:
+        return []
+    norms = [module for module in model.modules() if isinstance(module, BATCH_NORM)]
+    scales = [norm.weight for norm in norms if norm.affine]
+    if not scales:
+        raise ValueError(
+            "train: scale_penalty must go with a model that has BatchNorms with scales, got "
+            f"{scale_penalty:g} for {type(model).__name__}, which has none"
+        )
+    return scales
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    scales: list[nn.Parameter],
+    scale_penalty: float,
+) -> None:
+    """One step of SGD, the subgradient of the penalty among the gradients."""
+    scores = model(images)  # [batch_size, num_classes]
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(scores, labels).backward()
+    for scale in scales:
+        assert scale.grad is not None
+        scale.grad.add_(scale.detach().sign(), alpha=scale_penalty)
+    optimizer.step()
+
+
+def _mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
+    """The images, one in two of them mirrored."""
+    draws = torch.rand(len(images), generator=generator, device="cpu") < 0.5
+    return torch.where(draws.to(images.device)[:, None, None, None], images.flip(3), images)
+
+
+def _shifted(images: Tensor, generator: torch.Generator, shift: int = 1) -> Tensor:
+    """The images, each moved by up to some pixels along both axes; the border is repeated."""
     count, _, height, width = images.shape
-    padded = nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")  # [N, C, H + 2, W + 2]
-    draws = torch.randint(3, (2, count, 1), generator=generator, device="cpu")
+    border = (shift,) * 4
+    padded = nn.functional.pad(images, border, mode="replicate")  # [N, C, H + 2 s, W + 2 s]
+    draws = torch.randint(2 * shift + 1, (2, count, 1), generator=generator, device="cpu")
     top, left = draws.to(images.device)  # [N, 1] each
     rows = top + torch.arange(height, device=images.device)  # [N, H]
     columns = left + torch.arange(width, device=images.device)  # [N, W]
     which = torch.arange(count, device=images.device)[:, None, None]  # [N, 1, 1]
     moved = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]  # [N, H, W, C]
     return moved.permute(0, 3, 1, 2).contiguous()
+
+
+def _check_shift(shift: int, images: Tensor) -> None:
+    most = min(images.shape[2:])
+    if not 0 <= shift <= most:
+        raise ValueError(
+            f"train: shift must be from 0 to {most}, the pixels of an image, got {shift}"
+        )
 
 
 def _check(images: Tensor, labels: Tensor, epochs: int, batch_size: int) -> None:

@@ -36,8 +36,8 @@ def test_a_student_without_a_block_is_written_and_evaluated(run, fsc, tmp_path):
         ("l1", ("--drop-blocks", 1, "--round-to", 4), "--round-to must go with --flops, "
          "--parameters or --pruning-ratio, got it with --drop-blocks."),
         ("l1", ("--drop-blocks", 1, "--flops", 0.5), "At most one of --scheme, --flops, "
-         "--parameters, --pruning-ratio, --drop-blocks must be given, got --flops 0.5 and "
-         "--drop-blocks 1."),
+         "--parameters, --pruning-ratio, --drop-blocks, --decouple must be given, got --flops 0.5 "
+         "and --drop-blocks 1."),
     ],
 )  # fmt: skip
 def test_what_does_not_go_with_it_is_refused(run, method, flags, expected):

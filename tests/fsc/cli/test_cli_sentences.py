@@ -29,7 +29,7 @@ _HUGE = 10**24
 # They and a scheme exclude each other.
 _WITHOUT_A_SCHEME = (
     *("--flops", "--parameters", "--pruning-ratio", "--round-to", "--ignore", "--style"),
-    "--drop-blocks",
+    *("--drop-blocks", "--decouple"),
 )
 # Only as large as somebody has time for.
 _WITHOUT_A_LARGEST = ("--seeds", "--mir-steps", "--intervals", "--test-images")
