@@ -127,12 +127,11 @@ def test_explicit_and_absorbed_are_one(
     features, teacher = torch.randn(shape, dtype=dtype), copy.deepcopy(layer)
     groups = getattr(layer, "groups", 1)
     rows = torch.tensor([0, 2, 3, 5]).view(groups, -1)
-    wanted = torch.tensor([1, 2, 5, 4]).view(groups, -1)
     with torch.no_grad():
         for parameter in teacher.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
         given = layer(features)
-        problem = PointwiseProblem(layer, rows, wanted, intercept)
+        problem = PointwiseProblem(layer, rows, intercept)
         problem.accumulate(teacher(features), given)
         factors = problem.solve(0.05)
         assert problem.error(factors) <= problem.error(problem.identity())

@@ -13,20 +13,19 @@ from fsc.solvers.pointwise import pointwise
 
 
 class PointwiseProblem:
-    """Q behind some output channels of a student's layer, for those of a teacher's.
+    """Q behind some output channels of a student's layer, for what a teacher gives there.
 
     A grouped convolution mixes within its groups, so its Q has a block a group.
 
     Args:
         layer: the student's, see `mixes`.
         rows: its output channels that are aligned, [groups, R].
-        wanted: the teacher's that they are to be, [groups, R].
         intercept: whether a bias is found with Q; a layer without one gets none.
     """
 
-    def __init__(self, layer: Any, rows: Tensor, wanted: Tensor, intercept: bool = False) -> None:
+    def __init__(self, layer: Any, rows: Tensor, intercept: bool = False) -> None:
         """Starts from zero columns."""
-        self.layer, self.rows, self.wanted = layer, rows, wanted
+        self.layer, self.rows = layer, rows
         self.has_bias = intercept and layer.bias is not None
         self.columns = 0
         size = rows.shape[1] + self.has_bias
@@ -35,10 +34,10 @@ class PointwiseProblem:
         self.grams = [(zero.clone(), zero.clone(), zero.clone()) for _ in rows]
 
     def accumulate(self, output_teacher: Tensor, output_student: Tensor) -> None:
-        """Takes up one batch of what both layers give."""
+        """Takes up one batch of what both give, channel by channel."""
         teacher, student = (as_image(self.layer, o) for o in (output_teacher, output_student))
-        for grams, own, other in zip(self.grams, self.rows, self.wanted, strict=True):
-            fsc_ext.gram_accumulate_(*grams, _channels(student, own), _channels(teacher, other))
+        for grams, own in zip(self.grams, self.rows, strict=True):
+            fsc_ext.gram_accumulate_(*grams, _channels(student, own), _channels(teacher, own))
         self.columns += student[:, 0].numel()
 
     def join_ranks(self) -> None:

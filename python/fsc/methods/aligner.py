@@ -25,8 +25,6 @@ class Aligner(Visitor):
         damping: pull of Q towards the identity, see `fsc.solvers.pointwise`.
         num_images: of all ranks.
         intercept: whether Q has a bias where the layer has one.
-        wanted: name of a layer -> the teacher's channels that these are to be, [R]; for others
-            those of the same numbers.
     """
 
     kind = LAYER_OR_NORM
@@ -37,14 +35,12 @@ class Aligner(Visitor):
         rows: Mapping[str, Tensor],
         damping: float,
         num_images: int,
-        *,
         intercept: bool = False,
-        wanted: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Starts before the first layer."""
         self._names = {name for name, module in student.named_modules() if mixes(module)}
         self._norms = running_norms(student)
-        self.rows, self.wanted = rows, wanted or {}
+        self.rows = rows
         self.damping, self.intercept = damping, intercept
         self.num_images = num_images
         self.reports: list[LayerReport] = []
@@ -95,12 +91,9 @@ class Aligner(Visitor):
         size = getattr(layer.student, "out_channels", len(weight))
         every = torch.arange(size, device=weight.device)
         rows = self.rows.get(layer.name, every).to(weight.device)
-        wanted = self.wanted.get(layer.name, rows).to(weight.device)
         groups = getattr(layer.student, "groups", 1)
         assert isinstance(groups, int)
-        return PointwiseProblem(
-            layer.student, rows.view(groups, -1), wanted.view(groups, -1), self.intercept
-        )
+        return PointwiseProblem(layer.student, rows.view(groups, -1), self.intercept)
 
     def _remember(
         self, name: str, problem: PointwiseProblem, factors: list[Tensor], start: float

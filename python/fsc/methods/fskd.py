@@ -2,19 +2,25 @@
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fsc import ranks
 from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.channels.groups import rows_left
-from fsc.images.augmentation import mirrored
+from fsc.images.augmentation import enough, filled_up, mirrored
+from fsc.methods import any_aligned
 from fsc.methods.aligner import Aligner
-from fsc.methods.base import Outcome, Task
+from fsc.methods.any_aligned import AnyBlocks, Channels
+from fsc.methods.base import LayerReport, Outcome, Task
 from fsc.methods.l1_norm import largest_channels
 from fsc.networks import surgery
+from fsc.networks.gathering import Images
+from fsc.networks.joint_input import joint_of
+from fsc.progress import Progress
 from fsc.walking.walk import walk
 
 
@@ -41,6 +47,8 @@ class FSKD:
             the first layer of a network has fewer input dimensions than filters, so that Q is not
             determined without it. 0: what the images do not determine stays as it is.
         intercept: whether Q has a bias where its layer has one, so that b' = Q b + b_Q.
+        solve_on: the least number of images that layers are solved on, as of `CrossDistillation`.
+            0: the given ones, as the paper has it.
 
     Raises:
         ValueError: a value is out of its range.
@@ -49,6 +57,7 @@ class FSKD:
     iterations: int = 1
     damping: float = 0.1
     intercept: bool = False
+    solve_on: int = 400
 
     def __post_init__(self) -> None:
         """Refuses values that no pass can use."""
@@ -56,6 +65,8 @@ class FSKD:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         if not 0 <= self.damping < math.inf:
             raise ValueError(f"damping must be finite and at least 0, got {self.damping}")
+        if self.solve_on < 0:
+            raise ValueError(f"solve_on must be at least 0, got {self.solve_on}")
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
@@ -65,12 +76,9 @@ class FSKD:
         student = copy.deepcopy(teacher)
         mask_channels(student, task.groups, kept)
         rows = rows_left(task.groups, kept)
-        generator = torch.Generator().manual_seed(task.seed)
-        images, reports = task.images, []
-        for iteration in range(self.iterations):
-            if iteration:
-                images = _flip_randomly(task.images, generator)
-            aligner = Aligner(student, rows, self.damping, len(images), intercept=self.intercept)
+        reports: list[LayerReport] = []
+        for images in self.passes(task.teacher, task.images, task.seed):
+            aligner = Aligner(student, rows, self.damping, len(images), self.intercept)
             walk(
                 teacher,
                 student,
@@ -83,6 +91,81 @@ class FSKD:
             reports = aligner.reports
         cut_channels(student, task.groups, kept)
         return Outcome(student.eval(), kept, reports)
+
+    def walks_on(self, given: int, values: int) -> int:
+        """How many images layers are solved on, where so many of so many values are given."""
+        return enough(given, self.solve_on, values)
+
+    def passes(self, teacher: nn.Module, images: Tensor, seed: int) -> Iterator[Tensor]:
+        """What layers are solved on, [N, ...], for every pass; from the second on flipped."""
+        generator = torch.Generator().manual_seed(seed)
+        if joint_of(teacher) is None:
+            count = self.walks_on(len(images), images[0].numel())
+            images = filled_up(images, count, seed=seed)
+        for iteration in range(self.iterations):
+            yield _flip_randomly(images, generator) if iteration else images
+
+    def align(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        images: Images,
+        *,
+        blocks: AnyBlocks = "convolutions",
+        channels: Channels | None = None,
+        batch_size: int = 64,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> nn.Module:
+        """Align the blocks of any student to those of a teacher.
+
+        Both networks run side by side once in every pass. Where a block of the student ends, Q is
+        found and absorbed by the layer there, before what comes next runs.
+
+        Args:
+            teacher: a network as for `fsc.compress`, which takes one tensor; it is not changed.
+            student: a network whose blocks end with maps as large as those of the teacher's, and
+                channels that are some of the teacher's: pruned by whatever means, masked or cut,
+                decoupled, or designed anew; it is not changed.
+            images: as for `fsc.compress`.
+            blocks: where they end. "convolutions": behind every layer that mixes channels, so that
+                a depthwise convolution and the one behind it are one block; "residual": behind the
+                addition of every residual block, the last layer of the branch absorbs Q;
+                "decoupled": behind the 1x1 convolutions that read depthwise ones. Layers stand for
+                those of the same name, or of the name of what they are part of; networks that
+                share no names, for those in the same place, if there are as many. Or pairs
+                (teacher's layer, student's layer).
+            channels: name of a layer of the student -> the teacher's channel of each of its output
+                channels, int64 [C_out]. For other layers they are found: the same, where there are
+                as many, or those whose filters the student's are copies or multiples of.
+            batch_size: images that go through the networks at once.
+            seed: of flips, and of images that join.
+            progress: called with ("walk", blocks done, blocks in all).
+
+        Returns:
+            The student in evaluation mode, with BatchNorms folded, as large as before.
+
+        Warns:
+            CompressionWarning: blocks could not be matched and were left as they are, each with
+                its reason; or the student ended farther from the teacher than it began.
+
+        Raises:
+            ValueError: no block can be matched, or an argument does not fit.
+            TypeError: an argument is of the wrong type.
+
+        Example:
+            >>> def net(width):
+            ...     convs = nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 8, 3), nn.ReLU()
+            ...     return nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            ...                          nn.Linear(8, 4))
+            >>> teacher, student, images = net(16), net(5), torch.randn(6, 3, 8, 8)
+            >>> aligned = FSKD().align(teacher, student, images, blocks=[("2", "2")])
+            >>> aligned(images).shape
+            torch.Size([6, 4])
+        """
+        return any_aligned.aligned(
+            self, teacher, student, images, blocks, channels, batch_size, seed, progress
+        )
 
 
 def _flip_randomly(images: Tensor, generator: torch.Generator) -> Tensor:

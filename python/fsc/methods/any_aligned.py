@@ -1,0 +1,176 @@
+"""FSKD for a student that somebody else has made."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fsc import ranks
+from fsc.channels.copies import Copies
+from fsc.channels.groups import labelled_groups
+from fsc.methods.agreement import check_ranks
+from fsc.methods.aligner import Aligner
+from fsc.methods.block_ends import BLOCKS, Blocks, Ends, Network, find_ends, matched
+from fsc.methods.journal import fingerprint, origin
+from fsc.methods.soundness import Yardstick
+from fsc.methods.two_networks import entered, say
+from fsc.networks import surgery
+from fsc.networks.entry import Entry
+from fsc.networks.gathering import Images
+from fsc.networks.tracing import trace
+from fsc.networks.wrappers import in_dtype_of
+from fsc.progress import Progress
+from fsc.walking.meeting import walk_to_meetings
+
+if TYPE_CHECKING:
+    from fsc.methods.fskd import FSKD
+
+AnyBlocks = Blocks | Sequence[tuple[str, str]]
+Channels = Mapping[str, Tensor | Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A teacher and a student with BatchNorm folded, and where they meet.
+
+    Attributes:
+        teacher: with its graph.
+        student: the same for the student, which is to be changed.
+        ends: where both meet, and what is left.
+        rows: name of a layer of the student -> its output channels that are aligned.
+    """
+
+    teacher: Network
+    student: Network
+    ends: Ends
+    rows: dict[str, Tensor]
+
+
+def aligned(
+    method: FSKD,
+    teacher: nn.Module,
+    student: nn.Module,
+    images: Images,
+    blocks: AnyBlocks,
+    channels: Channels | None,
+    batch_size: int,
+    seed: int,
+    progress: Progress | None,
+) -> nn.Module:
+    """Align the blocks of any student; see `fsc.FSKD.align`."""
+    if isinstance(blocks, str) and blocks not in BLOCKS:
+        raise ValueError(f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    own, other, _ = entered("align", teacher, student, images)
+    check_ranks("align", own.images, lambda: _identity(method, own, other, seed))
+    match = _matched(own, other, blocks, channels or {})
+    if not match.ends.meetings:
+        raise ValueError(
+            f"align: student must have a block that ends as one of the teacher's, got none: "
+            f"{_in_words(match.ends.left)}"
+        )
+    progress = progress if ranks.is_first() else None
+    with torch.no_grad():
+        yardstick = Yardstick(own.teacher, own.images, batch_size)
+        before = yardstick.distance(match.student.model)
+        descend(method, match, own.images, batch_size, seed, progress)
+        after = yardstick.distance(match.student.model)
+    left = match.ends.left
+    said = [f"align: left as they are: {_in_words(left)}"] if left else []
+    say(said, after, before, 3)
+    return in_dtype_of(other.given, match.student.model.eval())
+
+
+def descend(
+    method: FSKD,
+    match: Match,
+    images: Tensor,
+    batch_size: int,
+    seed: int,
+    progress: Progress | None,
+) -> None:
+    """Passes of block coordinate descent over both networks (Algorithm 1)."""
+    sides = [(side.model, side.graph) for side in (match.teacher, match.student)]
+    for shown in method.passes(match.teacher.model, images, seed):
+        aligner = Aligner(
+            match.student.model, match.rows, method.damping, len(shown), method.intercept
+        )
+        walk_to_meetings(
+            sides[0],
+            sides[1],
+            ranks.share(shown),
+            match.ends.meetings,
+            aligner,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+
+def _matched(own: Entry, other: Entry, blocks: AnyBlocks, channels: Channels) -> Match:
+    """Fold both networks and find where they meet."""
+    networks = []
+    for entry in (own, other):
+        model = copy.deepcopy(entry.teacher).eval()
+        surgery.fold_batch_norm(model)
+        networks.append(Network(model, trace(model), own.images[:1]))
+    teacher, student = networks
+    ends = find_ends(teacher, student, blocks)
+    maps = _maps(teacher, student, ends, channels, own.images[:1])
+    return Match(teacher, student, *matched(ends, maps, teacher, student))
+
+
+def _maps(
+    teacher: Network, student: Network, ends: Ends, channels: Channels, example: Tensor
+) -> dict[str, Tensor | str]:
+    """The teacher's channels of every layer of the student that has one of the teacher."""
+    pairs = {name: name for name in student.nodes if name in teacher.nodes}
+    pairs |= {meeting.names[1]: meeting.names[0] for meeting in ends.meetings}
+    unknown = [name for name in channels if name not in pairs]
+    if unknown:
+        raise ValueError(
+            "channels must name layers of the student that have one of the teacher, got "
+            f"{unknown[0]!r}"
+        )
+    twin = copy.deepcopy(teacher.model).cpu()
+    copies = Copies(teacher.model, labelled_groups(twin, (example.cpu(),)))
+    maps: dict[str, Tensor | str] = {}
+    for name in student.nodes:  # in execution order
+        if name in channels:
+            given = _checked(name, channels[name], student, teacher, pairs[name])
+            copies.keep(pairs[name], given)
+            maps[name] = given
+        elif name in pairs:
+            maps[name] = copies.of(pairs[name], student.module(name))
+    return maps
+
+
+def _checked(
+    name: str, given: Tensor | Sequence[int], student: Network, teacher: Network, original: str
+) -> Tensor:
+    """The channels that the caller says a layer has, int64 [C_out] on the CPU."""
+    found = torch.as_tensor(given).cpu()
+    size, most = student.channels(name), teacher.channels(original)
+    is_whole = not found.is_floating_point() and found.dtype != torch.bool
+    fits = is_whole and found.shape == (size,) and len(found.unique()) == size
+    if not fits or int(found.min()) < 0 or int(found.max()) >= most:
+        raise ValueError(
+            f"channels of {name!r} must be {size} different integers from 0 to {most - 1}, got "
+            f"{found.tolist()}"
+        )
+    return found.long()
+
+
+def _in_words(left: Mapping[str, str]) -> str:
+    return "; ".join(f"{name!r} ({why})" for name, why in left.items())
+
+
+def _identity(method: FSKD, own: Entry, other: Entry, seed: int) -> dict[str, Any]:
+    """What all ranks must share."""
+    shared = origin(method, seed, own.given, own.images, None)
+    return shared | {"student": fingerprint(other.given.state_dict().values())}

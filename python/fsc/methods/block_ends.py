@@ -1,0 +1,290 @@
+"""Where the blocks of a student end, and where those of its teacher that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+
+from fsc.layers.pointwise_layer import mixes
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.operations import ADDITION, BATCH_NORM, CONVOLUTION, IDENTITY, LAYER, only_user
+from fsc.networks.tracing import ancestors, layer_names, shared_layers
+from fsc.walking.meeting import Meeting
+
+Blocks = Literal["convolutions", "residual", "decoupled"]
+BLOCKS: tuple[Blocks, ...] = ("convolutions", "residual", "decoupled")
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Block ends that match, and those that do not.
+
+    Attributes:
+        meetings: of both networks, one a block.
+        left: name of each other layer of the student that ends a block -> why it is left.
+    """
+
+    meetings: list[Meeting] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+
+class Network:
+    """A network with its graph, and what every node of it gives for one image.
+
+    Args:
+        model: with BatchNorm folded.
+        graph: of it.
+        example: one image.
+    """
+
+    def __init__(self, model: nn.Module, graph: fx.Graph, example: Tensor) -> None:
+        """Runs it."""
+        self.model, self.graph = model, graph
+        self.layers = layer_names(model, graph)
+        self.shared = shared_layers(model, graph)
+        recorder = _Recorder(model, graph=graph)
+        with evaluation_mode(model), torch.no_grad():
+            recorder.run(example)
+        self.shapes = recorder.shapes
+        self.nodes = {str(n.target): n for n in graph.nodes if LAYER.matches(model, n)}
+
+    def module(self, name: str) -> Any:
+        """A module by name."""
+        return self.model.get_submodule(name)
+
+    def channels(self, name: str) -> int:
+        """How many channels a layer gives."""
+        layer = self.module(name)
+        return int(getattr(layer, "out_features", None) or layer.out_channels)
+
+    def addition(self, name: str) -> fx.Node | None:
+        """The addition that alone reads what a layer gives, if there is one."""
+        user = self.reader(name)
+        if user is None or not ADDITION.matches(self.model, user):
+            return None
+        return user if len(user.all_input_nodes) == 2 else None
+
+    def reader(self, name: str) -> fx.Node | None:
+        """The node that alone reads what a layer gives, Identities passed over."""
+        user = only_user(self.nodes[name])
+        while user is not None and IDENTITY.matches(self.model, user):
+            user = only_user(user)
+        return user
+
+    def has_norm(self, name: str) -> bool:
+        """Whether a BatchNorm that was not folded alone reads what a layer gives."""
+        user = self.reader(name)
+        if user is None or user.op != "call_module":
+            return False
+        return isinstance(self.module(str(user.target)), BATCH_NORM)
+
+    def is_behind_depthwise(self, name: str) -> bool:
+        """Whether a layer with 1x1 kernels reads what a depthwise convolution gives."""
+        source = self.nodes[name].all_input_nodes[0]
+        while IDENTITY.matches(self.model, source):
+            source = source.all_input_nodes[0]
+        if source.op != "call_module" or any(k > 1 for k in self.module(name).kernel_size):
+            return False
+        before = self.module(str(source.target))
+        return isinstance(before, CONVOLUTION) and before.groups == before.in_channels > 1
+
+
+class _Recorder(fx.Interpreter):
+    """Remembers the shapes of all values, without the axis of images."""
+
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(model, graph=graph)
+        self.shapes: dict[fx.Node, list[int]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            self.shapes[n] = list(value.shape[1:])
+        return value
+
+
+def find_ends(
+    teacher: Network, student: Network, blocks: Blocks | Sequence[tuple[str, str]]
+) -> Ends:
+    """Match the block ends of two networks.
+
+    Args:
+        teacher: with BatchNorm folded.
+        student: the same for the student.
+        blocks: see `fsc.FSKD.align`.
+
+    Raises:
+        ValueError: a pair names no layer.
+    """
+    ends = Ends()
+    if isinstance(blocks, str):
+        pairs = _pairs(teacher, student, _candidates(student, blocks), ends.left)
+    else:
+        pairs = {other: name for name, other in _checked(teacher, student, blocks)}
+    for name, original in pairs.items():
+        found = _meeting(teacher, student, (original, name), blocks == "residual")
+        if isinstance(found, str):
+            ends.left[name] = found
+        else:
+            ends.meetings.append(found)
+    return ends
+
+
+def _candidates(student: Network, blocks: Blocks) -> list[str]:
+    """The layers of a student that end a block, in execution order."""
+    names = [n for n in student.nodes if mixes(student.module(n)) and not _is_flat(student, n)]
+    if blocks == "decoupled":
+        convolutions = [n for n in names if isinstance(student.module(n), CONVOLUTION)]
+        return [n for n in convolutions if student.is_behind_depthwise(n)]
+    if blocks == "convolutions":
+        return names
+    # Of two branches that end in a layer each the longer one is the block.
+    longest: dict[fx.Node, tuple[int, str]] = {}
+    for name in names:
+        addition = student.addition(name)
+        if addition is not None:
+            length = len(list(ancestors(student.nodes[name])))
+            longest[addition] = max(longest.get(addition, (0, "")), (length, name))
+    chosen = {name for _, name in longest.values()}
+    return [name for name in names if name in chosen]
+
+
+def _pairs(
+    teacher: Network, student: Network, names: Sequence[str], left: dict[str, str]
+) -> dict[str, str]:
+    """The teacher's layer of each of the student's: that of its name, or whose place it took."""
+    found: dict[str, str] = {}
+    for name in names:
+        parts = name.split(".")
+        prefixes = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+        original = next((prefix for prefix in prefixes if prefix in teacher.nodes), None)
+        if original is not None:
+            # Of several layers in the place of one the last one ends the block.
+            earlier = [n for n, other in found.items() if other == original]
+            for each in earlier:
+                del found[each]
+                left[each] = f"{name!r}, behind it, ends what stands for the teacher's {original!r}"
+            found[name] = original
+    if not found and names:
+        return _in_order(teacher, names, left)
+    missing = [name for name in names if name not in found and name not in left]
+    left |= dict.fromkeys(missing, "the teacher has no layer of that name; say in blocks which")
+    return found
+
+
+def _in_order(teacher: Network, names: Sequence[str], left: dict[str, str]) -> dict[str, str]:
+    """Pairs of networks that share no name, where both have as many layers."""
+    others = [n for n in teacher.nodes if mixes(teacher.module(n)) and not _is_flat(teacher, n)]
+    if len(others) == len(names):
+        return dict(zip(names, others, strict=True))
+    why = (
+        f"no names are shared, and the teacher has {len(others)} such layers, not {len(names)}; "
+        "say in blocks which"
+    )
+    left |= dict.fromkeys(names, why)
+    return {}
+
+
+def _checked(
+    teacher: Network, student: Network, blocks: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    pairs = [tuple(pair) for pair in blocks]
+    for pair in pairs:
+        if len(pair) != 2:
+            raise ValueError(
+                f"blocks must be pairs (teacher's layer, student's layer), got {pair!r}"
+            )
+        for network, name, whose in ((teacher, pair[0], "teacher"), (student, pair[1], "student")):
+            if name not in network.nodes:
+                raise ValueError(
+                    f"blocks must name convolutions and Linears of the {whose}, got {name!r}"
+                )
+    twice = [name for _, name in pairs if sum(name == other for _, other in pairs) > 1]
+    if twice:
+        raise ValueError(f"blocks must name each layer of the student once, got {twice[0]!r} twice")
+    return pairs  # type: ignore[return-value]
+
+
+def _meeting(
+    teacher: Network, student: Network, names: tuple[str, str], behind_addition: bool
+) -> Meeting | str:
+    """Where two layers meet, or why they do not."""
+    original, name = names
+    for network, own, whose in ((teacher, original, "teacher's "), (student, name, "")):
+        if own in network.shared:
+            return f"{whose}{network.shared[own]}"
+    if not mixes(student.module(name)):
+        return "it mixes no channels"
+    if _is_flat(student, name):
+        return "a Linear that sees one column an image has too few of them"
+    if teacher.has_norm(original) != student.has_norm(name):
+        return f"a BatchNorm follows one of it and the teacher's {original!r}, and not the other"
+    there, here = teacher.nodes[original], student.nodes[name]
+    if behind_addition:
+        sums = teacher.addition(original), student.addition(name)
+        if sums[0] is None or sums[1] is None:
+            return f"the teacher's {original!r} goes into no addition"
+        there, here = sums[0], sums[1]
+    wanted, given = teacher.shapes[there], student.shapes[here]
+    if _pixels(student, name, given) != _pixels(teacher, original, wanted):
+        return f"it gives {given} for an image, the teacher's {original!r} {wanted}"
+    return Meeting(there, student.nodes[name], here, names)
+
+
+def _pixels(network: Network, name: str, shape: list[int]) -> tuple[bool, list[int]]:
+    """The sizes of a value without its channels, and whether these are the last of them."""
+    is_last = isinstance(network.module(name), nn.Linear)
+    return is_last, shape[:-1] if is_last else shape[1:]
+
+
+def _is_flat(network: Network, name: str) -> bool:
+    is_linear = isinstance(network.module(name), nn.Linear)
+    return is_linear and len(network.shapes[network.nodes[name]]) == 1
+
+
+def matched(
+    ends: Ends, maps: Mapping[str, Tensor | str], teacher: Network, student: Network
+) -> tuple[Ends, dict[str, Tensor]]:
+    """Block ends with the channels that meet there, and those of each layer that are aligned.
+
+    Channels that are masked stay so. What has no map is left, and so are grouped layers of which
+    some groups have more channels than others that are not masked.
+
+    Args:
+        ends: of both networks.
+        maps: the teacher's channel of every output channel of a layer, or why none is known.
+        teacher: with BatchNorm folded.
+        student: the same for the student.
+    """
+    done = Ends([], dict(ends.left))
+    rows: dict[str, Tensor] = {}
+    for meeting in ends.meetings:
+        original, name = meeting.names
+        found, layer = maps[name], student.module(name)
+        if isinstance(found, str):
+            done.left[name] = found
+            continue
+        alive, groups = _alive(layer), getattr(layer, "groups", 1)
+        counts = (alive // (len(found) // groups)).bincount(minlength=groups)
+        if not len(alive) or len(counts.unique()) > 1:
+            done.left[name] = "all of its channels are masked, or more in one group than in another"
+            continue
+        rows[name] = alive
+        is_same = torch.equal(found.cpu(), torch.arange(teacher.channels(original)))
+        done.meetings.append(replace(meeting, channels=None if is_same else found))
+    return done, rows
+
+
+def _alive(layer: Any) -> Tensor:
+    """The output channels of a layer that are not zero for every input."""
+    weight = layer.weight.detach()
+    if getattr(layer, "transposed", False):
+        weight = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+    is_dead = (weight.flatten(1) == 0).all(1)
+    if layer.bias is not None:
+        is_dead &= layer.bias.detach() == 0
+    return (~is_dead).nonzero().flatten()
