@@ -108,6 +108,15 @@ def mirrored(images: Tensor) -> Tensor | None:
     return images.flip(-1) if images.ndim in (4, 5) else None
 
 
+def randomly_mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images [N, ...] of which every other one is mirrored, by draws; signals stay as they are."""
+    mirror = mirrored(images)
+    if mirror is None:
+        return images
+    flip = (torch.rand(len(images), generator=generator, device="cpu") < 0.5).to(images.device)
+    return torch.where(flip.view(-1, *[1] * (images.ndim - 1)), mirror, images)
+
+
 def _mirror(images: Tensor, generator: torch.Generator) -> Tensor:
     return images.flip(3)
 

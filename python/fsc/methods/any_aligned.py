@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,16 +14,20 @@ from fsc.channels.copies import Copies
 from fsc.channels.groups import labelled_groups
 from fsc.methods.agreement import check_ranks
 from fsc.methods.aligner import Aligner
-from fsc.methods.block_ends import BLOCKS, Blocks, Ends, Network, find_ends, matched
+from fsc.methods.base import Task
+from fsc.methods.block_ends import BLOCKS, Blocks, Ends, Match, find_ends, matched
+from fsc.methods.joint_alignment import train_together
 from fsc.methods.journal import fingerprint, origin
 from fsc.methods.soundness import Yardstick
 from fsc.methods.two_networks import entered, say
 from fsc.networks import surgery
 from fsc.networks.entry import Entry
 from fsc.networks.gathering import Images
+from fsc.networks.observed import Observed
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress
+from fsc.schemes import Scheme
 from fsc.walking.meeting import walk_to_meetings
 
 if TYPE_CHECKING:
@@ -32,23 +35,6 @@ if TYPE_CHECKING:
 
 AnyBlocks = Blocks | Sequence[tuple[str, str]]
 Channels = Mapping[str, Tensor | Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Match:
-    """A teacher and a student with BatchNorm folded, and where they meet.
-
-    Attributes:
-        teacher: with its graph.
-        student: the same for the student, which is to be changed.
-        ends: where both meet, and what is left.
-        rows: name of a layer of the student -> its output channels that are aligned.
-    """
-
-    teacher: Network
-    student: Network
-    ends: Ends
-    rows: dict[str, Tensor]
 
 
 def aligned(
@@ -79,37 +65,43 @@ def aligned(
     with torch.no_grad():
         yardstick = Yardstick(own.teacher, own.images, batch_size)
         before = yardstick.distance(match.student.model)
-        descend(method, match, own.images, batch_size, seed, progress)
+        said = _recovered(method, match, own.images, batch_size, seed, progress)
         after = yardstick.distance(match.student.model)
     left = match.ends.left
-    said = [f"align: left as they are: {_in_words(left)}"] if left else []
+    said += [f"align: left as they are: {_in_words(left)}"] if left else []
     say(said, after, before, 3)
     return in_dtype_of(other.given, match.student.model.eval())
 
 
-def descend(
+def _recovered(
     method: FSKD,
     match: Match,
     images: Tensor,
     batch_size: int,
     seed: int,
     progress: Progress | None,
-) -> None:
-    """Passes of block coordinate descent over both networks (Algorithm 1)."""
-    sides = [(side.model, side.graph) for side in (match.teacher, match.student)]
-    for shown in method.passes(match.teacher.model, images, seed):
-        aligner = Aligner(
-            match.student.model, match.rows, method.damping, len(shown), method.intercept
-        )
+) -> list[str]:
+    """Find every Q and let the layers of the student absorb them; what is to be said of it."""
+    model = match.teacher.model
+    if method.sgd is not None:
+        shown = next(method.passes(model, images, seed))
+        # There is nothing left to remove.
+        nothing = Scheme("given", {})
+        task = Task(model, shown, nothing, batch_size, seed=seed, progress=progress)
+        return train_together(match, method.sgd, method.intercept, task)
+    for shown in method.passes(model, images, seed):
+        student = match.student.model
+        aligner = Aligner(student, match.rows, method.damping, len(shown), method.intercept)
         walk_to_meetings(
-            sides[0],
-            sides[1],
+            (model, match.teacher.graph),
+            (student, match.student.graph),
             ranks.share(shown),
             match.ends.meetings,
             aligner,
             batch_size=batch_size,
             progress=progress,
         )
+    return []
 
 
 def _matched(own: Entry, other: Entry, blocks: AnyBlocks, channels: Channels) -> Match:
@@ -118,15 +110,15 @@ def _matched(own: Entry, other: Entry, blocks: AnyBlocks, channels: Channels) ->
     for entry in (own, other):
         model = copy.deepcopy(entry.teacher).eval()
         surgery.fold_batch_norm(model)
-        networks.append(Network(model, trace(model), own.images[:1]))
+        networks.append(Observed(model, trace(model), own.images[:1]))
     teacher, student = networks
     ends = find_ends(teacher, student, blocks)
     maps = _maps(teacher, student, ends, channels, own.images[:1])
-    return Match(teacher, student, *matched(ends, maps, teacher, student))
+    return matched(ends, maps, teacher, student)
 
 
 def _maps(
-    teacher: Network, student: Network, ends: Ends, channels: Channels, example: Tensor
+    teacher: Observed, student: Observed, ends: Ends, channels: Channels, example: Tensor
 ) -> dict[str, Tensor | str]:
     """The teacher's channels of every layer of the student that has one of the teacher."""
     pairs = {name: name for name in student.nodes if name in teacher.nodes}
@@ -151,7 +143,7 @@ def _maps(
 
 
 def _checked(
-    name: str, given: Tensor | Sequence[int], student: Network, teacher: Network, original: str
+    name: str, given: Tensor | Sequence[int], student: Observed, teacher: Observed, original: str
 ) -> Tensor:
     """The channels that the caller says a layer has, int64 [C_out] on the CPU."""
     found = torch.as_tensor(given).cpu()

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from fsc.layers.pointwise_layer import mixes
-from fsc.networks.modes import evaluation_mode
-from fsc.networks.operations import ADDITION, BATCH_NORM, CONVOLUTION, IDENTITY, LAYER, only_user
-from fsc.networks.tracing import ancestors, layer_names, shared_layers
+from fsc.networks.observed import Observed
+from fsc.networks.operations import CONVOLUTION
+from fsc.networks.tracing import ancestors
 from fsc.walking.meeting import Meeting
 
 Blocks = Literal["convolutions", "residual", "decoupled"]
@@ -32,83 +32,25 @@ class Ends:
     left: dict[str, str] = field(default_factory=dict)
 
 
-class Network:
-    """A network with its graph, and what every node of it gives for one image.
+@dataclass(frozen=True)
+class Match:
+    """A teacher and a student with BatchNorm folded, and where they meet.
 
-    Args:
-        model: with BatchNorm folded.
-        graph: of it.
-        example: one image.
+    Attributes:
+        teacher: with its graph.
+        student: the same for the student, which is to be changed.
+        ends: where both meet, and what is left.
+        rows: name of a layer of the student -> its output channels that are aligned.
     """
 
-    def __init__(self, model: nn.Module, graph: fx.Graph, example: Tensor) -> None:
-        """Runs it."""
-        self.model, self.graph = model, graph
-        self.layers = layer_names(model, graph)
-        self.shared = shared_layers(model, graph)
-        recorder = _Recorder(model, graph=graph)
-        with evaluation_mode(model), torch.no_grad():
-            recorder.run(example)
-        self.shapes = recorder.shapes
-        self.nodes = {str(n.target): n for n in graph.nodes if LAYER.matches(model, n)}
-
-    def module(self, name: str) -> Any:
-        """A module by name."""
-        return self.model.get_submodule(name)
-
-    def channels(self, name: str) -> int:
-        """How many channels a layer gives."""
-        layer = self.module(name)
-        return int(getattr(layer, "out_features", None) or layer.out_channels)
-
-    def addition(self, name: str) -> fx.Node | None:
-        """The addition that alone reads what a layer gives, if there is one."""
-        user = self.reader(name)
-        if user is None or not ADDITION.matches(self.model, user):
-            return None
-        return user if len(user.all_input_nodes) == 2 else None
-
-    def reader(self, name: str) -> fx.Node | None:
-        """The node that alone reads what a layer gives, Identities passed over."""
-        user = only_user(self.nodes[name])
-        while user is not None and IDENTITY.matches(self.model, user):
-            user = only_user(user)
-        return user
-
-    def has_norm(self, name: str) -> bool:
-        """Whether a BatchNorm that was not folded alone reads what a layer gives."""
-        user = self.reader(name)
-        if user is None or user.op != "call_module":
-            return False
-        return isinstance(self.module(str(user.target)), BATCH_NORM)
-
-    def is_behind_depthwise(self, name: str) -> bool:
-        """Whether a layer with 1x1 kernels reads what a depthwise convolution gives."""
-        source = self.nodes[name].all_input_nodes[0]
-        while IDENTITY.matches(self.model, source):
-            source = source.all_input_nodes[0]
-        if source.op != "call_module" or any(k > 1 for k in self.module(name).kernel_size):
-            return False
-        before = self.module(str(source.target))
-        return isinstance(before, CONVOLUTION) and before.groups == before.in_channels > 1
-
-
-class _Recorder(fx.Interpreter):
-    """Remembers the shapes of all values, without the axis of images."""
-
-    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(model, graph=graph)
-        self.shapes: dict[fx.Node, list[int]] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if isinstance(value, Tensor):
-            self.shapes[n] = list(value.shape[1:])
-        return value
+    teacher: Observed
+    student: Observed
+    ends: Ends
+    rows: dict[str, Tensor]
 
 
 def find_ends(
-    teacher: Network, student: Network, blocks: Blocks | Sequence[tuple[str, str]]
+    teacher: Observed, student: Observed, blocks: Blocks | Sequence[tuple[str, str]]
 ) -> Ends:
     """Match the block ends of two networks.
 
@@ -134,7 +76,7 @@ def find_ends(
     return ends
 
 
-def _candidates(student: Network, blocks: Blocks) -> list[str]:
+def _candidates(student: Observed, blocks: Blocks) -> list[str]:
     """The layers of a student that end a block, in execution order."""
     names = [n for n in student.nodes if mixes(student.module(n)) and not _is_flat(student, n)]
     if blocks == "decoupled":
@@ -154,7 +96,7 @@ def _candidates(student: Network, blocks: Blocks) -> list[str]:
 
 
 def _pairs(
-    teacher: Network, student: Network, names: Sequence[str], left: dict[str, str]
+    teacher: Observed, student: Observed, names: Sequence[str], left: dict[str, str]
 ) -> dict[str, str]:
     """The teacher's layer of each of the student's: that of its name, or whose place it took."""
     found: dict[str, str] = {}
@@ -176,7 +118,7 @@ def _pairs(
     return found
 
 
-def _in_order(teacher: Network, names: Sequence[str], left: dict[str, str]) -> dict[str, str]:
+def _in_order(teacher: Observed, names: Sequence[str], left: dict[str, str]) -> dict[str, str]:
     """Pairs of networks that share no name, where both have as many layers."""
     others = [n for n in teacher.nodes if mixes(teacher.module(n)) and not _is_flat(teacher, n)]
     if len(others) == len(names):
@@ -190,7 +132,7 @@ def _in_order(teacher: Network, names: Sequence[str], left: dict[str, str]) -> d
 
 
 def _checked(
-    teacher: Network, student: Network, blocks: Sequence[tuple[str, str]]
+    teacher: Observed, student: Observed, blocks: Sequence[tuple[str, str]]
 ) -> list[tuple[str, str]]:
     pairs = [tuple(pair) for pair in blocks]
     for pair in pairs:
@@ -210,7 +152,7 @@ def _checked(
 
 
 def _meeting(
-    teacher: Network, student: Network, names: tuple[str, str], behind_addition: bool
+    teacher: Observed, student: Observed, names: tuple[str, str], behind_addition: bool
 ) -> Meeting | str:
     """Where two layers meet, or why they do not."""
     original, name = names
@@ -235,20 +177,20 @@ def _meeting(
     return Meeting(there, student.nodes[name], here, names)
 
 
-def _pixels(network: Network, name: str, shape: list[int]) -> tuple[bool, list[int]]:
+def _pixels(network: Observed, name: str, shape: list[int]) -> tuple[bool, list[int]]:
     """The sizes of a value without its channels, and whether these are the last of them."""
     is_last = isinstance(network.module(name), nn.Linear)
     return is_last, shape[:-1] if is_last else shape[1:]
 
 
-def _is_flat(network: Network, name: str) -> bool:
+def _is_flat(network: Observed, name: str) -> bool:
     is_linear = isinstance(network.module(name), nn.Linear)
     return is_linear and len(network.shapes[network.nodes[name]]) == 1
 
 
 def matched(
-    ends: Ends, maps: Mapping[str, Tensor | str], teacher: Network, student: Network
-) -> tuple[Ends, dict[str, Tensor]]:
+    ends: Ends, maps: Mapping[str, Tensor | str], teacher: Observed, student: Observed
+) -> Match:
     """Block ends with the channels that meet there, and those of each layer that are aligned.
 
     Channels that are masked stay so. What has no map is left, and so are grouped layers of which
@@ -276,7 +218,7 @@ def matched(
         rows[name] = alive
         is_same = torch.equal(found.cpu(), torch.arange(teacher.channels(original)))
         done.meetings.append(replace(meeting, channels=None if is_same else found))
-    return done, rows
+    return Match(teacher, student, done, rows)
 
 
 def _alive(layer: Any) -> Tensor:

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +11,19 @@ from torch import Tensor, nn
 from fsc import ranks
 from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.channels.groups import rows_left
-from fsc.images.augmentation import enough, filled_up, mirrored
+from fsc.images.augmentation import enough, filled_up, randomly_mirrored
 from fsc.methods import any_aligned
 from fsc.methods.aligner import Aligner
 from fsc.methods.any_aligned import AnyBlocks, Channels
 from fsc.methods.base import LayerReport, Outcome, Task
+from fsc.methods.block_ends import find_ends, matched
+from fsc.methods.joint_alignment import JointSGD, train_together
 from fsc.methods.l1_norm import largest_channels
 from fsc.networks import surgery
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
+from fsc.networks.observed import Observed
+from fsc.networks.tracing import trace
 from fsc.progress import Progress
 from fsc.walking.walk import walk
 
@@ -49,15 +53,20 @@ class FSKD:
         intercept: whether Q has a bias where its layer has one, so that b' = Q b + b_Q.
         solve_on: the least number of images that layers are solved on, as of `CrossDistillation`.
             0: the given ones, as the paper has it.
+        sgd: trains the Q of all layers together on the sum over blocks (Eq. 2, FSKD-SGD), each
+            block by what it lacks as a share of what it is to give, in the place of 2 to 4;
+            `iterations` and `damping` do not count then. None: one layer after another.
 
     Raises:
         ValueError: a value is out of its range.
+        TypeError: sgd is something else.
     """
 
     iterations: int = 1
     damping: float = 0.1
     intercept: bool = False
     solve_on: int = 400
+    sgd: JointSGD | None = None
 
     def __post_init__(self) -> None:
         """Refuses values that no pass can use."""
@@ -67,6 +76,8 @@ class FSKD:
             raise ValueError(f"damping must be finite and at least 0, got {self.damping}")
         if self.solve_on < 0:
             raise ValueError(f"solve_on must be at least 0, got {self.solve_on}")
+        if self.sgd is not None and not isinstance(self.sgd, JointSGD):
+            raise TypeError(f"sgd must be a fsc.methods.JointSGD or None, got {self.sgd!r}")
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
@@ -74,8 +85,12 @@ class FSKD:
         teacher = copy.deepcopy(task.teacher).eval()
         surgery.fold_batch_norm(teacher)
         student = copy.deepcopy(teacher)
-        mask_channels(student, task.groups, kept)
         rows = rows_left(task.groups, kept)
+        if self.sgd is not None:
+            cut_channels(student, task.groups, kept)
+            said = self._train(teacher, student, rows, task, self.sgd)
+            return Outcome(student.eval(), kept, warnings=said)
+        mask_channels(student, task.groups, kept)
         reports: list[LayerReport] = []
         for images in self.passes(task.teacher, task.images, task.seed):
             aligner = Aligner(student, rows, self.damping, len(images), self.intercept)
@@ -92,6 +107,22 @@ class FSKD:
         cut_channels(student, task.groups, kept)
         return Outcome(student.eval(), kept, reports)
 
+    def _train(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        rows: dict[str, Tensor],
+        task: Task,
+        sgd: JointSGD,
+    ) -> list[str]:
+        """Trains the Q of all layers of a student that was cut; what is to be said of it."""
+        example = task.images[:1]
+        sides = [Observed(network, trace(network), example) for network in (teacher, student)]
+        every = {name: torch.arange(sides[1].channels(name)) for name in sides[1].nodes}
+        match = matched(find_ends(sides[0], sides[1], "convolutions"), every | rows, *sides)
+        images = next(self.passes(teacher, task.images, task.seed))
+        return train_together(match, sgd, self.intercept, replace(task, images=images))
+
     def walks_on(self, given: int, values: int) -> int:
         """How many images layers are solved on, where so many of so many values are given."""
         return enough(given, self.solve_on, values)
@@ -103,7 +134,7 @@ class FSKD:
             count = self.walks_on(len(images), images[0].numel())
             images = filled_up(images, count, seed=seed)
         for iteration in range(self.iterations):
-            yield _flip_randomly(images, generator) if iteration else images
+            yield randomly_mirrored(images, generator) if iteration else images
 
     def align(
         self,
@@ -166,11 +197,3 @@ class FSKD:
         return any_aligned.aligned(
             self, teacher, student, images, blocks, channels, batch_size, seed, progress
         )
-
-
-def _flip_randomly(images: Tensor, generator: torch.Generator) -> Tensor:
-    mirror = mirrored(images)
-    if mirror is None:
-        return images
-    flip = (torch.rand(len(images), generator=generator, device="cpu") < 0.5).to(images.device)
-    return torch.where(flip.view(-1, *[1] * (images.ndim - 1)), mirror, images)

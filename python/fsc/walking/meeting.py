@@ -39,6 +39,12 @@ class Meeting:
     names: tuple[str, str]
     channels: Tensor | None = None
 
+    def chosen(self, value: Tensor, axis: int) -> Tensor:
+        """What the teacher gives, [N, ...], of the channels that the student has."""
+        if self.channels is None:
+            return value
+        return value.index_select(axis, self.channels.to(value.device))
+
 
 def walk_to_meetings(
     teacher: tuple[nn.Module, fx.Graph],
@@ -96,9 +102,8 @@ def _meet(meeting: Meeting, sides: tuple[_Side, _Side], visitor: Visitor, layer:
     is_sum = meeting.layer is not meeting.student
     axis = -1 if isinstance(layer.student, nn.Linear) else 1
     for batch in range(len(student.batches)):
-        wanted, given = teacher.value(meeting.teacher, batch), student.value(meeting.layer, batch)
-        if meeting.channels is not None:
-            wanted = wanted.index_select(axis, meeting.channels.to(wanted.device))
+        wanted = meeting.chosen(teacher.value(meeting.teacher, batch), axis)
+        given = student.value(meeting.layer, batch)
         if is_sum:
             wanted = wanted - (student.value(meeting.student, batch) - given)
         visitor.on_outputs(layer, wanted, given)
