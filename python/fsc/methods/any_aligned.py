@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ from fsc.channels.copies import Copies
 from fsc.channels.groups import labelled_groups
 from fsc.methods.agreement import check_ranks
 from fsc.methods.aligner import Aligner
-from fsc.methods.base import Task
+from fsc.methods.base import LayerReport, Task
 from fsc.methods.block_ends import BLOCKS, Blocks, Ends, Match, find_ends, matched
 from fsc.methods.joint_alignment import train_together
 from fsc.methods.journal import fingerprint, origin
@@ -55,17 +56,20 @@ def aligned(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     own, other, _ = entered("align", teacher, student, images)
     check_ranks("align", own.images, lambda: _identity(method, own, other, seed))
-    match = _matched(own, other, blocks, channels or {})
+    match = match_of(own.teacher, other.teacher, own.images[:1], blocks, channels)
     if not match.ends.meetings:
         raise ValueError(
             f"align: student must have a block that ends as one of the teacher's, got none: "
             f"{_in_words(match.ends.left)}"
         )
     progress = progress if ranks.is_first() else None
+    # There is nothing left to remove.
+    nothing = Scheme("given", {})
+    task = Task(own.teacher, own.images, nothing, batch_size, seed=seed, progress=progress)
     with torch.no_grad():
         yardstick = Yardstick(own.teacher, own.images, batch_size)
         before = yardstick.distance(match.student.model)
-        said = _recovered(method, match, own.images, batch_size, seed, progress)
+        _, said = recover(method, match, task)
         after = yardstick.distance(match.student.model)
     left = match.ends.left
     said += [f"align: left as they are: {_in_words(left)}"] if left else []
@@ -73,24 +77,24 @@ def aligned(
     return in_dtype_of(other.given, match.student.model.eval())
 
 
-def _recovered(
-    method: FSKD,
-    match: Match,
-    images: Tensor,
-    batch_size: int,
-    seed: int,
-    progress: Progress | None,
-) -> list[str]:
-    """Find every Q and let the layers of the student absorb them; what is to be said of it."""
-    model = match.teacher.model
+def recover(method: FSKD, match: Match, task: Task) -> tuple[list[LayerReport], list[str]]:
+    """Find every Q and let the layers of a student absorb them.
+
+    Args:
+        method: how.
+        match: both networks; the student's layers are changed.
+        task: images, seed, journal and progress.
+
+    Returns:
+        (a report for each layer, but where they are trained together; what is to be said).
+    """
+    model, student = match.teacher.model, match.student.model
     if method.sgd is not None:
-        shown = next(method.passes(model, images, seed))
-        # There is nothing left to remove.
-        nothing = Scheme("given", {})
-        task = Task(model, shown, nothing, batch_size, seed=seed, progress=progress)
-        return train_together(match, method.sgd, method.intercept, task)
-    for shown in method.passes(model, images, seed):
-        student = match.student.model
+        shown = next(method.passes(model, task.images, task.seed))
+        shown_task = replace(task, images=shown)
+        return [], train_together(match, method.sgd, method.intercept, shown_task)
+    reports: list[LayerReport] = []
+    for shown in method.passes(model, task.images, task.seed):
         aligner = Aligner(student, match.rows, method.damping, len(shown), method.intercept)
         walk_to_meetings(
             (model, match.teacher.graph),
@@ -98,23 +102,42 @@ def _recovered(
             ranks.share(shown),
             match.ends.meetings,
             aligner,
-            batch_size=batch_size,
-            progress=progress,
+            batch_size=task.batch_size,
+            memory_budget=task.memory_budget,
+            progress=task.progress,
         )
-    return []
+        reports = aligner.reports
+    return reports, []
 
 
-def _matched(own: Entry, other: Entry, blocks: AnyBlocks, channels: Channels) -> Match:
-    """Fold both networks and find where they meet."""
-    networks = []
-    for entry in (own, other):
-        model = copy.deepcopy(entry.teacher).eval()
-        surgery.fold_batch_norm(model)
-        networks.append(Observed(model, trace(model), own.images[:1]))
-    teacher, student = networks
-    ends = find_ends(teacher, student, blocks)
-    maps = _maps(teacher, student, ends, channels, own.images[:1])
-    return matched(ends, maps, teacher, student)
+def match_of(
+    teacher: nn.Module,
+    student: nn.Module,
+    example: Tensor,
+    blocks: AnyBlocks = "convolutions",
+    channels: Channels | None = None,
+) -> Match:
+    """Fold copies of two networks in plain modules and find where they meet.
+
+    Args:
+        teacher: it is not changed.
+        student: it is not changed.
+        example: one image.
+        blocks: see `fsc.FSKD.align`.
+        channels: the same.
+
+    Raises:
+        ValueError: a name is none, or channels do not fit.
+    """
+    own, other = (_folded(network, example) for network in (teacher, student))
+    ends = find_ends(own, other, blocks)
+    return matched(ends, _maps(own, other, ends, channels or {}, example), own, other)
+
+
+def _folded(network: nn.Module, example: Tensor) -> Observed:
+    model = copy.deepcopy(network).eval()
+    surgery.fold_batch_norm(model)
+    return Observed(model, trace(model), example)
 
 
 def _maps(
@@ -129,8 +152,14 @@ def _maps(
             "channels must name layers of the student that have one of the teacher, got "
             f"{unknown[0]!r}"
         )
+    is_narrow = any(
+        student.channels(name) != teacher.channels(other)
+        for name, other in pairs.items()
+        if name not in channels
+    )
     twin = copy.deepcopy(teacher.model).cpu()
-    copies = Copies(teacher.model, labelled_groups(twin, (example.cpu(),)))
+    groups = labelled_groups(twin, (example.cpu(),)) if is_narrow else ()
+    copies = Copies(teacher.model, groups)
     maps: dict[str, Tensor | str] = {}
     for name in student.nodes:  # in execution order
         if name in channels:

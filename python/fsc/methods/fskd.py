@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,12 @@ from fsc.images.augmentation import enough, filled_up, randomly_mirrored
 from fsc.methods import any_aligned
 from fsc.methods.aligner import Aligner
 from fsc.methods.any_aligned import AnyBlocks, Channels
-from fsc.methods.base import LayerReport, Outcome, Task
-from fsc.methods.block_ends import find_ends, matched
-from fsc.methods.joint_alignment import JointSGD, train_together
+from fsc.methods.base import Outcome, Task
+from fsc.methods.joint_alignment import JointSGD
 from fsc.methods.l1_norm import largest_channels
 from fsc.networks import surgery
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
-from fsc.networks.observed import Observed
-from fsc.networks.tracing import trace
 from fsc.progress import Progress
 from fsc.walking.walk import walk
 
@@ -88,10 +85,13 @@ class FSKD:
         rows = rows_left(task.groups, kept)
         if self.sgd is not None:
             cut_channels(student, task.groups, kept)
-            said = self._train(teacher, student, rows, task, self.sgd)
-            return Outcome(student.eval(), kept, warnings=said)
+            names = dict(student.named_modules())
+            layers = {name: each for name, each in rows.items() if name in names}
+            match = any_aligned.match_of(teacher, student, task.images[:1], channels=layers)
+            reports, said = any_aligned.recover(self, match, task)
+            return Outcome(match.student.model.eval(), kept, reports, warnings=said)
         mask_channels(student, task.groups, kept)
-        reports: list[LayerReport] = []
+        reports = []
         for images in self.passes(task.teacher, task.images, task.seed):
             aligner = Aligner(student, rows, self.damping, len(images), self.intercept)
             walk(
@@ -106,22 +106,6 @@ class FSKD:
             reports = aligner.reports
         cut_channels(student, task.groups, kept)
         return Outcome(student.eval(), kept, reports)
-
-    def _train(
-        self,
-        teacher: nn.Module,
-        student: nn.Module,
-        rows: dict[str, Tensor],
-        task: Task,
-        sgd: JointSGD,
-    ) -> list[str]:
-        """Trains the Q of all layers of a student that was cut; what is to be said of it."""
-        example = task.images[:1]
-        sides = [Observed(network, trace(network), example) for network in (teacher, student)]
-        every = {name: torch.arange(sides[1].channels(name)) for name in sides[1].nodes}
-        match = matched(find_ends(sides[0], sides[1], "convolutions"), every | rows, *sides)
-        images = next(self.passes(teacher, task.images, task.seed))
-        return train_together(match, sgd, self.intercept, replace(task, images=images))
 
     def walks_on(self, given: int, values: int) -> int:
         """How many images layers are solved on, where so many of so many values are given."""
