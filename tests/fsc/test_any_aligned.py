@@ -112,6 +112,43 @@ def test_residual_blocks_are_compared_behind_their_additions() -> None:
         assert torch.allclose(*weights, atol=1e-6) == (name not in ("two", "four")), name
 
 
+class _PreActivation(nn.Module):
+    """BatchNorms that stand before their convolutions, one of them on a residual stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 3, padding=1)
+        self.bn1, self.bn2, self.bn3 = (nn.BatchNorm2d(size) for size in (12, 10, 12))
+        self.one, self.two = nn.Conv2d(12, 10, 3, padding=1), nn.Conv2d(10, 12, 3, padding=1)
+        self.last, self.head = nn.Conv2d(12, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.one(self.bn1(x).relu()).relu()
+        x = x + self.two(self.bn2(y))
+        return self.head(self.last(self.bn3(x).relu()).relu().mean((2, 3)))
+
+
+def test_batch_norms_that_stand_before_a_layer_are_taken_anew_as_compress_does() -> None:
+    torch.manual_seed(0)
+    teacher, images = _PreActivation(), _images()
+    with torch.no_grad():
+        for _ in range(20):
+            teacher(images)
+    teacher.eval()
+    scheme = Scheme("some", {"stem": 7, "one": 5})
+    compressed = fsc.compress(teacher, images, method=fsc.FSKD(solve_on=0), scheme=scheme).student
+    student = _pruned(teacher, images, cut_channels, scheme)
+    align = fsc.FSKD(solve_on=0).align
+    made = align(teacher, student, images)
+    with torch.no_grad():
+        torch.testing.assert_close(made(images), compressed(images), rtol=0, atol=1e-4)
+    assert not torch.equal(made.bn3.running_var, student.bn3.running_var)
+    student.bn3.running_mean.add_(1)
+    with pytest.warns(fsc.CompressionWarning, match=r"'bn3' \(its statistics are not those of the"):
+        assert torch.equal(align(teacher, student, images).bn3.running_var, student.bn3.running_var)
+
+
 class _Decoupled(nn.Sequential):
     """A convolution as a depthwise one of so many terms and a 1x1 one behind it."""
 

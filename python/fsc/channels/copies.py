@@ -61,6 +61,22 @@ class Copies:
         self.keep(name, found)
         return found
 
+    def carried(self, name: str, size: int) -> Tensor | None:
+        """The teacher's channels that a BatchNorm of so many in the student normalises, or None."""
+        slots = [
+            slot.mask(group.mask(self._kept[group.name]))
+            for group in self.groups
+            if group.name in self._kept
+            for slot in group.slots
+            if slot.role == "carrier" and slot.name == name
+        ]
+        whole: Any = self.teacher.get_submodule(name)
+        stays = torch.ones(whole.num_features, dtype=torch.bool, device="cpu")
+        for each in slots:
+            stays &= each
+        found = stays.nonzero().flatten()
+        return found if len(found) == size else None
+
     def keep(self, name: str, rows: Tensor) -> None:
         """Remember which output channels of the teacher's layer stay, int64 [C_out]."""
         for group in self.groups:

@@ -16,7 +16,7 @@ from fsc.channels.groups import labelled_groups
 from fsc.methods.agreement import check_ranks
 from fsc.methods.aligner import Aligner
 from fsc.methods.base import LayerReport, Task
-from fsc.methods.block_ends import BLOCKS, Blocks, Ends, Match, find_ends, matched
+from fsc.methods.block_ends import BLOCKS, Blocks, Ends, Match, find_ends, find_norms, matched
 from fsc.methods.joint_alignment import train_together
 from fsc.methods.journal import fingerprint, origin
 from fsc.methods.soundness import Yardstick
@@ -100,7 +100,7 @@ def recover(method: FSKD, match: Match, task: Task) -> tuple[list[LayerReport], 
             (model, match.teacher.graph),
             (student, match.student.graph),
             ranks.share(shown),
-            match.ends.meetings,
+            [*match.ends.meetings, *match.ends.norms],
             aligner,
             batch_size=task.batch_size,
             memory_budget=task.memory_budget,
@@ -143,7 +143,7 @@ def _folded(network: nn.Module, example: Tensor) -> Observed:
 def _maps(
     teacher: Observed, student: Observed, ends: Ends, channels: Channels, example: Tensor
 ) -> dict[str, Tensor | str]:
-    """The teacher's channels of every layer of the student that has one of the teacher."""
+    """The teacher's channels of every layer of the student that has one; adds BatchNorms."""
     pairs = {name: name for name in student.nodes if name in teacher.nodes}
     pairs |= {meeting.names[1]: meeting.names[0] for meeting in ends.meetings}
     unknown = [name for name in channels if name not in pairs]
@@ -168,6 +168,7 @@ def _maps(
             maps[name] = given
         elif name in pairs:
             maps[name] = copies.of(pairs[name], student.module(name))
+    find_norms(ends, copies, teacher, student)
     return maps
 
 

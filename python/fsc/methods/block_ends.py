@@ -9,9 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx, nn
 
+from fsc.channels.copies import Copies
 from fsc.layers.pointwise_layer import mixes
+from fsc.methods.recalibration import running_norms
 from fsc.networks.observed import Observed
-from fsc.networks.operations import CONVOLUTION
+from fsc.networks.operations import BATCH_NORM, CONVOLUTION
 from fsc.networks.tracing import ancestors
 from fsc.walking.meeting import Meeting
 
@@ -25,11 +27,14 @@ class Ends:
 
     Attributes:
         meetings: of both networks, one a block.
-        left: name of each other layer of the student that ends a block -> why it is left.
+        left: name of each other layer of the student that ends a block, and of each BatchNorm that
+            is not taken anew -> why it is left.
+        norms: where both read what a BatchNorm normalises that was not folded.
     """
 
     meetings: list[Meeting] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+    norms: list[Meeting] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -202,7 +207,7 @@ def matched(
         teacher: with BatchNorm folded.
         student: the same for the student.
     """
-    done = Ends([], dict(ends.left))
+    done = Ends([], dict(ends.left), ends.norms)
     rows: dict[str, Tensor] = {}
     for meeting in ends.meetings:
         original, name = meeting.names
@@ -230,3 +235,31 @@ def _alive(layer: Any) -> Tensor:
     if layer.bias is not None:
         is_dead &= layer.bias.detach() == 0
     return (~is_dead).nonzero().flatten()
+
+
+def find_norms(ends: Ends, copies: Copies, teacher: Observed, student: Observed) -> None:
+    """Adds the BatchNorms of a student that stand before their layers, with the teacher's.
+
+    Args:
+        ends: of both networks.
+        copies: knows which of the teacher's channels the layers of the student have.
+        teacher: with the other BatchNorms folded.
+        student: the same for the student.
+    """
+    norms = running_norms(student.model)
+    calls = {str(node.target): node for node in student.graph.nodes if node.target in norms}
+    others = {str(node.target): node for node in teacher.graph.nodes if node.op == "call_module"}
+    for name, node in calls.items():
+        own, there = student.module(name), others.get(name)
+        original: Any = None if there is None else teacher.module(name)
+        if there is None or not isinstance(original, BATCH_NORM) or original.running_mean is None:
+            ends.left[name] = "the teacher has no BatchNorm of that name with statistics"
+            continue
+        found = copies.carried(name, own.num_features)
+        mean = own.running_mean
+        if found is None or not torch.equal(original.running_mean[found.to(mean.device)], mean):
+            ends.left[name] = "its statistics are not those of the teacher, and stay"
+            continue
+        sources = there.all_input_nodes[0], node.all_input_nodes[0]
+        channels = None if len(found) == original.num_features else found
+        ends.norms.append(Meeting(sources[0], node, sources[1], (name, name), channels))

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from fsc.images.checks import device_of
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.operations import BATCH_NORM
 from fsc.networks.out_of_place import out_of_place
 from fsc.networks.tracing import ancestors
 from fsc.progress import Progress
@@ -28,7 +29,7 @@ class Meeting:
         teacher: whose value the student's is to be.
         layer: calls the layer of the student that the visitor may rewrite.
         student: whose value is compared: `layer` itself, or an addition of what it gives, without
-            anything but Identities in between.
+            anything but Identities in between. Of a BatchNorm what it reads, in both networks.
         names: of the layer in the teacher and in the student.
         channels: the teacher's of every channel of the student's value, int64 [C]; None: the same.
     """
@@ -61,8 +62,9 @@ def walk_to_meetings(
 
     Every operation that a meeting depends on runs once for each batch, and only values that a
     later operation or meeting needs are kept. Of the visitor `on_outputs` and `after_run` are
-    called. Where the meeting is behind an addition they see what the layer gives, and what it
-    would have to give for the sum to be the teacher's.
+    called; where the meeting is behind an addition they see what the layer gives, and what it
+    would have to give for the sum to be the teacher's. For a BatchNorm `on_inputs` and
+    `before_run` are.
 
     Args:
         teacher: a network and its graph.
@@ -84,7 +86,7 @@ def walk_to_meetings(
         stack.enter_context(torch.no_grad())
         frontier = stack.enter_context(Frontier(memory_budget))
         wanted = [meeting.teacher for meeting in meetings]
-        given = [node for meeting in meetings for node in {meeting.layer, meeting.student}]
+        given = [node for meeting in meetings for node in _read(meeting, student[0])]
         sides = (
             _Side(*teacher, batches, frontier, wanted),
             _Side(*student, batches, frontier, given),
@@ -99,20 +101,32 @@ def _meet(meeting: Meeting, sides: tuple[_Side, _Side], visitor: Visitor, layer:
     teacher, student = sides
     teacher.run_to(meeting.teacher)
     student.run_to(meeting.student)
-    is_sum = meeting.layer is not meeting.student
+    read = _read(meeting, student.network)
     axis = -1 if isinstance(layer.student, nn.Linear) else 1
     for batch in range(len(student.batches)):
         wanted = meeting.chosen(teacher.value(meeting.teacher, batch), axis)
+        if meeting.layer not in read:
+            visitor.on_inputs(layer, wanted, student.value(meeting.student, batch))
+            continue
         given = student.value(meeting.layer, batch)
-        if is_sum:
+        if meeting.layer is not meeting.student:
             wanted = wanted - (student.value(meeting.student, batch) - given)
         visitor.on_outputs(layer, wanted, given)
-    change = visitor.after_run(layer)
-    if change is not None:
-        student.change(meeting, change)
+    if meeting.layer not in read:
+        visitor.before_run(layer)
+    else:
+        change = visitor.after_run(layer)
+        if change is not None:
+            student.change(meeting, change)
     teacher.release(meeting.teacher)
-    for node in {meeting.layer, meeting.student}:
+    for node in read:
         student.release(node)
+
+
+def _read(meeting: Meeting, student: nn.Module) -> set[fx.Node]:
+    """The nodes of the student whose values a visitor is shown."""
+    is_norm = isinstance(student.get_submodule(meeting.names[1]), BATCH_NORM)
+    return {meeting.student} if is_norm else {meeting.layer, meeting.student}
 
 
 class _Side:
@@ -134,13 +148,13 @@ class _Side:
         frontier: Frontier,
         met: Sequence[fx.Node],
     ) -> None:
-        self.batches, self.frontier = batches, frontier
+        self.network, self.batches, self.frontier = network, batches, frontier
         self.device = device_of(network, batches[0])
         self._interpreter = fx.Interpreter(network, graph=graph)
         needed = {*met, *(parent for node in met for parent in ancestors(node))}
         computing = ("call_module", "call_function", "call_method")
         self._steps = [n for n in graph.nodes if n in needed and n.op in computing]
-        self._done: set[fx.Node] = set()
+        self._done = {node for node in graph.nodes if node.op not in computing}
         self._reads = Counter(met)
         for node in self._steps:
             self._reads.update(node.all_input_nodes)
