@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import fsc
 from fsc.channels.cutting import cut_channels
 from fsc.channels.proof import channel_groups
+from fsc.images.augmentation import filled_up
 from fsc.layers import pointwise_layer
 from fsc.methods.l1_norm import largest_channels
 from fsc.networks import surgery
@@ -75,6 +76,20 @@ def test_an_intercept_comes_closer_where_a_layer_has_a_bias() -> None:
     assert ends[1]["conv2"].error < 0.99 * ends[0]["conv2"].error
     assert with_bias.student.conv3.bias is None
     assert with_bias.student(images).isfinite().all()
+
+
+def test_fskd_solves_on_copies_where_few_images_are_given() -> None:
+    teacher, images = chain(), _images()
+    given = filled_up(images, 20, seed=3)
+    few, many = (
+        fsc.compress(teacher, each, method=fsc.FSKD(solve_on=n), scheme=SCHEME, seed=3).student
+        for each, n in ((images, 20), (given, 0))
+    )
+    for name, value in few.state_dict().items():
+        assert torch.equal(value, many.state_dict()[name]), name
+    assert fsc.FSKD().walks_on(50, 3 * 32**2) == 400 and fsc.FSKD().walks_on(500, 12) == 500
+    with pytest.raises(ValueError, match="solve_on must be at least 0, got -1"):
+        fsc.FSKD(solve_on=-1)
 
 
 def test_fskd_repeats_on_flipped_images() -> None:
