@@ -11,7 +11,6 @@ from networks import chain
 from torch import Tensor, nn
 
 import fsc
-from fsc.channels.copies import copied_rows
 from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.channels.proof import channel_groups
 from fsc.methods.l1_norm import largest_channels
@@ -252,18 +251,6 @@ def test_channels_that_the_caller_names_are_taken() -> None:
         align(teacher, student, images, channels={"conv2": [1, 1, 2]})
     with pytest.raises(ValueError, match="channels must name layers of the student .* got 'conv9'"):
         align(teacher, student, images, channels={"conv9": [1]})
-
-
-def test_copies_of_several_rows_or_of_none_are_not_guessed() -> None:
-    rows = torch.randn(5, 8)
-    assert copied_rows(rows, 3 * rows[[4, 0]]).tolist() == [4, 0]
-    assert copied_rows(rows, -rows[[4, 0]]) is None
-    assert copied_rows(rows, rows[[4, 4]]) is None
-    assert copied_rows(rows, rows[[4]] + 0.1) is None
-    # All multiples of one another: the one of the same length, if there is one alone.
-    line = torch.tensor([[1.0], [2.0], [3.0]])
-    assert copied_rows(line, line[1:]).tolist() == [1, 2]
-    assert copied_rows(torch.cat([line, line]), line[1:]) is None
 
 
 def test_what_does_not_match_is_left_and_said() -> None:

@@ -117,11 +117,12 @@ class Absorbed:
     def applied(self, output: Tensor) -> Tensor:
         """What the layer gives with Q, where it gave this without."""
         image, flat = as_image(self.layer, output), self.rows.flatten()
-        changed = image.clone()
         kernel = self.weight.flatten(0, 1)[:, :, None, None]  # [groups R, R, 1, 1]
         bias = None if self.bias is None else self.bias.flatten()
-        mixed = nn.functional.conv2d(image[:, flat], kernel, bias, groups=len(self.rows))
-        changed[:, flat] = mixed
+        own = _channels(image, flat)
+        changed = nn.functional.conv2d(own, kernel, bias, groups=len(self.rows))
+        if own is not image:
+            changed = image.index_copy(1, flat, changed)
         if isinstance(self.layer, nn.Linear):
             changed = changed[..., 0].movedim(1, -1)
         return changed.reshape(output.shape)
@@ -150,4 +151,4 @@ def as_image(layer: nn.Module, output: Tensor) -> Tensor:
 def _channels(image: Tensor, rows: Tensor) -> Tensor:
     """Some channels of an image, all of them without a copy where they lie one after another."""
     is_all = len(rows) == image.shape[1] and bool((rows.diff() == 1).all())
-    return image if is_all and image.is_contiguous() else image[:, rows]
+    return image if is_all and image.is_contiguous() else image.index_select(1, rows)
