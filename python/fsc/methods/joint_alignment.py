@@ -39,7 +39,7 @@ class JointSGD(Schedule):
 
     steps: int = 400
     batch_size: int = 50
-    learning_rate: float = 0.02
+    learning_rate: float = 0.1
     decay: Literal["steps", "cosine"] = "cosine"
     warm_up: int = 20
     weight_decay: float = 0.0
