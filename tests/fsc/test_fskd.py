@@ -1,6 +1,7 @@
 """FSKD: 1x1 convolutions aligned by least squares and absorbed."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 import fsc
 from fsc.channels.cutting import cut_channels
 from fsc.channels.proof import channel_groups
-from fsc.methods import fskd
+from fsc.images.augmentation import filled_up
+from fsc.layers import pointwise_layer
 from fsc.methods.l1_norm import largest_channels
 from fsc.networks import surgery
 from fsc.schemes import Scheme
-from fsc.walking.visitor import Layer
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
 
@@ -35,12 +36,12 @@ def test_absorbed_network_equals_the_one_with_explicit_pointwise_layers(
     """FSKD's Theorem 1 on layers with a bias, without one, and with a folded BatchNorm."""
     solved: list[Tensor] = []
 
-    def remember(*arguments: Tensor) -> Tensor:
-        solved.append(align(*arguments))
+    def remember(*arguments: Any, **options: Any) -> Tensor:
+        solved.append(pointwise(*arguments, **options))
         return solved[-1]
 
-    align = fskd.align
-    monkeypatch.setattr(fskd, "align", remember)
+    pointwise = pointwise_layer.pointwise
+    monkeypatch.setattr(pointwise_layer, "pointwise", remember)
     teacher, images = chain(), _images(16)
     absorbed = fsc.compress(teacher, images, method=fsc.FSKD(), scheme=SCHEME).student
 
@@ -58,17 +59,37 @@ def test_absorbed_network_equals_the_one_with_explicit_pointwise_layers(
     )
 
 
-def test_fskd_aligns_to_the_least_squares_solution() -> None:
-    student, teacher = torch.randn(4, 50).double(), torch.randn(4, 50).double()
-    q = fskd.align(student @ student.T, teacher @ student.T, 1e-9)
-    expected = torch.linalg.lstsq(student.T, teacher.T).solution.T
-    torch.testing.assert_close(q, expected, rtol=1e-6, atol=1e-6)
+def test_fskd_keeps_what_the_images_leave_open_without_damping() -> None:
+    teacher, images = chain(), _images(1)
+    result = fsc.compress(teacher, images, method=fsc.FSKD(damping=0), scheme=SCHEME)
+    assert all(e.error <= e.error_before * (1 + 1e-6) + 1e-9 for e in result.report.layers)
+    assert all(value.isfinite().all() for value in result.student.state_dict().values())
 
 
-def test_fskd_damping_pulls_towards_the_identity() -> None:
-    student, teacher = torch.randn(4, 50).double(), torch.randn(4, 50).double()
-    q = fskd.align(student @ student.T, teacher @ student.T, 1e9)
-    torch.testing.assert_close(q, torch.eye(4).double(), rtol=0, atol=1e-6)
+def test_an_intercept_comes_closer_where_a_layer_has_a_bias() -> None:
+    teacher, images = chain(), _images(16)
+    without, with_bias = (
+        fsc.compress(teacher, images, method=fsc.FSKD(intercept=i, damping=1e-9), scheme=SCHEME)
+        for i in (False, True)
+    )
+    ends = [{e.name: e for e in r.report.layers} for r in (without, with_bias)]
+    assert ends[1]["conv2"].error < 0.99 * ends[0]["conv2"].error
+    assert with_bias.student.conv3.bias is None
+    assert with_bias.student(images).isfinite().all()
+
+
+def test_fskd_solves_on_copies_where_few_images_are_given() -> None:
+    teacher, images = chain(), _images()
+    given = filled_up(images, 20, seed=3)
+    few, many = (
+        fsc.compress(teacher, each, method=fsc.FSKD(solve_on=n), scheme=SCHEME, seed=3).student
+        for each, n in ((images, 20), (given, 0))
+    )
+    for name, value in few.state_dict().items():
+        assert torch.equal(value, many.state_dict()[name]), name
+    assert fsc.FSKD().walks_on(50, 3 * 32**2) == 400 and fsc.FSKD().walks_on(500, 12) == 500
+    with pytest.raises(ValueError, match="solve_on must be at least 0, got -1"):
+        fsc.FSKD(solve_on=-1)
 
 
 def test_fskd_repeats_on_flipped_images() -> None:
@@ -80,38 +101,8 @@ def test_fskd_repeats_on_flipped_images() -> None:
     assert not torch.equal(once.conv2.weight, twice.conv2.weight)
     with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
         fsc.FSKD(iterations=0)
-    with pytest.raises(ValueError, match="damping must be finite and above 0, got -1"):
+    with pytest.raises(ValueError, match="damping must be finite and at least 0, got -1"):
         fsc.FSKD(damping=-1)
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.Conv2d(4, 6, 3, padding=1, groups=2),
-        nn.Conv1d(4, 6, 3, bias=False),
-        nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2),
-        nn.Linear(4, 6),
-    ],
-    ids=["grouped", "rows", "transposed", "tokens"],
-)
-def test_q_is_absorbed_by_every_layer_that_mixes(layer: nn.Module) -> None:
-    shape = {nn.Conv1d: (5, 4, 9), nn.Linear: (5, 7, 4)}.get(type(layer), (5, 4, 6, 6))
-    layer, features = layer.double(), torch.randn(shape, dtype=torch.float64)
-    groups = getattr(layer, "groups", 1)
-    rows = torch.tensor([0, 2, 3, 5]).view(groups, -1)
-    factors = torch.randn(groups, rows.shape[1], rows.shape[1], dtype=torch.float64)
-    told = Layer("layer", layer, layer, "none", "none", 5, 0, 1)
-    with torch.no_grad():
-        before = layer(features)
-        axis = -1 if isinstance(layer, nn.Linear) else 1
-        expected = before.clone().movedim(axis, 0)
-        for own, pointwise in zip(rows, factors, strict=True):
-            expected[own] = (pointwise @ expected[own].flatten(1)).view_as(expected[own])
-        fskd._absorb(layer, rows, factors)
-        after = layer(features)
-        changed = fskd._aligned(told, before, rows, factors)
-    torch.testing.assert_close(after.movedim(axis, 0), expected)
-    torch.testing.assert_close(changed, after)
 
 
 def test_fskd_aligns_grouped_convolutions_and_not_depthwise_ones() -> None:

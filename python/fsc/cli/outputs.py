@@ -16,7 +16,7 @@ from fsc.cli.given import Inputs
 from fsc.cli.locks import OTHERWISE, hold_folder
 from fsc.cli.run import Settings
 from fsc.files import check_room, read_json
-from fsc.methods import CrossDistillation, SolveThenTrain
+from fsc.methods import FSKD, CrossDistillation, SolveThenTrain
 from fsc.methods.training_state import in_words
 from fsc.networks import checkpoint
 from fsc.walking.spill import largest_frontier
@@ -145,7 +145,9 @@ def check_space(
 def _walked(method: object, given: int, values: int) -> int:
     """How many images a method walks over, where so many of so many values are given."""
     solve = method.solve if isinstance(method, SolveThenTrain) else method
-    return solve.walks_on(given, values) if isinstance(solve, CrossDistillation) else given
+    if isinstance(solve, CrossDistillation | FSKD):
+        return solve.walks_on(given, values)
+    return given
 
 
 def rescue(write: Callable[[Path], None]) -> str:

@@ -14,6 +14,8 @@ from fsc.images.checks import check_images
 from fsc.images.hard_augmentation import hardened
 from fsc.images.names import AUGMENTATIONS
 
+# Of images that join those given, 64 MB in float32; what a walk holds is some twenty times that.
+_MOST_VALUES = 1 << 24
 _MAX_SHIFT = 0.125  # of the image's side: 4 pixels of 32
 _MAX_DEGREES = 15.0
 
@@ -80,12 +82,39 @@ def filled_up(images: Tensor, count: int, *, seed: int = 0) -> Tensor:
     return torch.cat(parts)
 
 
+def enough(given: int, wanted: int, values: int) -> int:
+    """How many images layers are to be solved on: no more join than a walk can hold.
+
+    Args:
+        given: how many there are.
+        wanted: how many there should be.
+        values: of one image.
+
+    Returns:
+        `wanted`, or as many as have 2^24 values together, but at least `given`.
+
+    Example:
+        >>> enough(50, 400, 3 * 32 * 32), enough(50, 400, 3 * 224 * 224)
+        (400, 111)
+    """
+    return max(given, min(wanted, _MOST_VALUES // values))
+
+
 def mirrored(images: Tensor) -> Tensor | None:
     """Mirror images of what has a left and a right, [N, C, H, W] or [N, C, D, H, W]; else None.
 
     A signal [N, C, L] played backwards is another one.
     """
     return images.flip(-1) if images.ndim in (4, 5) else None
+
+
+def randomly_mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images [N, ...] of which every other one is mirrored, by draws; signals stay as they are."""
+    mirror = mirrored(images)
+    if mirror is None:
+        return images
+    flip = (torch.rand(len(images), generator=generator, device="cpu") < 0.5).to(images.device)
+    return torch.where(flip.view(-1, *[1] * (images.ndim - 1)), mirror, images)
 
 
 def _mirror(images: Tensor, generator: torch.Generator) -> Tensor:

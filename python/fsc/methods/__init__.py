@@ -7,6 +7,7 @@ from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.fit_net import FitNet
 from fsc.methods.fskd import FSKD
 from fsc.methods.grail import Grail
+from fsc.methods.joint_alignment import JointSGD
 from fsc.methods.kd import KD
 from fsc.methods.l1_norm import L1Norm
 from fsc.methods.mir import MiR
@@ -22,6 +23,7 @@ __all__ = [
     "CrossDistillation",
     "FitNet",
     "Grail",
+    "JointSGD",
     "L1Norm",
     "LayerReport",
     "Method",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,26 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.images.joint import Inputs
 from fsc.methods.agreement import check_ranks
 from fsc.methods.base import Task
 from fsc.methods.features import TeacherFeatures, Where, head_features
 from fsc.methods.journal import Journal, fingerprint, origin
 from fsc.methods.labelling import labels_for
 from fsc.methods.schedule import in_words
-from fsc.methods.soundness import Yardstick, is_sound
+from fsc.methods.soundness import Yardstick
+from fsc.methods.two_networks import entered, say
 from fsc.methods.views import check_views
 from fsc.networks import tracing
-from fsc.networks.entry import Entry, enter
+from fsc.networks.entry import Entry
 from fsc.networks.features import truncate
-from fsc.networks.gathering import Images, gathered
-from fsc.networks.joint_input import joint_of
+from fsc.networks.gathering import Images
 from fsc.networks.outputs import tensors_of
 from fsc.networks.replaced import Replaced, behind
-from fsc.networks.wrappers import in_dtype_of, unwrap
+from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress
 from fsc.schemes import Scheme
-from fsc.warning import CompressionWarning
 
 if TYPE_CHECKING:
     from fsc.methods.mir import MiR
@@ -58,14 +55,7 @@ def paired(
     method: MiR, teacher: nn.Module, student: nn.Module, images: Images, labels: Tensor | None
 ) -> Pair:
     """Check and bring together all that `MiR.mimic` is given; see there."""
-    for name, network in (("teacher", teacher), ("student", student)):
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"{name} must be a torch.nn.Module, got {type(network).__name__}")
-    inputs, loaded = gathered("mimic", images, unwrap(teacher))
-    own = enter("mimic", teacher, inputs)
-    if joint_of(own.teacher) is not None:
-        raise ValueError("mimic: images must be one tensor [N, C, ...], got several inputs")
-    other = _student(student, inputs)
+    own, other, loaded = entered("mimic", teacher, student, images)
     learned = labels_for(method, labels, loaded, own.teacher, own.images)
     check_views("mimic", method, own.teacher, own.images, learned)
     replaced = _replaced(own, other, method.features)
@@ -103,23 +93,8 @@ def mimicked(
         wanted = TeacherFeatures(task, nodes, {})
         rates = method.train(replaced, replaced.body, wanted, task)
         after = yardstick.distance(replaced)
-    said = in_words(method, rates)
-    if not is_sound(after, before):
-        said.append(
-            "student is farther from the teacher than where it started: its outputs differ by "
-            f"{after:.3g} of the teacher's energy, those of the start by {before:.3g}"
-        )
-    for sentence in said if ranks.is_first() else ():
-        warnings.warn(sentence, CompressionWarning, stacklevel=3)
+    say(in_words(method, rates), after, before, 3)
     return in_dtype_of(pair.student.given, replaced.eval())
-
-
-def _student(student: nn.Module, inputs: Inputs) -> Entry:
-    try:
-        return enter("mimic", student, inputs)
-    except ValueError as error:
-        # It is read as a teacher is, and the sentences say so.
-        raise ValueError(f"student must be what a teacher must be: {error}") from error
 
 
 def _replaced(teacher: Entry, student: Entry, where: Where) -> Replaced:

@@ -5,7 +5,7 @@ import operator
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from fsc.images.augmentation import filled_up
+from fsc.images.augmentation import enough, filled_up
 from fsc.layers.layer_problem import Activation, Axis, Solver, selection_of
 from fsc.layers.objectives import Objective, Soft
 from fsc.methods.base import Outcome, Task
@@ -20,8 +20,6 @@ from fsc.solvers.proximal import Proximal
 
 # In images; measured on ResNet-56 with nine weights of ten removed.
 SPARSE_DAMPING = 0.5
-# Of images that join those given, 64 MB in float32; what the walk holds is some twenty times that.
-_MOST_VALUES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ class CrossDistillation:
 
     def walks_on(self, given: int, values: int) -> int:
         """How many images layers are solved on, where so many of so many values are given."""
-        return max(given, min(self.solve_on, _MOST_VALUES // values))
+        return enough(given, self.solve_on, values)
 
     def _settings(self, task: Task) -> Settings:
         return Settings(

@@ -2,27 +2,26 @@
 
 import copy
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import fsc_ext
 from fsc import ranks
 from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.channels.groups import rows_left
-from fsc.images.augmentation import mirrored
-from fsc.layers.form import Form
-from fsc.layers.moments import ACCUMULATOR
-from fsc.methods.base import LayerReport, Outcome, Task
+from fsc.images.augmentation import enough, filled_up, randomly_mirrored
+from fsc.methods import any_aligned
+from fsc.methods.aligner import Aligner
+from fsc.methods.any_aligned import AnyBlocks, Channels
+from fsc.methods.base import Outcome, Task
+from fsc.methods.joint_alignment import JointSGD
 from fsc.methods.l1_norm import largest_channels
-from fsc.methods.recalibration import ChannelStatistics, is_flat, renormalise, running_norms
 from fsc.networks import surgery
-from fsc.networks.operations import CONVOLUTION, LAYER_OR_NORM
-from fsc.walking.visitor import Layer, Visitor
+from fsc.networks.gathering import Images
+from fsc.networks.joint_input import joint_of
+from fsc.progress import Progress
 from fsc.walking.walk import walk
 
 
@@ -47,21 +46,35 @@ class FSKD:
         iterations: passes of block coordinate descent; the paper sees no gain beyond 1.
         damping: pull of Q towards the identity, in units of the mean square of a student channel;
             the first layer of a network has fewer input dimensions than filters, so that Q is not
-            determined without it.
+            determined without it. 0: what the images do not determine stays as it is.
+        intercept: whether Q has a bias where its layer has one, so that b' = Q b + b_Q.
+        solve_on: the least number of images that layers are solved on, as of `CrossDistillation`.
+            0: the given ones, as the paper has it.
+        sgd: trains the Q of all layers together on the sum over blocks (Eq. 2, FSKD-SGD), each
+            block by what it lacks as a share of what it is to give, in the place of 2 to 4;
+            `iterations` and `damping` do not count then. None: one layer after another.
 
     Raises:
         ValueError: a value is out of its range.
+        TypeError: sgd is something else.
     """
 
     iterations: int = 1
     damping: float = 0.1
+    intercept: bool = False
+    solve_on: int = 400
+    sgd: JointSGD | None = None
 
     def __post_init__(self) -> None:
         """Refuses values that no pass can use."""
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
-        if not 0 < self.damping < math.inf:
-            raise ValueError(f"damping must be finite and above 0, got {self.damping}")
+        if not 0 <= self.damping < math.inf:
+            raise ValueError(f"damping must be finite and at least 0, got {self.damping}")
+        if self.solve_on < 0:
+            raise ValueError(f"solve_on must be at least 0, got {self.solve_on}")
+        if self.sgd is not None and not isinstance(self.sgd, JointSGD):
+            raise TypeError(f"sgd must be a fsc.methods.JointSGD or None, got {self.sgd!r}")
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
@@ -69,14 +82,18 @@ class FSKD:
         teacher = copy.deepcopy(task.teacher).eval()
         surgery.fold_batch_norm(teacher)
         student = copy.deepcopy(teacher)
-        mask_channels(student, task.groups, kept)
         rows = rows_left(task.groups, kept)
-        generator = torch.Generator().manual_seed(task.seed)
-        images, reports = task.images, []
-        for iteration in range(self.iterations):
-            if iteration:
-                images = _flip_randomly(task.images, generator)
-            aligner = _Aligner(student, rows, self.damping, len(images))
+        if self.sgd is not None:
+            cut_channels(student, task.groups, kept)
+            names = dict(student.named_modules())
+            layers = {name: each for name, each in rows.items() if name in names}
+            match = any_aligned.match_of(teacher, student, task.images[:1], channels=layers)
+            reports, said = any_aligned.recover(self, match, task)
+            return Outcome(match.student.model.eval(), kept, reports, warnings=said)
+        mask_channels(student, task.groups, kept)
+        reports = []
+        for images in self.passes(task.teacher, task.images, task.seed):
+            aligner = Aligner(student, rows, self.damping, len(images), self.intercept)
             walk(
                 teacher,
                 student,
@@ -90,186 +107,77 @@ class FSKD:
         cut_channels(student, task.groups, kept)
         return Outcome(student.eval(), kept, reports)
 
+    def walks_on(self, given: int, values: int) -> int:
+        """How many images layers are solved on, where so many of so many values are given."""
+        return enough(given, self.solve_on, values)
 
-def _flip_randomly(images: Tensor, generator: torch.Generator) -> Tensor:
-    mirror = mirrored(images)
-    if mirror is None:
-        return images
-    flip = (torch.rand(len(images), generator=generator, device="cpu") < 0.5).to(images.device)
-    return torch.where(flip.view(-1, *[1] * (images.ndim - 1)), mirror, images)
+    def passes(self, teacher: nn.Module, images: Tensor, seed: int) -> Iterator[Tensor]:
+        """What layers are solved on, [N, ...], for every pass; from the second on flipped."""
+        generator = torch.Generator().manual_seed(seed)
+        if joint_of(teacher) is None:
+            count = self.walks_on(len(images), images[0].numel())
+            images = filled_up(images, count, seed=seed)
+        for iteration in range(self.iterations):
+            yield randomly_mirrored(images, generator) if iteration else images
 
-
-def align(gram_student: Tensor, gram_cross: Tensor, damping: float) -> Tensor:
-    """The 1x1 convolution that takes the student's channels to the teacher's (FSKD, Eq. 1).
-
-    Q = argmin || Q X_S - X_T ||_F^2 + delta || Q - I ||_F^2, delta = damping * mean diag(G_SS).
-
-    Args:
-        gram_student: X_S X_S^T, [C, C] float64.
-        gram_cross: X_T X_S^T, [C, C] float64.
-        damping: above 0.
-
-    Returns:
-        Q, [C, C].
-    """
-    delta = damping * (float(gram_student.diagonal().mean()) or 1.0)
-    damped = gram_student.clone()
-    damped.diagonal().add_(delta)
-    target = gram_cross.clone()
-    target.diagonal().add_(delta)
-    return torch.cholesky_solve(target.T, torch.linalg.cholesky(damped)).T
-
-
-class _Aligner(Visitor):
-    """Aligns what every mixing layer of the student gives to the teacher's kept channels.
-
-    A grouped convolution mixes within its groups, so its Q has a block a group. A depthwise one
-    mixes nothing: it makes one block with the layer behind it, and Q stands where that ends. A
-    Linear that sees one column an image has too few of them for a Q.
-    """
-
-    kind = LAYER_OR_NORM
-
-    def __init__(
-        self, student: nn.Module, rows: dict[str, Tensor], damping: float, num_images: int
-    ) -> None:
-        modules = dict(student.named_modules())
-        self._names = {name for name, module in modules.items() if _mixes(module)}
-        self._norms = running_norms(student)
-        self.rows = rows
-        self.damping = damping
-        self.num_images = num_images  # of all ranks
-        self.reports: list[LayerReport] = []
-        self._grams: list[tuple[Tensor, Tensor, Tensor]] = []  # of every group
-        self._statistics: ChannelStatistics | None = None
-        self._columns = 0
-
-    def wants(self, name: str) -> bool:
-        return name in self._names or name in self._norms
-
-    def on_inputs(self, layer: Layer, input_teacher: Tensor, input_student: Tensor) -> None:
-        if layer.name in self._norms:
-            if self._statistics is None:
-                self._statistics = ChannelStatistics(input_student.device)
-            self._statistics.accumulate(input_teacher, input_student)
-
-    def before_run(self, layer: Layer) -> None:
-        if self._statistics is not None:
-            renormalise(layer.student, self._statistics)
-            self._statistics = None
-
-    def on_outputs(self, layer: Layer, output_teacher: Tensor, output_student: Tensor) -> None:
-        if layer.name in self._norms or is_flat(layer, output_student):
-            return
-        rows = self._rows_of(layer)  # [groups, rows]
-        if not self._grams:
-            shape = (rows.shape[1], rows.shape[1])
-            zero = output_student.new_zeros(shape, dtype=ACCUMULATOR)
-            self._grams = [(zero.clone(), zero.clone(), zero.clone()) for _ in rows]
-            self._columns = 0
-        teacher, student = (_as_image(layer, side) for side in (output_teacher, output_student))
-        for grams, own in zip(self._grams, rows, strict=True):
-            fsc_ext.gram_accumulate_(*grams, student[:, own], teacher[:, own])
-        self._columns += student[:, 0].numel()
-
-    def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
-        if not self._grams:
-            return None
-        start = time.perf_counter()
-        grams, self._grams = self._grams, []
-        ranks.add_up(*(each for own in grams for each in own))
-        pointwise = self._pointwise(grams)
-        self._remember(layer, pointwise, grams, start)
-        rows = self._rows_of(layer)
-        student: Any = layer.student
-        factors = torch.stack(pointwise).to(student.weight.dtype)  # [groups, rows, rows]
-        _absorb(student, rows, factors)
-        return lambda output: _aligned(layer, output, rows, factors)
-
-    def _pointwise(self, grams: list[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
-        """Q of every group, [rows, rows] each."""
-
-        def aligned() -> list[Tensor]:
-            return [align(student, cross, self.damping) for student, cross, _ in grams]
-
-        if ranks.count() == 1:
-            return aligned()
-        found = ranks.first(lambda: [each.cpu() for each in aligned()])
-        return [each.to(grams[0][0].device) for each in found]
-
-    def _rows_of(self, layer: Layer) -> Tensor:
-        """The output channels that are aligned, [groups, rows]."""
-        weight: Any = layer.student.weight
-        size = getattr(layer.student, "out_channels", len(weight))
-        every = torch.arange(size, device=weight.device)
-        rows = self.rows.get(layer.name, every).to(weight.device)
-        return rows.view(getattr(layer.student, "groups", 1), -1)
-
-    def _remember(
+    def align(
         self,
-        layer: Layer,
-        pointwise: list[Tensor],
-        grams: list[tuple[Tensor, Tensor, Tensor]],
-        start: float,
-    ) -> None:
-        def error(factors: list[Tensor]) -> float:
-            return sum(
-                float((q @ student * q).sum() - 2 * (q * cross).sum() + teacher.trace())
-                for q, (student, cross, teacher) in zip(factors, grams, strict=True)
-            )
+        teacher: nn.Module,
+        student: nn.Module,
+        images: Images,
+        *,
+        blocks: AnyBlocks = "convolutions",
+        channels: Channels | None = None,
+        batch_size: int = 64,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> nn.Module:
+        """Align the blocks of any student to those of a teacher.
 
-        before = error([torch.eye(len(q), dtype=ACCUMULATOR, device=q.device) for q in pointwise])
-        after = error(pointwise)
-        scale = sum(float(teacher.trace()) for _, _, teacher in grams)
-        images = self.num_images
-        self.reports.append(
-            LayerReport(
-                layer.name,
-                ranks.total(self._columns),
-                before / images,
-                after / images,
-                after / scale if scale else 0.0,
-                time.perf_counter() - start,
-            )
+        Both networks run side by side once in every pass. Where a block of the student ends, Q is
+        found and absorbed by the layer there, before what comes next runs.
+
+        Args:
+            teacher: a network as for `fsc.compress`, which takes one tensor; it is not changed.
+            student: a network whose blocks end with maps as large as those of the teacher's, and
+                channels that are some of the teacher's: pruned by whatever means, masked or cut,
+                decoupled, or designed anew; it is not changed.
+            images: as for `fsc.compress`.
+            blocks: where they end. "convolutions": behind every layer that mixes channels, so that
+                a depthwise convolution and the one behind it are one block; "residual": behind the
+                addition of every residual block, the last layer of the branch absorbs Q;
+                "decoupled": behind the 1x1 convolutions that read depthwise ones. Layers stand for
+                those of the same name, or of the name of what they are part of; networks that
+                share no names, for those in the same place, if there are as many. Or pairs
+                (teacher's layer, student's layer).
+            channels: name of a layer of the student -> the teacher's channel of each of its output
+                channels, int64 [C_out]. For other layers they are found: the same, where there are
+                as many, or those whose filters the student's are copies or multiples of.
+            batch_size: images that go through the networks at once.
+            seed: of flips, and of images that join.
+            progress: called with ("walk", blocks done, blocks in all).
+
+        Returns:
+            The student in evaluation mode, with BatchNorms folded, as large as before.
+
+        Warns:
+            CompressionWarning: blocks could not be matched and were left as they are, each with
+                its reason; or the student ended farther from the teacher than it began.
+
+        Raises:
+            ValueError: no block can be matched, or an argument does not fit.
+            TypeError: an argument is of the wrong type.
+
+        Example:
+            >>> def net(width):
+            ...     convs = nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 8, 3), nn.ReLU()
+            ...     return nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            ...                          nn.Linear(8, 4))
+            >>> teacher, student, images = net(16), net(5), torch.randn(6, 3, 8, 8)
+            >>> aligned = FSKD().align(teacher, student, images, blocks=[("2", "2")])
+            >>> aligned(images).shape
+            torch.Size([6, 4])
+        """
+        return any_aligned.aligned(
+            self, teacher, student, images, blocks, channels, batch_size, seed, progress
         )
-
-
-def _mixes(module: nn.Module) -> bool:
-    """Whether a layer mixes channels, so that it can absorb what mixes them once more."""
-    if isinstance(module, nn.Linear):
-        return True
-    if not isinstance(module, CONVOLUTION):
-        return False
-    return module.groups == 1 or module.groups < module.in_channels
-
-
-def _absorb(layer: Any, rows: Tensor, factors: Tensor) -> None:
-    """Writes Q [groups, rows, rows] into the rows [groups, rows] of a layer that it mixes."""
-    form = Form(layer)
-    weight, bias = form.convolution.weight.detach().clone(), layer.bias
-    for own, pointwise in zip(rows, factors, strict=True):
-        absorbed = fsc_ext.absorb_conv1x1(
-            weight[own], None if bias is None else bias[own], pointwise
-        )
-        weight[own] = absorbed[0]
-        if bias is not None:
-            bias[own] = absorbed[1]
-    layer.weight.copy_(form.weight(weight))
-
-
-def _as_image(layer: Layer, output: Tensor) -> Tensor:
-    """What a layer gives, [N, C_out, ...] or [N, ..., C_out], as [N, C_out, H, W]."""
-    if isinstance(layer.student, nn.Linear):
-        return output.flatten(1, -2).movedim(-1, 1)[..., None]
-    return output if output.ndim == 4 else output.flatten(2)[..., None]
-
-
-def _aligned(layer: Layer, output: Tensor, rows: Tensor, factors: Tensor) -> Tensor:
-    """The output of a layer once Q has been absorbed by some of its rows."""
-    image, flat = _as_image(layer, output), rows.flatten()
-    changed = image.clone()
-    kernel = factors.flatten(0, 1)[:, :, None, None]  # [groups rows, rows, 1, 1]
-    changed[:, flat] = nn.functional.conv2d(image[:, flat], kernel, groups=len(rows))
-    if isinstance(layer.student, nn.Linear):
-        changed = changed[..., 0].movedim(1, -1)
-    return changed.reshape(output.shape)

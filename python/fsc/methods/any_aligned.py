@@ -1,0 +1,198 @@
+"""FSKD for a student that somebody else has made."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fsc import ranks
+from fsc.channels.copies import Copies
+from fsc.channels.groups import labelled_groups
+from fsc.methods.agreement import check_ranks
+from fsc.methods.aligner import Aligner
+from fsc.methods.base import LayerReport, Task
+from fsc.methods.block_ends import BLOCKS, Blocks, Ends, Match, find_ends, find_norms, matched
+from fsc.methods.joint_alignment import train_together
+from fsc.methods.journal import fingerprint, origin
+from fsc.methods.soundness import Yardstick
+from fsc.methods.two_networks import entered, say
+from fsc.networks import surgery
+from fsc.networks.entry import Entry
+from fsc.networks.gathering import Images
+from fsc.networks.observed import Observed
+from fsc.networks.tracing import trace
+from fsc.networks.wrappers import in_dtype_of
+from fsc.progress import Progress
+from fsc.schemes import Scheme
+from fsc.walking.meeting import walk_to_meetings
+
+if TYPE_CHECKING:
+    from fsc.methods.fskd import FSKD
+
+AnyBlocks = Blocks | Sequence[tuple[str, str]]
+Channels = Mapping[str, Tensor | Sequence[int]]
+
+
+def aligned(
+    method: FSKD,
+    teacher: nn.Module,
+    student: nn.Module,
+    images: Images,
+    blocks: AnyBlocks,
+    channels: Channels | None,
+    batch_size: int,
+    seed: int,
+    progress: Progress | None,
+) -> nn.Module:
+    """Align the blocks of any student; see `fsc.FSKD.align`."""
+    if isinstance(blocks, str) and blocks not in BLOCKS:
+        raise ValueError(f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    own, other, _ = entered("align", teacher, student, images)
+    check_ranks("align", own.images, lambda: _identity(method, own, other, seed))
+    match = match_of(own.teacher, other.teacher, own.images[:1], blocks, channels)
+    if not match.ends.meetings:
+        raise ValueError(
+            f"align: student must have a block that ends as one of the teacher's, got none: "
+            f"{_in_words(match.ends.left)}"
+        )
+    progress = progress if ranks.is_first() else None
+    # There is nothing left to remove.
+    nothing = Scheme("given", {})
+    task = Task(own.teacher, own.images, nothing, batch_size, seed=seed, progress=progress)
+    with torch.no_grad():
+        yardstick = Yardstick(own.teacher, own.images, batch_size)
+        before = yardstick.distance(match.student.model)
+        _, said = recover(method, match, task)
+        after = yardstick.distance(match.student.model)
+    left = match.ends.left
+    said += [f"align: left as they are: {_in_words(left)}"] if left else []
+    say(said, after, before, 3)
+    return in_dtype_of(other.given, match.student.model.eval())
+
+
+def recover(method: FSKD, match: Match, task: Task) -> tuple[list[LayerReport], list[str]]:
+    """Find every Q and let the layers of a student absorb them.
+
+    Args:
+        method: how.
+        match: both networks; the student's layers are changed.
+        task: images, seed, journal and progress.
+
+    Returns:
+        (a report for each layer, but where they are trained together; what is to be said).
+    """
+    model, student = match.teacher.model, match.student.model
+    if method.sgd is not None:
+        shown = next(method.passes(model, task.images, task.seed))
+        shown_task = replace(task, images=shown)
+        return [], train_together(match, method.sgd, method.intercept, shown_task)
+    reports: list[LayerReport] = []
+    for shown in method.passes(model, task.images, task.seed):
+        aligner = Aligner(student, match.rows, method.damping, len(shown), method.intercept)
+        walk_to_meetings(
+            (model, match.teacher.graph),
+            (student, match.student.graph),
+            ranks.share(shown),
+            [*match.ends.meetings, *match.ends.norms],
+            aligner,
+            batch_size=task.batch_size,
+            memory_budget=task.memory_budget,
+            progress=task.progress,
+        )
+        reports = aligner.reports
+    return reports, []
+
+
+def match_of(
+    teacher: nn.Module,
+    student: nn.Module,
+    example: Tensor,
+    blocks: AnyBlocks = "convolutions",
+    channels: Channels | None = None,
+) -> Match:
+    """Fold copies of two networks in plain modules and find where they meet.
+
+    Args:
+        teacher: it is not changed.
+        student: it is not changed.
+        example: one image.
+        blocks: see `fsc.FSKD.align`.
+        channels: the same.
+
+    Raises:
+        ValueError: a name is none, or channels do not fit.
+    """
+    own, other = (_folded(network, example) for network in (teacher, student))
+    ends = find_ends(own, other, blocks)
+    return matched(ends, _maps(own, other, ends, channels or {}, example), own, other)
+
+
+def _folded(network: nn.Module, example: Tensor) -> Observed:
+    model = copy.deepcopy(network).eval()
+    surgery.fold_batch_norm(model)
+    return Observed(model, trace(model), example)
+
+
+def _maps(
+    teacher: Observed, student: Observed, ends: Ends, channels: Channels, example: Tensor
+) -> dict[str, Tensor | str]:
+    """The teacher's channels of every layer of the student that has one; adds BatchNorms."""
+    pairs = {name: name for name in student.nodes if name in teacher.nodes}
+    pairs |= {meeting.names[1]: meeting.names[0] for meeting in ends.meetings}
+    unknown = [name for name in channels if name not in pairs]
+    if unknown:
+        raise ValueError(
+            "channels must name layers of the student that have one of the teacher, got "
+            f"{unknown[0]!r}"
+        )
+    is_narrow = any(
+        student.channels(name) != teacher.channels(other)
+        for name, other in pairs.items()
+        if name not in channels
+    )
+    twin = copy.deepcopy(teacher.model).cpu()
+    groups = labelled_groups(twin, (example.cpu(),)) if is_narrow else ()
+    copies = Copies(teacher.model, groups)
+    maps: dict[str, Tensor | str] = {}
+    for name in student.nodes:  # in execution order
+        if name in channels:
+            given = _checked(name, channels[name], student, teacher, pairs[name])
+            copies.keep(pairs[name], given)
+            maps[name] = given
+        elif name in pairs:
+            maps[name] = copies.of(pairs[name], student.module(name))
+    find_norms(ends, copies, teacher, student)
+    return maps
+
+
+def _checked(
+    name: str, given: Tensor | Sequence[int], student: Observed, teacher: Observed, original: str
+) -> Tensor:
+    """The channels that the caller says a layer has, int64 [C_out] on the CPU."""
+    found = torch.as_tensor(given).cpu()
+    size, most = student.channels(name), teacher.channels(original)
+    is_whole = not found.is_floating_point() and found.dtype != torch.bool
+    fits = is_whole and found.shape == (size,) and len(found.unique()) == size
+    if not fits or int(found.min()) < 0 or int(found.max()) >= most:
+        raise ValueError(
+            f"channels of {name!r} must be {size} different integers from 0 to {most - 1}, got "
+            f"{found.tolist()}"
+        )
+    return found.long()
+
+
+def _in_words(left: Mapping[str, str]) -> str:
+    return "; ".join(f"{name!r} ({why})" for name, why in left.items())
+
+
+def _identity(method: FSKD, own: Entry, other: Entry, seed: int) -> dict[str, Any]:
+    """What all ranks must share."""
+    shared = origin(method, seed, own.given, own.images, None)
+    return shared | {"student": fingerprint(other.given.state_dict().values())}

@@ -1,0 +1,44 @@
+"""Which channels of a teacher a student still has, seen by its weights."""
+
+import copy
+
+import torch
+from networks import chain
+
+from fsc.channels.copies import Copies, copied_rows
+from fsc.channels.proof import channel_groups
+
+
+def test_copies_of_several_rows_or_of_none_are_not_guessed() -> None:
+    rows = torch.randn(5, 8)
+    assert copied_rows(rows, 3 * rows[[4, 0]]).tolist() == [4, 0]
+    assert copied_rows(rows, -rows[[4, 0]]) is None
+    assert copied_rows(rows, rows[[4, 4]]) is None
+    assert copied_rows(rows, rows[[4]] + 0.1) is None
+    # All multiples of one another: the one of the same length, if there is one alone.
+    line = torch.tensor([[1.0], [2.0], [3.0]])
+    assert copied_rows(line, line[1:]).tolist() == [1, 2]
+    assert copied_rows(torch.cat([line, line]), line[1:]) is None
+
+
+def test_layers_are_followed_from_what_was_written_to_what_is_read() -> None:
+    teacher, image = chain(), torch.randn(1, 3, 8, 8)
+    student = copy.deepcopy(teacher)
+    first, second = torch.tensor([1, 4, 6]), torch.tensor([0, 5, 8, 9])
+    with torch.no_grad():
+        student.conv1.weight = torch.nn.Parameter(2 * teacher.conv1.weight[first])
+        student.conv2.weight = torch.nn.Parameter(teacher.conv2.weight[second][:, first])
+        student.conv3.weight = torch.nn.Parameter(teacher.conv3.weight[:, second])
+    copies = Copies(teacher, channel_groups(teacher, image))
+    # Asked for out of order it is not known what it reads.
+    assert "which 3 of the teacher's 8 channels" in str(copies.of("conv2", student.conv2))
+    assert torch.equal(torch.as_tensor(copies.of("conv1", student.conv1)), first)
+    assert torch.equal(torch.as_tensor(copies.of("conv2", student.conv2)), second)
+    assert torch.equal(torch.as_tensor(copies.of("conv3", student.conv3)), torch.arange(12))
+    assert torch.equal(torch.as_tensor(copies.carried("bn1", 3)), first)
+    assert copies.carried("bn1", 4) is None
+    student.conv1.weight.data.normal_()
+    fresh = Copies(teacher, channel_groups(teacher, image))
+    assert "its 3 filters are no copies of 3 of the teacher's 8" in str(
+        fresh.of("conv1", student.conv1)
+    )
