@@ -123,6 +123,8 @@ def test_one_mixed_gives_two_terms_where_more_is_lost() -> None:
         fsc.FitNet(steps=2, learning_rate=1e-5, hint_learning_rate=1e-5),
         fsc.BackProp(steps=2, learning_rate=1e-5),
         fsc.SolveThenTrain(train=fsc.MiR(steps=2, learning_rate=1e-5)),
+        fsc.FSKD(solve_on=8),
+        fsc.SolveThenTrain(fsc.CrossDistillation(solve_on=8), train=None),
     ],
 )
 def test_students_are_trained_saved_and_loaded(method: object, tmp_path: Path) -> None:
@@ -166,7 +168,22 @@ def test_a_student_can_be_pruned_and_saved(tmp_path: Path) -> None:
         assert torch.equal(fsc.load(tmp_path / "s.safetensors")(IMAGES), smaller(IMAGES))
 
 
-@pytest.mark.parametrize("method", [fsc.CrossDistillation(), fsc.ThiNet(), "seconds"])
+def test_alignment_recovers_what_the_terms_left_out() -> None:
+    torch.manual_seed(0)
+    teacher = models.build("resnet14").eval()
+    images = torch.randn(40, 3, 16, 16)
+    results = {
+        method: fsc.compress(teacher, images, method=method, scheme=Decoupling(3))
+        for method in ("l1", "fskd", "seconds")
+    }
+    distances = {method: result.report.distance for method, result in results.items()}
+    assert distances["fskd"] < 0.5 * distances["l1"]
+    assert distances["seconds"] == distances["fskd"]
+    names = [layer.name for layer in results["fskd"].report.layers]
+    assert "layer1.0.conv1.pointwise" in names and "layer1.0.conv1.depthwise" not in names
+
+
+@pytest.mark.parametrize("method", [fsc.CrossDistillation(), fsc.ThiNet(), fsc.Grail()])
 def test_layerwise_methods_say_who_takes_decoupled_layers(method: object) -> None:
     with pytest.raises(ValueError, match="must leave every layer whole .* and L1Norm take it"):
         fsc.compress(models.build("resnet14"), IMAGES, method=method, scheme=Decoupling())

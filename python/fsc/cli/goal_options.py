@@ -59,7 +59,7 @@ _OPTIONS = (
         type=click.Choice(["1", "1mix", *map(str, range(2, 9))]),
         metavar="TERMS",
         help="Convolutions become a depthwise and a pointwise one with so many terms, 1 to 8, or "
-        "1mix, half of the layers 1 and half 2; for default, MiR, kd, fitnet, bp and l1.",
+        "1mix, half of the layers 1 and half 2; for default, fskd, MiR, kd, fitnet, bp and l1.",
     ),
     click.option("--parameters", type=_SHARE, help="Share of the parameters that stays."),
     click.option(

@@ -3,7 +3,8 @@
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,14 @@ from fsc.methods import any_aligned
 from fsc.methods.aligner import Aligner
 from fsc.methods.any_aligned import AnyBlocks, Channels
 from fsc.methods.base import Outcome, Task
+from fsc.methods.block_ends import Match
 from fsc.methods.joint_alignment import JointSGD
-from fsc.methods.l1_norm import largest_channels
+from fsc.methods.l1_norm import largest_channels, without_the_rest
 from fsc.networks import surgery
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
 from fsc.progress import Progress
+from fsc.schemes import Decoupling
 from fsc.walking.walk import walk
 
 
@@ -42,6 +45,9 @@ class FSKD:
            and several inputs are not flipped;
         5. cut the masked channels out.
 
+    Where a scheme decouples layers there are no channels to rank: Q stands behind each pointwise
+    convolution that closes such a layer, and behind all layers that stayed whole.
+
     Args:
         iterations: passes of block coordinate descent; the paper sees no gain beyond 1.
         damping: pull of Q towards the identity, in units of the mean square of a student channel;
@@ -59,6 +65,7 @@ class FSKD:
         TypeError: sgd is something else.
     """
 
+    takes_decoupling: ClassVar[bool] = True
     iterations: int = 1
     damping: float = 0.1
     intercept: bool = False
@@ -78,6 +85,11 @@ class FSKD:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
+        if isinstance(task.scheme, Decoupling):
+            decoupled, _ = without_the_rest(task)
+            return self._recovered(
+                any_aligned.match_of(task.teacher, decoupled, task.images[:1]), task
+            )
         kept = largest_channels(task.teacher, task.groups, task.channels_left())
         teacher = copy.deepcopy(task.teacher).eval()
         surgery.fold_batch_norm(teacher)
@@ -88,8 +100,7 @@ class FSKD:
             names = dict(student.named_modules())
             layers = {name: each for name, each in rows.items() if name in names}
             match = any_aligned.match_of(teacher, student, task.images[:1], channels=layers)
-            reports, said = any_aligned.recover(self, match, task)
-            return Outcome(match.student.model.eval(), kept, reports, warnings=said)
+            return replace(self._recovered(match, task), kept=kept)
         mask_channels(student, task.groups, kept)
         reports = []
         for images in self.passes(task.teacher, task.images, task.seed):
@@ -106,6 +117,10 @@ class FSKD:
             reports = aligner.reports
         cut_channels(student, task.groups, kept)
         return Outcome(student.eval(), kept, reports)
+
+    def _recovered(self, match: Match, task: Task) -> Outcome:
+        reports, said = any_aligned.recover(self, match, task)
+        return Outcome(match.student.model.eval(), {}, reports, warnings=said)
 
     def walks_on(self, given: int, values: int) -> int:
         """How many images layers are solved on, where so many of so many values are given."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from fsc.layers.objectives import Estimation
 from fsc.methods.base import Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.features import TeacherFeatures, body_of, head_features
+from fsc.methods.fskd import FSKD
 from fsc.methods.head_tuning import check_head
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.mir import MiR
@@ -47,8 +49,8 @@ class SolveThenTrain:
     Lifecycle:
         1. `solve`: walk teacher and student side by side and solve every layer for the teacher's
            outputs, behind additions, on the given images, their mirror images and hard ones; each
-           BatchNorm is folded into its convolution before. Where a scheme drops blocks or
-           decouples layers there is nothing to solve;
+           BatchNorm is folded into its convolution before. Where a scheme drops blocks there is
+           nothing to solve; where it decouples layers, `FSKD` aligns each to the teacher's;
         2. `train`: all layers before the heads together, for the teacher's features of hard images.
            Layers stay what they are: nothing is normalised by minibatches;
         3. a training that leads away from the teacher, on hard images that neither has seen, is
@@ -59,13 +61,13 @@ class SolveThenTrain:
 
     Args:
         solve: of the layers.
-        train: of all of them; None: they stay as they were solved, and blocks cannot be dropped
-            nor layers decoupled.
+        train: of all of them; None: they stay as they were solved, and blocks cannot be dropped.
 
     Raises:
         TypeError: either is something else.
     """
 
+    takes_decoupling: ClassVar[bool] = True
     solve: CrossDistillation = field(default_factory=solving)
     train: MiR | None = field(default_factory=training)
 
@@ -82,11 +84,6 @@ class SolveThenTrain:
         return self.train is not None
 
     @property
-    def takes_decoupling(self) -> bool:
-        """Whether layers may be decoupled, likewise."""
-        return self.train is not None
-
-    @property
     def selection(self) -> Selection:
         """How channels are chosen where no layer chooses among them while it is solved."""
         return self.solve.selection
@@ -99,9 +96,11 @@ class SolveThenTrain:
                 teacher or its inputs.
         """
         method = self._training(task)
-        if isinstance(task.scheme, DropBlocks | Decoupling):
+        if isinstance(task.scheme, DropBlocks):
             student, kept = without_the_rest(task)
             outcome = Outcome(student.eval(), kept)
+        elif isinstance(task.scheme, Decoupling):
+            outcome = FSKD(solve_on=self.solve.solve_on).compress(task)
         else:
             outcome = self.solve.compress(task)
         if method is None or not isinstance(task.scheme, Scheme | DropBlocks | Decoupling):

@@ -14,7 +14,7 @@ _CAPABILITIES: dict[type, tuple[str, str, str]] = {
     Decoupling: (
         "takes_decoupling",
         "leave every layer whole for {method}, got {scheme!r}, which decouples some",
-        "SolveThenTrain, where it trains, MiR, KD, FitNet, BackProp and L1Norm take it",
+        "SolveThenTrain, FSKD, MiR, KD, FitNet, BackProp and L1Norm take it",
     ),
 }
 

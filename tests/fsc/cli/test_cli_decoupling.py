@@ -30,8 +30,9 @@ def test_a_student_with_decoupled_layers_is_written_and_evaluated(run, fsc, tmp_
 @pytest.mark.parametrize(
     ("method", "flags", "expected"),
     [
-        ("cd-soft", ("--decouple", 2), "--decouple must go with --method default, quarter-hour, "
-         "l1, mir-before, mir-after, bp, kd, fitnet, got 2 for cd-soft"),
+        ("cd-soft", ("--decouple", 2), "--decouple must go with --method seconds, default, "
+         "quarter-hour, l1, fskd, fskd-sgd, mir-before, mir-after, bp, kd, fitnet, got 2 for "
+         "cd-soft"),
         ("l1", ("--decouple", 8), "--decouple must fit resnet14, got 8: scheme 'decoupled-8': "
          "model must have convolutions with kernels larger than 1x1 that are cheaper"),
         ("l1", ("--decouple", 2, "--round-to", 4), "--round-to must go with --flops, --parameters "
