@@ -133,7 +133,7 @@ def _training(typed: dict[str, Any]) -> dict[str, Callable[[], Method]]:
     turns = {"steps_between": max(1, typed["steps"] // 10)} if "steps" in typed else {}
     return {
         "default": lambda: SolveThenTrain(train=training(**own)),
-        "quarter-hour": lambda: SolveThenTrain(train=training(**(own | {"steps": 3000}))),
+        "quarter-hour": lambda: SolveThenTrain(train=training(**(own | {"steps": 2000}))),
         "mir-before": lambda: MiR("before", **typed),
         "mir-after": lambda: MiR("after", **typed),
         "mir-progressive": lambda: ProgressiveMiR(**typed, **turns),

@@ -27,15 +27,16 @@ def solving(solve_on: int = 400) -> CrossDistillation:
     return CrossDistillation(Estimation(), after_addition=True, solve_on=solve_on)
 
 
-def training(steps: int = 800, precision: Precision = "float32") -> MiR:
-    """MiR as it goes on from solved layers: nothing normalised anew, hard images, a cosine."""
+def training(steps: int = 400, precision: Precision = "float32") -> MiR:
+    """MiR as it goes on from solved layers: gradients preconditioned, hard images, a cosine."""
     return MiR(
         steps=steps,
         batch_size=25,
-        learning_rate=0.01,
+        learning_rate=0.02,
         decay="cosine",
         warm_up=20,
         clip_norm=2.0,
+        precondition=0.3,
         batch_norm="frozen",
         views="hard",
         precision=precision,

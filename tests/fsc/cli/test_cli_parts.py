@@ -54,7 +54,7 @@ def test_every_name_is_a_method_and_mir_takes_its_steps():
     methods = {name: method_names.named(name, "resnet20", 7) for name in method_names.NAMES}
     assert methods["mir-before"].steps == methods["mir-after"].steps == 7
     assert all(methods[name].steps == 7 for name in method_names.WITH_VIEWS)
-    assert methods["default"].train.steps == 7 and methods["quarter-hour"].train.steps == 3000
+    assert methods["default"].train.steps == 7 and methods["quarter-hour"].train.steps == 2000
     for name, method in methods.items():
         assert (label_use(method) != "none") == (name in method_names.WITH_LABELS)
         assert (label_use(method) == "needed") == (name == method_names.NEEDS_LABELS)
