@@ -26,7 +26,8 @@ from fsc.methods.feature_losses import feature_loss
 from fsc.methods.features import TeacherFeatures, body_of, head_features
 from fsc.methods.fixed_views import FixedViews
 from fsc.methods.l1_norm import without_the_rest
-from fsc.methods.lesson import Learner, Lesson, fast_layout
+from fsc.methods.lesson import Learner, Lesson
+from fsc.methods.memory_layout import fast_layout
 from fsc.networks import tracing
 
 BATCH = 50

@@ -1,6 +1,6 @@
 """What each choice of cross distillation and FSKD is worth on the real ResNet-56.
 
-Run it with `FSC_DATA=... python examples/resnet56_variants.py`; it takes about eight minutes on two
+Run it with `FSC_DATA=... python examples/resnet56_variants.py`; it takes about ten minutes on two
 cores and prints the table of docs/results/resnet56.md.
 """
 
@@ -28,6 +28,8 @@ VARIANTS: dict[str, fsc.methods.Method] = {
     "convex, not recalibrated": fsc.CrossDistillation(fsc.Convex(), recalibrate=False),
     "soft, output filters": fsc.CrossDistillation(axis="output_filters"),
     "FSKD": fsc.FSKD(solve_on=0),
+    "FSKD, on 400 images": fsc.FSKD(),
+    "FSKD, on 400 images, intercept": fsc.FSKD(intercept=True),
     "FSKD, damping 0.01": fsc.FSKD(solve_on=0, damping=0.01),
     "FSKD, damping 1e-6": fsc.FSKD(solve_on=0, damping=1e-6),
 }

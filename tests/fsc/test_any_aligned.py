@@ -8,7 +8,7 @@ import pytest
 import torch
 from kinds import every_kind
 from networks import chain
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import fsc
 from fsc.channels.cutting import cut_channels, mask_channels
@@ -16,6 +16,7 @@ from fsc.channels.proof import channel_groups
 from fsc.methods.l1_norm import largest_channels
 from fsc.methods.soundness import Yardstick
 from fsc.schemes import Scheme
+from fsc.walking.meeting import _Side
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
 
@@ -282,12 +283,23 @@ def test_what_does_not_match_is_left_and_said() -> None:
         align(teacher, student, images)
 
 
-def test_batches_do_not_matter_and_no_operation_runs_twice() -> None:
+def test_batches_do_not_matter_and_no_operation_runs_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     teacher, images = chain(torch.float64), _images().double()
     student = _pruned(teacher, images, cut_channels)
     method = fsc.FSKD(solve_on=0)
     made, other = (method.align(teacher, student, images, batch_size=b) for b in (16, 5))
     torch.testing.assert_close(made(images), other(images))
     told: list[tuple[str, int, int]] = []
+    ran: list[str] = []
+    step = _Side._run
+
+    def counted(side: _Side, node: fx.Node, batch: int) -> Tensor:
+        ran.append(f"{id(side)} {node.name} {batch}")
+        return step(side, node, batch)
+
+    monkeypatch.setattr(_Side, "_run", counted)
     method.align(teacher, student, images, progress=lambda *event: told.append(event))
     assert told == [("walk", done, 4) for done in range(1, 5)]
+    assert len(set(ran)) == len(ran) > 10

@@ -2,8 +2,10 @@
 
 import copy
 
+import pytest
 import torch
 from networks import chain
+from torch import Tensor, nn
 
 from fsc.channels.copies import Copies, copied_rows
 from fsc.channels.proof import channel_groups
@@ -42,3 +44,37 @@ def test_layers_are_followed_from_what_was_written_to_what_is_read() -> None:
     assert "its 3 filters are no copies of 3 of the teacher's 8" in str(
         fresh.of("conv1", student.conv1)
     )
+
+
+class _Stream(nn.Module):
+    """Two layers that write one stream, and one that reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.last = nn.Conv2d(6, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(x)
+        return self.last((x + self.two(x)).relu()).mean((2, 3))
+
+
+@pytest.mark.parametrize(("rows", "is_followed"), [([0, 2, 3, 5], True), ([5, 0, 3, 2], False)])
+def test_another_order_of_channels_is_not_taken_for_the_teachers(
+    rows: list[int], is_followed: bool
+) -> None:
+    torch.manual_seed(0)
+    teacher = _Stream()
+    copies = Copies(teacher, channel_groups(teacher, torch.randn(1, 3, 8, 8)))
+    one, two, last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 1, 3)
+    with torch.no_grad():
+        one.weight.copy_(teacher.one.weight[rows])
+        two.weight.copy_(teacher.two.weight[rows][:, rows])
+        last.weight.copy_(teacher.last.weight[:1, rows])
+    assert torch.equal(torch.as_tensor(copies.of("one", one)), torch.tensor(rows))
+    for name, layer, expected in (("two", two, rows), ("last", last, [0])):
+        found = copies.of(name, layer)
+        if is_followed:
+            assert torch.as_tensor(found).tolist() == expected
+        else:
+            assert "its channels in another order; say in channels" in str(found)

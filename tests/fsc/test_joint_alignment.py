@@ -87,3 +87,28 @@ def test_values_that_do_not_fit_are_refused() -> None:
         JointSGD(views="hard")
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         JointSGD(steps=0)
+
+
+def test_a_batch_norm_in_front_of_a_convolution_is_taken_anew() -> None:
+    torch.manual_seed(0)
+    convs = nn.Conv2d(3, 12, 3), nn.ReLU(), nn.Conv2d(12, 10, 3), nn.ReLU()
+    behind = nn.BatchNorm2d(10), nn.Conv2d(10, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+    teacher = nn.Sequential(*convs, *behind, nn.Flatten(), nn.Linear(8, 4))
+    images = _images()
+    with torch.no_grad():
+        for _ in range(30):
+            teacher.train()(images)
+    teacher.eval()
+    result = fsc.compress(teacher, images, method=_method(), scheme=Scheme("half", {"0": 6}))
+    assert not torch.allclose(result.student[4].running_mean, teacher[4].running_mean, rtol=1e-3)
+
+
+def test_where_nothing_can_be_aligned_the_student_is_as_it_was_pruned() -> None:
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    images, scheme = torch.randn(20, 6), Scheme("half", {"0": 8})
+    aligned, pruned = (
+        fsc.compress(teacher, images, method=method, scheme=scheme).student
+        for method in (_method(), fsc.L1Norm())
+    )
+    assert torch.equal(aligned(images), pruned(images))

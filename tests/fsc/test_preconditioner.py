@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import fsc
-from fsc.layers.preconditioner import Preconditioner
+from fsc.methods.preconditioner import Preconditioner
 
 DAMPING = 0.1
 DOUBLE = {"dtype": torch.float64}
@@ -79,13 +79,47 @@ def test_a_transposed_convolution_is_taken_as_the_ordinary_one_that_it_is() -> N
     torch.testing.assert_close(transposed, found[1], rtol=1e-5, atol=1e-3)
 
 
-def test_what_reads_nothing_but_zeros_keeps_a_finite_gradient() -> None:
+class _Odd(nn.Module):
+    """A layer called by name, one that is never called, one that is too wide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.named, self.unused = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.wide = nn.Linear(5000, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        read = nn.functional.linear(self.named(input=inputs), self.unused.weight)
+        return self.wide(read.repeat(1, 2000)[:, :5000])
+
+
+def test_layers_of_which_nothing_is_known_keep_their_gradients() -> None:
+    torch.manual_seed(0)
+    network = _Odd()
+    inputs = torch.randn(8, 3)
+    preconditioner = Preconditioner(network, DAMPING)
+    preconditioner.measure([inputs])
+    network(inputs).square().sum().backward()
+    weights = {n: each for n, each in network.named_parameters() if n.endswith("weight")}
+    before = {name: each.grad.clone() for name, each in weights.items()}
+    preconditioner.apply()
+    changed = {name for name, each in weights.items() if not torch.equal(each.grad, before[name])}
+    assert changed == {"named.weight"}
+
+
+def test_what_reads_nothing_but_zeros_keeps_its_gradient() -> None:
     layer = nn.Conv2d(2, 2, 3)
     preconditioner = Preconditioner(nn.Sequential(layer), DAMPING)
     preconditioner.measure([torch.zeros(1, 2, 5, 5)])
     layer(torch.ones(1, 2, 5, 5)).sum().backward()
+    before = layer.weight.grad.clone()
     preconditioner.apply()
-    assert layer.weight.grad.isfinite().all() and layer.weight.grad.any()
+    assert torch.equal(layer.weight.grad, before)
+
+
+def test_methods_that_hold_weights_at_zero_or_have_none_refuse_it() -> None:
+    for method in (fsc.ProgressiveMiR, fsc.methods.JointSGD):
+        with pytest.raises(ValueError, match="precondition must be None for"):
+            method(precondition=0.3)
 
 
 def test_correlated_inputs_are_learned_in_fewer_steps() -> None:

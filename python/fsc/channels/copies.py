@@ -15,6 +15,7 @@ from fsc.networks.operations import CONVOLUTION
 
 # Copies point in one direction to float32; a scale is a BatchNorm that was folded otherwise.
 _TOLERANCE = 1e-4
+_OTHER_ORDER = "a layer before it has its channels in another order; say in channels which it gives"
 
 
 class Copies:
@@ -33,6 +34,7 @@ class Copies:
         """Knows nothing yet."""
         self.teacher, self.groups = teacher, groups
         self._kept: dict[str, Tensor] = {}
+        self._permuted: set[str] = set()  # groups whose channels are in another order
 
     def of(self, name: str, layer: Any) -> Tensor | str:
         """The teacher's channels of a layer's output, int64 [C_out], or why none are known.
@@ -47,7 +49,7 @@ class Copies:
             return torch.arange(len(mine), device="cpu")
         known = rows_left(self.groups, self._kept).get(name)
         if known is not None and len(known) == len(mine):
-            return known
+            return _OTHER_ORDER if self._is_permuted(name, "writer") else known
         columns = self._columns(name, layer, original)
         if isinstance(columns, str):
             return columns
@@ -63,6 +65,8 @@ class Copies:
 
     def carried(self, name: str, size: int) -> Tensor | None:
         """The teacher's channels that a BatchNorm of so many in the student normalises, or None."""
+        if self._is_permuted(name, "carrier"):
+            return None
         slots = [
             slot.mask(group.mask(self._kept[group.name]))
             for group in self.groups
@@ -83,13 +87,22 @@ class Copies:
             slot = next((s for s in group.slots if s.role == "writer" and s.name == name), None)
             if slot is not None:
                 channels = slot.channels[rows.cpu()]
-                self._kept[group.name] = channels[channels != NONE].unique()
+                channels = channels[channels != NONE]
+                self._kept[group.name] = channels.unique()
+                if not torch.equal(channels, self._kept[group.name]):
+                    self._permuted.add(group.name)
+
+    def _is_permuted(self, name: str, role: str) -> bool:
+        slots = [s for g in self.groups if g.name in self._permuted for s in g.slots]
+        return any(slot.name == name and slot.role == role for slot in slots)
 
     def _columns(self, name: str, layer: Any, original: Any) -> Tensor | str:
         """The numbers of the teacher's columns that a student's filters have, or why not."""
         own, before = filters(layer).shape[1], filters(original).shape[1]
         if own == before:
             return torch.arange(own, device=original.weight.device)
+        if self._is_permuted(name, "reader"):
+            return _OTHER_ORDER
         stays = columns_left(self.groups, self._kept).get(name)
         if stays is not None and isinstance(original, CONVOLUTION):
             stays = stays.view(original.groups, -1)[0]

@@ -102,6 +102,7 @@ class Absorbed:
         """Changes nothing."""
         self.layer, self.rows, self.weight, self.bias = layer, rows, weight, bias
 
+    @torch.no_grad()
     def write(self) -> None:
         """W' = Q W and b' = Q b + b_Q in the place of the layer's own."""
         form, bias = Form(self.layer), self.layer.bias

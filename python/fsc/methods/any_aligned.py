@@ -29,7 +29,7 @@ from fsc.networks.tracing import trace
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress
 from fsc.schemes import Scheme
-from fsc.walking.meeting import walk_to_meetings
+from fsc.walking.meeting import Meeting, walk_to_meetings
 
 if TYPE_CHECKING:
     from fsc.methods.fskd import FSKD
@@ -55,7 +55,7 @@ def aligned(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     own, other, _ = entered("align", teacher, student, images)
-    check_ranks("align", own.images, lambda: _identity(method, own, other, seed))
+    check_ranks("align", own.images, lambda: _identity(method, own, other, seed, blocks, channels))
     match = match_of(own.teacher, other.teacher, own.images[:1], blocks, channels)
     if not match.ends.meetings:
         raise ValueError(
@@ -88,25 +88,32 @@ def recover(method: FSKD, match: Match, task: Task) -> tuple[list[LayerReport], 
     Returns:
         (a report for each layer, but where they are trained together; what is to be said).
     """
-    model, student = match.teacher.model, match.student.model
-    if method.sgd is not None:
-        shown = next(method.passes(model, task.images, task.seed))
-        shown_task = replace(task, images=shown)
-        return [], train_together(match, method.sgd, method.intercept, shown_task)
-    reports: list[LayerReport] = []
-    for shown in method.passes(model, task.images, task.seed):
-        aligner = Aligner(student, match.rows, method.damping, len(shown), method.intercept)
+    teacher, student = match.teacher, match.student
+
+    def walked(shown: Tensor, meetings: list[Meeting]) -> list[LayerReport]:
+        aligner = Aligner(student.model, match.rows, method.damping, len(shown), method.intercept)
         walk_to_meetings(
-            (model, match.teacher.graph),
-            (student, match.student.graph),
+            (teacher.model, teacher.graph),
+            (student.model, student.graph),
             ranks.share(shown),
-            [*match.ends.meetings, *match.ends.norms],
+            meetings,
             aligner,
             batch_size=task.batch_size,
             memory_budget=task.memory_budget,
             progress=task.progress,
         )
-        reports = aligner.reports
+        return aligner.reports
+
+    reports: list[LayerReport] = []
+    for shown in method.passes(teacher.model, task.images, task.seed):
+        if method.sgd is None:
+            reports = walked(shown, [*match.ends.meetings, *match.ends.norms])
+            continue
+        if match.ends.norms:
+            walked(shown, match.ends.norms)
+        if not match.ends.meetings:
+            return [], []
+        return [], train_together(match, method.sgd, method.intercept, replace(task, images=shown))
     return reports, []
 
 
@@ -192,7 +199,16 @@ def _in_words(left: Mapping[str, str]) -> str:
     return "; ".join(f"{name!r} ({why})" for name, why in left.items())
 
 
-def _identity(method: FSKD, own: Entry, other: Entry, seed: int) -> dict[str, Any]:
+def _identity(
+    method: FSKD,
+    own: Entry,
+    other: Entry,
+    seed: int,
+    blocks: AnyBlocks,
+    channels: Channels | None,
+) -> dict[str, Any]:
     """What all ranks must share."""
     shared = origin(method, seed, own.given, own.images, None)
-    return shared | {"student": fingerprint(other.given.state_dict().values())}
+    shared |= {"student": fingerprint(other.given.state_dict().values()), "blocks": repr(blocks)}
+    given = channels or {}
+    return shared | {"channels": {name: torch.as_tensor(given[name]).tolist() for name in given}}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fsc.images.scale import spread
 from fsc.methods.features import computed
-from fsc.methods.lesson import layout_for
+from fsc.methods.memory_layout import layout_for
 from fsc.networks.outputs import tensors_of
 
 # Views of images, by draws of a generator, of those of a minibatch that are wanted.

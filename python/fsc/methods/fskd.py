@@ -120,7 +120,8 @@ class FSKD:
 
     def _recovered(self, match: Match, task: Task) -> Outcome:
         reports, said = any_aligned.recover(self, match, task)
-        return Outcome(match.student.model.eval(), {}, reports, warnings=said)
+        model = match.student.model.eval()
+        return Outcome(model, {}, reports, held_back=match.ends.left, warnings=said)
 
     def walks_on(self, given: int, values: int) -> int:
         """How many images layers are solved on, where so many of so many values are given."""

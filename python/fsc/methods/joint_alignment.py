@@ -29,7 +29,7 @@ class JointSGD(Schedule):
     Args:
         steps: minibatches.
         batch_size: images of a minibatch.
-        learning_rate, decay, warm_up, momentum, weight_decay, clip_norm, batch_norm, max_retries:
+        learning_rate, decay, warm_up, momentum, weight_decay, clip_norm, precision, max_retries:
             as in `fsc.methods.schedule.Schedule`. The paper says nothing of them. Images are
             mirrored one time in two.
 
@@ -44,12 +44,13 @@ class JointSGD(Schedule):
     warm_up: int = 20
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
-    batch_norm: Literal["train", "frozen"] = "frozen"
+    batch_norm: Literal["train", "frozen"] = "frozen"  # there are none behind Q
 
     def __post_init__(self) -> None:
-        """Refuses views that are not made here."""
-        if self.views != VIEWS[0]:
-            raise ValueError(f"views must be {VIEWS[0]} for FSKD, got {self.views!r}")
+        """Refuses what has no effect on 1x1 convolutions alone."""
+        for name, only in (("views", VIEWS[0]), ("batch_norm", "frozen"), ("precondition", None)):
+            if getattr(self, name) != only:
+                raise ValueError(f"{name} must be {only} for FSKD, got {getattr(self, name)!r}")
         super().__post_init__()
 
 

@@ -85,6 +85,11 @@ class ProgressiveMiR(Schedule):
             raise ValueError(f"share must be in [{_LEAST_SHARE}, 1], got {self.share}")
         if self.steps_between < 1:
             raise ValueError(f"steps_between must be at least 1, got {self.steps_between}")
+        if self.precondition is not None:
+            raise ValueError(
+                "precondition must be None for ProgressiveMiR, whose pruned weights would grow "
+                f"again, got {self.precondition}"
+            )
         super().__post_init__()
 
     def compress(self, task: Task) -> Outcome:

@@ -10,7 +10,8 @@ from torch import nn
 
 from fsc import ranks
 from fsc.methods.base import Task
-from fsc.methods.lesson import Learner, Lesson, all_trainable, fast_layout, own_draws
+from fsc.methods.lesson import Learner, Lesson, all_trainable, own_draws
+from fsc.methods.memory_layout import fast_layout
 from fsc.methods.soundness import Yardstick, is_sound, not_finite
 from fsc.methods.training_state import TrainingState
 from fsc.methods.views import Kind, check_kind, judged_images
@@ -44,10 +45,10 @@ class Schedule:
         momentum: of SGD.
         weight_decay: of SGD.
         clip_norm: largest norm of a step's gradient, all weights together; longer ones are scaled
-            down. None: as they are.
+            down, before they are preconditioned. None: as they are.
         precondition: gradients of convolutions and Linears are multiplied by the inverse second
-            moment of what the layer reads, measured before the first step and damped by so much of
-            its mean, see `fsc.layers.preconditioner`: fewer steps are needed. None: they are not.
+            moments of what the layer reads, measured before the first step and damped by so much,
+            see `fsc.methods.preconditioner`: fewer steps are needed. None: they are not.
         batch_norm: "train" normalises by the minibatch, of several processes each by its part of
             it; "frozen" by the running statistics, and dropout is off then.
         max_retries: how often the training starts again at half the rate, where it diverged.

@@ -105,7 +105,7 @@ def decoupled_of(model: nn.Module) -> dict[str, int]:
 
 
 def ends_of(student: nn.Module) -> dict[str, str]:
-    """Where a student gives what its teacher's convolutions gave, and a Q can be absorbed.
+    """Where a student gives what its teacher's convolutions gave.
 
     Returns:
         Name of each convolution of the teacher that was decoupled -> name of the pointwise one that

@@ -8,6 +8,7 @@ import os
 import torch
 from torch import Tensor, nn
 
+from fsc.images.augmentation import randomly_mirrored
 from fsc.images.checks import check_images, device_of
 from fsc.networks.operations import BATCH_NORM
 from fsc.progress import Progress
@@ -96,7 +97,7 @@ def train(
         order = torch.randperm(len(images), generator=generator, device="cpu").to(device)  # [N]
         for chosen in order[: len(images) // batch_size * batch_size].split(batch_size):
             views = _shifted(images[chosen], generator, shift)
-            views = _mirrored(views, generator) if mirror else views
+            views = randomly_mirrored(views, generator) if mirror else views
             _step(model, optimizer, views, labels[chosen], scales, scale_penalty)
             scheduler.step()
         if file is not None:
@@ -113,11 +114,11 @@ def _penalised(model: nn.Module, scale_penalty: float) -> list[nn.Parameter]:
     if scale_penalty == 0:
         return []
     norms = [module for module in model.modules() if isinstance(module, BATCH_NORM)]
-    scales = [norm.weight for norm in norms if norm.affine]
+    scales = [norm.weight for norm in norms if norm.affine and norm.weight.requires_grad]
     if not scales:
         raise ValueError(
-            "train: scale_penalty must go with a model that has BatchNorms with scales, got "
-            f"{scale_penalty:g} for {type(model).__name__}, which has none"
+            "train: scale_penalty must go with a model that has BatchNorms with scales to train, "
+            f"got {scale_penalty:g} for {type(model).__name__}, which has none"
         )
     return scales
 
@@ -135,15 +136,9 @@ def _step(
     optimizer.zero_grad()
     nn.functional.cross_entropy(scores, labels).backward()
     for scale in scales:
-        assert scale.grad is not None
-        scale.grad.add_(scale.detach().sign(), alpha=scale_penalty)
+        if scale.grad is not None:  # of a norm that is called
+            scale.grad.add_(scale.detach().sign(), alpha=scale_penalty)
     optimizer.step()
-
-
-def _mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The images, one in two of them mirrored."""
-    draws = torch.rand(len(images), generator=generator, device="cpu") < 0.5
-    return torch.where(draws.to(images.device)[:, None, None, None], images.flip(3), images)
 
 
 def _shifted(images: Tensor, generator: torch.Generator, shift: int = 1) -> Tensor:
