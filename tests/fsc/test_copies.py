@@ -1,12 +1,15 @@
 """Which channels of a teacher a student still has, seen by its weights."""
 
 import copy
+import warnings
 
 import pytest
 import torch
 from networks import chain
 from torch import Tensor, nn
 
+import fsc
+from fsc import models
 from fsc.channels.copies import Copies, copied_rows
 from fsc.channels.proof import channel_groups
 
@@ -78,3 +81,27 @@ def test_another_order_of_channels_is_not_taken_for_the_teachers(
             assert torch.as_tensor(found).tolist() == expected
         else:
             assert "its channels in another order; say in channels" in str(found)
+
+
+def test_a_stream_that_was_pruned_here_is_followed_through_shortcuts() -> None:
+    torch.manual_seed(0)
+    teacher, images = models.build("resnet14").eval(), torch.randn(10, 3, 16, 16)
+    result = fsc.compress(teacher, images, method="l1", pruning_ratio=0.3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = fsc.FSKD(solve_on=0).align(teacher, result.student, images)
+        given = fsc.FSKD(solve_on=0).align(
+            teacher, result.student, images, channels=result.report.kept
+        )
+    torch.testing.assert_close(found(images), given(images))
+
+
+def test_channels_in_another_order_of_a_layer_as_wide_are_seen() -> None:
+    torch.manual_seed(0)
+    teacher = _Stream()
+    copies = Copies(teacher, channel_groups(teacher, torch.randn(1, 3, 8, 8)))
+    student = nn.Conv2d(3, 6, 3)
+    student.weight.data = teacher.one.weight.data[[1, 0, 2, 3, 5, 4]]
+    assert torch.as_tensor(copies.of("one", student)).tolist() == [1, 0, 2, 3, 5, 4]
+    student.weight.data.normal_()
+    assert torch.as_tensor(copies.of("one", student)).tolist() == list(range(6))

@@ -112,3 +112,10 @@ def test_fskd_aligns_grouped_convolutions_and_not_depthwise_ones() -> None:
     assert aligned == ["first", "grouped", "up", "volume", "rows", "tokens"]
     assert all(e.error <= e.error_before * (1 + 1e-6) + 1e-9 for e in result.report.layers)
     assert torch.equal(result.student.depthwise.weight, teacher.depthwise.weight)
+
+
+def test_linears_that_see_one_column_an_image_are_named() -> None:
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 3)).eval()
+    report = fsc.compress(teacher, torch.randn(30, 6), method="fskd", pruning_ratio=0.4).report
+    assert report.left["0"] == "'0' is not aligned: it sees one column an image, too few for a Q"

@@ -59,11 +59,11 @@ def test_so_many_are_mixed_as_are_to_be(monkeypatch: pytest.MonkeyPatch) -> None
 def test_images_are_turned_by_angles_whatever_their_sides() -> None:
     height, width = 32, 96
     image = torch.zeros(1, 1, height, width)
-    image[0, 0, height // 2, width // 2 - 12 : width // 2 + 12] = 1  # a level line
+    image[0, 0, height // 2, width // 2 - 15 : width // 2 + 15] = 1  # a level line
     turned = hard_augmentation._moved(image, torch.tensor([[0.0, 1.0, 0.0, 0.0]]))[0, 0]
     rows, columns = torch.nonzero(turned > 0.4, as_tuple=True)
     rise = float(rows.max() - rows.min()) / float(columns.max() - columns.min())
-    assert rise == pytest.approx(math.tan(math.radians(10)), abs=0.06)
+    assert rise == pytest.approx(math.tan(math.radians(hard_augmentation._DEGREES)), abs=0.06)
 
 
 def test_half_are_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ class Copies:
         original: Any = self.teacher.get_submodule(name)
         mine, other = filters(layer), filters(original)
         if len(mine) == len(other):
-            return torch.arange(len(mine), device="cpu")
+            return self._of_all(name, mine, other)
         known = rows_left(self.groups, self._kept).get(name)
         if known is not None and len(known) == len(mine):
             return _OTHER_ORDER if self._is_permuted(name, "writer") else known
@@ -60,6 +60,16 @@ class Copies:
                 f"its {len(mine)} filters are no copies of {len(mine)} of the teacher's "
                 f"{len(other)}; say in channels which they are"
             )
+        self.keep(name, found)
+        return found
+
+    def _of_all(self, name: str, mine: Tensor, other: Tensor) -> Tensor:
+        """The channels of a layer as wide as the teacher's: in its order, but for other copies."""
+        alike = mine.shape == other.shape
+        found = copied_rows(other.detach().flatten(1), mine.detach().flatten(1)) if alike else None
+        rows = torch.arange(len(mine), device="cpu")
+        if found is None or torch.equal(found, rows):
+            return rows
         self.keep(name, found)
         return found
 
@@ -87,9 +97,8 @@ class Copies:
             slot = next((s for s in group.slots if s.role == "writer" and s.name == name), None)
             if slot is not None:
                 channels = slot.channels[rows.cpu()]
-                channels = channels[channels != NONE]
-                self._kept[group.name] = channels.unique()
-                if not torch.equal(channels, self._kept[group.name]):
+                self._kept[group.name] = channels[channels != NONE].unique()
+                if bool((rows.diff() < 0).any()):
                     self._permuted.add(group.name)
 
     def _is_permuted(self, name: str, role: str) -> bool:

@@ -10,11 +10,11 @@ import math
 import torch
 from torch import Tensor
 
-_ZOOM = 0.25  # e to the power of at most so much, larger or smaller
-_DEGREES = 10.0
-_SHIFT = 0.125  # of the image's side: 4 pixels of 32
-_BRIGHTNESS = _CONTRAST = _SATURATION = 0.2
-_CHANNEL = 0.1
+_ZOOM = 0.6  # e to the power of at most so much, larger or smaller
+_DEGREES = 25.0
+_SHIFT = 0.3  # of the image's side: 10 pixels of 32
+_BRIGHTNESS = _CONTRAST = _SATURATION = 0.5
+_CHANNEL = 0.25
 _MIXED = 0.5  # of the images; half by mixup, half by cutmix
 
 

@@ -24,7 +24,9 @@ from fsc.methods.two_networks import entered, say
 from fsc.networks import surgery
 from fsc.networks.entry import Entry
 from fsc.networks.gathering import Images
+from fsc.networks.modes import evaluation_mode
 from fsc.networks.observed import Observed
+from fsc.networks.outputs import tensors_of
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress
@@ -60,12 +62,13 @@ def aligned(
     if not match.ends.meetings:
         raise ValueError(
             f"align: student must have a block that ends as one of the teacher's, got none: "
-            f"{_in_words(match.ends.left)}"
+            f"{_in_words(match.ends.left) or 'no layer where such a block ends'}"
         )
     progress = progress if ranks.is_first() else None
     # There is nothing left to remove.
     nothing = Scheme("given", {})
     task = Task(own.teacher, own.images, nothing, batch_size, seed=seed, progress=progress)
+    _check_outputs(own, other)
     with torch.no_grad():
         yardstick = Yardstick(own.teacher, own.images, batch_size)
         before = yardstick.distance(match.student.model)
@@ -75,6 +78,19 @@ def aligned(
     said += [f"align: left as they are: {_in_words(left)}"] if left else []
     say(said, after, before, 3)
     return in_dtype_of(other.given, match.student.model.eval())
+
+
+def _check_outputs(own: Entry, other: Entry) -> None:
+    """Make sure that both networks give outputs that can be compared, for one image."""
+    shapes = []
+    for network in (own.teacher, other.teacher):
+        with evaluation_mode(network), torch.no_grad():
+            shapes.append([list(each.shape) for each in tensors_of(network(own.images[:1]))])
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"align: student must give what the teacher gives, {shapes[0]} for one image, got "
+            f"{shapes[1]}"
+        )
 
 
 def recover(method: FSKD, match: Match, task: Task) -> tuple[list[LayerReport], list[str]]:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -115,8 +115,9 @@ class FSKD:
                 progress=task.progress,
             )
             reports = aligner.reports
+        flat = _flat(student, rows, {report.name for report in reports})
         cut_channels(student, task.groups, kept)
-        return Outcome(student.eval(), kept, reports)
+        return Outcome(student.eval(), kept, reports, held_back=flat)
 
     def _recovered(self, match: Match, task: Task) -> Outcome:
         reports, said = any_aligned.recover(self, match, task)
@@ -197,3 +198,12 @@ class FSKD:
         return any_aligned.aligned(
             self, teacher, student, images, blocks, channels, batch_size, seed, progress
         )
+
+
+def _flat(student: nn.Module, rows: Mapping[str, Tensor], solved: set[str]) -> dict[str, str]:
+    """The Linears that lost channels and could not be aligned -> why."""
+    return {
+        name: f"{name!r} is not aligned: it sees one column an image, too few for a Q"
+        for name in rows
+        if name not in solved and isinstance(student.get_submodule(name), nn.Linear)
+    }
