@@ -169,3 +169,15 @@ def test_published_networks_are_slimmed_as_they_are() -> None:
     sizes = {n: m.out_channels for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     gone = sum(sizes[name] - count for name, count in scheme.kept.items())
     assert gone == sum(sizes.values()) // 2
+
+
+def test_a_scheme_of_another_network_needs_scales_that_differ() -> None:
+    scheme = slimming(chain(), 0.4, IMAGES[:1])
+    other = chain()
+    for module in other.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.fill_(1.0)
+    with pytest.raises(
+        ValueError, match="must have BatchNorm scales that differ, got 1 everywhere"
+    ):
+        fsc.compress(other, IMAGES, method="l1", scheme=scheme)

@@ -111,8 +111,8 @@ def by_scale(
         groups: its channel groups.
 
     Raises:
-        ValueError: a layer of the scheme makes channels that pass no BatchNorm, or the scheme has
-            them chosen by something else.
+        ValueError: a layer of the scheme makes channels that pass no BatchNorm, all scales are the
+            same, or the scheme has channels chosen by something else.
     """
     if scheme.chosen_by not in ("method", "scale"):
         raise ValueError(
@@ -120,7 +120,7 @@ def by_scale(
         )
     if scheme.chosen_by == "method":
         return list(groups)
-    found = []
+    found, several = [], list[float]()
     for group in groups:
         named = scheme.kept.keys() & set(group.named("writer"))
         scores = _scores(model, group) if named else None
@@ -131,6 +131,12 @@ def by_scale(
             )
         order = None if scores is None else scores.argsort(descending=True, stable=True)
         found.append(replace(group, order=order))
+        several += [] if scores is None else scores[scores.isfinite()].unique().tolist()
+    if several and min(several) == max(several):
+        raise ValueError(
+            f"scheme {scheme.name!r}: model must have BatchNorm scales that differ, got "
+            f"{several[0]:g} everywhere"
+        )
     return found
 
 
