@@ -183,12 +183,25 @@ def mimicked(device: torch.device) -> Found:
     return made.state_dict()
 
 
+def aligned(device: torch.device) -> Found:
+    """A student with layers of its own, in a teacher's place."""
+    teacher, student = chain().to(device), chain().to(device)
+    with torch.no_grad():
+        student.conv2.weight.mul_(0.5)
+    images = torch.randn(6, 3, 8, 8).to(device)
+    with strict(device):
+        return fsc.FSKD().align(teacher, student, images).state_dict()
+
+
 CASES: dict[str, Callable[[torch.device], Found]] = {
     "share of the cost": targeted,
     "l1": compressed(fsc.L1Norm()),
     "l1, single weights": compressed(fsc.L1Norm(), SPARSE),
     "fskd": compressed(fsc.FSKD()),
     "fskd, two iterations": compressed(fsc.FSKD(iterations=2)),
+    "fskd, sgd": compressed(fsc.FSKD(sgd=fsc.methods.JointSGD(steps=4, batch_size=4))),
+    "fskd, decoupled": compressed(fsc.FSKD(), schemes.Decoupling(2)),
+    "fskd, any student": aligned,
     "thinet": compressed(fsc.ThiNet()),
     "thinet, columns": compressed(fsc.ThiNet(), Scheme("half", {"0": 40}), wide),
     "channel pruning": compressed(fsc.ChannelPruning()),

@@ -11,8 +11,9 @@ from networks import chain, small
 from torch import Tensor, nn
 
 import fsc
+from fsc.methods import JointSGD
 from fsc.methods.solve_then_train import solving, training
-from fsc.schemes import DropBlocks, Scheme, SparseScheme
+from fsc.schemes import Decoupling, DropBlocks, Scheme, SparseScheme
 from fsc.solvers.proximal import Proximal
 
 HALF = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
@@ -127,6 +128,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int, dict[str, Any]]] = {
         {"method": "cd-nc", "scheme": SparseScheme("few", {"conv2": 300, "conv3": 60})},
     ),
     "fskd": (chain, 8, {"method": fsc.FSKD(iterations=2), "scheme": HALF}),
+    "fskd, sgd": (
+        chain,
+        8,
+        {"method": fsc.FSKD(sgd=JointSGD(steps=4, batch_size=3), solve_on=11), "scheme": HALF},
+    ),
+    "fskd, decoupled": (chain, 8, {"method": fsc.FSKD(solve_on=11), "scheme": Decoupling(2)}),
     "thinet": (chain, 8, {"method": "thinet", "scheme": HALF}),
     "channel pruning": (chain, 8, {"method": "channel-pruning", "scheme": HALF}),
     "grail": (chain, 8, {"method": "grail", "scheme": HALF}),

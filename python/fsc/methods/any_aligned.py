@@ -199,7 +199,7 @@ def _checked(
     name: str, given: Tensor | Sequence[int], student: Observed, teacher: Observed, original: str
 ) -> Tensor:
     """The channels that the caller says a layer has, int64 [C_out] on the CPU."""
-    found = torch.as_tensor(given).cpu()
+    found = torch.as_tensor(given, device="cpu")
     size, most = student.channels(name), teacher.channels(original)
     is_whole = not found.is_floating_point() and found.dtype != torch.bool
     fits = is_whole and found.shape == (size,) and len(found.unique()) == size
@@ -227,4 +227,6 @@ def _identity(
     shared = origin(method, seed, own.given, own.images, None)
     shared |= {"student": fingerprint(other.given.state_dict().values()), "blocks": repr(blocks)}
     given = channels or {}
-    return shared | {"channels": {name: torch.as_tensor(given[name]).tolist() for name in given}}
+    return shared | {
+        "channels": {name: torch.as_tensor(given[name], device="cpu").tolist() for name in given}
+    }

@@ -221,7 +221,8 @@ def matched(
             done.left[name] = "all of its channels are masked, or more in one group than in another"
             continue
         rows[name] = alive
-        is_same = torch.equal(found.cpu(), torch.arange(teacher.channels(original)))
+        every = torch.arange(teacher.channels(original), device="cpu")
+        is_same = torch.equal(found.cpu(), every)
         done.meetings.append(replace(meeting, channels=None if is_same else found))
     return Match(teacher, student, done, rows)
 

@@ -16,7 +16,7 @@ from fsc.layers.pointwise_layer import Absorbed
 from fsc.methods.base import Task
 from fsc.methods.block_ends import Match
 from fsc.methods.fresh_views import FreshViews
-from fsc.methods.lesson import Lesson
+from fsc.methods.lesson import Lesson, Loss
 from fsc.methods.schedule import Schedule, in_words, trained
 from fsc.networks.features import truncate
 from fsc.walking.meeting import Meeting
@@ -79,7 +79,7 @@ def train_together(match: Match, schedule: JointSGD, intercept: bool, task: Task
     lesson = Lesson(
         "aligning all blocks",
         views,
-        _shares,
+        _shares(views.targets),
         schedule.steps,
         schedule.learning_rate,
         schedule,
@@ -173,10 +173,17 @@ def _insert(graph: fx.Graph, copies: dict[fx.Node, fx.Node], meeting: Meeting, n
         copies[meeting.student] = behind
 
 
-def _shares(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """The sum of what every block lacks, as shares of what it is to give."""
-    losses = [
-        (one - other).square().sum() / other.square().sum().clamp_min(torch.finfo(one.dtype).tiny)
-        for one, other in zip(given, wanted, strict=True)
-    ]
-    return torch.stack(losses).sum()
+def _shares(targets: Sequence[Tensor]) -> Loss:
+    """The sum of what every block lacks, as shares of the energy of what it is to give.
+
+    Args:
+        targets: what the blocks are to give for some images; the energy of a minibatch would be
+            another one in every process.
+    """
+    energies = [each.square().mean().clamp_min(torch.finfo(each.dtype).tiny) for each in targets]
+
+    def shares(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        pairs = zip(given, wanted, energies, strict=True)
+        return torch.stack([(a - b).square().mean() / energy for a, b, energy in pairs]).sum()
+
+    return shares
