@@ -131,7 +131,10 @@ def test_other_depths_skip_the_changes_of_width_and_the_last_block():
     assert set(kept.values()) == {9, 17, 33}
 
 
-@pytest.mark.parametrize("model_name", models.names())
+# The deepest have no published scheme, and take as long as all others together.
+@pytest.mark.parametrize(
+    "model_name", [name for name in models.names() if name not in ("resnet164", "densenet40")]
+)
 def test_named_schemes_fit_their_networks(model_name):
     model = models.build(model_name)
     groups = channel_groups(model, IMAGE)

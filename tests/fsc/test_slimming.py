@@ -50,7 +50,7 @@ def _expected(model: nn.Sequential, ratio: float) -> dict[str, list[int]]:
     return {name: each for name, each in kept.items() if len(each) < len(scales[name])}
 
 
-@pytest.mark.parametrize("ratio", [0.1, 0.4, 0.6])
+@pytest.mark.parametrize("ratio", [0.1, 0.6])
 @pytest.mark.parametrize(
     "method",
     ["l1", "fskd", "seconds", "thinet", "channel-pruning", "grail", fsc.MiR(steps=2)],

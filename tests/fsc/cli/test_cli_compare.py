@@ -70,7 +70,8 @@ def test_augmentation_is_told_and_kept_apart(compare, tmp_path):
     assert "augmented by mirror" in " ".join(result.stdout.split())
     assert read(tmp_path)["augment"] == "mirror"
     again = compare("--resume", "--seeds", 1)
-    assert again.exit_code == 2 and "its augment is" in " ".join(again.output.split())
+    assert again.exit_code == 2
+    assert "--augment must be that of the runs in" in " ".join(again.output.split())
 
 
 def test_latency_is_measured_where_it_is_asked_for(compare, tmp_path):
