@@ -47,7 +47,8 @@ class Plan:
     methods: Sequence[str] = tuple(
         name
         for name in method_names.NAMES
-        if name not in (*method_names.WITH_LABELS, method_names.WEIGHTS_ALONE, method_names.LONGEST)
+        if name not in (*method_names.WITH_LABELS, *method_names.LONGEST)
+        and name != method_names.WEIGHTS_ALONE
     )
     device: torch.device = torch.device("cpu")
 
