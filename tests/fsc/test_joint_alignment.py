@@ -1,10 +1,8 @@
 """FSKD-SGD: the 1x1 convolutions of all blocks trained together, then absorbed."""
 
-import copy
-
 import pytest
 import torch
-from kinds import every_kind
+from kinds import disturbed, every_kind
 from networks import chain
 from torch import Tensor, nn
 
@@ -66,11 +64,7 @@ def test_what_is_trained_is_q_alone_and_what_is_absorbed_gives_the_same(
 
 def test_every_kind_of_layer_is_trained_and_absorbs() -> None:
     teacher, images = every_kind(), torch.randn(16, 3, 8, 8)
-    student = copy.deepcopy(teacher)
-    with torch.no_grad():
-        for name in ("first", "grouped", "up", "volume", "rows", "tokens"):
-            weight = student.get_submodule(name).weight
-            weight.add_(0.1 * weight.std() * torch.randn_like(weight))
+    student = disturbed(teacher)
     made = _method(intercept=True).align(teacher, student, images)
     assert _gap(teacher, made, images) < _gap(teacher, student, images)
     for name, module in made.named_modules():

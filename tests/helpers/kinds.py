@@ -1,5 +1,7 @@
 """A network of every kind of layer that mixes linearly, and what stands between them."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,3 +35,13 @@ def every_kind(dtype: torch.dtype = torch.float32) -> nn.Module:
     """The network in evaluation mode, drawn alike every time."""
     torch.manual_seed(0)
     return EveryKind().to(dtype).eval()
+
+
+def disturbed(network: nn.Module) -> nn.Module:
+    """A copy of `every_kind` with noise on the weights of the layers that mix channels."""
+    student = copy.deepcopy(network)
+    with torch.no_grad():
+        for name in ("first", "grouped", "up", "volume", "rows", "tokens"):
+            weight = student.get_submodule(name).weight
+            weight.add_(0.1 * weight.std() * torch.randn_like(weight))
+    return student

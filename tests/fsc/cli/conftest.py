@@ -70,3 +70,16 @@ def on_digits(teacher_file: Path) -> list[object]:
         *("--model", "resnet14", "--data", "digits", "--checkpoint", teacher_file),
         *("--scheme", "res-50"),
     ]
+
+
+@pytest.fixture
+def compress_digits(fsc, on_digits, tmp_path):
+    """A short run of `fsc compress` by a method, without a scheme, into the folder `out`."""
+    where = tuple(each for each in on_digits if each not in ("--scheme", "res-50"))
+
+    def call(method, *flags):
+        output = ("--output", tmp_path / "out")
+        given = ("--method", method, "--shots", 2, "--test-images", 9)
+        return fsc("compress", *where, *given, *output, *flags)
+
+    return call

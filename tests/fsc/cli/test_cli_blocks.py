@@ -5,20 +5,8 @@ import json
 import pytest
 
 
-@pytest.fixture
-def run(fsc, on_digits, tmp_path):
-    where = tuple(each for each in on_digits if each not in ("--scheme", "res-50"))
-
-    def call(method, *flags):
-        output = ("--output", tmp_path / "out")
-        given = ("--method", method, "--shots", 2, "--test-images", 9)
-        return fsc("compress", *where, *given, *output, *flags)
-
-    return call
-
-
-def test_a_student_without_a_block_is_written_and_evaluated(run, fsc, tmp_path):
-    assert run("l1", "--drop-blocks", 1).exit_code == 0
+def test_a_student_without_a_block_is_written_and_evaluated(compress_digits, fsc, tmp_path):
+    assert compress_digits("l1", "--drop-blocks", 1).exit_code == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert len(report["dropped"]) == 1 and report["scheme"] == "blocks-1"
     assert report["flops"] < report["flops_teacher"]
@@ -40,7 +28,7 @@ def test_a_student_without_a_block_is_written_and_evaluated(run, fsc, tmp_path):
          "and --drop-blocks 1."),
     ],
 )  # fmt: skip
-def test_what_does_not_go_with_it_is_refused(run, method, flags, expected):
-    result = run(method, *flags)
+def test_what_does_not_go_with_it_is_refused(compress_digits, method, flags, expected):
+    result = compress_digits(method, *flags)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == f"error: {expected}"
