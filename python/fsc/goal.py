@@ -184,6 +184,13 @@ class Goal:
         return replace(self, scheme=schemes.find(self.scheme, teacher, images[:1]))
 
     @property
+    def is_data_free(self) -> bool:
+        """Whether what stays follows from the network alone, whatever the images."""
+        if isinstance(self.scheme, schemes.DropBlocks):
+            return self.scheme.blocks is not None
+        return self.target() is None
+
+    @property
     def name(self) -> str:
         """What reports call it; `resolved` comes before."""
         if isinstance(self.scheme, AnyScheme):

@@ -220,6 +220,30 @@ def sweep(**given: Any) -> None:
     work.command(swept, asked, source, resources, _part(work.Results, given), **given)
 
 
+@click.command("tradeoff")
+@options.model_name
+@options.data_name
+@goal_options.several_targets
+@options.draw
+@options.num_seeds
+@_methods(["default"])
+@click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
+@options.resume
+@options.figure_path
+@options.overwrite
+@options.test_images()
+@options.teacher_and_data
+@options.resources
+@options.machine
+def tradeoff(**given: Any) -> None:
+    """Show accuracy against measured latency for several targets, in a table and a figure."""
+    from fsc.cli import tradeoff as work
+
+    targets, draw = _part(work.Targets, given), _part(work.Draw, given)
+    source, resources = _part(work.Source, given), _part(work.Resources, given)
+    work.command(targets, draw, source, resources, _part(work.Results, given), **given)
+
+
 @click.command("grid")
 @options.model_name
 @options.data_name
@@ -269,4 +293,4 @@ def inspect(**given: Any) -> None:
     work.command(**given)
 
 
-ALL = (demo, inspect, compress, evaluate, compare, schemes, analyse, sweep, grid)
+ALL = (demo, inspect, compress, evaluate, compare, schemes, analyse, sweep, tradeoff, grid)

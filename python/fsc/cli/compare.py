@@ -36,7 +36,7 @@ class _Plan:
     @property
     def draws(self) -> str:
         """The number of seeds in words."""
-        return "1 draw" if self.num_seeds == 1 else f"{self.num_seeds} draws"
+        return tables.draws(self.num_seeds)
 
     def cases(self, settings: Settings) -> list[Case]:
         """Every run; seed after seed, so that a part is a fair table too."""
@@ -74,7 +74,8 @@ def command(
         with Reporter() as reporter:
             cases = plan.cases(settings)
             said = _intention(plan, inputs, settings.goal)
-            repeated.run_all(comparison, cases, inputs, reporter, said, is_timed=plan.is_timed)
+            timing = evaluation.times if plan.is_timed else None
+            repeated.run_all(comparison, cases, inputs, reporter, said, timing=timing)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(repeated.kept(comparison)) from None
     _report(comparison, plan, inputs, settings.goal, results.figure_path)
@@ -82,15 +83,9 @@ def command(
 
 def _identity(inputs: Inputs, settings: Settings, plan: _Plan) -> dict[str, Any]:
     """What two comparisons must share for their runs to stand in one table."""
-    draw = plan.draw
     shared = repeated.identity(inputs, settings, is_timed=plan.is_timed)
     # A file of `fsc sweep` is none of a comparison.
-    return shared | {
-        "shots": draw.num_shots,
-        "ways": draw.num_ways,
-        "images": draw.num_images,
-        "over": None,
-    }
+    return shared | plan.draw.identity | {"over": None}
 
 
 def _intention(plan: _Plan, inputs: Inputs, goal: Goal) -> str:

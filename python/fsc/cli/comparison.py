@@ -17,6 +17,7 @@ _OPTIONAL = (
     "milliseconds",
     "milliseconds_teacher",
     "value",
+    "target",
     "learning_rate",
     "halved",
     "ruined",
@@ -38,7 +39,8 @@ _FLAGS = {
     "device": "--device",
     "threads": "--threads",
 }
-_NO_COMPARISON = "comparison file {} is none of fsc compare and fsc sweep"
+_NO_COMPARISON = "comparison file {} is none of fsc compare, fsc sweep and fsc tradeoff"
+TARGETS = "targets"  # what `fsc tradeoff` goes over
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ class Record:
     """One run: accuracies in percent, seconds of compression, size of the student.
 
     Milliseconds are those of the student and of the teacher for one image and for a batch, as
-    `evaluation.Times` has them, where they were measured. A run of a sweep has its value, the
-    learning rate that its student was trained at, whether that was halved because the training had
-    diverged, and whether the student is worth nothing all the same.
+    `evaluation.Times` has them, where they were measured. Where targets are several a run has its
+    own, as it was typed. A run of a sweep has its value, the learning rate that its student was
+    trained at, whether that was halved because the training had diverged, and whether the student
+    is worth nothing all the same.
     """
 
     method: str
@@ -64,6 +67,7 @@ class Record:
     milliseconds: list[float] | None = None
     milliseconds_teacher: list[float] | None = None
     value: float | None = None
+    target: str | None = None
     learning_rate: float | None = None
     halved: bool | None = None
     ruined: bool | None = None
@@ -75,6 +79,11 @@ class Record:
             for key, value in asdict(self).items()
             if value is not None or key not in _OPTIONAL
         }
+
+    def share_of_time(self, index: int) -> float:
+        """Milliseconds over the teacher's, for one image (0) or for a batch (1)."""
+        assert self.milliseconds is not None and self.milliseconds_teacher is not None
+        return self.milliseconds[index] / self.milliseconds_teacher[index]
 
     @property
     def accuracy(self) -> Accuracy:
@@ -117,10 +126,12 @@ class Comparison:
             for run in content["runs"]
         ]
 
-    def find(self, method: str, seed: int, value: float | None = None) -> Record | None:
-        """Return the run of a method with a seed, and with a value of a sweep, if it is there."""
+    def find(
+        self, method: str, seed: int, value: float | None = None, target: str | None = None
+    ) -> Record | None:
+        """Return the run of a method with a seed, a value of a sweep, a target, if it is there."""
         for record in self.of(method):
-            if record.seed == seed and record.value == value:
+            if (record.seed, record.value, record.target) == (seed, value, target):
                 return record
         return None
 
@@ -161,8 +172,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _refusal(path: Path, key: str, before: object, now: object) -> str:
     """Why runs of a file cannot stand beside those that are asked for, and both ways out."""
     ways = "name another file, or give --overwrite instead of --resume"
-    if key == "over" and (before is None or now is None):
-        mine, other = ("compare" if each is None else "sweep" for each in (now, before))
+    if key == "over" and _verb(before) != _verb(now):
+        mine, other = _verb(now), _verb(before)
         return f"--resume must go on with runs of fsc {mine}, got {path} of fsc {other}; {ways}"
     flag = _FLAGS.get(key)
     if flag is None:
@@ -172,6 +183,11 @@ def _refusal(path: Path, key: str, before: object, now: object) -> str:
         )
     was, got = ("none" if each is None else str(each) for each in (before, now))
     return f"{flag} must be that of the runs in {path}, {was}, got {got}; {ways}"
+
+
+def _verb(over: object) -> str:
+    """Whose runs they are that go over so much."""
+    return {None: "compare", TARGETS: "tradeoff"}.get(over, "sweep")  # type: ignore[call-overload]
 
 
 def _brief(value: object) -> str:

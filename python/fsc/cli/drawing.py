@@ -42,6 +42,11 @@ class Draw:
             return tables.shots(self.num_shots, self.num_ways)
         return "1 image" if self.num_images == 1 else f"{self.num_images} images"
 
+    @property
+    def identity(self) -> dict[str, int | None]:
+        """What the draws of two files must share."""
+        return {"shots": self.num_shots, "ways": self.num_ways, "images": self.num_images}
+
     def sample(self, inputs: Inputs, seed: int) -> FewShotSample:
         """Draw from the training images.
 

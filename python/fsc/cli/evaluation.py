@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from fsc.cli import known_accuracy, tables
 from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Accuracy, accuracy_on_test, save_model
+from fsc.networks import surgery
 from fsc.networks.cost import Size
 from fsc.networks.latency import latencies
 from fsc.report.interval import correct, wilson
@@ -134,9 +136,29 @@ def milliseconds(inputs: Inputs, networks: Sequence[nn.Module], reporter: Report
 
 
 def times(inputs: Inputs, student: nn.Module, reporter: Reporter) -> Times:
-    """Time a student and its teacher, for one image and for a batch."""
+    """Time a student and its teacher as they are, for one image and for a batch."""
+    return _times(inputs, [student, inputs.teacher], reporter)
+
+
+def times_when_folded(inputs: Inputs, student: nn.Module, reporter: Reporter) -> Times:
+    """Time them with every BatchNorm folded that can be, as some methods leave students.
+
+    What a method folds then is no gain of what it cuts.
+    """
+    return _times(inputs, [_folded(student), _folded(inputs.teacher)], reporter)
+
+
+def _folded(network: nn.Module) -> nn.Module:
+    copied = copy.deepcopy(network).eval()
+    try:
+        surgery.fold_batch_norm(copied)
+    except ValueError:  # one has no statistics, or is called twice: it stays as it is
+        return network
+    return copied
+
+
+def _times(inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter) -> Times:
     reporter.stage("measuring the time for 1 and for 64 images")
-    networks = [student, inputs.teacher]
     alone = latencies(networks, inputs.example)
     batch = inputs.example.repeat(BATCH, *[1] * (inputs.example.ndim - 1))
     together = latencies(networks, batch, repeats=_BATCHES)

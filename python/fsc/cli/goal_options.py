@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, get_args
 
 import click
 
 from fsc import scheme_tables
+from fsc.cli import typed
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -19,8 +20,8 @@ _SCHEME: Any = {
 }
 scheme_name = click.option("--scheme", "scheme_name", required=True, **_SCHEME)
 _SHARE = click.FloatRange(0, 1, min_open=True)
-# The last one stands first in help.
-_OPTIONS = (
+# What refines shares. The last one stands first in help.
+_REFINING = (
     click.option(
         "--style",
         type=click.Choice(get_args(scheme_tables.Style)),
@@ -43,6 +44,9 @@ _OPTIONS = (
         help="A layer that stays whole: a name, a pattern such as 'head*', or a type such as "
         "Linear. May be given several times.",
     ),
+)
+_OPTIONS = (
+    *_REFINING,
     click.option(
         "--pruning-ratio",
         type=click.FloatRange(0, 1, max_open=True),
@@ -72,8 +76,44 @@ _OPTIONS = (
 )
 
 
+# Several targets, each a list.
+_SEVERAL = (
+    *_REFINING,
+    click.option(
+        "--drop-blocks",
+        type=typed.COUNTS,
+        metavar=typed.COUNTS.name,
+        default=(),
+        help="Numbers of residual blocks that go, as in 2,4,6.",
+    ),
+    click.option(
+        "--pruning-ratio",
+        type=typed.SHARES,
+        metavar=typed.SHARES.name,
+        default=(),
+        help="Shares of the channels that go, everywhere alike.",
+    ),
+    click.option(
+        "--flops",
+        type=typed.SHARES,
+        metavar=typed.SHARES.name,
+        default=(),
+        help="Shares of the multiply-accumulates that stay, as in 0.8,0.6,0.5.",
+    ),
+)
+
+
 def goal(command: Command) -> Command:
-    """All of them."""
-    for option in _OPTIONS:
+    """What is to be left, said once."""
+    return _with(command, _OPTIONS)
+
+
+def several_targets(command: Command) -> Command:
+    """Lists of what is to be left."""
+    return _with(command, _SEVERAL)
+
+
+def _with(command: Command, several: Sequence[Callable[[Command], Command]]) -> Command:
+    for option in several:
         command = option(command)
     return command

@@ -1,14 +1,15 @@
-"""What `fsc compare` and `fsc sweep` share: many runs, each kept in a file as it ends."""
+"""What `compare`, `sweep` and `tradeoff` share: many runs, each kept in a file as it ends."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 import torch
+from torch import nn
 
 from fsc import method_names
 from fsc.cli import evaluation
@@ -19,7 +20,7 @@ from fsc.cli.goals import Asked, check_kinds
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Resources, Run, Settings, check_labels, execute
+from fsc.cli.run import Accuracy, Resources, Run, Settings, check_labels, execute
 from fsc.images.checks import device_of
 from fsc.methods.identity import versions
 from fsc.methods.journal import fingerprint
@@ -27,6 +28,9 @@ from fsc.methods.schedule import NeverFinite
 from fsc.methods.soundness import is_sound
 from fsc.networks import cost
 from fsc.report.interval import wilson
+
+# What measures a student beside its teacher.
+Timing = Callable[[Inputs, nn.Module, Reporter], evaluation.Times]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Case:
         draw: of the few images.
         settings: goal and resources.
         value: of what is swept; None where nothing is.
-        said: the value in words, for a line with the result.
+        said: the value or target in words, for a line with the result.
+        target: what is asked for, as it was typed; None where all runs are for the same.
     """
 
     method: str
@@ -48,6 +53,7 @@ class Case:
     settings: Settings
     value: float | None = None
     said: str = ""
+    target: str | None = None
 
 
 def begun(
@@ -122,7 +128,7 @@ def run_all(
     reporter: Reporter,
     intention: str,
     *,
-    is_timed: bool = False,
+    timing: Timing | None = None,
 ) -> None:
     """Make every student that is not there yet, and keep what was measured of it.
 
@@ -132,9 +138,9 @@ def run_all(
         inputs: teacher and images.
         reporter: told of the progress.
         intention: what is said first.
-        is_timed: whether milliseconds are measured.
+        timing: measures milliseconds; None: nothing does.
     """
-    missing = [c for c in cases if comparison.find(c.method, c.seed, c.value) is None]
+    missing = [c for c in cases if comparison.find(c.method, c.seed, c.value, c.target) is None]
     done = len(cases) - len(missing)
     for line in inputs.notes:
         reporter.say(line)
@@ -147,7 +153,7 @@ def run_all(
     for index, case in enumerate(missing, start=done + 1):
         said = f"  {case.said:<{width}}" if width else ""
         try:
-            record = _run_one(comparison, case, inputs, reporter, is_timed)
+            record = _run_one(comparison, case, inputs, reporter, timing)
         except NeverFinite as error:
             if case.value is None:
                 raise
@@ -162,14 +168,16 @@ def run_all(
 
 
 def _run_one(
-    comparison: Comparison, case: Case, inputs: Inputs, reporter: Reporter, is_timed: bool
+    comparison: Comparison,
+    case: Case,
+    inputs: Inputs,
+    reporter: Reporter,
+    timing: Timing | None,
 ) -> Record:
     sample = case.draw.sample(inputs, case.seed)
-    # Without data every draw gives the same student: one evaluation serves all of them.
-    earlier = comparison.of(case.method) if case.method == method_names.DATA_FREE else []
-    known = earlier[0].accuracy if earlier else None
+    known = _known(comparison, case)
     run = execute(case.method, inputs, sample, case.settings, reporter, known)
-    times = evaluation.times(inputs, run.student, reporter) if is_timed else None
+    times = None if timing is None else timing(inputs, run.student, reporter)
     report = run.report
     record = Record(
         case.method,
@@ -184,8 +192,17 @@ def _run_one(
         run.accuracy.top5,
         None if times is None else list(times.student),
         None if times is None else list(times.teacher),
+        target=case.target,
     )
     return record if case.value is None else _swept(record, case.value, run, inputs)
+
+
+def _known(comparison: Comparison, case: Case) -> Accuracy | None:
+    """The accuracy of the same student: without data one evaluation serves all draws."""
+    if case.method != method_names.DATA_FREE or not case.settings.goal.is_data_free:
+        return None
+    earlier = [run for run in comparison.of(case.method) if run.target == case.target]
+    return earlier[0].accuracy if earlier else None
 
 
 def _swept(record: Record, value: float, run: Run, inputs: Inputs) -> Record:

@@ -205,7 +205,7 @@ def _cases(swept: Swept, methods: Sequence[str], num_seeds: int, settings: Setti
 
 
 def _draws(num_seeds: int, swept: Swept) -> str:
-    count = "1 draw" if num_seeds == 1 else f"{num_seeds} draws"
+    count = tables.draws(num_seeds)
     return count if swept.over in SAMPLES else f"{count} of {swept.draw(1)}"
 
 

@@ -62,6 +62,11 @@ def shots(count: int, ways: int | None = None) -> str:
     return f"{images} of 1 class" if ways == 1 else f"{images} of each of {ways} classes"
 
 
+def draws(count: int) -> str:
+    """So many draws, in words."""
+    return "1 draw" if count == 1 else f"{count} draws"
+
+
 def spread(mean: float, std: float | None) -> str:
     """Format an accuracy in percent, with its standard deviation where there is one."""
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"

@@ -89,9 +89,13 @@ class Normalization(click.ParamType):
 
 
 class Values(click.ParamType):
-    """Positive numbers between commas."""
+    """Positive numbers between commas, as in an example."""
 
     name = "NUMBER,..."
+
+    def __init__(self, example: str) -> None:
+        """With the numbers that sentences show."""
+        self.example = example
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -104,8 +108,9 @@ class Values(click.ParamType):
         except ValueError:
             found = []
         if not found or not all(0 < number < float("inf") for number in found):
+            flag = "--values" if param is None else param.opts[0]
             raise ValueError(
-                f"--values must be positive numbers between commas, as in 100,200,400, got {value}"
+                f"{flag} must be positive numbers between commas, as in {self.example}, got {value}"
             )
         return tuple(found)
 
@@ -128,4 +133,5 @@ def _mean_and_std(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | No
 
 
 MODEL, DATA, SIZE, NORMALIZATION = ModelName(), DataName(), Size(), Normalization()
-VALUES = Values()
+VALUES = Values("100,200,400")
+SHARES, COUNTS = Values("0.8,0.6,0.5"), Values("2,4,6")

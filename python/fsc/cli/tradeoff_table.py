@@ -1,0 +1,73 @@
+"""What `fsc tradeoff` prints: a row for every target and method."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from fsc.cli import evaluation, tables
+from fsc.cli.comparison import Record
+from fsc.cli.given import Inputs
+from fsc.networks import cost
+from fsc.report.interval import SMALL_TEST_SET
+
+_HEADINGS = (
+    ("method", "left"),
+    ("target", "left"),
+    ("top-1 %", "right"),
+    ("95 %", "right"),
+    ("FLOPs", "right"),
+    ("1 image", "right"),
+    (f"{evaluation.BATCH}", "right"),
+    ("seconds", "right"),
+)
+
+
+def row(target: str, runs: Sequence[Record], inputs: Inputs) -> tuple[str, ...]:
+    """The mean over the draws of one method and target."""
+    num_test, top1 = len(inputs.test_images), [run.top1 for run in runs]
+    flops = statistics.fmean(run.flops for run in runs)
+    return (
+        runs[0].method,
+        target,
+        tables.spread(*tables.mean_and_std(top1)),
+        tables.interval(top1, num_test) if num_test < SMALL_TEST_SET else "",
+        _percent(flops / cost.flops(inputs.teacher, inputs.example)),
+        *(_percent(statistics.fmean(run.share_of_time(each) for run in runs)) for each in (0, 1)),
+        *tables.durations([[run.seconds for run in runs]]),
+    )
+
+
+def table(
+    title: str,
+    rows: Sequence[tuple[str, ...]],
+    inputs: Inputs,
+    teacher_top1: float,
+    records: Sequence[Record],
+) -> Table:
+    """All rows; the teacher's accuracy and milliseconds stand below."""
+    few = len(inputs.test_images) < SMALL_TEST_SET
+    times = [run.milliseconds_teacher for run in records if run.milliseconds_teacher is not None]
+    alone, batch = (statistics.median(each) for each in zip(*times, strict=True))
+    note = tables.wrapped(
+        f"teacher: {teacher_top1:.2f} %, {alone:.1f} ms for 1 image, {batch:.0f} ms for "
+        f"{evaluation.BATCH}",
+        f"top-1 on {inputs.test_name}, mean ± standard deviation over draws",
+        *([tables.INTERVAL_NOTE] if few else []),
+        f"FLOPs, 1 image, {evaluation.BATCH}: multiply-accumulates and measured time in percent of "
+        "the teacher's, on one thread, BatchNorm folded in both; seconds: mean time to compress",
+    )
+    made = Table(title=title, caption=note, box=tables.BOX, pad_edge=False)
+    shown = [number for number in range(len(_HEADINGS)) if any(each[number] for each in rows)]
+    for number in shown:
+        heading, justify = _HEADINGS[number]
+        made.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for each, below in zip(rows, [*rows[1:], ("",)], strict=True):
+        made.add_row(*(each[number] for number in shown), end_section=each[0] != below[0])
+    return made
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"

@@ -1,0 +1,105 @@
+"""`fsc tradeoff` on a small teacher."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fsc.cli import repeated
+from fsc.cli.run import execute
+
+
+@pytest.fixture
+def teacher(on_digits):
+    """Its arguments, without a scheme."""
+    return [each for each in on_digits if each not in ("--scheme", "res-50")]
+
+
+@pytest.fixture
+def tradeoff(fsc, teacher, tmp_path):
+    def run(*arguments):
+        return fsc("tradeoff", *teacher, "--shots", 1, "--test-images", 100,
+                   "--json", tmp_path / "runs.json", *arguments)  # fmt: skip
+
+    return run
+
+
+def read(tmp_path: Path):
+    return json.loads((tmp_path / "runs.json").read_text())
+
+
+def sentence(result):
+    assert result.exit_code == 2, result.output
+    return result.stderr.splitlines()[-1].removeprefix("error: ")
+
+
+def test_targets_of_two_kinds_in_one_table_and_figure(tradeoff, tmp_path):
+    figure = tmp_path / "figure.png"
+    result = tradeoff("--pruning-ratio", "0.5,0.25", "--drop-blocks", "1", "--method", "l1",
+                      "--seeds", 2, "--output", figure)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    content = read(tmp_path)
+    assert (content["over"], content["scheme"], content["latency"]) == ("targets", None, True)
+    targets = ["--pruning-ratio 0.25", "--pruning-ratio 0.5", "--drop-blocks 1"]
+    order = [(run["seed"], run["target"]) for run in content["runs"]]
+    assert order == [(seed, target) for seed in (0, 1) for target in targets]
+    flops = [run["flops"] for run in content["runs"][:2]]
+    assert flops[0] > flops[1]
+    assert all(len(run["milliseconds"]) == 2 for run in content["runs"])
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    for words in (*targets, "BatchNorm folded in both", "ms for 1 image", "95 %"):
+        assert words in result.stdout
+    lines = [line for line in result.output.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= 80
+
+
+def test_resumes_with_another_target(tradeoff, tmp_path, monkeypatch):
+    made = []
+
+    def watched(method, inputs, sample, settings, *arguments):
+        made.append(settings.goal.pruning_ratio)
+        return execute(method, inputs, sample, settings, *arguments)
+
+    monkeypatch.setattr(repeated, "execute", watched)
+    given = ("--method", "l1", "--seeds", 1)
+    assert tradeoff("--pruning-ratio", "0.5", *given).exit_code == 0
+    assert tradeoff("--pruning-ratio", "0.5,0.25", *given, "--resume").exit_code == 0
+    assert made == [0.5, 0.25]
+    again = tradeoff("--pruning-ratio", "0.5", *given, "--style", "normal", "--resume")
+    assert "definition" in sentence(again)
+
+
+def test_a_comparison_is_none_of_its_files(tradeoff, fsc, teacher, tmp_path):
+    assert tradeoff("--pruning-ratio", "0.5", "--method", "l1", "--seeds", 1).exit_code == 0
+    result = fsc("compare", *teacher, "--shots", 1, "--test-images", 100, "--method", "l1",
+                 "--json", tmp_path / "runs.json", "--resume")  # fmt: skip
+    assert "must go on with runs of fsc compare, got" in sentence(result)
+    assert "of fsc tradeoff" in sentence(result)
+
+
+def test_images_that_choose_make_other_students(fsc, teacher, tmp_path):
+    """One evaluation serves all draws only where the student is the same in all of them."""
+    for goal, same in ((("--pruning-ratio", 0.5), True), (("--flops", 0.4), False)):
+        path = tmp_path / f"{same}.json"
+        result = fsc("compare", *teacher, *goal, "--shots", 1, "--seeds", 6, "--method", "l1",
+                     "--json", path)  # fmt: skip
+        assert result.exit_code == 0, result.output
+        runs = json.loads(path.read_text())["runs"]
+        assert (len({run["top1"] for run in runs}) == 1) is same
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ((), "Give --flops, --pruning-ratio or --drop-blocks, or several."),
+        (("--flops", "0.5,x"), "--flops must be positive numbers between commas, as in "
+         "0.8,0.6,0.5, got 0.5,x"),
+        (("--flops", "0.5,1.5"), "--flops must be above 0 and at most 1, got 1.5"),
+        (("--pruning-ratio", "1"), "--pruning-ratio must be"),
+        (("--drop-blocks", "1.5"), "--drop-blocks must be whole numbers, got 1.5"),
+        (("--drop-blocks", "1", "--method", "fskd"), "--drop-blocks must go with --method"),
+        (("--drop-blocks", "9"), "--drop-blocks must fit"),
+    ],
+)  # fmt: skip
+def test_what_is_no_target_is_refused(tradeoff, flags, said):
+    assert said in sentence(tradeoff(*flags))
