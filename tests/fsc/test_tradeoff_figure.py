@@ -52,9 +52,7 @@ def test_a_failure_does_not_flatten_the_rest(monkeypatch):
 
 def test_intervals_of_few_test_images(monkeypatch):
     found, _ = drawn_with(monkeypatch, [FILTERS, BLOCKS], num_test=500)
-    assert (
-        "bars: standard deviation of 2 draws; shaded: 95 % interval for 500 test images" in found
-    )
+    assert "bars: standard deviation of 2 draws; shaded: 95 % interval for 500 test images" in found
 
 
 def test_nothing_to_draw_and_an_unknown_kind_are_refused():

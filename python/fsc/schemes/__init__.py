@@ -14,6 +14,7 @@ from fsc.schemes.blocks import DropBlocks, check_blocks
 from fsc.schemes.decoupling import Decoupling, named_layers
 from fsc.schemes.files import from_json
 from fsc.schemes.finding import find
+from fsc.schemes.pointwise_alone import pointwise_alone
 from fsc.schemes.published import named
 from fsc.schemes.quantized import QuantizedScheme, check_quantized, quantized
 from fsc.schemes.slimming import by_scale, slimming
@@ -73,6 +74,7 @@ __all__ = [
     "named",
     "named_layers",
     "names",
+    "pointwise_alone",
     "quantized",
     "slimming",
     "sparse",

@@ -93,7 +93,7 @@ def named_layers(scheme: Decoupling, given: nn.Module, model: nn.Module) -> Deco
     Raises:
         ValueError: a name is no layer that can be decoupled, or there is nothing to decouple.
     """
-    able = dict(_able(model, first=scheme.first or isinstance(scheme.terms, Mapping)))
+    able = dict(able_layers(model, first=scheme.first or isinstance(scheme.terms, Mapping)))
     if isinstance(scheme.terms, Mapping):
         for name, count in scheme.terms.items():
             _check_named(scheme.name, name, count, able, model)
@@ -149,7 +149,7 @@ def _check_named(
         )
 
 
-def _able(model: nn.Module, *, first: bool) -> Iterator[tuple[str, nn.Conv2d | str]]:
+def able_layers(model: nn.Module, *, first: bool) -> Iterator[tuple[str, nn.Conv2d | str]]:
     """Every 2-D convolution with a larger kernel that mixes channels: itself, or why it stays."""
     graph = trace(model)
     shared = shared_layers(model, graph)

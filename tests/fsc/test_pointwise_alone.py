@@ -1,0 +1,65 @@
+"""Networks of which only 1x1 convolutions are trained."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from fsc import models
+from fsc.networks.decoupling import decoupled_of
+from fsc.schemes import pointwise_alone
+from fsc.training import supervised
+
+
+def randomised() -> nn.Module:
+    """ResNet-14 whose BatchNorms do something."""
+    torch.manual_seed(0)
+    model = models.build("resnet14")
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    return model
+
+
+def test_it_computes_what_the_network_computes() -> None:
+    model, images = randomised().eval().double(), torch.randn(3, 3, 16, 16).double()
+    made = pointwise_alone(model)
+    assert set(decoupled_of(made)) == {n for n, m in model.named_modules() if is_large(m)}
+    with torch.no_grad():
+        torch.testing.assert_close(made(images), model(images), rtol=0, atol=1e-10)
+
+
+def is_large(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
+
+
+def test_training_moves_pointwise_convolutions_and_no_taps() -> None:
+    made = pointwise_alone(randomised())
+    before = copy.deepcopy(made.state_dict())
+    images, labels = torch.randn(12, 3, 8, 8), torch.arange(12) % 10
+    supervised.train(made, images, labels, epochs=1, batch_size=6)
+    for name in decoupled_of(made):
+        taps = made.get_submodule(f"{name}.depthwise").weight  # [C_in T, 1, kH, kW]
+        assert torch.equal(taps, before[f"{name}.depthwise.weight"])
+        rows = taps.view(-1, 9, 9)
+        eye = torch.eye(9).expand_as(rows)
+        torch.testing.assert_close(rows @ rows.transpose(1, 2), eye, rtol=0, atol=1e-5)
+        moved = made.get_submodule(f"{name}.pointwise").weight
+        assert not torch.equal(moved, before[f"{name}.pointwise.weight"])
+
+
+def test_the_given_network_is_left_as_it_was() -> None:
+    model = randomised()
+    before = copy.deepcopy(model.state_dict())
+    pointwise_alone(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not decoupled_of(model)
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_network_without_such_a_convolution_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+    with pytest.raises(ValueError, match="must have an ungrouped convolution with a kernel larger"):
+        pointwise_alone(model)
