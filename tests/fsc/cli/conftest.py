@@ -8,9 +8,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from fsc import models
+from fsc.channels import proof
 from fsc.cli import inputs, main
 from fsc.images import data
-from fsc.networks import checkpoint
+from fsc.networks import checkpoint, latency
 from fsc.training import supervised as training
 
 
@@ -31,6 +32,39 @@ def _no_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command keeps between runs is neither the user's nor another test's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _known_groups() -> Iterator[None]:
+    """Which channels of a network of fsc.models go together is found once, not in every command."""
+    known: dict[tuple[object, ...], list[proof.ChannelGroup]] = {}
+
+    def found(model, example_inputs):
+        if not type(model).__module__.startswith("fsc.models."):
+            return proof.channel_groups(model, example_inputs)
+        weights = (value.detach().cpu().numpy().tobytes() for value in model.state_dict().values())
+        key = (repr(model), example_inputs.shape, *weights)
+        if key not in known:
+            known[key] = proof.channel_groups(model, example_inputs)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for caller in ("fsc.goal", "fsc.schemes"):
+            patch.setattr(f"{caller}.channel_groups", found)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_measurements() -> Iterator[None]:
+    """Milliseconds are medians of a few; what is said of them does not depend on how many."""
+
+    def few(networks, images, *, repeats=5):
+        return latency.latencies(networks, images, repeats=min(repeats, 5))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for caller in ("evaluation", "evaluate"):
+            patch.setattr(f"fsc.cli.{caller}.latencies", few)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,23 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from fsc.cli import demo, main
 
 TINY = {"epochs": 1, "num_shots": 1, "mir_steps": 2, "methods": ("cd-soft", "mir-before")}
+# What tests/fsc/test_other_device.py tries by every method is here tried by one of each sort:
+# without images, by solving layers, by training with labels.
+EVERY_SORT = ["--method", "l1", "--method", "cd-nc", "--method", "kd"]
+FEW_TESTED = ["--test-images", "50"]
 # Arguments of each command, the teacher's left out, and the file whose content counts.
 COMMANDS = {
-    "compress": (["--method", "cd-soft", "--shots", "1", "--augment", "mirror"], "report.json"),
-    "compare": (["--shots", "1", "--seeds", "1", "--mir-steps", "2"], "runs.json"),
-    "analyse": (["--shots", "1", "--test-images", "50"], "errors.json"),
+    "compress": (
+        ["--method", "cd-soft", "--shots", "1", "--augment", "mirror", *FEW_TESTED],
+        "report.json",
+    ),
+    "compare": (
+        [*EVERY_SORT, "--shots", "1", "--seeds", "1", "--mir-steps", "2", *FEW_TESTED],
+        "runs.json",
+    ),
+    "analyse": (["--method", "cd-convex", "--shots", "1", *FEW_TESTED], "errors.json"),
     "sweep": (
-        ["--over", "images", "--values", "3,6", "--seeds", "1", "--mir-steps", "2"],
+        ["--over", "images", "--values", "3,6", "--seeds", "1", "--mir-steps", "2", *FEW_TESTED],
         "runs.json",
     ),
     "grid": (["--shots", "1", "--objective", "convex", "--intervals", "1"], "points.json"),
