@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from known_groups import found_once
 
 from fsc import models
-from fsc.channels import proof
 from fsc.cli import inputs, main
 from fsc.images import data
 from fsc.networks import checkpoint, latency
@@ -37,20 +37,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture(scope="session", autouse=True)
 def _known_groups() -> Iterator[None]:
     """Which channels of a network of fsc.models go together is found once, not in every command."""
-    known: dict[tuple[object, ...], list[proof.ChannelGroup]] = {}
-
-    def found(model, example_inputs):
-        if not type(model).__module__.startswith("fsc.models."):
-            return proof.channel_groups(model, example_inputs)
-        weights = (value.detach().cpu().numpy().tobytes() for value in model.state_dict().values())
-        key = (repr(model), example_inputs.shape, *weights)
-        if key not in known:
-            known[key] = proof.channel_groups(model, example_inputs)
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        for caller in ("fsc.goal", "fsc.schemes"):
-            patch.setattr(f"{caller}.channel_groups", found)
+    with found_once("fsc.models."):
         yield
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from known_groups import found_once
 from stand_in import run_alone, stand_in
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -130,5 +131,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     stand_in()
     register_module_forward_pre_hook(note)
-    for name in ("cpu", "stand_in"):
-        run_all(sys.argv[1], Path(sys.argv[2]) / name, name)
+    with found_once("fsc.models."):
+        for name in ("cpu", "stand_in"):
+            run_all(sys.argv[1], Path(sys.argv[2]) / name, name)
