@@ -13,7 +13,7 @@ demo: build
 	$(BIN)/fsc demo --output fsc-demo
 
 # Side by side, a file in one process; each on one thread, but for tests that ask for more.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --benchmark-disable
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 test: tools
 	$(PYTEST)

@@ -17,6 +17,16 @@ import torch  # noqa: E402
 # By default cuDNN convolves float32 in TF32, also for the references.
 torch.backends.cudnn.allow_tf32 = False
 
+# What starts last stretches a run on several processes: files that take long go first.
+_LONG = (
+    *("test_exported.py", "test_cli_several.py", "test_ranks.py", "test_cli_device.py"),
+    *("test_other_device.py", "test_cli_sweep.py", "test_docs.py", "test_real_data.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONG)
+
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:

@@ -131,8 +131,8 @@ def compress(
     Example:
         >>> import fsc, torch
         >>> from fsc import models
-        >>> teacher = models.build("resnet20").eval()
-        >>> images = torch.randn(4, 3, 32, 32)
+        >>> teacher = models.build("resnet14").eval()
+        >>> images = torch.randn(4, 3, 16, 16)
         >>> report = fsc.compress(teacher, images, method="seconds").report
         >>> 0.49 < report.flops / report.flops_teacher <= 0.5
         True

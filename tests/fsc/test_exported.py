@@ -22,7 +22,7 @@ from unfollowed import (
 
 import fsc
 from fsc.networks.exported import exported
-from fsc.networks.plain import plain, rewritings
+from fsc.networks.plain import pass_on, plain, rewritings
 from fsc.networks.tracing import layer_names, trace
 
 
@@ -42,8 +42,27 @@ def images():
     return torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
+PLAIN: dict[type[nn.Module], nn.Module] = {}
+
+
+@pytest.fixture
+def plain_once(monkeypatch):
+    """`plain`, which takes longest: every kind is the same in all tests, and rewritten once."""
+
+    def known(network, example):
+        kind = type(network)
+        if kind not in PLAIN:
+            PLAIN[kind] = plain(network, example)
+        copied = copy.deepcopy(PLAIN[kind])
+        pass_on(PLAIN[kind], copied)
+        return copied
+
+    monkeypatch.setattr("fsc.networks.entry.plain", known)
+    return known
+
+
 @pytest.mark.parametrize("kind", FOLLOWED)
-def test_is_compressed_like_any_network(kind, images, tmp_path):
+def test_is_compressed_like_any_network(kind, images, tmp_path, plain_once):
     teacher = made(kind)
     result = fsc.compress(teacher, images, method="cd-soft")
     assert result.report.flops <= 0.5 * result.report.flops_teacher and not result.report.left
@@ -54,16 +73,16 @@ def test_is_compressed_like_any_network(kind, images, tmp_path):
 
 
 @pytest.mark.parametrize("kind", FOLLOWED)
-def test_computes_what_the_network_computes(kind, images):
+def test_computes_what_the_network_computes(kind, images, plain_once):
     network = made(kind)
-    found = plain(network, images[:2])
+    found = plain_once(network, images[:2])
     assert layer_names(found, trace(found)) == ["a", "c", "d"]
     for count in (1, 4):
         torch.testing.assert_close(found(images[:count]), network(images[:count]))
 
 
 @pytest.mark.parametrize("kind", [*FOLLOWED, FillsParts])
-def test_its_student_can_be_trained(kind, images):
+def test_its_student_can_be_trained(kind, images, plain_once):
     student = fsc.compress(made(kind), images, method=fsc.MiR(steps=2)).student
     student(images).square().sum().backward()
     assert student.a.weight.grad.abs().sum() > 0 or kind.__name__ == "CastsItself"  # it detaches

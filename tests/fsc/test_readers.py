@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev
+from torch.func import functional_call, jacfwd
 
 from fsc.channels.groups import labelled_groups
 from fsc.layers.form import Form
@@ -71,7 +71,7 @@ def solved_without(model: Read, images: Tensor, judges: Tensor, gone: list[int])
         features = model.features(batch).detach()
         targets.append(outputs(given, features))
         masked = features * stays.view(-1, *[1] * (features.ndim - 2))
-        parts = jacrev(outputs)(given, masked).values()
+        parts = jacfwd(outputs)(given, masked).values()
         systems.append(torch.cat([part.flatten(2) for part in parts], -1).flatten(0, 1))
     solution = torch.linalg.lstsq(systems[0], targets[0].flatten(), driver="gelsd").solution
     mean = targets[1].mean(1, keepdim=True) if "bias" in given else 0.0

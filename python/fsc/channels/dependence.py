@@ -61,15 +61,17 @@ def origins(
         len(known), device="cpu"
     )  # the code of a label is its place among the known
     codes = [places[label] for label in labels]
+    labelled = [label != NONE for label in labels]
     found = [torch.zeros_like(result, dtype=torch.int64) for result in results]
     touched = [torch.zeros_like(result, dtype=torch.bool) for result in results]
     mixed = [torch.zeros_like(result, dtype=torch.bool) for result in results]
     for bit in range(max(1, (len(known) - 1).bit_length())):
+        ones = [(code & 1 << bit).bool() for code in codes]
         sides = []
-        for side in (0, 1):
+        for chosen in ([~one for one in ones], ones):
             poisoned = [
-                base.masked_fill((label != NONE) & ((code >> bit & 1) == side), torch.nan)
-                for base, label, code in zip(bases, labels, codes, strict=True)
+                base.masked_fill(there & here, torch.nan)
+                for base, there, here in zip(bases, labelled, chosen, strict=True)
             ]
             sides.append([result.isnan() for result in operation(poisoned)])
         for index, (zero, one) in enumerate(zip(*sides, strict=True)):

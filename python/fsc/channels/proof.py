@@ -82,11 +82,11 @@ def _in_double(model: nn.Module, example_inputs: Tensor) -> tuple[nn.Module, Ten
     inputs = torch.randn(
         example_inputs.shape, generator=generator, dtype=torch.float64, device="cpu"
     )
-    found = copy_of(model).cpu()
-    double = copy.deepcopy(found).double()
+    double = copy_of(model).cpu().double()
     if _fault_of_run(double, inputs) is None:
         return double, inputs
     # Such as a network that casts to a dtype of its own.
+    found = copy_of(model).cpu()
     inputs = inputs.to(dtype_of(found))
     fault = _fault_of_run(found, inputs)
     if fault is not None:
@@ -134,22 +134,21 @@ def fault_of_cut(
         kept: as for `cut_channels`.
         inputs: what it takes.
     """
-    cut = copy.deepcopy(model)
-    cut_channels(cut, groups, kept)
-    with evaluation_mode(cut), torch.no_grad():
+    tried = copy.deepcopy(model)
+    mask_channels(tried, groups, kept)
+    with evaluation_mode(tried), torch.no_grad():
+        expected = _flat(tried(inputs))
+    # As students are: what is cut away is what was masked, and a second copy would cost as much.
+    cut_channels(tried, groups, kept)
+    with evaluation_mode(tried), torch.no_grad():
         try:
-            found = _flat(cut(inputs))
+            found = _flat(tried(inputs))
         except Exception as error:  # whatever the network's own code raises on fewer channels
             line = next(iter(str(error).splitlines()), "") or type(error).__name__
             return (
                 "the network does not run without some of them, as where sizes stand in its code: "
                 f"{line}"
             )
-    del cut
-    masked = copy.deepcopy(model)
-    mask_channels(masked, groups, kept)
-    with evaluation_mode(masked), torch.no_grad():
-        expected = _flat(masked(inputs))
     if expected.shape != found.shape:
         return "the output has another size without some of them"
     relative = float((found - expected).norm() / expected.norm().clamp(min=1e-30))

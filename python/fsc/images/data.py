@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import zipfile
@@ -155,6 +156,14 @@ def to_tensor(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
 
 
 def _digits(split: str) -> Split:
+    images, labels, classes, train, test = _all_digits()
+    chosen = train if split == "train" else test
+    return Split(images[chosen], labels[chosen], classes)
+
+
+@functools.cache
+def _all_digits() -> tuple[np.ndarray, np.ndarray, tuple[str, ...], np.ndarray, np.ndarray]:
+    """All images, labels and classes, and which are of which split; read once, for both of them."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -164,8 +173,8 @@ def _digits(split: str) -> Split:
     train, test = train_test_split(
         np.arange(len(labels)), test_size=_NUM_TEST_DIGITS, stratify=labels, random_state=0
     )
-    chosen = np.sort(train if split == "train" else test)
-    return Split(images[chosen], labels[chosen], tuple(str(name) for name in digits.target_names))
+    classes = tuple(str(name) for name in digits.target_names)
+    return images, labels, classes, np.sort(train), np.sort(test)
 
 
 def _cifar(name: str, split: str, data_root: str | os.PathLike[str] | None) -> Split:

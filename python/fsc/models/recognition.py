@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import nn
 
@@ -23,10 +25,14 @@ def recognise(model: nn.Module) -> str | None:
         return None
     shapes = _shapes(model)
     for name in names():
-        known = skeleton(name, layers[-1].out_features, layers[0].in_channels)
-        if _shapes(known) == shapes:
+        if _known_shapes(name, layers[-1].out_features, layers[0].in_channels) == shapes:
             return name
     return None
+
+
+@functools.cache
+def _known_shapes(name: str, num_classes: int, in_channels: int) -> dict[str, torch.Size]:
+    return _shapes(skeleton(name, num_classes, in_channels))
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:

@@ -18,7 +18,7 @@ from fsc.networks.open_sizes import holders
 from fsc.networks.plain_layer import layer_class, may_return_its_input
 from fsc.networks.rewriting import Rewriter, Rewriting
 from fsc.networks.trace_failures import sentence
-from fsc.networks.tracing import MISREAD, misread, untraceable
+from fsc.networks.tracing import unread
 
 _MAX_NUMEL = 2**28  # of an example that a file asks for
 _DTYPES = {
@@ -64,16 +64,12 @@ def plain(model: nn.Module, example_inputs: Inputs) -> nn.Module:
     fixed = bool(done)
     done += _without_statistics(result)
     names = _candidates(result, done)
-    if fixed or names or _is_unreadable(result, example_inputs) or holders(result):
+    if fixed or names or unread(result, call_of(example_inputs)) or holders(result):
         result = Rewriter(model, result, example_inputs, done).run(names)
     if done:
         record = {"shapes": _shapes(example_inputs), "rewritings": [asdict(each) for each in done]}
         result.fsc_plain = record  # type: ignore[assignment]
     return result
-
-
-def _is_unreadable(model: nn.Module, example_inputs: Inputs) -> bool:
-    return untraceable(model) is not None or misread(model, call_of(example_inputs))
 
 
 def rewritings(model: nn.Module) -> list[Rewriting]:
@@ -93,10 +89,10 @@ def check_followed(function: str, model: nn.Module, example_inputs: Inputs) -> N
     Raises:
         ValueError: it does not; the sentence says what was tried, and why that failed.
     """
-    found = untraceable(model)
-    if found is None and not misread(model, call_of(example_inputs)):
+    found = unread(model, call_of(example_inputs))
+    if found is None:
         return
-    name, error = found or ("", ValueError(MISREAD))
+    name, error = found
     left = [each for each in rewritings(model) if each.name in ("", name) and not each.became]
     innermost = model.get_submodule(name) if name else None
     reason = left[-1].remark if left else None

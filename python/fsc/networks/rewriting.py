@@ -24,7 +24,7 @@ from fsc.networks.plain_layer import (
     with_own_class,
 )
 from fsc.networks.silence import silence
-from fsc.networks.tracing import MISREAD, misread, untraceable
+from fsc.networks.tracing import MISREAD, unread
 
 _LAYER_TOLERANCE = 1e-10  # of one module in float64
 _NETWORK_TOLERANCE = 1e-6  # in float64 too: rounding in one layer grows on its way to the output
@@ -187,14 +187,13 @@ class Rewriter:
 
     def _unfollowed(self) -> tuple[str, str] | None:
         """The innermost module whose forward torch.fx cannot follow, and why."""
-        found = untraceable(self.exact)
-        if found is not None:
-            return found[0], _line(found[1])
-        return ("", MISREAD) if misread(self.exact, self._inputs) else None
+        found = unread(self.exact, self._inputs)
+        return None if found is None else (found[0], _line(found[1]))
 
     def _open_sizes(self) -> None:
         """Makes sizes attributes where they are written into a forward."""
-        if untraceable(self.exact) is not None:
+        found = self._unfollowed()
+        if found is not None and found[1] != MISREAD:
             return
         for name in holders(self.exact):
             was = type(self.exact.get_submodule(name)).__name__

@@ -95,33 +95,39 @@ def trace(model: nn.Module, whole: Collection[str] = ()) -> fx.Graph:
     return graph
 
 
-def untraceable(model: nn.Module) -> tuple[str, Exception] | None:
-    """Return the innermost module of a network in evaluation mode that torch.fx cannot trace.
+def unread(
+    model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]
+) -> tuple[str, Exception] | None:
+    """Return what keeps torch.fx from following a network in evaluation mode on some inputs.
+
+    Args:
+        model: the network.
+        call: arguments by place and by name.
 
     Returns:
-        (its name, "" for the network itself; what went wrong), or None.
+        (name of the innermost module that cannot be traced, "" for the network itself; what went
+        wrong), or None.
     """
     tracer = _Tracer()
     try:
         with evaluation_mode(model):
-            tracer.trace(model)
+            graph = tracer.trace(model)
     except Exception as error:  # whatever the forward of somebody else raises
         names = {module: name for name, module in model.named_modules()}
         return names.get(tracer.failed_in or model, ""), error
-    return None
+    remove_in_place(model, graph)
+    return ("", ValueError(MISREAD)) if _misread(model, graph, call) else None
 
 
-def misread(model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]) -> bool:
+def _misread(
+    model: nn.Module, graph: fx.Graph, call: tuple[tuple[Any, ...], Mapping[str, Any]]
+) -> bool:
     """Whether a network in evaluation mode runs on some inputs, and its graph does not.
 
     torch.fx takes every argument for a tensor, also one that is left out or given in any number.
-
-    Args:
-        model: a network that can be traced.
-        call: arguments by place and by name.
     """
     args, kwargs = call
-    traced = fx.GraphModule(model, trace(model))
+    traced = fx.GraphModule(model, graph)
     with evaluation_mode(model), torch.no_grad():
         # Called as a whole a GraphModule would print what went wrong.
         for forward, fails in ((traced.forward, False), (model, True)):

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from known_groups import found_once
 
 from fsc import models
 from fsc.cli import inputs, main
 from fsc.images import data
-from fsc.networks import checkpoint
+from fsc.networks import checkpoint, latency
 from fsc.training import supervised as training
 
 
@@ -31,6 +32,26 @@ def _no_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command keeps between runs is neither the user's nor another test's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _known_groups() -> Iterator[None]:
+    """Which channels of a network of fsc.models go together is found once, not in every command."""
+    with found_once("fsc.models."):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_measurements() -> Iterator[None]:
+    """Milliseconds are medians of a few; what is said of them does not depend on how many."""
+
+    def few(networks, images, *, repeats=5):
+        return latency.latencies(networks, images, repeats=min(repeats, 5))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for caller in ("evaluation", "evaluate"):
+            patch.setattr(f"fsc.cli.{caller}.latencies", few)
+        yield
 
 
 @pytest.fixture(scope="session")

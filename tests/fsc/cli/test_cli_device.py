@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from known_groups import found_once
 from stand_in import run_alone, stand_in
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -18,13 +19,23 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from fsc.cli import demo, main
 
 TINY = {"epochs": 1, "num_shots": 1, "mir_steps": 2, "methods": ("cd-soft", "mir-before")}
+# What tests/fsc/test_other_device.py tries by every method is here tried by one of each sort:
+# without images, by solving layers, by training with labels.
+EVERY_SORT = ["--method", "l1", "--method", "cd-nc", "--method", "kd"]
+FEW_TESTED = ["--test-images", "50"]
 # Arguments of each command, the teacher's left out, and the file whose content counts.
 COMMANDS = {
-    "compress": (["--method", "cd-soft", "--shots", "1", "--augment", "mirror"], "report.json"),
-    "compare": (["--shots", "1", "--seeds", "1", "--mir-steps", "2"], "runs.json"),
-    "analyse": (["--shots", "1", "--test-images", "50"], "errors.json"),
+    "compress": (
+        ["--method", "cd-soft", "--shots", "1", "--augment", "mirror", *FEW_TESTED],
+        "report.json",
+    ),
+    "compare": (
+        [*EVERY_SORT, "--shots", "1", "--seeds", "1", "--mir-steps", "2", *FEW_TESTED],
+        "runs.json",
+    ),
+    "analyse": (["--method", "cd-convex", "--shots", "1", *FEW_TESTED], "errors.json"),
     "sweep": (
-        ["--over", "images", "--values", "3,6", "--seeds", "1", "--mir-steps", "2"],
+        ["--over", "images", "--values", "3,6", "--seeds", "1", "--mir-steps", "2", *FEW_TESTED],
         "runs.json",
     ),
     "grid": (["--shots", "1", "--objective", "convex", "--intervals", "1"], "points.json"),
@@ -120,5 +131,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     stand_in()
     register_module_forward_pre_hook(note)
-    for name in ("cpu", "stand_in"):
-        run_all(sys.argv[1], Path(sys.argv[2]) / name, name)
+    with found_once("fsc.models."):
+        for name in ("cpu", "stand_in"):
+            run_all(sys.argv[1], Path(sys.argv[2]) / name, name)

@@ -64,7 +64,7 @@ def _process_of(rank: int, folder: Path) -> int | None:
 @pytest.mark.parametrize("rank", [0])
 def test_a_killed_process_is_named_and_the_run_resumes(rank, fsc, compress, tmp_path):
     folder = tmp_path / "out"
-    training = ("--method", "mir-before", "--mir-steps", 600, "--no-evaluate")
+    training = ("--method", "mir-before", "--mir-steps", 200, "--no-evaluate")
     process = by_two(*compress("out", *training))
     while process.poll() is None and not list((folder / "unfinished").glob("*.safetensors")):
         time.sleep(0.1)

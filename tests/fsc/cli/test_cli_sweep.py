@@ -93,7 +93,7 @@ def test_ruined_students_are_marked(sweep, tmp_path, monkeypatch):
         return replace(run, accuracy=replace(run.accuracy, top1=90.0), report=report)
 
     monkeypatch.setattr(repeated, "execute", spoiled)
-    given = ("--shots", 1, "--method", "mir-before", "--method", "kd")
+    given = ("--shots", 1, "--seeds", 1, "--method", "mir-before", "--method", "kd")
     result = sweep("steps", "1,2,3,4", *given)
     assert result.exit_code == 0, result.output
     ruined = {(run["method"], run["value"]) for run in read(tmp_path)["runs"] if run["ruined"]}
@@ -151,7 +151,7 @@ def test_a_comparison_is_no_sweep_and_the_other_way(fsc, on_digits, sweep, tmp_p
     assert sentence(sweep(*given)) == (
         f"--resume must go on with runs of fsc sweep, got {path} of fsc compare; {ways}"
     )
-    assert sweep(*given[:-1], "--mir-steps", 400, "--overwrite", "--seeds", 1).exit_code == 0
+    assert sweep(*given[:-1], "--mir-steps", 2, "--overwrite", "--seeds", 1).exit_code == 0
     assert sentence(fsc(*compare, "--resume")) == (
         f"--resume must go on with runs of fsc compare, got {path} of fsc sweep; {ways}"
     )
