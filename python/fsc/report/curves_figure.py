@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fsc.report import figure
-from fsc.report.figure import TEACHER
-from fsc.report.interval import SMALL_TEST_SET, wilson
+from fsc.report.figure import ACCURACY, GREY, TEACHER
+from fsc.report.interval import SMALL_TEST_SET
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,6 @@ _LOGARITHMIC = 8.0
 # Percent points below the best student that the axis reaches down to, at most.
 _MAX_LOSS_SHOWN = 30.0
 _MAX_TICKS = 9
-_GREY = "#6b6b6b"
 # Letters in a line above the axes.
 _TITLE, _SUBTITLE = 66, 80
 
@@ -91,7 +90,7 @@ def draw(
     axes = drawn.subplots()
     drawn.suptitle(textwrap.fill(title, _TITLE, break_on_hyphens=False), fontsize=11)
     stands = textwrap.fill(_what_stands(curves, num_test), _SUBTITLE)
-    axes.set_title(stands, fontsize=9, color=_GREY)
+    axes.set_title(stands, fontsize=9, color=GREY)
     axes.axhline(
         teacher_top1,
         color=TEACHER,
@@ -107,7 +106,7 @@ def draw(
     _set_values(axes, sorted({value for curve in curves for value in curve.values}))
     _cut_off(axes, curves, floor)
     axes.set_xlabel(label)
-    axes.set_ylabel("top-1 accuracy on the test images (%)")
+    axes.set_ylabel(ACCURACY)
     axes.legend(frameon=False, fontsize=9)
     figure.soften(axes)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
@@ -117,8 +116,7 @@ def draw(
 def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int | None) -> None:
     color, marker = _COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)]
     if num_test is not None:
-        lows, highs = zip(*(wilson(mean, num_test) for mean in curve.means), strict=True)
-        axes.fill_between(list(curve.values), lows, highs, color=color, alpha=0.12, linewidth=0)
+        figure.shade(axes, curve.values, curve.means, num_test, color)
     is_repeated = any(len(each) > 1 for each in curve.top1)
     axes.errorbar(
         list(curve.values),

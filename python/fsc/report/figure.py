@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsc.files import write_atomically
+from fsc.report.interval import wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".pdf", ".svg")
 STUDENT, TEACHER, PAPER = "#1f5fa8", "#4d4d4d", "#c8641e"
-_ACCURACY = "top-1 accuracy on the test images (%)"
+GREY = "#6b6b6b"
+ACCURACY = "top-1 accuracy on the test images (%)"
 # Letters in a line above a grid, and of the ticks below it.
 _TITLE, _LETTERS = 52, 40
+# Of a title of 12 points.
+_LETTERS_AN_INCH = 10
 # Percent points from end to end of its accuracies at least, and the share left free around a line.
 _LEAST_SPAN, _MARGIN = 0.2, 0.05
 _COLORS = (STUDENT, PAPER, "#3f8f4f", "#8a4fa0")
@@ -60,6 +64,14 @@ def soften(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+def shade(
+    axes: Axes, places: Sequence[float], top1: Sequence[float], num_test: int, color: str
+) -> None:
+    """Shade the 95 % intervals of accuracies in percent on so many test images."""
+    lows, highs = zip(*(wilson(each, num_test) for each in top1), strict=True)
+    axes.fill_between(list(places), lows, highs, color=color, alpha=0.12, linewidth=0)
+
+
 def draw_lines(
     names: Sequence[str],
     lines: Mapping[str, Sequence[float | None]],
@@ -67,8 +79,11 @@ def draw_lines(
     *,
     title: str,
     label: str,
+    level: float = 1.0,
+    level_name: str | None = None,
+    num_test: int | None = None,
 ) -> None:
-    """Draw one line a method over the layers of a network, with a line at 1.
+    """Draw one line a method over the layers of a network, with a dashed line at a level.
 
     Args:
         names: of the layers, in order.
@@ -76,6 +91,10 @@ def draw_lines(
         path: the file; its suffix, one of `SUFFIXES`, says which kind.
         title: above the axes.
         label: what the values are.
+        level: where the dashed line is.
+        level_name: what it is called; None: it needs no name.
+        num_test: test images, where the values are accuracies on few of them: each stands in its
+            95 % interval.
 
     Raises:
         ValueError: there is nothing to draw, or the suffix is unknown.
@@ -84,15 +103,23 @@ def draw_lines(
     check_name(path)
     if not lines:
         raise ValueError("draw_lines: lines must not be empty")
-    figure = blank(max(6.0, 2.0 + 0.16 * len(names)), 4.2)
+    width = max(6.0, 2.0 + 0.16 * len(names))
+    figure = blank(width, 4.2)
     axes = figure.subplots()
-    figure.suptitle(title, fontsize=12)
-    axes.axhline(1.0, color=TEACHER, linestyle="--", linewidth=1.2)
+    letters = math.floor(_LETTERS_AN_INCH * width)
+    figure.suptitle(textwrap.fill(title, letters, break_on_hyphens=False), fontsize=12)
+    axes.axhline(level, color=TEACHER, linestyle="--", linewidth=1.2, label=level_name)
     for (name, values), color in zip(lines.items(), _COLORS * len(lines), strict=False):
         heights = [math.nan if value is None else value for value in values]
         axes.plot(range(len(names)), heights, "o-", markersize=3, color=color, label=name)
+        if num_test is not None:
+            shade(axes, range(len(names)), heights, num_test, color)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.set_ylabel(label)
+    if num_test is not None:
+        axes.set_title(
+            f"shaded: 95 % interval for {num_test:,} test images", fontsize=9, color=GREY
+        )
     axes.legend(frameon=False)
     soften(axes)
     write(figure, path)
@@ -134,7 +161,7 @@ def _line(axes: Axes, values: Sequence[float], top1: Sequence[float]) -> None:
     axes.set_xticks(*_ticks(values))
     low, high = _limits(top1)
     axes.set_ylim(low - _MARGIN * (high - low), high + _MARGIN * (high - low))
-    axes.set_ylabel(_ACCURACY)
+    axes.set_ylabel(ACCURACY)
     soften(axes)
 
 
@@ -148,7 +175,7 @@ def _map(axes: Axes, points: Sequence[Mapping[str, float]], name: str) -> None:
     image = axes.imshow(top1, origin="lower", extent=extent, cmap="viridis", vmin=low, vmax=high)
     axes.set_xticks(*_ticks(values))
     axes.set_yticks(*_ticks(values))
-    axes.figure.colorbar(image, ax=axes, label=_ACCURACY)
+    axes.figure.colorbar(image, ax=axes, label=ACCURACY)
 
 
 def _ticks(values: Sequence[float]) -> tuple[Sequence[float], list[str]]:
