@@ -39,6 +39,8 @@ NAMES = tuple(IN_WORDS)
 WITH_VIEWS = ("mir-before", "mir-after", "mir-progressive", "bp", "kd", "fitnet")
 WITH_STEPS = (*WITH_VIEWS, "default")
 WITH_TRAINING = (*WITH_STEPS, "quarter-hour")
+# Those that pass over all layers as often as they are told.
+WITH_PASSES = ("fskd",)
 # Those that learn labels, and the one that cannot do without.
 WITH_LABELS = ("bp", "kd", "fitnet")
 NEEDS_LABELS = "bp"

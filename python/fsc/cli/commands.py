@@ -206,10 +206,11 @@ def analyse(**given: Any) -> None:
 @options.data_name
 @click.option(
     "--over",
-    type=click.Choice(["steps", "rate", "shots", "images"]),
+    type=click.Choice(["steps", "rate", "iterations", "shots", "images"]),
     required=True,
-    help="What is swept: minibatches or learning rate of methods that train, images a class, or "
-    "images in all; of images the smaller numbers are part of the larger ones.",
+    help="What is swept: minibatches or learning rate of methods that train, passes of fskd over "
+    "all layers, with the other methods as levels, images a class, or images in all; of images the "
+    "smaller numbers are part of the larger ones.",
 )
 @click.option(
     "--values",
@@ -231,7 +232,7 @@ def analyse(**given: Any) -> None:
 @options.resources
 @options.machine
 def sweep(**given: Any) -> None:
-    """Show accuracy against steps, learning rate or number of images, in a table and a figure."""
+    """Show accuracy against steps, rate, passes or number of images, in a table and a figure."""
     from fsc.cli import sweep as work
 
     swept, asked = _part(work.Swept, given), _part(work.Asked, given)

@@ -36,8 +36,10 @@ def findings(trial: Trial, results: Mapping[str, Result], reporter: Reporter) ->
     lines = {method: _in_line(names, blocks) for method, blocks in found.items()}
 
     def draw(path: Path) -> None:
-        label = "correlation with the teacher"
-        figure.draw_lines(names, lines, path, title=trial.title, label=label)
+        label = "mean correlation with the teacher"
+        figure.draw_lines(
+            names, lines, path, title=trial.title, label=label, place="end of a block"
+        )
 
     students = [{"method": m, "blocks": [asdict(b) for b in each]} for m, each in found.items()]
     return Findings(students, [_table(trial.title, names, lines)], draw)

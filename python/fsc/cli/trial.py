@@ -40,7 +40,8 @@ class Trial:
     @property
     def title(self) -> str:
         """What figures and tables are called."""
-        return f"{self.inputs.model_title}, {self.goal.in_words}, {self.draw}"
+        network = f"{self.inputs.model_title} on {self.inputs.data_title}"
+        return f"{network}, {self.goal.in_words}, {self.draw}"
 
     @property
     def drawn(self) -> dict[str, Any]:

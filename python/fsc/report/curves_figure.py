@@ -1,4 +1,4 @@
-"""The figure of accuracy against what is swept: steps, images or learning rates."""
+"""The figure of accuracy against what is swept: steps, passes, images or learning rates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import statistics
 import textwrap
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fsc.report import figure
@@ -37,6 +37,8 @@ class Curve:
         top1: accuracies in percent at each of them, one a seed.
         slowed: values at which one diverged and was run again at half the rate.
         ruined: values at which one is worth nothing.
+        is_level: whether the method does not depend on what is swept; it has one value then, which
+            is not drawn.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Curve:
     top1: Sequence[Sequence[float]]
     slowed: Collection[float] = ()
     ruined: Collection[float] = ()
+    is_level: bool = False
 
     @property
     def means(self) -> list[float]:
@@ -84,7 +87,7 @@ def draw(
         OSError: the file cannot be written.
     """
     figure.check_name(path)
-    if not curves or not all(len(curve.values) for curve in curves):
+    if all(curve.is_level for curve in curves) or not all(len(curve.values) for curve in curves):
         raise ValueError("draw: curves must not be empty")
     drawn = figure.blank(6.0, 4.4)
     axes = drawn.subplots()
@@ -99,11 +102,13 @@ def draw(
         label=f"teacher, {teacher_top1:.2f} %",
     )
     floor = _floor(curves, teacher_top1)
+    values = sorted({value for curve in curves if not curve.is_level for value in curve.values})
     for number, curve in enumerate(curves):
         below = ", below the axis" if max(curve.means) < floor else ""
         few = num_test if num_test < SMALL_TEST_SET else None
-        _draw_curve(axes, curve, number, f"{curve.name}{below}", few)
-    _set_values(axes, sorted({value for curve in curves for value in curve.values}))
+        shown = _across(curve, values) if curve.is_level else curve
+        _draw_curve(axes, shown, number, f"{curve.name}{below}", few)
+    _set_values(axes, values)
     _cut_off(axes, curves, floor)
     axes.set_xlabel(label)
     axes.set_ylabel(ACCURACY)
@@ -111,6 +116,13 @@ def draw(
     figure.soften(axes)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     figure.write(drawn, path)
+
+
+def _across(curve: Curve, values: Sequence[float]) -> Curve:
+    """The same accuracy at all values."""
+    count = len(values)
+    slowed, ruined = (values if each else () for each in (curve.slowed, curve.ruined))
+    return replace(curve, values=values, top1=[*curve.top1] * count, slowed=slowed, ruined=ruined)
 
 
 def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int | None) -> None:
@@ -122,7 +134,7 @@ def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int
         list(curve.values),
         curve.means,
         yerr=curve.spreads if is_repeated else None,
-        fmt=f"{marker}-",
+        fmt=":" if curve.is_level else f"{marker}-",
         markersize=4.5,
         linewidth=1.5,
         capsize=3,

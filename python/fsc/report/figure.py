@@ -79,6 +79,7 @@ def draw_lines(
     *,
     title: str,
     label: str,
+    place: str = "layer",
     level: float = 1.0,
     level_name: str | None = None,
     num_test: int | None = None,
@@ -91,6 +92,7 @@ def draw_lines(
         path: the file; its suffix, one of `SUFFIXES`, says which kind.
         title: above the axes.
         label: what the values are.
+        place: what the names are.
         level: where the dashed line is.
         level_name: what it is called; None: it needs no name.
         num_test: test images, where the values are accuracies on few of them: each stands in its
@@ -115,6 +117,8 @@ def draw_lines(
         if num_test is not None:
             shade(axes, range(len(names)), heights, num_test, color)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_xlabel(place)
     axes.set_ylabel(label)
     if num_test is not None:
         axes.set_title(

@@ -102,5 +102,5 @@ def draw(
         axes.set_xlabel("input channel")
     first, *_ = drawn.axes
     first.set_ylabel("output channel")
-    drawn.colorbar(image, ax=drawn.axes, label="value, smallest 0 and largest 1", shrink=0.9)
+    drawn.colorbar(image, ax=drawn.axes, label="value, smallest 0 and largest 1", shrink=0.75)
     figure.write(drawn, path)
