@@ -107,6 +107,18 @@ def test_no_text_reaches_beyond_the_figure(monkeypatch):
             assert -1 <= box.y0 and box.y1 <= height + 1, text
 
 
+def test_the_legend_covers_nothing(monkeypatch):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    names = ("l1", "fskd", "fskd-sgd", "mir-progressive", "fitnet", "bp")
+    curves = [Curve(name, [10, 500], [[70.0 + 3 * n], [71.0]]) for n, name in enumerate(names)]
+    _, axes = drawn_with(monkeypatch, curves, num_test=500)
+    FigureCanvasAgg(axes.figure).draw()
+    (legend,) = axes.figure.legends
+    assert legend.get_window_extent().y1 <= axes.xaxis.get_label().get_window_extent().y0
+    assert len(legend.get_texts()) == 7
+
+
 def test_failures_do_not_flatten_the_others(monkeypatch):
     found, axes = drawn_with(monkeypatch, [*CURVES, FAILED])
     assert "l1, below the axis" in found and 75 < axes.get_ylim()[0] < 80

@@ -8,7 +8,7 @@ from networks import chain
 from torch import nn
 
 import fsc
-from fsc import models
+from fsc import method_names, models
 from fsc.channels.cutting import cut_channels
 from fsc.channels.proof import channel_groups
 from fsc.methods.aligner import Aligner
@@ -103,6 +103,17 @@ def test_decoupled_layers_are_blocks():
     before, after = _before_and_after(chain(), Decoupling(terms={"conv2": 1}))
     names = [name for name, _ in partly_recovered(before, after)]
     assert names[2] == "conv2.pointwise" and "conv2.depthwise" not in names
+
+
+@pytest.mark.parametrize("name", method_names.BY_NORM)
+def test_methods_by_the_norm_keep_the_channels_of_l1(name):
+    teacher, labels = chain(), LABELS[:8] if name in method_names.WITH_LABELS else None
+    given = {"scheme": SCHEME, "labels": labels}
+    method = method_names.named(name, steps=1)
+    recovered = fsc.compress(teacher, IMAGES[:8], method=method, **given)
+    pruned = fsc.compress(teacher, IMAGES[:8], method="l1", scheme=SCHEME)
+    assert recovered.report.kept == pruned.report.kept
+    assert len(list(partly_recovered(pruned.student, recovered.student))) == 6
 
 
 def test_students_are_not_changed():

@@ -112,7 +112,7 @@ def draw(
     _cut_off(axes, curves, floor)
     axes.set_xlabel(label)
     axes.set_ylabel(ACCURACY)
-    axes.legend(frameon=False, fontsize=9)
+    figure.legend_below(drawn, axes)
     figure.soften(axes)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     figure.write(drawn, path)

@@ -24,6 +24,8 @@ ACCURACY = "top-1 accuracy on the test images (%)"
 _TITLE, _LETTERS = 52, 40
 # Of a title of 12 points.
 _LETTERS_AN_INCH = 10
+# Of a legend of 9 points, and the letters that there would be room for in the place of a line.
+_LEGEND_LETTERS_AN_INCH, _SAMPLE = 13, 6
 # Percent points from end to end of its accuracies at least, and the share left free around a line.
 _LEAST_SPAN, _MARGIN = 0.2, 0.05
 _COLORS = (STUDENT, PAPER, "#3f8f4f", "#8a4fa0")
@@ -55,6 +57,21 @@ def write(figure: Figure, path: str | os.PathLike[str]) -> None:
         OSError: the file cannot be written.
     """
     write_atomically(path, lambda temporary: figure.savefig(temporary))
+
+
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """Name the lines of the axes below them, where they cover nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    letters = max(map(len, names)) + _SAMPLE
+    columns = max(1, math.floor(_LEGEND_LETTERS_AN_INCH * figure.get_figwidth() / letters))
+    figure.legend(
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=min(columns, len(names)),
+        frameon=False,
+        fontsize=9,
+    )
 
 
 def soften(axes: Axes) -> None:
@@ -124,7 +141,7 @@ def draw_lines(
         axes.set_title(
             f"shaded: 95 % interval for {num_test:,} test images", fontsize=9, color=GREY
         )
-    axes.legend(frameon=False)
+    legend_below(figure, axes)
     soften(axes)
     write(figure, path)
 

@@ -88,7 +88,7 @@ def draw(
         raise ValueError("draw: matrices must not be empty")
     count = len(matrices)
     tallest = max(min(2.0, len(m) / m.shape[1]) for m in matrices.values())
-    drawn = figure.blank(1.2 + 2.7 * count, 1.5 + 2.5 * max(0.6, tallest))
+    drawn = figure.blank(1.2 + 2.7 * count, 1.4 + 2.15 * max(0.6, tallest))
     width = math.floor(_TITLE * (1.2 + 2.7 * count) / 6.6)
     text = textwrap.fill(f"{title}: pointwise matrix of {name}", width, break_on_hyphens=False)
     drawn.suptitle(text, fontsize=11)
