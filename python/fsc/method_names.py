@@ -39,6 +39,8 @@ NAMES = tuple(IN_WORDS)
 WITH_VIEWS = ("mir-before", "mir-after", "mir-progressive", "bp", "kd", "fitnet")
 WITH_STEPS = (*WITH_VIEWS, "default")
 WITH_TRAINING = (*WITH_STEPS, "quarter-hour")
+# Those that pass over all layers as often as they are told.
+WITH_PASSES = ("fskd",)
 # Those that learn labels, and the one that cannot do without.
 WITH_LABELS = ("bp", "kd", "fitnet")
 NEEDS_LABELS = "bp"
@@ -50,6 +52,9 @@ WEIGHTS_ALONE = "mir-progressive"
 # What is compared and analysed where nothing else is asked for.
 COMPARED = ("l1", "fskd", "cd-nc", "mir-before", "default")
 ANALYSED = ("cd-nc", "cd-convex", "cd-soft")
+# What can be measured of students, and those that recover one with the channels that l1 keeps.
+MEASURES = ("distances", "correlation", "blocks", "pointwise")
+BY_NORM = ("fskd", "fskd-sgd", "grail", "mir-before", "mir-after", "bp", "kd", "fitnet")
 
 # The parameters that the CD paper states for its tables, by family: mu; alpha and beta.
 _CONVEX = {"resnet": 0.9, "vgg": 0.6, "imagenet-resnet": 0.9}

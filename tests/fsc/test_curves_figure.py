@@ -42,6 +42,17 @@ def test_names_values_teacher_and_spread_stand_in_it(monkeypatch):
     assert len(axes.get_lines()[0].get_xdata()) == 2  # the teacher's line
 
 
+def test_a_method_without_what_is_swept_is_a_level(monkeypatch):
+    level = Curve("fitnet", [0.0], [[85.0, 86.0]], is_level=True)
+    found, axes = drawn_with(monkeypatch, [level, CURVES[0]])
+    assert {"fitnet", "50", "1,600"} <= found and "0" not in found
+    line = axes.containers[0].lines[0]
+    assert line.get_linestyle() == ":" and line.get_xdata().tolist() == [50, 100, 400, 1600]
+    assert set(line.get_ydata()) == {85.5}
+    with pytest.raises(ValueError, match="draw: curves must not be empty"):
+        curves_figure.draw([level], "f.png", **ABOUT)
+
+
 def test_the_axis_of_values_is_logarithmic_where_they_span_much(monkeypatch):
     assert drawn_with(monkeypatch, CURVES)[1].get_xscale() == "log"
     near = [Curve("mir-before", [100, 200, 300], [[88.0], [89.0], [90.0]])]
@@ -94,6 +105,18 @@ def test_no_text_reaches_beyond_the_figure(monkeypatch):
             box = text.get_window_extent(renderer)
             assert -1 <= box.x0 and box.x1 <= width + 1, text
             assert -1 <= box.y0 and box.y1 <= height + 1, text
+
+
+def test_the_legend_covers_nothing(monkeypatch):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    names = ("l1", "fskd", "fskd-sgd", "mir-progressive", "fitnet", "bp")
+    curves = [Curve(name, [10, 500], [[70.0 + 3 * n], [71.0]]) for n, name in enumerate(names)]
+    _, axes = drawn_with(monkeypatch, curves, num_test=500)
+    FigureCanvasAgg(axes.figure).draw()
+    (legend,) = axes.figure.legends
+    assert legend.get_window_extent().y1 <= axes.xaxis.get_label().get_window_extent().y0
+    assert len(legend.get_texts()) == 7
 
 
 def test_failures_do_not_flatten_the_others(monkeypatch):

@@ -2,147 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import torch
-from rich.table import Table
-from torch import Tensor, nn
+import click
+from torch import nn
 
-from fsc.cli import tables
+from fsc import method_names
+from fsc.cli import correlations, distances, matrices, recoveries, tables
 from fsc.cli.drawing import Draw
-from fsc.cli.goals import check_kinds
+from fsc.cli.goals import Asked, check_kinds
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Settings, batch_size_for, check_labels, make_student
-from fsc.cli.trial import Trial, begun
+from fsc.cli.run import Settings, check_labels, make_student
+from fsc.cli.trial import Findings, Trial, begun
 from fsc.files import write_json
-from fsc.goal import Goal
-from fsc.images.checks import device_of
-from fsc.report import figure
-from fsc.report.analysis import LayerErrors, layer_errors
-
-_CROSS_ENTROPY = "cross entropy"
-_DISTANCES = tables.wrapped(
-    "squared distances in percent of the energy of the teacher's output: L^r estimation, L^c "
-    "correction, L^i imitation, ε^S and ε^T inconsistencies of student and teacher",
-    "-: cannot be compared, as the student lost channels of that layer or of its input",
-)
+from fsc.result import Result
+from fsc.schemes import Decoupling, DropBlocks
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """One student against its teacher; the cross entropy is the mean over the test images."""
+class Measured:
+    """What is measured of which students, as it is typed.
 
-    method: str
-    cross_entropy: float
-    layers: list[LayerErrors]
+    Attributes:
+        measure: one of `method_names.MEASURES`.
+        layer: whose matrix is drawn.
+        methods: that make the students; none typed: those of the measure.
+    """
+
+    measure: str
+    layer: str | None
+    methods: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuses a layer without its measure, and methods that it cannot have."""
+        is_pointwise = self.measure == "pointwise"
+        if is_pointwise and self.layer is None:
+            raise click.UsageError("--layer must be given with --measure pointwise, got none.")
+        if not is_pointwise and self.layer is not None:
+            raise click.UsageError(
+                f"--layer must go with --measure pointwise, got {self.layer} with {self.measure}."
+            )
+        others = [name for name in self.methods if name not in method_names.BY_NORM]
+        if self.measure == "blocks" and others:
+            raise ValueError(
+                "--method must recover a student with the channels of l1 for --measure blocks, as "
+                f"{', '.join(method_names.BY_NORM)} do, got {', '.join(others)}"
+            )
+
+    def check(self, trial: Trial) -> None:
+        """Make sure, before any student is made, that it can be measured.
+
+        Raises:
+            ValueError: its layers are others than the teacher's, or the teacher has no such layer.
+        """
+        scheme, inputs = trial.goal.scheme, trial.inputs
+        if self.measure == "distances" and isinstance(scheme, Decoupling | DropBlocks):
+            raise ValueError(
+                f"--measure must be {', '.join(method_names.MEASURES[1:])} where students have "
+                f"other layers than the teacher, as by scheme {scheme.name!r}, got distances"
+            )
+        if self.layer is None:
+            return
+        module = dict(inputs.teacher.named_modules()).get(self.layer)
+        if type(module) is not nn.Conv2d or module.groups != 1:
+            told = "none" if module is None else type(module).__name__
+            raise ValueError(
+                f"--layer must name a Conv2d of one group of {inputs.model_title}, got {told} at "
+                f"{self.layer!r}"
+            )
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The methods of all students that are made, each once."""
+        by_default = ("l1", "fskd") if self.measure != "distances" else method_names.ANALYSED
+        methods = self.methods or by_default
+        if self.measure == "blocks":
+            methods = (method_names.DATA_FREE, *methods)
+        return tuple(dict.fromkeys(methods))
 
 
 def command(
     draw: Draw,
+    asked: Asked,
     source: Source,
     results: Results,
-    scheme_name: str,
-    methods: tuple[str, ...],
+    measured: Measured,
     num_test: int,
     seed: int,
     augment: str | None,
 ) -> None:
-    """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
+    """Make students and measure them on test images."""
+    asked.check_methods(measured.made)
     results.hold()
-    trial = begun("analyse", source, scheme_name, draw, num_test, seed)
-    check_labels(methods, trial.inputs, augment)
-    settings = Settings(Goal(trial.scheme), augment=augment)
-    check_kinds(methods, settings.goal)
+    trial = begun("analyse", source, asked.goal, draw, num_test, seed)
+    measured.check(trial)
+    check_labels(measured.made, trial.inputs, augment)
+    settings = Settings(trial.goal, augment=augment)
+    check_kinds(measured.made, settings.goal)
     with Reporter() as reporter:
         for line in trial.inputs.notes:
             reporter.say(line)
-        found = [_analysed(method, trial, settings, reporter) for method in dict.fromkeys(methods)]
+        made = {
+            method: make_student(method, trial.inputs, trial.sample, settings, reporter)
+            for method in measured.made
+        }
+        findings = _findings(measured, trial, made, reporter)
     if results.json_path is not None:
-        write_json(results.json_path, trial.drawn | {"students": [asdict(a) for a in found]})
+        write_json(results.json_path, trial.drawn | {"students": findings.students})
     if results.figure_path is not None:
-        figure.draw_lines(
-            [*(layer.name for layer in found[0].layers), _CROSS_ENTROPY],
-            {a.method: _ratios(a, found[0]) for a in found[1:]},
-            results.figure_path,
-            title=trial.title,
-            label=f"estimation error ÷ that of {found[0].method}",
-        )
-    title = trial.title
-    tables.show(*(_table(title, analysis) for analysis in found), _ratio_table(title, found))
+        findings.draw(results.figure_path)
+    tables.show(*findings.tables)
     tables.show_written(results.json_path, results.figure_path)
 
 
-def _analysed(method: str, trial: Trial, settings: Settings, reporter: Reporter) -> Analysis:
-    """Make one student and measure it."""
-    inputs, images = trial.inputs, trial.images
-    batch_size = batch_size_for(inputs)
-    student = make_student(method, inputs, trial.sample, settings, reporter).student
-    reporter.say(f"  {method:<15}  measuring on {len(images):,} test images")
-    layers = layer_errors(inputs.teacher, student, images, batch_size=batch_size)
-    entropy = _cross_entropy(student, images, trial.labels, batch_size)
-    return Analysis(method, entropy, layers)
-
-
-@torch.no_grad()
-def _cross_entropy(student: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
-    device = device_of(student, images)
-    scores = torch.cat([student(batch.to(device)) for batch in images.split(batch_size)])
-    return float(nn.functional.cross_entropy(scores, labels.to(device)))
-
-
-def _ratios(analysis: Analysis, first: Analysis) -> list[float | None]:
-    """Estimation errors of every layer, then the cross entropy, divided by those of the first."""
-    pairs = [
-        (own.estimation, other.estimation)
-        for own, other in zip(analysis.layers, first.layers, strict=True)
-    ]
-    pairs.append((analysis.cross_entropy, first.cross_entropy))
-    return [own / other if own is not None and other else None for own, other in pairs]
-
-
-def _table(title: str, analysis: Analysis) -> Table:
-    """The distances of one student, as shares of the energy of the teacher's output."""
-    table = Table(
-        title=f"{title}: {analysis.method}",
-        caption=_DISTANCES,
-        box=tables.BOX,
-        pad_edge=False,
-    )
-    table.add_column("layer", no_wrap=True)
-    for heading in ("L^r", "L^c", "L^i", "ε^S", "ε^T"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for layer in analysis.layers:
-        distances = (
-            layer.estimation,
-            layer.correction,
-            layer.imitation,
-            layer.inconsistency_student,
-            layer.inconsistency_teacher,
-        )
-        cells = ["-" if d is None else f"{100 * d / layer.energy:.2f}" for d in distances]
-        table.add_row(layer.name, *cells)
-    return table
-
-
-def _ratio_table(title: str, found: Sequence[Analysis]) -> Table:
-    first = found[0].method
-    table = Table(title=f"{title}: estimation errors ÷ {first}", box=tables.BOX)
-    table.pad_edge = False
-    table.caption = tables.wrapped(
-        f"L^r of each student divided by that of {first}: below 1 is nearer to the teacher; -: one "
-        "of them has none, or it is zero",
-        f"{_CROSS_ENTROPY}: of the student's answers with the labels of the test images, divided "
-        f"by that of {first} too",
-    )
-    table.add_column("layer", no_wrap=True)
-    for analysis in found[1:]:
-        table.add_column(analysis.method, justify="right", no_wrap=True)
-    names = [*(layer.name for layer in found[0].layers), _CROSS_ENTROPY]
-    columns = [_ratios(analysis, found[0]) for analysis in found[1:]]
-    for row, name in enumerate(names):
-        values = [column[row] for column in columns]
-        table.add_row(name, *("-" if value is None else f"{value:.3f}" for value in values))
-    return table
+def _findings(
+    measured: Measured, trial: Trial, made: Mapping[str, Result], reporter: Reporter
+) -> Findings:
+    """What is measured of the students that were made, by method."""
+    if measured.measure == "correlation":
+        return correlations.findings(trial, made, reporter)
+    if measured.measure == "blocks":
+        return recoveries.findings(trial, made, reporter)
+    if measured.layer is not None:
+        return matrices.findings(trial, made, measured.layer)
+    return distances.findings(trial, made, reporter)

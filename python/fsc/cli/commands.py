@@ -163,23 +163,42 @@ def schemes(**given: Any) -> None:
 @click.command("analyse")
 @options.model_name
 @options.data_name
-@goal_options.scheme_name
+@click.option(
+    "--measure",
+    type=click.Choice(method_names.MEASURES),
+    default=method_names.MEASURES[0],
+    show_default=True,
+    help="Estimation errors and inconsistencies of every layer (CD, Fig. 2 and 3), the others "
+    "divided by those of the first method; correlation with the teacher where blocks end (FSKD, "
+    "Fig. 3a); accuracy with the first blocks recovered and the others only pruned (Fig. 3b); the "
+    "pointwise matrix of a layer (Fig. 8).",
+)
+@click.option("--layer", metavar="NAME", help="The convolution of --measure pointwise.")
+@goal_options.goal
 @options.draw
-@_methods(method_names.ANALYSED, "; the others are divided by the first")
+@click.option(
+    "--method",
+    "methods",
+    type=options.METHOD,
+    multiple=True,
+    help="May be given several times.  "
+    f"[default: {', '.join(method_names.ANALYSED)} for distances, else l1 and fskd]",
+)
 @options.test_images(1000)
 @options.seed
-@click.option("--json", "json_path", type=options.FILE, help="Write every distance to this file.")
+@click.option("--json", "json_path", type=options.FILE, help="Write what is measured to this file.")
 @options.figure_path
 @options.overwrite
 @options.teacher_and_data
 @options.augment
 @options.machine
 def analyse(**given: Any) -> None:
-    """Measure estimation errors and inconsistencies of students on test images (Fig. 2 and 3)."""
+    """Measure students on test images, layer by layer, in tables and a figure."""
     from fsc.cli import analyse as work
 
-    draw, source = _part(work.Draw, given), _part(work.Source, given)
-    work.command(draw, source, _part(work.Results, given), **given)
+    draw, asked = _part(work.Draw, given), _part(work.Asked, given)
+    source, measured = _part(work.Source, given), _part(work.Measured, given)
+    work.command(draw, asked, source, _part(work.Results, given), measured, **given)
 
 
 @click.command("sweep")
@@ -187,10 +206,11 @@ def analyse(**given: Any) -> None:
 @options.data_name
 @click.option(
     "--over",
-    type=click.Choice(["steps", "rate", "shots", "images"]),
+    type=click.Choice(["steps", "rate", "iterations", "shots", "images"]),
     required=True,
-    help="What is swept: minibatches or learning rate of methods that train, images a class, or "
-    "images in all; of images the smaller numbers are part of the larger ones.",
+    help="What is swept: minibatches or learning rate of methods that train, passes of fskd over "
+    "all layers, with the other methods as levels, images a class, or images in all; of images the "
+    "smaller numbers are part of the larger ones.",
 )
 @click.option(
     "--values",
@@ -212,7 +232,7 @@ def analyse(**given: Any) -> None:
 @options.resources
 @options.machine
 def sweep(**given: Any) -> None:
-    """Show accuracy against steps, learning rate or number of images, in a table and a figure."""
+    """Show accuracy against steps, rate, passes or number of images, in a table and a figure."""
     from fsc.cli import sweep as work
 
     swept, asked = _part(work.Swept, given), _part(work.Asked, given)

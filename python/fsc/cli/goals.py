@@ -126,9 +126,7 @@ class Asked:
             ValueError: there is no such scheme, or it does not fit the network.
         """
         if self.scheme_name is not None:
-            scheme = find_scheme(self.scheme_name, inputs)
-            schemes.check(scheme, inputs.teacher, inputs.example)
-            return Goal(scheme)
+            return of_scheme(self.scheme_name, inputs)
         if self.drop_blocks is not None:
             dropping = schemes.DropBlocks(count=self.drop_blocks)
             return _fitting("--drop-blocks", self.drop_blocks, dropping, inputs)
@@ -150,6 +148,17 @@ class Asked:
             round_to=self.round_to,
             style=self.style,
         )
+
+
+def of_scheme(name: str, inputs: Inputs) -> Goal:
+    """What the scheme of a name or file leaves of the teacher.
+
+    Raises:
+        ValueError: there is no such scheme, or it does not fit the network.
+    """
+    scheme = find_scheme(name, inputs)
+    schemes.check(scheme, inputs.teacher, inputs.example)
+    return Goal(scheme)
 
 
 def _fitting(flag: str, value: object, scheme: schemes.AnyScheme, inputs: Inputs) -> Goal:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from fsc import compress
 from fsc.cli import tables
 from fsc.cli.drawing import Draw
+from fsc.cli.goals import of_scheme
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
@@ -31,7 +33,7 @@ def command(
 ) -> None:
     """Compress with every weight of a loss on a grid and evaluate each student."""
     results.hold()
-    trial = begun("grid", source, scheme_name, draw, num_test, seed)
+    trial = begun("grid", source, partial(of_scheme, scheme_name), draw, num_test, seed)
     rows: list[dict[str, float]] = []
     grid = grid_of(objective_name, intervals)
     with Reporter() as reporter:
@@ -43,7 +45,7 @@ def command(
             rows.append({**point, "top1": top1})
             reporter.say(f"  {text:<24} {top1:6.2f} %   {number} of {len(grid)}")
     if results.json_path is not None:
-        found = {"scheme": trial.scheme.name, **trial.drawn, "points": rows}
+        found = {"scheme": trial.goal.name, **trial.drawn, "points": rows}
         write_json(results.json_path, found)
     if results.figure_path is not None:
         figure.draw_grid(rows, results.figure_path, title=trial.title)
@@ -60,7 +62,7 @@ def _accuracy_of(objective: Objective, trial: Trial, reporter: Reporter, text: s
         inputs.teacher,
         inputs.images_of(trial.sample),
         method=CrossDistillation(objective),
-        scheme=trial.scheme,
+        scheme=trial.goal.scheme,
         seed=trial.sample.seed,
         progress=reporter.stage(text),
     ).student

@@ -50,6 +50,7 @@ class Settings:
         learning_rate: of methods that train; None: their own.
         default_steps: minibatches of the default; None: its own.
         precision: that methods train in.
+        iterations: passes of methods that pass over all layers; None: their own.
     """
 
     goal: Goal
@@ -62,11 +63,14 @@ class Settings:
     learning_rate: float | None = None
     default_steps: int | None = None
     precision: str = "float32"
+    iterations: int | None = None
 
     def method(self, name: str, inputs: Inputs) -> Method:
         """The method of a name, with its hyper-parameters for the teacher."""
         steps = self.default_steps if name == "default" else self.mir_steps
         method = method_names.named(name, inputs.known_as, steps, self.views, self.precision)
+        if self.iterations is not None and name in method_names.WITH_PASSES:
+            method = with_setting(method, "iterations", self.iterations)
         if self.learning_rate is None:
             return method
         return with_setting(method, "learning_rate", self.learning_rate)

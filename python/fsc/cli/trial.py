@@ -1,27 +1,29 @@
-"""What `fsc analyse` and `fsc grid` share: students of one scheme, looked at on test images."""
+"""What `fsc analyse` and `fsc grid` share: students of one goal, looked at on test images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from rich.table import Table
 from torch import Tensor
 
-from fsc import schemes
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
-from fsc.cli.inputs import Source, find_scheme
+from fsc.cli.inputs import Source
+from fsc.goal import Goal
 from fsc.images.sampling import FewShotSample
-from fsc.schemes import AnyScheme
 
 
 @dataclass(frozen=True)
 class Trial:
-    """All that the students of one scheme have in common.
+    """All that the students of one goal have in common.
 
     Attributes:
         inputs: teacher and images.
-        scheme: what is left of it.
+        goal: what is to be left of it.
         draw: how the few images were drawn.
         sample: the few images.
         images: of the test, normalised, float32 [N, C, H, W].
@@ -29,7 +31,7 @@ class Trial:
     """
 
     inputs: Inputs
-    scheme: AnyScheme
+    goal: Goal
     draw: Draw
     sample: FewShotSample
     images: Tensor
@@ -38,7 +40,8 @@ class Trial:
     @property
     def title(self) -> str:
         """What figures and tables are called."""
-        return f"{self.inputs.model_title}, scheme {self.scheme.name}, {self.draw}"
+        network = f"{self.inputs.model_title} on {self.inputs.data_title}"
+        return f"{network}, {self.goal.in_words}, {self.draw}"
 
     @property
     def drawn(self) -> dict[str, Any]:
@@ -47,27 +50,46 @@ class Trial:
         return {"shots": draw.num_shots, "ways": draw.num_ways, "images": draw.num_images}
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What an analysis gives.
+
+    Attributes:
+        students: what a file holds of each.
+        tables: that are shown.
+        draw: draws the figure into a file.
+    """
+
+    students: list[dict[str, Any]]
+    tables: Sequence[Table]
+    draw: Callable[[Path], None]
+
+
 def begun(
-    verb: str, source: Source, scheme_name: str, draw: Draw, num_test: int, seed: int
+    verb: str,
+    source: Source,
+    goal_of: Callable[[Inputs], Goal],
+    draw: Draw,
+    num_test: int,
+    seed: int,
 ) -> Trial:
     """Read everything, once it is known that accuracies can be measured.
 
     Args:
         verb: who asks, for the sentence.
         source: of teacher and images.
-        scheme_name: of a published scheme, or the path of a file.
+        goal_of: finds what is to be left of the teacher.
         draw: of the few images.
         num_test: how many test images at most.
         seed: of the draw.
 
     Raises:
-        ValueError: there are no test images with labels, or the scheme does not fit.
+        ValueError: there are no test images with labels, or the goal does not fit.
         OSError, ImportError: what `Source.load` raises.
     """
     inputs = source.load()
     inputs.check_evaluable(f"fsc {verb}")
     inputs.check_scores()
-    scheme = find_scheme(scheme_name, inputs)
-    schemes.check(scheme, inputs.teacher, inputs.example)
+    goal = goal_of(inputs)
     sample = draw.sample(inputs, seed)
-    return Trial(inputs, scheme, draw, sample, *inputs.first_test(num_test))
+    return Trial(inputs, goal, draw, sample, *inputs.first_test(num_test))

@@ -1,4 +1,4 @@
-"""The figure of accuracy against what is swept: steps, images or learning rates."""
+"""The figure of accuracy against what is swept: steps, passes, images or learning rates."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import statistics
 import textwrap
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fsc.report import figure
-from fsc.report.figure import TEACHER
-from fsc.report.interval import SMALL_TEST_SET, wilson
+from fsc.report.figure import ACCURACY, GREY, TEACHER
+from fsc.report.interval import SMALL_TEST_SET
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,6 @@ _LOGARITHMIC = 8.0
 # Percent points below the best student that the axis reaches down to, at most.
 _MAX_LOSS_SHOWN = 30.0
 _MAX_TICKS = 9
-_GREY = "#6b6b6b"
 # Letters in a line above the axes.
 _TITLE, _SUBTITLE = 66, 80
 
@@ -38,6 +37,8 @@ class Curve:
         top1: accuracies in percent at each of them, one a seed.
         slowed: values at which one diverged and was run again at half the rate.
         ruined: values at which one is worth nothing.
+        is_level: whether the method does not depend on what is swept; it has one value then, which
+            is not drawn.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Curve:
     top1: Sequence[Sequence[float]]
     slowed: Collection[float] = ()
     ruined: Collection[float] = ()
+    is_level: bool = False
 
     @property
     def means(self) -> list[float]:
@@ -85,13 +87,13 @@ def draw(
         OSError: the file cannot be written.
     """
     figure.check_name(path)
-    if not curves or not all(len(curve.values) for curve in curves):
+    if all(curve.is_level for curve in curves) or not all(len(curve.values) for curve in curves):
         raise ValueError("draw: curves must not be empty")
     drawn = figure.blank(6.0, 4.4)
     axes = drawn.subplots()
     drawn.suptitle(textwrap.fill(title, _TITLE, break_on_hyphens=False), fontsize=11)
     stands = textwrap.fill(_what_stands(curves, num_test), _SUBTITLE)
-    axes.set_title(stands, fontsize=9, color=_GREY)
+    axes.set_title(stands, fontsize=9, color=GREY)
     axes.axhline(
         teacher_top1,
         color=TEACHER,
@@ -100,31 +102,39 @@ def draw(
         label=f"teacher, {teacher_top1:.2f} %",
     )
     floor = _floor(curves, teacher_top1)
+    values = sorted({value for curve in curves if not curve.is_level for value in curve.values})
     for number, curve in enumerate(curves):
         below = ", below the axis" if max(curve.means) < floor else ""
         few = num_test if num_test < SMALL_TEST_SET else None
-        _draw_curve(axes, curve, number, f"{curve.name}{below}", few)
-    _set_values(axes, sorted({value for curve in curves for value in curve.values}))
+        shown = _across(curve, values) if curve.is_level else curve
+        _draw_curve(axes, shown, number, f"{curve.name}{below}", few)
+    _set_values(axes, values)
     _cut_off(axes, curves, floor)
     axes.set_xlabel(label)
-    axes.set_ylabel("top-1 accuracy on the test images (%)")
-    axes.legend(frameon=False, fontsize=9)
+    axes.set_ylabel(ACCURACY)
+    figure.legend_below(drawn, axes)
     figure.soften(axes)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     figure.write(drawn, path)
 
 
+def _across(curve: Curve, values: Sequence[float]) -> Curve:
+    """The same accuracy at all values."""
+    count = len(values)
+    slowed, ruined = (values if each else () for each in (curve.slowed, curve.ruined))
+    return replace(curve, values=values, top1=[*curve.top1] * count, slowed=slowed, ruined=ruined)
+
+
 def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int | None) -> None:
     color, marker = _COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)]
     if num_test is not None:
-        lows, highs = zip(*(wilson(mean, num_test) for mean in curve.means), strict=True)
-        axes.fill_between(list(curve.values), lows, highs, color=color, alpha=0.12, linewidth=0)
+        figure.shade(axes, curve.values, curve.means, num_test, color)
     is_repeated = any(len(each) > 1 for each in curve.top1)
     axes.errorbar(
         list(curve.values),
         curve.means,
         yerr=curve.spreads if is_repeated else None,
-        fmt=f"{marker}-",
+        fmt=":" if curve.is_level else f"{marker}-",
         markersize=4.5,
         linewidth=1.5,
         capsize=3,

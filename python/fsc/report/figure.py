@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsc.files import write_atomically
+from fsc.report.interval import wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".pdf", ".svg")
 STUDENT, TEACHER, PAPER = "#1f5fa8", "#4d4d4d", "#c8641e"
-_ACCURACY = "top-1 accuracy on the test images (%)"
+GREY = "#6b6b6b"
+ACCURACY = "top-1 accuracy on the test images (%)"
 # Letters in a line above a grid, and of the ticks below it.
 _TITLE, _LETTERS = 52, 40
+# Of a title of 12 points.
+_LETTERS_AN_INCH = 10
+# Of a legend of 9 points, and the letters that there would be room for in the place of a line.
+_LEGEND_LETTERS_AN_INCH, _SAMPLE = 13, 6
 # Percent points from end to end of its accuracies at least, and the share left free around a line.
 _LEAST_SPAN, _MARGIN = 0.2, 0.05
 _COLORS = (STUDENT, PAPER, "#3f8f4f", "#8a4fa0")
@@ -53,11 +59,34 @@ def write(figure: Figure, path: str | os.PathLike[str]) -> None:
     write_atomically(path, lambda temporary: figure.savefig(temporary))
 
 
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """Name the lines of the axes below them, where they cover nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    letters = max(map(len, names)) + _SAMPLE
+    columns = max(1, math.floor(_LEGEND_LETTERS_AN_INCH * figure.get_figwidth() / letters))
+    figure.legend(
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=min(columns, len(names)),
+        frameon=False,
+        fontsize=9,
+    )
+
+
 def soften(axes: Axes) -> None:
     """Leave of the frame only what is read."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def shade(
+    axes: Axes, places: Sequence[float], top1: Sequence[float], num_test: int, color: str
+) -> None:
+    """Shade the 95 % intervals of accuracies in percent on so many test images."""
+    lows, highs = zip(*(wilson(each, num_test) for each in top1), strict=True)
+    axes.fill_between(list(places), lows, highs, color=color, alpha=0.12, linewidth=0)
 
 
 def draw_lines(
@@ -67,8 +96,12 @@ def draw_lines(
     *,
     title: str,
     label: str,
+    place: str = "layer",
+    level: float = 1.0,
+    level_name: str | None = None,
+    num_test: int | None = None,
 ) -> None:
-    """Draw one line a method over the layers of a network, with a line at 1.
+    """Draw one line a method over the layers of a network, with a dashed line at a level.
 
     Args:
         names: of the layers, in order.
@@ -76,6 +109,11 @@ def draw_lines(
         path: the file; its suffix, one of `SUFFIXES`, says which kind.
         title: above the axes.
         label: what the values are.
+        place: what the names are.
+        level: where the dashed line is.
+        level_name: what it is called; None: it needs no name.
+        num_test: test images, where the values are accuracies on few of them: each stands in its
+            95 % interval.
 
     Raises:
         ValueError: there is nothing to draw, or the suffix is unknown.
@@ -84,16 +122,26 @@ def draw_lines(
     check_name(path)
     if not lines:
         raise ValueError("draw_lines: lines must not be empty")
-    figure = blank(max(6.0, 2.0 + 0.16 * len(names)), 4.2)
+    width = max(6.0, 2.0 + 0.16 * len(names))
+    figure = blank(width, 4.2)
     axes = figure.subplots()
-    figure.suptitle(title, fontsize=12)
-    axes.axhline(1.0, color=TEACHER, linestyle="--", linewidth=1.2)
+    letters = math.floor(_LETTERS_AN_INCH * width)
+    figure.suptitle(textwrap.fill(title, letters, break_on_hyphens=False), fontsize=12)
+    axes.axhline(level, color=TEACHER, linestyle="--", linewidth=1.2, label=level_name)
     for (name, values), color in zip(lines.items(), _COLORS * len(lines), strict=False):
         heights = [math.nan if value is None else value for value in values]
         axes.plot(range(len(names)), heights, "o-", markersize=3, color=color, label=name)
+        if num_test is not None:
+            shade(axes, range(len(names)), heights, num_test, color)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_xlabel(place)
     axes.set_ylabel(label)
-    axes.legend(frameon=False)
+    if num_test is not None:
+        axes.set_title(
+            f"shaded: 95 % interval for {num_test:,} test images", fontsize=9, color=GREY
+        )
+    legend_below(figure, axes)
     soften(axes)
     write(figure, path)
 
@@ -134,7 +182,7 @@ def _line(axes: Axes, values: Sequence[float], top1: Sequence[float]) -> None:
     axes.set_xticks(*_ticks(values))
     low, high = _limits(top1)
     axes.set_ylim(low - _MARGIN * (high - low), high + _MARGIN * (high - low))
-    axes.set_ylabel(_ACCURACY)
+    axes.set_ylabel(ACCURACY)
     soften(axes)
 
 
@@ -148,7 +196,7 @@ def _map(axes: Axes, points: Sequence[Mapping[str, float]], name: str) -> None:
     image = axes.imshow(top1, origin="lower", extent=extent, cmap="viridis", vmin=low, vmax=high)
     axes.set_xticks(*_ticks(values))
     axes.set_yticks(*_ticks(values))
-    axes.figure.colorbar(image, ax=axes, label=_ACCURACY)
+    axes.figure.colorbar(image, ax=axes, label=ACCURACY)
 
 
 def _ticks(values: Sequence[float]) -> tuple[Sequence[float], list[str]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fsc.report import figure
-from fsc.report.figure import PAPER, STUDENT, TEACHER
+from fsc.report.figure import GREY, PAPER, STUDENT, TEACHER
 from fsc.report.interval import SMALL_TEST_SET, correct, wilson
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _MAX_LOSS_SHOWN = 15.0
 _INTERVALS_SHOWN = 4.0
 _MIN_SPAN = 2.0
 _INTERVAL = "#9fbfe0"
-_GREY = "#6b6b6b"
 
 # Inches: names, accuracy and seconds from left to right; a digit of a column; a row; the rest.
 _NAMES, _ACCURACY, _SECONDS, _DIGIT, _GAP = 1.25, 3.6, 1.7, 0.085, 0.25
@@ -110,7 +109,7 @@ def _panels(
     top = _TOP + _LINE * (len(subtitle.splitlines()) + len(texts) - 2)
     height = top + _ROW * num_rows + _BOTTOM
     drawn = figure.blank(width, height, arranged=False)
-    for text, line, size, color in ((title, 0.15, 12, "black"), (subtitle, 0.48, 9, _GREY)):
+    for text, line, size, color in ((title, 0.15, 12, "black"), (subtitle, 0.48, 9, GREY)):
         at = (0.12 / width, 1 - line / height)
         drawn.text(*at, text, fontsize=size, color=color, va="top", linespacing=1.4)
     places = ((_NAMES, _ACCURACY), (_NAMES + _ACCURACY + inches[0], _SECONDS))
@@ -223,5 +222,5 @@ def _write_column(axes: Axes, texts: Sequence[str], inches: float) -> None:
             ha="right",
             va="center" if row >= 0 else "bottom",
             fontsize=9,
-            color="black" if row >= 0 else _GREY,
+            color="black" if row >= 0 else GREY,
         )

@@ -58,3 +58,96 @@ def test_figures_are_refused_before_any_work(fsc, arguments):
         result = fsc(verb, *arguments, *more, "--output", "figure.gif")
         assert result.exit_code == 2
         assert "--output must end in .png, .pdf, .svg, got 'figure.gif'" in result.output
+
+
+def sentence(result):
+    assert result.exit_code == 2, result.output
+    return result.stderr.splitlines()[-1].removeprefix("error: ")
+
+
+@pytest.fixture
+def analyse(fsc, arguments, tmp_path):
+    """Runs a measure; gives the students of the file, and what was printed."""
+
+    def run(measure, *more, given=arguments):
+        written = [tmp_path / "found.json", tmp_path / "found.png"]
+        result = fsc(
+            "analyse", *given, "--measure", measure, "--test-images", 50,
+            "--json", written[0], "--output", written[1], *more,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert written[1].read_bytes().startswith(b"\x89PNG")
+        assert result.stdout.endswith(f"Written: {written[0]}, {written[1]}\n")
+        return json.loads(written[0].read_text())["students"], result.stdout
+
+    return run
+
+
+def test_correlation_before_and_after(analyse):
+    (before, after), said = analyse("correlation")
+    assert (before["method"], after["method"]) == ("l1", "fskd")
+    names = [block["name"] for block in after["blocks"]]
+    assert names[0] == "conv1" and names[-1] == "linear"
+    deepest = [student["blocks"][-2]["correlation"] for student in (before, after)]
+    assert -1 <= deepest[0] < deepest[1] <= 1
+    # res-50 leaves half of the channels of the first convolution of a block.
+    assert after["blocks"][3]["channels"] < 32 and f"{deepest[1]:.4f}" in said
+    assert "correlation with the teacher" in said
+
+
+def test_accuracy_along_the_blocks(analyse, fsc, on_digits, tmp_path):
+    (found,), said = analyse("blocks", "--method", "fskd")
+    steps = found["blocks"]
+    assert found["method"] == "fskd" and steps[0]["name"] is None
+    assert len(steps) == 1 + 14 and steps[-1]["name"] == "linear"
+    methods = ("--method", "l1", "--method", "fskd")
+    few = ("--shots", 1, "--seeds", 1, "--test-images", 50)
+    compare = fsc("compare", *on_digits, *few, *methods, "--json", tmp_path / "runs.json")
+    assert compare.exit_code == 0, compare.output
+    content = json.loads((tmp_path / "runs.json").read_text())
+    ends = [run["top1"] for run in content["runs"]]
+    assert [steps[0]["top1"], steps[-1]["top1"]] == ends
+    assert found["top1_teacher"] == content["top1_teacher"]
+    assert "recovered up to" in said and f"{ends[1]:.2f}" in said
+
+
+def test_pointwise_matrices_of_a_decoupled_layer(analyse, arguments):
+    where = [each for each in arguments if each not in ("--scheme", "res-50")]
+    given = [*where, "--decouple", 1]
+    (before, after), said = analyse("pointwise", "--layer", "layer1.0.conv1", given=given)
+    assert (before["method"], after["method"]) == ("l1", "fskd")
+    assert len(before["matrix"]) == len(after["matrix"][0]) == 16
+    assert before["matrix"] != after["matrix"]
+    assert "16 x 16" in said and "change" in said
+
+
+def test_pointwise_matrices_of_a_pruned_layer(analyse):
+    (_, after), _ = analyse("pointwise", "--layer", "layer1.0.conv1", "--method", "fskd",
+                            "--method", "l1")  # fmt: skip
+    assert (len(after["matrix"]), len(after["matrix"][0])) == (9, 16)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--measure", "pointwise"), "--layer must be given with --measure pointwise, got none."),
+        (("--measure", "blocks", "--layer", "conv1"),
+         "--layer must go with --measure pointwise, got conv1 with blocks."),
+        (("--measure", "blocks", "--method", "cd-nc", "--method", "fskd"),
+         "--method must recover a student with the channels of l1 for --measure blocks, as fskd, "
+         "fskd-sgd, grail, mir-before, mir-after, bp, kd, fitnet do, got cd-nc"),
+        (("--measure", "pointwise", "--layer", "bn1"),
+         "--layer must name a Conv2d of one group of resnet14, got BatchNorm2d at 'bn1'"),
+        (("--measure", "pointwise", "--layer", "nothing"),
+         "--layer must name a Conv2d of one group of resnet14, got none at 'nothing'"),
+        (("--decouple", 2, "--method", "l1"),
+         "--measure must be correlation, blocks, pointwise where students have other layers than "
+         "the teacher, as by scheme 'decoupled-2', got distances"),
+        (("--decouple", 2, "--method", "cd-nc", "--measure", "correlation"),
+         "--decouple must go with --method seconds, default, quarter-hour, l1, fskd, fskd-sgd, "
+         "mir-before, mir-after, bp, kd, fitnet, got 2 for cd-nc"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(fsc, arguments, flags, expected):
+    given = [e for e in arguments if "--decouple" not in flags or e not in ("--scheme", "res-50")]
+    assert sentence(fsc("analyse", *given, *flags)) == expected

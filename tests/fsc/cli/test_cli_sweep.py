@@ -59,6 +59,30 @@ def test_steps_of_the_default(sweep, tmp_path, monkeypatch):
     assert steps == [1, 3] * 2
 
 
+def test_passes_of_fskd_beside_a_level(sweep, tmp_path, monkeypatch):
+    passes = []
+
+    def watched(method, inputs, sample, settings, *arguments):
+        if method == "fskd":
+            passes.append(settings.method(method, inputs).iterations)
+        return execute(method, inputs, sample, settings, *arguments)
+
+    monkeypatch.setattr(repeated, "execute", watched)
+    given = ("--shots", 1, "--method", "fskd", "--method", "l1")
+    result = sweep("iterations", "1,2", *given, "--output", tmp_path / "figure.png")
+    assert result.exit_code == 0, result.output
+    assert passes == [1, 2] * 2
+    runs = [(run["method"], run["seed"], run["value"]) for run in read(tmp_path)["runs"]]
+    assert sorted(runs) == [
+        *(("fskd", seed, value) for seed in (0, 1) for value in (1, 2)),
+        *(("l1", seed, 0) for seed in (0, 1)),
+    ]
+    lines = [line for line in result.stdout.splitlines() if "–" in line]
+    assert [line.split()[:2] for line in lines] == [["fskd", "1"], ["fskd", "2"], ["l1", "-"]]
+    more = sweep("iterations", "1,2,3", *given, "--resume")
+    assert more.exit_code == 0 and passes[4:] == [3] * 2
+
+
 def test_rates_are_those_that_methods_are_given(sweep, tmp_path, monkeypatch):
     rates = []
 
@@ -171,6 +195,10 @@ def test_a_comparison_is_no_sweep_and_the_other_way(fsc, on_digits, sweep, tmp_p
         ("rate", "1", ("--shots", 1, "--method", "l1"),
          "--method must have what is swept with --over rate, one of mir-before, mir-after, "
          "mir-progressive, bp, kd, fitnet, got l1"),
+        ("iterations", "1,2", ("--shots", 1, "--method", "fskd-sgd", "--method", "kd"),
+         "--method must have what is swept with --over iterations, one of fskd, got fskd-sgd, kd"),
+        ("iterations", "1.5", ("--shots", 1, "--method", "fskd"),
+         "--values must be whole numbers for --over iterations, got 1.5"),
         ("steps", "1.5", ("--shots", 1),
          "--values must be whole numbers for --over steps, got 1.5"),
         ("shots", "0.5", (), "--values must be whole numbers for --over shots, got 0.5"),
