@@ -1,0 +1,31 @@
+"""How a verb's options become what its work takes, and the option for methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import click
+
+from fsc.cli import options
+
+Part = TypeVar("Part")
+
+
+def part(kind: Callable[..., Part], given: dict[str, Any]) -> Part:
+    """An object of the options that are its fields, which are taken out of those given."""
+    return kind(**{field.name: given.pop(field.name) for field in fields(kind)})  # type: ignore[arg-type]
+
+
+def methods(default: Sequence[str], more: str = "") -> Callable[..., Any]:
+    """The option for one method or several."""
+    return click.option(
+        "--method",
+        "methods",
+        type=options.METHOD,
+        multiple=True,
+        default=default,
+        show_default=True,
+        help=f"May be given several times{more}.",
+    )
