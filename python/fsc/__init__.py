@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         walking as walking,
     )
     from fsc.compression import compress
+    from fsc.iterative_pruning import Candidate, IterativeResult, prune_iteratively
     from fsc.layers.moments import Moments
     from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
     from fsc.methods import (
@@ -49,6 +50,9 @@ else:
     __getattr__, __dir__ = lazy.exports(
         __name__,
         {"compress": "fsc.compression", "Report": "fsc.result", "Result": "fsc.result"}
+        | dict.fromkeys(
+            ("Candidate", "IterativeResult", "prune_iteratively"), "fsc.iterative_pruning"
+        )
         | {"Moments": "fsc.layers.moments"}
         | dict.fromkeys(
             ("Convex", "Correction", "Estimation", "Imitation", "Soft"), "fsc.layers.objectives"
@@ -81,6 +85,7 @@ __all__ = [
     "FSKD",
     "KD",
     "BackProp",
+    "Candidate",
     "ChannelPruning",
     "CompressionWarning",
     "Convex",
@@ -91,6 +96,7 @@ __all__ = [
     "Grail",
     "Imitation",
     "Inspection",
+    "IterativeResult",
     "L1Norm",
     "MiR",
     "Moments",
@@ -106,6 +112,7 @@ __all__ = [
     "inspect",
     "load",
     "plain",
+    "prune_iteratively",
     "save",
     "sweep",
     "walk",
