@@ -2,21 +2,24 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from on_digits import digits, trained_vgg
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import fsc
+from fsc.methods.soundness import Yardstick
+from fsc.models.preactivation_resnet import preactivation_resnet
 from fsc.networks import cost
+from fsc.schemes import Scheme
 from fsc.training.evaluate import accuracy
 
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings("ignore:student is farther"),
-]
-OPTIONS = {"ratios": (0.1, 0.4), "method": fsc.FSKD(solve_on=0)}
+pytestmark = pytest.mark.usefixtures("one_thread")
+METHOD = {"method": fsc.FSKD(solve_on=0)}
+OPTIONS = {"ratios": (0.1, 0.4)} | METHOD
 
 
 def _given(count: int = 60) -> tuple[nn.Module, Tensor]:
@@ -69,24 +72,38 @@ def test_it_ends_once_the_share_is_reached_and_says_where_it_is_not() -> None:
         _run(rounds=9, flops=0.05, lowest_score=80)
 
 
-def test_every_round_begins_with_what_the_one_before_made() -> None:
+def test_the_papers_target_is_the_network_of_the_round_before() -> None:
     teacher, images = _given()
-    result = _run(ratios=[0.3], rounds=2, score_images=images[:5])
+    given = {"ratios": [0.3], "rounds": 2, "score_images": images[:5]}
+    result = _run(target="previous", **given)
     first = fsc.compress(teacher, images, pruning_ratio=0.3, method=OPTIONS["method"]).student
     second = fsc.compress(first, images, pruning_ratio=0.3, method=OPTIONS["method"]).student
     for name, value in second.state_dict().items():
-        assert torch.equal(value, result.student.state_dict()[name]), name
+        torch.testing.assert_close(value, result.student.state_dict()[name])
+
+
+def test_towards_the_teacher_errors_do_not_add_up() -> None:
+    teacher, images = _given()
+    given = {"ratios": [0.2], "rounds": 3, "score_images": images[:5]}
+    by_turns, drifting = (_run(target=each, **given).student for each in ("teacher", "previous"))
+    widths = {n: m.out_channels for n, m in by_turns.named_modules() if isinstance(m, nn.Conv2d)}
+    at_once = fsc.compress(
+        teacher, images, scheme=Scheme("at once", widths), method=OPTIONS["method"]
+    ).student
+    others = Yardstick(teacher, digits("test")[0], 32)
+    gaps = [others.distance(each) for each in (by_turns, at_once, drifting)]
+    assert gaps[0] < 1.1 * gaps[1] and gaps[0] < 0.9 * gaps[2]
 
 
 def test_scores_are_those_of_images_that_no_method_sees(monkeypatch) -> None:
     seen: list[Tensor] = []
-    given = fsc.iterative_pruning.compress
+    given = fsc.FSKD.passes
 
-    def watched(teacher: nn.Module, images: Tensor, **options: object) -> fsc.Result:
+    def watched(method: fsc.FSKD, teacher: nn.Module, images: Tensor, seed: int) -> object:
         seen.append(images)
-        return given(teacher, images, **options)
+        return given(method, teacher, images, seed)
 
-    monkeypatch.setattr(fsc.iterative_pruning, "compress", watched)
+    monkeypatch.setattr(fsc.FSKD, "passes", watched)
     teacher, images = _given()
     labels, (test_images, test_labels) = digits("train")[1][:60], digits("test")
     held_out = _run(rounds=1, labels=labels)
@@ -103,13 +120,28 @@ def test_scores_are_those_of_images_that_no_method_sees(monkeypatch) -> None:
     assert _kept(agreement)[0].score == accuracy(agreement.student, test_images, wanted)
 
 
-def test_labels_go_to_methods_that_learn_them() -> None:
-    labels = digits("train")[1][:60]
-    method = fsc.BackProp(steps=4, batch_size=8)
-    result = _run(rounds=1, ratios=[0.3], labels=labels, method=method)
-    assert len(_kept(result)) == 1
-    with pytest.raises(ValueError, match="labels must be given for BackProp"):
-        _run(rounds=1, ratios=[0.3], method=method)
+def test_labels_of_a_loader_score_and_layers_are_left_whole() -> None:
+    teacher, _ = _given()
+    images, labels = (each[:60] for each in digits("train"))
+    loader = DataLoader(TensorDataset(images, labels), batch_size=16)
+    result = fsc.prune_iteratively(
+        teacher, loader, rounds=2, ratios=[0.3], ignored=["0"], round_to=8, **METHOD
+    )
+    assert result.scored_by == "labels"
+    widths = [m.out_channels for m in result.student.modules() if isinstance(m, nn.Conv2d)]
+    assert widths == [16, 16, 32, 32]
+
+
+@pytest.mark.parametrize("target", ["teacher", "previous"])
+def test_residual_networks_and_batch_norms_before_their_layer(target: str, tmp_path: Path) -> None:
+    teacher, images = preactivation_resnet(11).eval(), torch.randn(5, 3, 8, 8)
+    given = {"ratios": [0.5], "rounds": 2, "target": target}
+    result = fsc.prune_iteratively(teacher, images, **given, **METHOD)
+    assert len(_kept(result)) == 2
+    fsc.save(result.student, tmp_path / "student.safetensors")
+    loaded = fsc.load(tmp_path / "student.safetensors", model=preactivation_resnet(11))
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(images), result.student(images))
 
 
 def test_the_same_seed_gives_the_same_bits_and_progress_is_told() -> None:
@@ -120,7 +152,7 @@ def test_the_same_seed_gives_the_same_bits_and_progress_is_told() -> None:
         assert torch.equal(value, other.student.state_dict()[name]), name
     assert [each.score for each in one.candidates] == [each.score for each in other.candidates]
     places = {what.split(":")[0] for what, _, _ in told}
-    assert places == {f"round {a} of 2, cut {b} of 2" for a in (1, 2) for b in (1, 2)}
+    assert places == {f"round {a} of 2, ratio {b}" for a in (1, 2) for b in (0.1, 0.4)}
 
 
 @pytest.mark.parametrize(
@@ -128,8 +160,13 @@ def test_the_same_seed_gives_the_same_bits_and_progress_is_told() -> None:
     [
         ({"ratios": []}, ValueError, "ratios must not be empty"),
         ({"ratios": 0.3}, TypeError, r"ratios must be several shares, such as .* got 0\.3"),
-        ({"ratios": [0.2, 1.0]}, ValueError, r"each of ratios: .* below 1, got 1\.0"),
+        ({"ratios": [0.2, 1.0]}, ValueError, r"ratios must be above 0 and below 1, got 1\.0"),
         ({"ratios": [0.001]}, ValueError, r"ratios must remove a channel .* got \[0\.001\]"),
+        ({"ratios": [0.2, "x"]}, TypeError, "ratios must be numbers, got 'x'"),
+        ({"target": "teachers"}, ValueError, "target must be teacher or previous, got 'teachers'"),
+        ({"method": fsc.L1Norm()}, TypeError, r"method must be a fsc\.FSKD or None, got L1Norm"),
+        ({"method": fsc.FSKD(sgd=fsc.methods.JointSGD())}, ValueError, "layer by layer"),
+        ({"ignored": ["nothing"]}, ValueError, "ignored must"),
         ({"rounds": 0}, ValueError, "rounds must be at least 1, got 0"),
         ({"rounds": 1.5}, TypeError, r"rounds must be an integer, got 1\.5"),
         ({"flops": 0}, ValueError, "flops must be above 0 and at most 1, got 0"),
@@ -159,7 +196,6 @@ def test_the_same_seed_gives_the_same_bits_and_progress_is_told() -> None:
         ),
     ],
 )  # fmt: skip
-@pytest.mark.filterwarnings("ignore:scheme removes")
 def test_what_does_not_fit_is_refused(
     options: dict[str, object], error: type[Exception], sentence: str
 ) -> None:
