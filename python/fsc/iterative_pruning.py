@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -19,6 +18,7 @@ from fsc.methods.agreement import check_ranks
 from fsc.methods.features import scores_of
 from fsc.methods.journal import origin
 from fsc.methods.judging import Judge, parted
+from fsc.methods.round_rules import Candidate, Rules, checked_rules
 from fsc.methods.rounds import Network, RoundsOfPruning
 from fsc.networks import cost
 from fsc.networks.entry import Entry, enter
@@ -30,31 +30,9 @@ from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress
 from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import Ignored
-from fsc.schemes.styles import check_style
 from fsc.warning import CompressionWarning
 
 Target = Literal["teacher", "previous"]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One student of a round.
-
-    Attributes:
-        round: from 1 on.
-        ratio: share of the channels that it lost of the network that the round began with.
-        score: in percent.
-        flops: its multiply-accumulates for one image.
-        parameters: how many it has.
-        is_kept: whether the next round began with it.
-    """
-
-    round: int
-    ratio: float
-    score: float
-    flops: int
-    parameters: int
-    is_kept: bool = False
 
 
 @dataclass
@@ -82,27 +60,6 @@ class IterativeResult:
         names = ("scored_by", "teacher_score", "flops_teacher", "parameters_teacher")
         found = {name: getattr(self, name) for name in names}
         return found | {"candidates": [asdict(each) for each in self.candidates]}
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """Which candidate goes on, and when it is enough."""
-
-    ratios: tuple[float, ...]
-    rounds: int
-    flops: float | None
-    lowest_score: float | None
-
-    def best(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """The candidate that the next round begins with; None: none is good enough."""
-        if self.lowest_score is None:
-            return max(candidates, key=lambda each: (each.score, -each.flops), default=None)
-        good = [each for each in candidates if each.score >= self.lowest_score]
-        return min(good, key=lambda each: (each.flops, -each.score), default=None)
-
-    def definition(self) -> dict[str, Any]:
-        """What two calls must share to be one."""
-        return asdict(self) | {"ratios": list(self.ratios)}
 
 
 def prune_iteratively(
@@ -187,7 +144,7 @@ def prune_iteratively(
         [1, 2]
     """
     check_types(teacher, None)
-    rules = _checked(ratios, rounds, flops, lowest_score, style)
+    rules = checked_rules(ratios, rounds, flops, lowest_score, style)
     method = _method(method, target)
     entry = enter("prune_iteratively", teacher, images)
     if joint_of(entry.teacher) is not None:
@@ -216,7 +173,7 @@ def prune_iteratively(
 
 
 def _in_rounds(
-    rules: _Rules, result: IterativeResult, pruning: RoundsOfPruning, judge: Judge, target: Target
+    rules: Rules, result: IterativeResult, pruning: RoundsOfPruning, judge: Judge, target: Target
 ) -> Network:
     """Round after round, until it is enough; the candidates are told, the last network given."""
     network = pruning.first
@@ -233,7 +190,7 @@ def _in_rounds(
         result.candidates += [replace(each, is_kept=each is best) for each, _ in made]
         if best is None:
             if number == 1:
-                raise ValueError(_nothing(rules, result.candidates))
+                raise ValueError(rules.refusal(result.candidates))
             end = f"round {number} gave " + ("nothing good enough" if made else "nothing smaller")
             break
         network = next(found for candidate, found in made if candidate is best)
@@ -244,17 +201,6 @@ def _in_rounds(
         sentence = f"{end} at {share:.3g} of the multiply-accumulates, before {rules.flops:g}"
         warnings.warn(sentence, CompressionWarning, stacklevel=3)
     return network
-
-
-def _nothing(rules: _Rules, made: Sequence[Candidate]) -> str:
-    """Why the first round has no student."""
-    if not made:
-        return f"ratios must remove a channel or more, got {list(rules.ratios)}, which remove none"
-    best = max(made, key=lambda each: each.score)
-    return (
-        f"lowest_score must be reached by a ratio of the first round, got {rules.lowest_score:g} "
-        f"where the best, {best.ratio}, has {best.score:.4g}"
-    )
 
 
 def _result(entry: Entry, judge: Judge) -> IterativeResult:
@@ -276,35 +222,3 @@ def _method(method: object, target: str) -> FSKD:
     if method.sgd is not None:
         raise ValueError("method must align layer by layer, FSKD(sgd=None), got one with sgd")
     return method
-
-
-def _checked(
-    ratios: object,
-    rounds: int,
-    flops: float | None,
-    lowest_score: float | None,
-    style: Style,
-) -> _Rules:
-    if isinstance(ratios, str) or not isinstance(ratios, Iterable):
-        raise TypeError(f"ratios must be several shares, such as [0.1, 0.2], got {ratios!r}")
-    check_style("prune_iteratively", style, has_shares=False)
-    found = tuple(ratios)
-    if not found:
-        raise ValueError("ratios must not be empty")
-    for ratio in found:
-        if not isinstance(ratio, int | float) or isinstance(ratio, bool):
-            raise TypeError(f"ratios must be numbers, got {ratio!r}")
-        if not 0 < ratio < 1:
-            raise ValueError(f"ratios must be above 0 and below 1, got {ratio}")
-    if not isinstance(rounds, Integral) or isinstance(rounds, bool):
-        raise TypeError(f"rounds must be an integer, got {rounds!r}")
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, got {rounds}")
-    for name, value, most in (("flops", flops, 1), ("lowest_score", lowest_score, 100)):
-        if value is None:
-            continue
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise TypeError(f"{name} must be a number, got {value!r}")
-        if not 0 < value <= most:
-            raise ValueError(f"{name} must be above 0 and at most {most}, got {value}")
-    return _Rules(found, int(rounds), flops, lowest_score)
