@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fsc.methods import (
         FSKD,
         KD,
+        Alternation,
         BackProp,
         ChannelPruning,
         CrossDistillation,
@@ -61,6 +62,7 @@ else:
             (
                 "FSKD",
                 "KD",
+                "Alternation",
                 "BackProp",
                 "ChannelPruning",
                 "CrossDistillation",
@@ -84,6 +86,7 @@ else:
 __all__ = [
     "FSKD",
     "KD",
+    "Alternation",
     "BackProp",
     "Candidate",
     "ChannelPruning",

@@ -67,8 +67,8 @@ class Rules:
             )
         best = max(made, key=lambda each: each.score)
         return (
-            f"lowest_score must be reached by a ratio of the first round, got {self.lowest_score:g} "
-            f"where the best, {best.ratio}, has {best.score:.4g}"
+            "lowest_score must be reached by a ratio of the first round, got "
+            f"{self.lowest_score:g} where the best, {best.ratio}, has {best.score:.4g}"
         )
 
 
