@@ -20,11 +20,13 @@ if TYPE_CHECKING:
         walking as walking,
     )
     from fsc.compression import compress
+    from fsc.iterative_pruning import Candidate, IterativeResult, prune_iteratively
     from fsc.layers.moments import Moments
     from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
     from fsc.methods import (
         FSKD,
         KD,
+        Alternation,
         BackProp,
         ChannelPruning,
         CrossDistillation,
@@ -49,6 +51,9 @@ else:
     __getattr__, __dir__ = lazy.exports(
         __name__,
         {"compress": "fsc.compression", "Report": "fsc.result", "Result": "fsc.result"}
+        | dict.fromkeys(
+            ("Candidate", "IterativeResult", "prune_iteratively"), "fsc.iterative_pruning"
+        )
         | {"Moments": "fsc.layers.moments"}
         | dict.fromkeys(
             ("Convex", "Correction", "Estimation", "Imitation", "Soft"), "fsc.layers.objectives"
@@ -57,6 +62,7 @@ else:
             (
                 "FSKD",
                 "KD",
+                "Alternation",
                 "BackProp",
                 "ChannelPruning",
                 "CrossDistillation",
@@ -80,7 +86,9 @@ else:
 __all__ = [
     "FSKD",
     "KD",
+    "Alternation",
     "BackProp",
+    "Candidate",
     "ChannelPruning",
     "CompressionWarning",
     "Convex",
@@ -91,6 +99,7 @@ __all__ = [
     "Grail",
     "Imitation",
     "Inspection",
+    "IterativeResult",
     "L1Norm",
     "MiR",
     "Moments",
@@ -106,6 +115,7 @@ __all__ = [
     "inspect",
     "load",
     "plain",
+    "prune_iteratively",
     "save",
     "sweep",
     "walk",

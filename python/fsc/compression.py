@@ -142,7 +142,7 @@ def compress(
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
     method = method_of(method, entry.teacher)
-    learned = labels_for(method, labels, entry.labels, entry.teacher, entry.images)
+    learned = labels_for("compress", method, labels, entry.labels, entry.teacher, entry.images)
     check_views("compress", method, entry.teacher, entry.images, learned)
     goal = _fitting(goal, method, entry)
     progress = progress if ranks.is_first() else None

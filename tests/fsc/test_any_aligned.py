@@ -267,7 +267,7 @@ def test_what_does_not_match_is_left_and_said() -> None:
     ):
         align(teacher, student, images, blocks=[("bn1", "conv2")])
     with pytest.raises(
-        ValueError, match="blocks must be convolutions, residual, decoupled or pair"
+        ValueError, match="blocks must be convolutions, residual, decoupled, stages or"
     ):
         align(teacher, student, images, blocks="all")
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):

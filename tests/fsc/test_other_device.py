@@ -194,6 +194,25 @@ def aligned(device: torch.device) -> Found:
         return fsc.FSKD().align(teacher, student, images).state_dict()
 
 
+def taught(device: torch.device) -> Found:
+    """A student with weights of its own, trained and aligned by turns."""
+    teacher, student = chain().to(device), chain().to(device)
+    images = torch.randn(6, 3, 8, 8).to(device)
+    training = fsc.FitNet(steps=4, batch_size=4)
+    # On many images, and damped: what few leave open is decided by rounding.
+    method = fsc.Alternation(training=training, alignment=fsc.FSKD(damping=1.0), rounds=2)
+    with strict(device):
+        return method.teach(teacher, student, images, LABELS.to(device)).state_dict()
+
+
+def by_turns(device: torch.device) -> Found:
+    """Two rounds of pruning."""
+    teacher, images = chain().to(device), torch.randn(6, 3, 8, 8).to(device)
+    with strict(device):
+        found = fsc.prune_iteratively(teacher, images, ratios=[0.2], rounds=2)
+    return found.student.state_dict()
+
+
 CASES: dict[str, Callable[[torch.device], Found]] = {
     "share of the cost": targeted,
     "l1": compressed(fsc.L1Norm()),
@@ -203,6 +222,8 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "fskd, sgd": compressed(fsc.FSKD(sgd=fsc.methods.JointSGD(steps=4, batch_size=4))),
     "fskd, decoupled": compressed(fsc.FSKD(), schemes.Decoupling(2)),
     "fskd, any student": aligned,
+    "fskd, student with random weights": taught,
+    "fskd, pruned by turns": by_turns,
     "thinet": compressed(fsc.ThiNet()),
     "thinet, columns": compressed(fsc.ThiNet(), Scheme("half", {"0": 40}), wide),
     "channel pruning": compressed(fsc.ChannelPruning()),

@@ -1,5 +1,6 @@
 """The published methods and their baselines, as dataclasses of hyper-parameters."""
 
+from fsc.methods.alternation import Alternation
 from fsc.methods.back_prop import BackProp
 from fsc.methods.base import LayerReport, Method, Outcome, Task
 from fsc.methods.channel_pruning import ChannelPruning
@@ -18,6 +19,7 @@ from fsc.methods.thinet import ThiNet
 __all__ = [
     "FSKD",
     "KD",
+    "Alternation",
     "BackProp",
     "ChannelPruning",
     "CrossDistillation",

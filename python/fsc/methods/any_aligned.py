@@ -52,43 +52,79 @@ def aligned(
     progress: Progress | None,
 ) -> nn.Module:
     """Align the blocks of any student; see `fsc.FSKD.align`."""
-    if isinstance(blocks, str) and blocks not in BLOCKS:
-        raise ValueError(f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}")
+    check_blocks(blocks)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     own, other, _ = entered("align", teacher, student, images)
-    check_ranks("align", own.images, lambda: _identity(method, own, other, seed, blocks, channels))
-    match = match_of(own.teacher, other.teacher, own.images[:1], blocks, channels)
-    if not match.ends.meetings:
-        raise ValueError(
-            f"align: student must have a block that ends as one of the teacher's, got none: "
-            f"{_in_words(match.ends.left) or 'no layer where such a block ends'}"
-        )
+    asked = (own, other, seed, blocks, channels)
+    check_ranks("align", own.images, lambda: identity_of(method, *asked))
+    match = blocks_matched("align", own.teacher, other.teacher, own.images[:1], blocks, channels)
     progress = progress if ranks.is_first() else None
     # There is nothing left to remove.
     nothing = Scheme("given", {})
     task = Task(own.teacher, own.images, nothing, batch_size, seed=seed, progress=progress)
-    _check_outputs(own, other)
+    check_outputs("align", own, other)
     with torch.no_grad():
         yardstick = Yardstick(own.teacher, own.images, batch_size)
         before = yardstick.distance(match.student.model)
         _, said = recover(method, match, task)
         after = yardstick.distance(match.student.model)
-    left = match.ends.left
-    said += [f"align: left as they are: {_in_words(left)}"] if left else []
+    said += left_in_words("align", match)
     say(said, after, before, 3)
     return in_dtype_of(other.given, match.student.model.eval())
 
 
-def _check_outputs(own: Entry, other: Entry) -> None:
-    """Make sure that both networks give outputs that can be compared, for one image."""
+def check_blocks(blocks: AnyBlocks) -> None:
+    """Make sure that blocks are known ones, or pairs.
+
+    Raises:
+        ValueError: they are another word.
+    """
+    if isinstance(blocks, str) and blocks not in BLOCKS:
+        raise ValueError(f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}")
+
+
+def blocks_matched(
+    function: str,
+    teacher: nn.Module,
+    student: nn.Module,
+    example: Tensor,
+    blocks: AnyBlocks,
+    channels: Channels | None = None,
+) -> Match:
+    """`match_of`, of which something must come.
+
+    Raises:
+        ValueError: no block can be matched, or an argument does not fit.
+    """
+    match = match_of(teacher, student, example, blocks, channels)
+    if not match.ends.meetings:
+        raise ValueError(
+            f"{function}: student must have a block that ends as one of the teacher's, got none: "
+            f"{_in_words(match.ends.left) or 'no layer where such a block ends'}"
+        )
+    return match
+
+
+def left_in_words(function: str, match: Match) -> list[str]:
+    """What is to be said of blocks that are not aligned."""
+    left = match.ends.left
+    return [f"{function}: left as they are: {_in_words(left)}"] if left else []
+
+
+def check_outputs(function: str, own: Entry, other: Entry) -> None:
+    """Make sure that both networks give outputs that can be compared, for one image.
+
+    Raises:
+        ValueError: they do not.
+    """
     shapes = []
     for network in (own.teacher, other.teacher):
         with evaluation_mode(network), torch.no_grad():
             shapes.append([list(each.shape) for each in tensors_of(network(own.images[:1]))])
     if shapes[0] != shapes[1]:
         raise ValueError(
-            f"align: student must give what the teacher gives, {shapes[0]} for one image, got "
+            f"{function}: student must give what the teacher gives, {shapes[0]} for one image, got "
             f"{shapes[1]}"
         )
 
@@ -215,16 +251,17 @@ def _in_words(left: Mapping[str, str]) -> str:
     return "; ".join(f"{name!r} ({why})" for name, why in left.items())
 
 
-def _identity(
-    method: FSKD,
+def identity_of(
+    method: object,
     own: Entry,
     other: Entry,
     seed: int,
     blocks: AnyBlocks,
     channels: Channels | None,
+    labels: Tensor | None = None,
 ) -> dict[str, Any]:
     """What all ranks must share."""
-    shared = origin(method, seed, own.given, own.images, None)
+    shared = origin(method, seed, own.given, own.images, labels)
     shared |= {"student": fingerprint(other.given.state_dict().values()), "blocks": repr(blocks)}
     given = channels or {}
     return shared | {

@@ -56,7 +56,7 @@ def paired(
 ) -> Pair:
     """Check and bring together all that `MiR.mimic` is given; see there."""
     own, other, loaded = entered("mimic", teacher, student, images)
-    learned = labels_for(method, labels, loaded, own.teacher, own.images)
+    learned = labels_for("mimic", method, labels, loaded, own.teacher, own.images)
     check_views("mimic", method, own.teacher, own.images, learned)
     replaced = _replaced(own, other, method.features)
     return Pair(own, other, replaced, learned)

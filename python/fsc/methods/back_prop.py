@@ -1,14 +1,17 @@
 """Fine-tuning by cross entropy on the few labelled images, "BP" in the papers' tables."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
+
+from torch import Tensor, nn
 
 from fsc.methods.base import Outcome, Task
 from fsc.methods.features import scores_of
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
-from fsc.methods.schedule import Schedule, in_words, trained
+from fsc.methods.schedule import Part, Schedule, in_words, trained
 from fsc.methods.score_losses import cross_entropy
 from fsc.methods.views import views_of
 
@@ -51,8 +54,19 @@ class BackProp(Schedule):
             ValueError: the teacher gives no class scores.
         """
         scores_of("BackProp", task.teacher, task.images[:1])
-        assert task.labels is not None
         student, kept = without_the_rest(task)
+        rates = trained(student, self.parts(student, kept, task), self, task, stays_near=False)
+        return Outcome(student, kept, learning_rates=rates, warnings=in_words(self, rates))
+
+    def parts(self, student: nn.Module, kept: Mapping[str, Tensor], task: Task) -> list[Part]:
+        """What a student is to learn, in one part.
+
+        Args:
+            student: which is changed when the part is taken.
+            kept: the channels that stay of every group that lost some; it does not matter here.
+            task: images and labels.
+        """
+        assert task.labels is not None
         lesson = Lesson(
             "fine-tuning",
             views_of(self, task).with_targets(labels=task.labels),
@@ -62,5 +76,4 @@ class BackProp(Schedule):
             self,
             task.seed,
         )
-        rates = trained(student, [lambda: (student, lesson)], self, task, stays_near=False)
-        return Outcome(student, kept, learning_rates=rates, warnings=in_words(self, rates))
+        return [lambda: (student, lesson)]

@@ -17,8 +17,8 @@ from fsc.networks.operations import BATCH_NORM, CONVOLUTION
 from fsc.networks.tracing import ancestors
 from fsc.walking.meeting import Meeting
 
-Blocks = Literal["convolutions", "residual", "decoupled"]
-BLOCKS: tuple[Blocks, ...] = ("convolutions", "residual", "decoupled")
+Blocks = Literal["convolutions", "residual", "decoupled", "stages"]
+BLOCKS: tuple[Blocks, ...] = ("convolutions", "residual", "decoupled", "stages")
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,16 @@ def find_ends(
         ValueError: a pair names no layer.
     """
     ends = Ends()
-    if isinstance(blocks, str):
+    if blocks == "stages":
+        pairs = _stages(teacher, student, ends.left)
+    elif isinstance(blocks, str):
         pairs = _pairs(teacher, student, _candidates(student, blocks), ends.left)
     else:
         pairs = {other: name for name, other in _checked(teacher, student, blocks)}
     for name, original in pairs.items():
-        found = _meeting(teacher, student, (original, name), blocks == "residual")
+        added = teacher.addition(original), student.addition(name)
+        behind = blocks == "residual" or (blocks == "stages" and None not in added)
+        found = _meeting(teacher, student, (original, name), behind)
         if isinstance(found, str):
             ends.left[name] = found
         else:
@@ -89,6 +93,12 @@ def _candidates(student: Observed, blocks: Blocks) -> list[str]:
         return [n for n in convolutions if student.is_behind_depthwise(n)]
     if blocks == "convolutions":
         return names
+    chosen = _longest(student, names)
+    return [name for name in names if name in chosen]
+
+
+def _longest(student: Observed, names: Sequence[str]) -> set[str]:
+    """The last layers of branches that are added to something."""
     # Of two branches that end in a layer each the longer one is the block.
     longest: dict[fx.Node, tuple[int, str]] = {}
     for name in names:
@@ -96,8 +106,28 @@ def _candidates(student: Observed, blocks: Blocks) -> list[str]:
         if addition is not None:
             length = len(list(ancestors(student.nodes[name])))
             longest[addition] = max(longest.get(addition, (0, "")), (length, name))
-    chosen = {name for _, name in longest.values()}
-    return [name for name in names if name in chosen]
+    return {name for _, name in longest.values()}
+
+
+def _stages(teacher: Observed, student: Observed, left: dict[str, str]) -> dict[str, str]:
+    """The student's last layer of maps of every size, each with the teacher's."""
+    others = _last_layers(teacher)
+    found = {}
+    for size, name in _last_layers(student).items():
+        if size in others:
+            found[name] = others[size]
+        else:
+            left[name] = f"no layer of the teacher gives maps of {list(size)}"
+    return found
+
+
+def _last_layers(network: Observed) -> dict[tuple[int, ...], str]:
+    """Size of maps, without channels -> the last layer that mixes channels and gives such maps."""
+    names = _candidates(network, "convolutions")
+    # What a shortcut does is no end where a longer branch is added to it.
+    ends = _longest(network, names)
+    names = [n for n in names if network.addition(n) is None or n in ends]
+    return {tuple(_pixels(network, n, network.shapes[network.nodes[n]])[1]): n for n in names}
 
 
 def _pairs(

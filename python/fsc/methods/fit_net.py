@@ -1,9 +1,11 @@
 """FitNets (Romero et al., ICLR 2015): hints inside the network, then knowledge distillation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, fx, nn
+import torch
+from torch import Tensor, nn
 
 from fsc.methods.base import Outcome, Task
 from fsc.methods.feature_losses import feature_loss
@@ -16,8 +18,9 @@ from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
 from fsc.methods.score_losses import Distillation
 from fsc.methods.views import AnyViews, views_of
 from fsc.networks import tracing
-from fsc.networks.decoupling import ends_of
 from fsc.networks.features import truncate
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.outputs import tensors_of
 from fsc.networks.stages import stage_ends
 
 
@@ -78,39 +81,55 @@ class FitNet(Schedule):
         """
         scores_of("FitNet", task.teacher, task.images[:1])
         student, kept = without_the_rest(task)
+        near = task.labels is None or self.weight == 1
+        rates = trained(student, self.parts(student, kept, task), self, task, stays_near=near)
+        said = in_words(self, rates) + without_labels(self, self.weight, task)
+        return Outcome(student, kept, learning_rates=rates, warnings=said)
+
+    def parts(self, student: nn.Module, kept: Mapping[str, Tensor], task: Task) -> list[Part]:
+        """The hints, then the scores.
+
+        Args:
+            student: which is changed when the parts are taken: made of the teacher, or any whose
+                stages end as some of the teacher's.
+            kept: the channels that stay of every group that lost some.
+            task: teacher, images and labels.
+
+        Raises:
+            ValueError: no stage of both ends in maps of one size and as many channels.
+        """
         views = views_of(self, task)
         body, hints = self._hints(student, kept, views, task)
         loss = Distillation(self.temperature, self.weight)
         scores = distilling(views, loss, self.steps - hints.steps, self, task)
-        parts: list[Part] = [lambda: (body, hints), lambda: (student, scores)]
-        near = task.labels is None or self.weight == 1
-        rates = trained(student, parts, self, task, stays_near=near)
-        said = in_words(self, rates) + without_labels(self, self.weight, task)
-        return Outcome(student, kept, learning_rates=rates, warnings=said)
+        return [lambda: (body, hints), lambda: (student, scores)]
 
     def _hints(
-        self, student: nn.Module, kept: dict[str, Tensor], views: AnyViews, task: Task
+        self, student: nn.Module, kept: Mapping[str, Tensor], views: AnyViews, task: Task
     ) -> tuple[nn.Module, Lesson]:
         """The student up to its last hint, and the hints [B, C, ...] that it is given."""
-        graph = tracing.trace(task.teacher)
-        nodes = tuple(stage_ends(task.teacher, graph, task.images[:1]))
-        hints = TeacherFeatures(task, nodes, kept)
-        own = tracing.trace(student)
-        body = truncate(student, own, _same_places(nodes, own, student))
+        graph, own = tracing.trace(task.teacher), tracing.trace(student)
+        nodes = stage_ends(task.teacher, graph, task.images[:1])
+        ends = stage_ends(student, own, task.images[:1], "student")
+        wanted = TeacherFeatures(task, tuple(nodes), kept).example
+        with evaluation_mode(student), torch.no_grad():
+            given = tensors_of(truncate(student, own, tuple(ends))(task.images[:1]))
+        # One stage has maps of one size, in each of the networks.
+        shapes = {each.shape: end for each, end in zip(given, ends, strict=True)}
+        pairs = [
+            (node, shapes[each.shape])
+            for each, node in zip(wanted, nodes, strict=True)
+            if each.shape in shapes
+        ]
+        if not pairs:
+            told = " and ".join(str(list(each.shape[1:])) for each in wanted)
+            raise ValueError(
+                f"student must have a stage that ends as one of the teacher's, in {told}, for "
+                f"hints, got {' and '.join(str(list(shape[1:])) for shape in shapes)}"
+            )
+        hints = TeacherFeatures(task, tuple(node for node, _ in pairs), kept)
+        body = truncate(student, own, tuple(end for _, end in pairs))
         loss = feature_loss("mse", hints.example, task.seed)
         both, steps = views.with_targets(hints), self.steps // 2
         lesson = Lesson("hints", both, loss, steps, self.hint_learning_rate, self, task.seed)
         return body, lesson
-
-
-def _same_places(
-    nodes: tuple[fx.Node, ...], graph: fx.Graph, student: nn.Module
-) -> tuple[fx.Node, ...]:
-    """The nodes of a student's graph that give what nodes of the teacher's give."""
-    named = {node.name: node for node in graph.nodes}
-    called = {str(node.target): node for node in graph.nodes if node.op == "call_module"}
-    ends = ends_of(student)
-    return tuple(
-        called[ends[str(node.target)]] if str(node.target) in ends else named[node.name]
-        for node in nodes
-    )

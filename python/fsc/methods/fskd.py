@@ -16,7 +16,7 @@ from fsc.images.augmentation import enough, filled_up, randomly_mirrored
 from fsc.methods import any_aligned
 from fsc.methods.aligner import Aligner
 from fsc.methods.any_aligned import AnyBlocks, Channels
-from fsc.methods.base import Outcome, Task
+from fsc.methods.base import LayerReport, Outcome, Task
 from fsc.methods.block_ends import Match
 from fsc.methods.joint_alignment import JointSGD
 from fsc.methods.l1_norm import largest_channels, without_the_rest
@@ -101,8 +101,28 @@ class FSKD:
             layers = {name: each for name, each in rows.items() if name in names}
             match = any_aligned.match_of(teacher, student, task.images[:1], channels=layers)
             return replace(self._recovered(match, task), kept=kept)
+        reports = self.recover(teacher, student, kept, task)
+        flat = _flat(student, rows, {report.name for report in reports})
+        cut_channels(student, task.groups, kept)
+        return Outcome(student.eval(), kept, reports, held_back=flat)
+
+    def recover(
+        self, teacher: nn.Module, student: nn.Module, kept: Mapping[str, Tensor], task: Task
+    ) -> list[LayerReport]:
+        """Mask the channels of a student that go, and align those that stay, in place.
+
+        Args:
+            teacher: what the student is to give, with BatchNorm folded.
+            student: of the same shapes, likewise; channels of it may be masked already.
+            kept: the channels that stay of every group that lost some.
+            task: images, groups, seed and progress.
+
+        Returns:
+            One report for each layer.
+        """
         mask_channels(student, task.groups, kept)
-        reports = []
+        rows = rows_left(task.groups, kept)
+        reports: list[LayerReport] = []
         for images in self.passes(task.teacher, task.images, task.seed):
             aligner = Aligner(student, rows, self.damping, len(images), self.intercept)
             walk(
@@ -115,9 +135,7 @@ class FSKD:
                 progress=task.progress,
             )
             reports = aligner.reports
-        flat = _flat(student, rows, {report.name for report in reports})
-        cut_channels(student, task.groups, kept)
-        return Outcome(student.eval(), kept, reports, held_back=flat)
+        return reports
 
     def _recovered(self, match: Match, task: Task) -> Outcome:
         reports, said = any_aligned.recover(self, match, task)
@@ -165,8 +183,9 @@ class FSKD:
                 addition of every residual block, the last layer of the branch absorbs Q;
                 "decoupled": behind the 1x1 convolutions that read depthwise ones. Layers stand for
                 those of the same name, or of the name of what they are part of; networks that
-                share no names, for those in the same place, if there are as many. Or pairs
-                (teacher's layer, student's layer).
+                share no names, for those in the same place, if there are as many. "stages": behind
+                the last layer with maps of a size, for the teacher's last one with such maps. Or
+                pairs (teacher's layer, student's layer).
             channels: name of a layer of the student -> the teacher's channel of each of its output
                 channels, int64 [C_out]. For other layers they are found: the same, where there are
                 as many, or those whose filters the student's are copies or multiples of.

@@ -74,7 +74,7 @@ def hyper_parameters(method: object) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in vars(method).items():
         nested = hasattr(value, "__dataclass_fields__")
-        found[name] = {"type": type(value).__name__, **vars(value)} if nested else value
+        found[name] = described(value) if nested else value
     return found
 
 

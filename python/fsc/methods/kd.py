@@ -1,15 +1,18 @@
 """Knowledge distillation (Hinton, Vinyals and Dean, 2015) of a pruned network."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
+
+from torch import Tensor, nn
 
 from fsc.methods.base import Outcome, Task
 from fsc.methods.features import scores_of
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
-from fsc.methods.schedule import Schedule, in_words, trained
+from fsc.methods.schedule import Part, Schedule, in_words, trained
 from fsc.methods.score_losses import Distillation
 from fsc.methods.views import AnyViews, views_of
 
@@ -67,12 +70,16 @@ class KD(Schedule):
         """
         scores_of("KD", task.teacher, task.images[:1])
         student, kept = without_the_rest(task)
-        loss = Distillation(self.temperature, self.weight)
-        lesson = distilling(views_of(self, task), loss, self.steps, self, task)
         near = task.labels is None or self.weight == 1
-        rates = trained(student, [lambda: (student, lesson)], self, task, stays_near=near)
+        rates = trained(student, self.parts(student, kept, task), self, task, stays_near=near)
         said = in_words(self, rates) + without_labels(self, self.weight, task)
         return Outcome(student, kept, learning_rates=rates, warnings=said)
+
+    def parts(self, student: nn.Module, kept: Mapping[str, Tensor], task: Task) -> list[Part]:
+        """What a student is to learn, in one part; as of `BackProp`."""
+        loss = Distillation(self.temperature, self.weight)
+        lesson = distilling(views_of(self, task), loss, self.steps, self, task)
+        return [lambda: (student, lesson)]
 
 
 def check_distillation(temperature: float, weight: float) -> None:

@@ -20,6 +20,7 @@ def label_use(method: object) -> LabelUse:
 
 
 def labels_for(
+    function: str,
     method: object,
     given: Tensor | None,
     loaded: Tensor | None,
@@ -29,6 +30,7 @@ def labels_for(
     """The labels that a method is to learn, checked.
 
     Args:
+        function: who asks, for the sentences.
         method: that is to be given them.
         given: what the user says they are.
         loaded: what came with images from a loader; ignored by a method that takes none.
@@ -45,15 +47,15 @@ def labels_for(
     """
     name, use = type(method).__name__, label_use(method)
     if given is not None:
-        check_labels("compress", given, len(images))
+        check_labels(function, given, len(images))
         if use == "none":
             raise ValueError(
-                f"compress: labels must be left out for {name}, which takes none, got "
+                f"{function}: labels must be left out for {name}, which takes none, got "
                 f"{list(given.shape)}"
             )
         if loaded is not None and not torch.equal(loaded, given.cpu().long()):
             raise ValueError(
-                "compress: labels must be given once, got labels= and others that came with the "
+                f"{function}: labels must be given once, got labels= and others that came with the "
                 "images"
             )
     labels = loaded if given is None else given
@@ -62,9 +64,9 @@ def labels_for(
     if labels is None:
         if use == "needed":
             raise ValueError(
-                f"compress: labels must be given for {name}, as labels= or by a DataLoader or "
+                f"{function}: labels must be given for {name}, as labels= or by a DataLoader or "
                 "Dataset of images with labels, got none that are integers, one for each image"
             )
         return None
-    check_range("compress", labels, scores_of(name, teacher, images[:1]).shape[1])
+    check_range(function, labels, scores_of(name, teacher, images[:1]).shape[1])
     return labels.to(images.device).long()

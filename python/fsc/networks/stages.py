@@ -14,7 +14,9 @@ from fsc.networks.operations import LAYER, reads_shape
 from fsc.networks.outputs import tensors_of
 
 
-def stage_ends(model: nn.Module, graph: fx.Graph, example: Tensor) -> list[fx.Node]:
+def stage_ends(
+    model: nn.Module, graph: fx.Graph, example: Tensor, name: str = "teacher"
+) -> list[fx.Node]:
     """Return the nodes of the last feature map of every size, where nothing goes past it.
 
     What goes around a node, such as a shortcut, makes it no end. Maps of one pixel do not count,
@@ -24,6 +26,7 @@ def stage_ends(model: nn.Module, graph: fx.Graph, example: Tensor) -> list[fx.No
         model: the module that the graph was traced from.
         graph: its graph.
         example: an image, [1, C, ...].
+        name: what the network is called, for the sentence.
 
     Returns:
         Nodes in execution order.
@@ -49,7 +52,7 @@ def stage_ends(model: nn.Module, graph: fx.Graph, example: Tensor) -> list[fx.No
             ends[shape[2:]] = node
     if not ends:
         raise ValueError(
-            "teacher must have a place between layers that everything passes, with feature maps "
+            f"{name} must have a place between layers that everything passes, with feature maps "
             "of more than one pixel, for hints, got none"
         )
     return sorted(ends.values(), key=places.__getitem__)

@@ -1,0 +1,224 @@
+"""`prune_iteratively`: pruning and FSKD by turns (Li et al., 2018, Algorithm 2)."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fsc import ranks
+from fsc.compression import check_types
+from fsc.methods import FSKD
+from fsc.methods.agreement import check_ranks
+from fsc.methods.features import scores_of
+from fsc.methods.journal import origin
+from fsc.methods.judging import Judge, parted
+from fsc.methods.round_rules import Candidate, Rules, checked_rules
+from fsc.methods.rounds import Network, RoundsOfPruning
+from fsc.networks import cost
+from fsc.networks.entry import Entry, enter
+from fsc.networks.gathering import Images
+from fsc.networks.joint_input import joint_of
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.plain import pass_on
+from fsc.networks.wrappers import in_dtype_of
+from fsc.progress import Progress
+from fsc.scheme_tables import Style
+from fsc.schemes.ignoring import Ignored
+from fsc.warning import CompressionWarning
+
+Target = Literal["teacher", "previous"]
+
+
+@dataclass
+class IterativeResult:
+    """What iterative pruning gives.
+
+    Attributes:
+        student: the network of the last round, in evaluation mode.
+        scored_by: "labels", or "agreement" with the classes that the teacher names.
+        teacher_score: of the network as it was given, in percent; 100 by agreement.
+        flops_teacher: multiply-accumulates of the network as it was given.
+        parameters_teacher: how many it had.
+        candidates: of all rounds, in the order of their making.
+    """
+
+    student: nn.Module
+    scored_by: Literal["labels", "agreement"]
+    teacher_score: float
+    flops_teacher: int
+    parameters_teacher: int
+    candidates: list[Candidate] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the student, as JSON holds it."""
+        names = ("scored_by", "teacher_score", "flops_teacher", "parameters_teacher")
+        found = {name: getattr(self, name) for name in names}
+        return found | {"candidates": [asdict(each) for each in self.candidates]}
+
+
+def prune_iteratively(
+    teacher: nn.Module,
+    images: Images,
+    *,
+    ratios: Iterable[float] = (0.1, 0.2, 0.3),
+    rounds: int = 3,
+    flops: float | None = None,
+    lowest_score: float | None = None,
+    target: Target = "teacher",
+    method: FSKD | None = None,
+    labels: Tensor | None = None,
+    score_images: Tensor | None = None,
+    score_labels: Tensor | None = None,
+    ignored: Ignored = (),
+    round_to: int = 1,
+    style: Style = "residual",
+    batch_size: int = 64,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> IterativeResult:
+    """Prunes a network by turns, each time by as much as the scores of several cuts allow.
+
+    Every round cuts the network of the round before by each ratio, lets FSKD recover what is left,
+    and scores it. One candidate goes on:
+
+    - without `lowest_score`, that of the highest score, as the paper has it, and the smallest of
+      several. The mildest cut mostly scores highest, so that a round takes the smallest of the
+      ratios unless a larger one costs nothing that the scores show. It ends after `rounds`, or once
+      `flops` is reached.
+    - with `lowest_score`, the smallest that scores at least so much. It ends where no candidate
+      does, and at `rounds` and `flops` as well.
+
+    In a process group every rank makes the same call, as for `fsc.compress`.
+
+    Args:
+        teacher: as for `fsc.compress`, with one input and class scores [N, classes]; it is not
+            changed.
+        images: as for `fsc.compress`.
+        ratios: shares of the channels that go in a round, of every set of channels alike, above 0
+            and below 1.
+        rounds: how many there are at most.
+        flops: share of the teacher's multiply-accumulates; no round begins with a network that has
+            come down to it. The last cut may go some way below.
+        lowest_score: in percent, at most what the teacher has.
+        target: whose channels are ranked, and whose outputs every candidate is aligned to: those of
+            the "teacher" as it was given, or, as the paper has it, of the network of the "previous"
+            round, whose errors add up then.
+        method: aligns each candidate, layer by layer. None: `FSKD()`.
+        labels: classes of the images, int64 [N], to score by those of the images that are held out.
+            Labels that come with a DataLoader or Dataset do the same.
+        score_images: images to score on, which FSKD does not see, [M, C, ...]. None: a fifth of the
+            images, drawn by the seed and held out.
+        score_labels: their classes, int64 [M]. Without any the score is the agreement with the
+            teacher as it was given: the share of images for which both name one class.
+        ignored: layers that stay whole, as for `fsc.compress`.
+        round_to: layers keep a multiple of so many channels.
+        style: as for `fsc.compress`.
+        batch_size: images that go through the networks at once.
+        seed: of the images that are held out, and of what FSKD draws; the same seed gives the same
+            bits.
+        progress: called with (what, done, total), the round and the ratio in front of what.
+
+    Returns:
+        The network of the last round, and all candidates with their scores.
+
+    Warns:
+        CompressionWarning: it ended before `flops` was reached.
+
+    Raises:
+        ValueError: an argument is out of its range or does not fit; no ratio removes a channel, or
+            none of the first round reaches `lowest_score`.
+        TypeError: an argument is of the wrong type.
+
+    Example:
+        >>> import fsc
+        >>> from fsc import models
+        >>> teacher, images = models.build("resnet20").eval(), torch.randn(10, 3, 32, 32)
+        >>> result = fsc.prune_iteratively(teacher, images, ratios=[0.2], rounds=2)
+        >>> [candidate.round for candidate in result.candidates]
+        [1, 2]
+    """
+    check_types(teacher, None)
+    rules = checked_rules(ratios, rounds, flops, lowest_score, style)
+    method = _method(method, target)
+    entry = enter("prune_iteratively", teacher, images)
+    if joint_of(entry.teacher) is not None:
+        raise ValueError("prune_iteratively: images must be one tensor [N, C, ...], got several")
+    scores_of("prune_iteratively", entry.teacher, entry.images[:1])
+    asked = rules.definition() | {"target": target}
+    own = origin(method, seed, entry.given, entry.images, None)
+    check_ranks("prune_iteratively", entry.images, lambda: own | asked)
+    given = (labels, score_images, score_labels)
+    seen, judge = parted("prune_iteratively", entry, *given, batch_size, seed)
+    result = _result(entry, judge)
+    if lowest_score is not None and lowest_score > result.teacher_score:
+        raise ValueError(
+            f"lowest_score must be at most the teacher's own, {result.teacher_score:.4g}, got "
+            f"{lowest_score:g}"
+        )
+    told = progress if ranks.is_first() else None
+    shown = replace(entry, images=seen)
+    left = (ignored, round_to, style)
+    pruning = RoundsOfPruning(method, shown, *left, batch_size, seed, told)
+    with evaluation_mode(entry.teacher), torch.no_grad():
+        last = _in_rounds(rules, result, pruning, judge, target)
+    result.student = in_dtype_of(entry.given, last.cut)
+    pass_on(entry.teacher, result.student)
+    return result
+
+
+def _in_rounds(
+    rules: Rules, result: IterativeResult, pruning: RoundsOfPruning, judge: Judge, target: Target
+) -> Network:
+    """Round after round, until it is enough; the candidates are told, the last network given."""
+    network = pruning.first
+    share, end = 1.0, f"the {rules.rounds} rounds were over"
+    for number in range(1, rules.rounds + 1):
+        made = []
+        for ratio in rules.ratios:
+            what = f"round {number} of {rules.rounds}, ratio {ratio:g}"
+            found = pruning.pruned(network, ratio, target == "previous", what)
+            if found is not None:
+                sizes = pruning.flops(found), cost.parameters(found.cut)
+                made.append((Candidate(number, ratio, judge.score(found.cut), *sizes), found))
+        best = rules.best([candidate for candidate, _ in made])
+        result.candidates += [replace(each, is_kept=each is best) for each, _ in made]
+        if best is None:
+            if number == 1:
+                raise ValueError(rules.refusal(result.candidates))
+            end = f"round {number} gave " + ("nothing good enough" if made else "nothing smaller")
+            break
+        network = next(found for candidate, found in made if candidate is best)
+        share = best.flops / result.flops_teacher
+        if rules.flops is not None and share <= rules.flops:
+            return network
+    if rules.flops is not None and ranks.is_first():
+        sentence = f"{end} at {share:.3g} of the multiply-accumulates, before {rules.flops:g}"
+        warnings.warn(sentence, CompressionWarning, stacklevel=3)
+    return network
+
+
+def _result(entry: Entry, judge: Judge) -> IterativeResult:
+    return IterativeResult(
+        copy.deepcopy(entry.given).eval(),
+        judge.by,
+        judge.score(entry.teacher),
+        cost.flops(entry.teacher, entry.images[:1]),
+        cost.parameters(entry.teacher),
+    )
+
+
+def _method(method: object, target: str) -> FSKD:
+    if target not in ("teacher", "previous"):
+        raise ValueError(f"target must be teacher or previous, got {target!r}")
+    method = FSKD() if method is None else method
+    if not isinstance(method, FSKD):
+        raise TypeError(f"method must be a fsc.FSKD or None, got {method!r}")
+    if method.sgd is not None:
+        raise ValueError("method must align layer by layer, FSKD(sgd=None), got one with sgd")
+    return method

@@ -1,0 +1,226 @@
+"""Training and FSKD by turns, for a student that begins with random weights (FSKD, section 4.2)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from fsc import ranks
+from fsc.methods.agreement import check_ranks
+from fsc.methods.any_aligned import (
+    AnyBlocks,
+    blocks_matched,
+    check_blocks,
+    check_outputs,
+    identity_of,
+    left_in_words,
+    recover,
+)
+from fsc.methods.back_prop import BackProp
+from fsc.methods.base import Task
+from fsc.methods.fit_net import FitNet
+from fsc.methods.fskd import FSKD
+from fsc.methods.kd import KD, without_labels
+from fsc.methods.labelling import labels_for
+from fsc.methods.schedule import Part, check_rate, in_words, trained
+from fsc.methods.soundness import Yardstick
+from fsc.methods.two_networks import entered, say
+from fsc.methods.views import check_views
+from fsc.networks.entry import Entry
+from fsc.networks.gathering import Images
+from fsc.networks.modes import evaluation_mode
+from fsc.networks.outputs import tensors_of
+from fsc.networks.wrappers import in_dtype_of
+from fsc.progress import Progress
+from fsc.schemes import Scheme
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternation:
+    """A smaller network with random weights, trained and aligned to a teacher by turns.
+
+    Trained alone, few images teach it little; aligned alone, it keeps its random filters. By turns
+    the filters come from training, and what they are mixed to from the teacher.
+
+    Lifecycle:
+        1. train the student as `training` does;
+        2. let FSKD align the ends of its blocks to those of the teacher on the same images, each
+           layer in one step; from then on BatchNorm is folded, and there is none;
+        3. train again, and so on, until the loss after training has settled: until it differs from
+           those of the two rounds before by at most `tolerance` of each, or `rounds` are over. The
+           head is the student's own, which is why the last step is a training.
+
+    Args:
+        training: `BackProp`, which learns labels and does not see the teacher ("SGD + FSKD" in the
+            paper), `FitNet` or `KD`. By default 300 steps at 0.01, which falls twice; the paper has
+            150 epochs.
+        alignment: `FSKD`, by default on the given images alone. None: it is trained alone, for
+            comparison.
+        rounds: how many trainings there are at most.
+        tolerance: share of the loss.
+
+    Raises:
+        ValueError: a value is out of its range.
+        TypeError: training or alignment is something else.
+    """
+
+    training: BackProp | KD | FitNet = BackProp(steps=300, learning_rate=0.01)
+    alignment: FSKD | None = FSKD(solve_on=0)
+    rounds: int = 8
+    tolerance: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuses values that no turn can use."""
+        if not isinstance(self.training, BackProp | KD | FitNet):
+            raise TypeError(f"training must be a BackProp, KD or FitNet, got {self.training!r}")
+        if not isinstance(self.alignment, FSKD | None):
+            raise TypeError(f"alignment must be a fsc.FSKD or None, got {self.alignment!r}")
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        check_rate("tolerance", self.tolerance)
+
+    def teach(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        images: Images,
+        labels: Tensor | None = None,
+        *,
+        blocks: AnyBlocks = "stages",
+        batch_size: int = 64,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> nn.Module:
+        """Train and align any student.
+
+        Args:
+            teacher: a network as for `fsc.compress`, which takes one tensor; it is not changed.
+            student: a network whose blocks end with maps of the teacher's size and as many
+                channels, and which gives as many scores, such as a VGG-13 for a VGG-19; it is not
+                changed.
+            images: as for `fsc.compress`.
+            labels: class indices, int64 [N], beside images that come without; `BackProp` needs
+                them.
+            blocks: where they end, as for `FSKD.align`.
+            batch_size: images that go through the networks at once, but for training.
+            seed: of the order of the images and of what is drawn of them; the same seed gives the
+                same bits.
+            progress: called with (what, done, total), the round in front of what.
+
+        Returns:
+            The student in evaluation mode; with BatchNorms folded where it was aligned.
+
+        Warns:
+            CompressionWarning: the loss had not settled when the rounds were over; blocks could not
+                be matched and were not aligned; a training diverged and was run again; labels were
+                missed; or the student ended farther from the teacher than it began.
+
+        Raises:
+            ValueError: no block can be matched, labels are missing, or an argument does not fit.
+            TypeError: an argument is of the wrong type.
+
+        Example:
+            >>> def net(*widths):
+            ...     layers, before = [], 3
+            ...     for width in widths:
+            ...         layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+            ...         before = width
+            ...     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+            ...     return nn.Sequential(*layers, nn.Conv2d(before, 8, 3, 2), nn.ReLU(), *head)
+            >>> images, labels = torch.randn(12, 3, 8, 8), torch.arange(12) % 4
+            >>> method = Alternation(training=BackProp(steps=9), rounds=1)
+            >>> method.teach(net(6, 6, 6), net(6), images, labels)(images).shape
+            torch.Size([12, 4])
+        """
+        check_blocks(blocks)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        own, other, loaded = entered("teach", teacher, student, images)
+        learned = labels_for("teach", self.training, labels, loaded, own.teacher, own.images)
+        check_views("teach", self.training, own.teacher, own.images, learned)
+        check_outputs("teach", own, other)
+        asked = (own, other, seed, blocks, None)
+        check_ranks("teach", own.images, lambda: identity_of(self, *asked, learned))
+        told = progress if ranks.is_first() else None
+        task = Task(
+            own.teacher.eval(),
+            own.images,
+            Scheme("given", {}),  # there is nothing to remove
+            batch_size,
+            seed=seed,
+            progress=told,
+            labels=learned,
+        )
+        left = self._left(own, other, blocks)
+        yardstick = Yardstick(own.teacher, own.images, batch_size)
+        before = yardstick.distance(other.teacher)
+        made, said = self._by_turns(copy.deepcopy(other.teacher), task, blocks)
+        say(said + left, yardstick.distance(made), before, 2)
+        return in_dtype_of(other.given, made.eval())
+
+    def _has_settled(self, losses: list[float]) -> bool:
+        """Whether the last loss is that of the two before; one alone may be so by chance."""
+        last = losses[-1]
+        near = [abs(last - each) <= self.tolerance * each for each in losses[-3:-1]]
+        return len(near) == 2 and all(near)
+
+    def _left(self, own: Entry, other: Entry, blocks: AnyBlocks) -> list[str]:
+        """What is to be said of blocks that do not match, before any work."""
+        if self.alignment is None:
+            return []
+        match = blocks_matched("teach", own.teacher, other.teacher, own.images[:1], blocks)
+        return left_in_words("teach", match)
+
+    def _by_turns(
+        self, student: nn.Module, task: Task, blocks: AnyBlocks
+    ) -> tuple[nn.Module, list[str]]:
+        """A student trained and aligned until the loss settles, and what is to be said of it."""
+        said = without_labels(self.training, getattr(self.training, "weight", 1), task)
+        losses: list[float] = []
+        for number in range(1, self.rounds + 1):
+            turn = _turn(task, number, self.rounds)
+            if losses and self.alignment is not None:
+                match = blocks_matched("teach", task.teacher, student, task.images[:1], blocks)
+                with torch.no_grad():
+                    said += recover(self.alignment, match, turn)[1]
+                student = match.student.model
+            parts = self.training.parts(student, {}, turn)
+            rates = trained(student, parts, self.training, turn, stays_near=False)
+            said += [f"round {number}: {each}" for each in in_words(self.training, rates)]
+            losses.append(ranks.first(partial(_loss, parts[-1])))
+            if self._has_settled(losses):
+                return student, said
+        if self.rounds > 1:
+            said.append(
+                f"the loss had not settled after {self.rounds} rounds: the last two ended at "
+                f"{losses[-2]:.3g} and {losses[-1]:.3g}"
+            )
+        return student, said
+
+
+def _turn(task: Task, number: int, rounds: int) -> Task:
+    """The task of one round, which draws for itself."""
+    if task.progress is None:
+        return replace(task, seed=task.seed + number - 1)
+    told = task.progress
+
+    def progress(what: str, done: int, total: int) -> None:
+        told(f"round {number} of {rounds}: {what}", done, total)
+
+    return replace(task, seed=task.seed + number - 1, progress=progress)
+
+
+def _loss(part: Part) -> float:
+    """The loss of what a network was taught, over all images, in evaluation mode."""
+    body, lesson = part()
+    generator = torch.Generator().manual_seed(lesson.seed)
+    count, total = lesson.views.count, 0.0
+    with evaluation_mode(body), torch.no_grad():
+        for chosen in torch.arange(count, device="cpu").split(lesson.schedule.batch_size):
+            images, wanted = lesson.views.draw(chosen, generator, torch.contiguous_format)
+            total += len(chosen) * float(lesson.loss(tensors_of(body(images)), wanted))
+    return total / count

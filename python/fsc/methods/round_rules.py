@@ -1,0 +1,106 @@
+"""Which cut a round of pruning goes on with, and when it is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from numbers import Integral
+from typing import Any
+
+from fsc.scheme_tables import Style
+from fsc.schemes.styles import check_style
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One student of a round.
+
+    Attributes:
+        round: from 1 on.
+        ratio: share of the channels that it lost of the network that the round began with.
+        score: in percent.
+        flops: its multiply-accumulates for one image.
+        parameters: how many it has.
+        is_kept: whether the next round began with it.
+    """
+
+    round: int
+    ratio: float
+    score: float
+    flops: int
+    parameters: int
+    is_kept: bool = False
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which candidate goes on, and when it is enough; see `fsc.prune_iteratively`.
+
+    Attributes:
+        ratios: of each round.
+        rounds: how many there are at most.
+        flops: share that is enough, or None.
+        lowest_score: that is good enough, in percent; None: the highest goes on.
+    """
+
+    ratios: tuple[float, ...]
+    rounds: int
+    flops: float | None
+    lowest_score: float | None
+
+    def best(self, candidates: Sequence[Candidate]) -> Candidate | None:
+        """The candidate that the next round begins with; None: none is good enough."""
+        if self.lowest_score is None:
+            return max(candidates, key=lambda each: (each.score, -each.flops), default=None)
+        good = [each for each in candidates if each.score >= self.lowest_score]
+        return min(good, key=lambda each: (each.flops, -each.score), default=None)
+
+    def definition(self) -> dict[str, Any]:
+        """What two calls must share to be one."""
+        return asdict(self) | {"ratios": list(self.ratios)}
+
+    def refusal(self, made: Sequence[Candidate]) -> str:
+        """Why a first round with these candidates has no student."""
+        if not made:
+            return (
+                f"ratios must remove a channel or more, got {list(self.ratios)}, which remove none"
+            )
+        best = max(made, key=lambda each: each.score)
+        return (
+            "lowest_score must be reached by a ratio of the first round, got "
+            f"{self.lowest_score:g} where the best, {best.ratio}, has {best.score:.4g}"
+        )
+
+
+def checked_rules(
+    ratios: object, rounds: int, flops: float | None, lowest_score: float | None, style: Style
+) -> Rules:
+    """The rules of `fsc.prune_iteratively`, of which the arguments are.
+
+    Raises:
+        ValueError: one is out of its range.
+        TypeError: one is of the wrong type.
+    """
+    if isinstance(ratios, str) or not isinstance(ratios, Iterable):
+        raise TypeError(f"ratios must be several shares, such as [0.1, 0.2], got {ratios!r}")
+    check_style("prune_iteratively", style, has_shares=False)
+    found = tuple(ratios)
+    if not found:
+        raise ValueError("ratios must not be empty")
+    for ratio in found:
+        if not isinstance(ratio, int | float) or isinstance(ratio, bool):
+            raise TypeError(f"ratios must be numbers, got {ratio!r}")
+        if not 0 < ratio < 1:
+            raise ValueError(f"ratios must be above 0 and below 1, got {ratio}")
+    if not isinstance(rounds, Integral) or isinstance(rounds, bool):
+        raise TypeError(f"rounds must be an integer, got {rounds!r}")
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    for name, value, most in (("flops", flops, 1), ("lowest_score", lowest_score, 100)):
+        if value is None:
+            continue
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+        if not 0 < value <= most:
+            raise ValueError(f"{name} must be above 0 and at most {most}, got {value}")
+    return Rules(found, int(rounds), flops, lowest_score)
