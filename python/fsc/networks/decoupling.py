@@ -104,6 +104,16 @@ def decoupled_of(model: nn.Module) -> dict[str, int]:
     }
 
 
+def ends_of(student: nn.Module) -> dict[str, str]:
+    """Where a student gives what its teacher's convolutions gave.
+
+    Returns:
+        Name of each convolution of the teacher that was decoupled -> name of the pointwise one that
+        ends it in the student.
+    """
+    return {name: f"{name}.pointwise" for name in decoupled_of(student)}
+
+
 def _split(layer: nn.Conv2d, terms: int) -> nn.Sequential:
     """The two layers of a convolution, as they are made; its settings are the depthwise one's."""
     taps = layer.kernel_size[0] * layer.kernel_size[1]
