@@ -6,11 +6,12 @@ from fsc.report import figure, tradeoff_figure
 from fsc.report.tradeoff_figure import Curve, Point
 
 FILTERS = Curve(
-    "default, multiply-accumulates",
+    "default",
+    "multiply-accumulates",
     [Point("0.8", [92.8, 92.6], (0.9, 0.85)), Point("0.5", [91.5, 91.7], (0.8, 0.6))],
 )
-BLOCKS = Curve("default, blocks", [Point("4", [92.0], (0.85, 0.8))])
-FAILED = Curve("l1, channels", [Point("0.5", [12.0], (0.8, 0.6))])
+BLOCKS = Curve("default", "blocks", [Point("4", [92.0], (0.85, 0.8))])
+FAILED = Curve("l1", "channels", [Point("0.5", [12.0], (0.8, 0.6))])
 ABOUT = {"title": "the title", "batch": 64, "teacher_top1": 93.39, "num_test": 10_000}
 
 
@@ -42,6 +43,17 @@ def test_a_panel_for_one_image_and_one_for_a_batch(monkeypatch):
         line = axes.containers[0].lines[0]
         assert list(line.get_xdata()) == pytest.approx(times)
         assert list(line.get_ydata()) == pytest.approx([92.7, 91.6])
+
+
+def test_a_method_has_a_colour_and_a_kind_a_marker(monkeypatch):
+    methods, kinds = [f"method {number}" for number in range(5)], ("channels", "blocks")
+    curves = [Curve(m, k, [Point("1", [90.0], (0.9, 0.9))]) for k in kinds for m in methods]
+    _, (axes, _) = drawn_with(monkeypatch, curves)
+    lines = [bars.lines[0] for bars in axes.containers]
+    looks = [(line.get_color(), line.get_marker()) for line in lines]
+    assert len(set(looks)) == 10
+    assert [color for color, _ in looks[:5]] == [color for color, _ in looks[5:]]
+    assert {marker for _, marker in looks[:5]} != {marker for _, marker in looks[5:]}
 
 
 def test_a_failure_does_not_flatten_the_rest(monkeypatch):

@@ -18,6 +18,7 @@ from fsc.cli.run import Accuracy, accuracy_on_test, save_model
 from fsc.networks import surgery
 from fsc.networks.cost import Size
 from fsc.networks.latency import latencies
+from fsc.networks.plain import plain
 from fsc.report.interval import correct, wilson
 
 COST_NOTE = "kB: of the file; ms: for one image alone on one thread, median of 50"
@@ -141,24 +142,22 @@ def times(inputs: Inputs, student: nn.Module, reporter: Reporter) -> Times:
 
 
 def times_when_folded(inputs: Inputs, student: nn.Module, reporter: Reporter) -> Times:
-    """Time them with every BatchNorm folded that can be, as some methods leave students.
+    """Time them with BatchNorm folded in both, as some methods leave students.
 
-    What a method folds then is no gain of what it cuts.
+    What a method folds then is no gain of what it cuts. Where one cannot be folded neither is.
     """
-    return _times(inputs, [_folded(student), _folded(inputs.teacher)], reporter)
-
-
-def _folded(network: nn.Module) -> nn.Module:
-    copied = copy.deepcopy(network).eval()
+    networks = [student, plain(inputs.teacher, inputs.example)]
+    folded = [copy.deepcopy(network).eval() for network in networks]
     try:
-        surgery.fold_batch_norm(copied)
-    except ValueError:  # one has no statistics, or is called twice: it stays as it is
-        return network
-    return copied
+        for network in folded:
+            surgery.fold_batch_norm(network)
+    except ValueError:  # a norm without statistics, or called twice
+        folded = networks
+    return _times(inputs, folded, reporter)
 
 
 def _times(inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter) -> Times:
-    reporter.stage("measuring the time for 1 and for 64 images")
+    reporter.stage(f"measuring the time for 1 and for {BATCH} images")
     alone = latencies(networks, inputs.example)
     batch = inputs.example.repeat(BATCH, *[1] * (inputs.example.ndim - 1))
     together = latencies(networks, batch, repeats=_BATCHES)

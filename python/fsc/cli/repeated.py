@@ -155,9 +155,9 @@ def run_all(
         try:
             record = _run_one(comparison, case, inputs, reporter, timing)
         except NeverFinite as error:
-            if case.value is None:
+            if case.value is None and case.target is None:
                 raise
-            # The other values are worth having.
+            # The other values, or targets, are worth having.
             reporter.say(f"  {case.method:<15}{said}  seed {case.seed:<3} left out: {error}")
             continue
         comparison.add(record)

@@ -18,7 +18,7 @@ from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
 from fsc.cli.repeated import Case
-from fsc.cli.run import Resources
+from fsc.cli.run import Resources, Settings
 from fsc.report import tradeoff_figure
 from fsc.report.tradeoff_figure import Curve, Point
 from fsc.scheme_tables import Style
@@ -67,20 +67,37 @@ class Targets:
     style: Style
 
     def __post_init__(self) -> None:
-        """Refuses nothing to do, and what is no number of blocks; targets refuse the rest."""
+        """Refuses nothing to do, and what does not go together; targets refuse the rest."""
         if not (self.flops or self.pruning_ratio or self.drop_blocks):
             raise click.UsageError("Give --flops, --pruning-ratio or --drop-blocks, or several.")
         parts = [count for count in self.drop_blocks if count != int(count)]
         if parts:
             raise ValueError(f"--drop-blocks must be whole numbers, got {parts[0]:g}")
+        if not (self.flops or self.pruning_ratio):
+            self._check_unrefined()
         self.each()
+
+    def _check_unrefined(self) -> None:
+        """Refuses what says more of shares, where there are none."""
+        for flag, is_given in (
+            ("--ignore", bool(self.ignored)),
+            ("--round-to", self.round_to != 1),
+            ("--style", self.style != "residual"),
+        ):
+            if is_given:
+                raise click.UsageError(
+                    f"{flag} must go with --flops or --pruning-ratio, got it with --drop-blocks "
+                    "alone."
+                )
 
     def each(self) -> list[Target]:
         """All of them, one list after another."""
         return [
-            Target(kind, f"{flag} {value:g}", self._asked(kind, value))
+            # All digits: runs are found again by them.
+            Target(kind, f"{flag} {int(value) if value == int(value) else value}", asked)
             for kind, flag, _ in _KINDS
             for value in getattr(self, kind)
+            for asked in [self._asked(kind, value)]
         ]
 
     def _asked(self, kind: str, value: float) -> Asked:
@@ -107,6 +124,46 @@ class Targets:
         }
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """Which students to make."""
+
+    targets: Sequence[Target]
+    methods: Sequence[str]
+    draw: Draw
+    num_seeds: int
+
+    def check(self) -> None:
+        """Make sure, before anything is loaded, that all methods go with all targets.
+
+        Raises:
+            ValueError: one does not.
+        """
+        training_options.check(self.methods)
+        for target in self.targets:
+            target.asked.check_methods(self.methods)
+
+    def cases(self, settings: Mapping[str, Settings]) -> list[Case]:
+        """Every run; seed after seed, so that a part is a whole table too."""
+        return [
+            Case(method, seed, self.draw, settings[target.words], None, target.words, target.words)
+            for seed in range(self.num_seeds)
+            for target in self.targets
+            for method in self.methods
+        ]
+
+    def title(self, inputs: Inputs) -> str:
+        """Of the table and the figure."""
+        draws = tables.draws(self.num_seeds)
+        return f"{inputs.model_title} on {inputs.data_title}, {self.draw}, {draws}"
+
+    def intention(self, inputs: Inputs) -> str:
+        """What is said first."""
+        targets = ", ".join(target.words for target in self.targets)
+        words = tables.wrapped(f"{targets}; by {', '.join(self.methods)};")
+        return f"{self.title(inputs)},\n{words}\nevery student evaluated on {inputs.test_name}."
+
+
 def command(
     targets: Targets,
     draw: Draw,
@@ -119,62 +176,43 @@ def command(
     num_test: int | None,
 ) -> None:
     """Compress to every target by every method, evaluate and time each student."""
-    methods = tuple(dict.fromkeys(methods))
-    training_options.check(methods)
-    wanted = targets.each()
-    for target in wanted:
-        target.asked.check_methods(methods)
-    given = (wanted[0].asked, methods, source, resources, results, num_test)
+    plan = _Plan(targets.each(), tuple(dict.fromkeys(methods)), draw, num_seeds)
+    plan.check()
+    given = (plan.targets[0].asked, plan.methods, source, resources, results, num_test)
     inputs, settings = repeated.begun("tradeoff", *given, resume=resume)
     # A target that does not fit fails before the others have cost anything.
-    goals = {target.words: target.asked.goal(inputs) for target in wanted}
+    goals = {target.words: target.asked.goal(inputs) for target in plan.targets}
     sample = draw.sample(inputs, seed=0)
     outputs.check_space(inputs, sample.num_images, settings, output=None, methods=methods)
     shared = repeated.identity(inputs, settings, is_timed=True) | targets.identity
     comparison = Comparison(shared | draw.identity, results.json_path)
     if resume:
         comparison.resume()
-    cases = [
-        Case(method, seed, draw, resources.settings(goal), said=words, target=words)
-        for seed in range(num_seeds)
-        for words, goal in goals.items()
-        for method in methods
-    ]
-    title = f"{inputs.model_title} on {inputs.data_title}, {draw}, {tables.draws(num_seeds)}"
+    cases = plan.cases({words: resources.settings(goal) for words, goal in goals.items()})
+    timing = evaluation.times_when_folded
     try:
         with Reporter() as reporter:
-            repeated.run_all(
-                comparison, cases, inputs, reporter, _intention(title, wanted, methods, inputs),
-                timing=evaluation.times_when_folded,
-            )  # fmt: skip
+            said = plan.intention(inputs)
+            repeated.run_all(comparison, cases, inputs, reporter, said, timing=timing)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(repeated.kept(comparison)) from None
-    _report(comparison, wanted, methods, num_seeds, inputs, title, results)
+    _report(comparison, plan, inputs, results)
 
 
-def _intention(title: str, wanted: Sequence[Target], methods: Sequence[str], inputs: Inputs) -> str:
-    words = f"{', '.join(target.words for target in wanted)}; by {', '.join(methods)};"
-    return f"{title},\n{tables.wrapped(words)}\nevery student evaluated on {inputs.test_name}."
-
-
-def _report(
-    comparison: Comparison,
-    wanted: Sequence[Target],
-    methods: Sequence[str],
-    num_seeds: int,
-    inputs: Inputs,
-    title: str,
-    results: Results,
-) -> None:
+def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, results: Results) -> None:
     teacher = comparison.teacher
     assert teacher is not None
     rows, curves = [], []
     for kind, _, name in _KINDS:
-        of_kind = [target.words for target in wanted if target.kind == kind]
-        for method in methods if of_kind else ():
-            found = {words: _runs(comparison, method, num_seeds, words) for words in of_kind}
-            rows += [tradeoff_table.row(words, runs, inputs) for words, runs in found.items()]
-            curves.append(Curve(f"{method}, {name}", _points(found)))
+        of_kind = [target.words for target in plan.targets if target.kind == kind]
+        for method in plan.methods if of_kind else ():
+            runs = {words: _runs(comparison, method, plan.num_seeds, words) for words in of_kind}
+            found = {words: each for words, each in runs.items() if each}
+            rows += [tradeoff_table.row(words, each, inputs) for words, each in found.items()]
+            curves += [Curve(method, name, _points(found))] if found else []
+    if not curves:
+        raise ValueError("--method must have one whose students stay finite, got none")
+    title = plan.title(inputs)
     if results.figure_path is not None:
         tradeoff_figure.draw(
             curves,

@@ -10,6 +10,7 @@ from rich.table import Table
 from fsc.cli import evaluation, tables
 from fsc.cli.comparison import Record
 from fsc.cli.given import Inputs
+from fsc.images.checks import device_of
 from fsc.networks import cost
 from fsc.report.interval import SMALL_TEST_SET
 
@@ -49,6 +50,7 @@ def table(
 ) -> Table:
     """All rows; the teacher's accuracy and milliseconds stand below."""
     few = len(inputs.test_images) < SMALL_TEST_SET
+    on_cpu = device_of(inputs.teacher, inputs.example).type == "cpu"
     times = [run.milliseconds_teacher for run in records if run.milliseconds_teacher is not None]
     alone, batch = (statistics.median(each) for each in zip(*times, strict=True))
     note = tables.wrapped(
@@ -57,7 +59,8 @@ def table(
         f"top-1 on {inputs.test_name}, mean ± standard deviation over draws",
         *([tables.INTERVAL_NOTE] if few else []),
         f"FLOPs, 1 image, {evaluation.BATCH}: multiply-accumulates and measured time in percent of "
-        "the teacher's, on one thread, BatchNorm folded in both; seconds: mean time to compress",
+        f"the teacher's, {'on one thread, ' if on_cpu else ''}BatchNorm folded in both, or in "
+        "neither where one cannot be; seconds: mean time to compress",
     )
     made = Table(title=title, caption=note, box=tables.BOX, pad_edge=False)
     shown = [number for number in range(len(_HEADINGS)) if any(each[number] for each in rows)]

@@ -10,18 +10,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fsc.report import figure
-from fsc.report.figure import ACCURACY, GREY, TEACHER
+from fsc.report.figure import ACCURACY, GREY, MARKERS, SERIES, TEACHER
 from fsc.report.interval import SMALL_TEST_SET
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLORS = ("#1f5fa8", "#c8641e", "#3f8f4f", "#8a4fa0", "#b03a48", "#3a8f96")
-_MARKERS = "osD^vP"
 # A logarithmic axis where the largest value is so many times the smallest, and none is below 0.
 _LOGARITHMIC = 8.0
-# Percent points below the best student that the axis reaches down to, at most.
-_MAX_LOSS_SHOWN = 30.0
 _MAX_TICKS = 9
 # Letters in a line above the axes.
 _TITLE, _SUBTITLE = 66, 80
@@ -126,7 +122,7 @@ def _across(curve: Curve, values: Sequence[float]) -> Curve:
 
 
 def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int | None) -> None:
-    color, marker = _COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)]
+    color, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
     if num_test is not None:
         figure.shade(axes, curve.values, curve.means, num_test, color)
     is_repeated = any(len(each) > 1 for each in curve.top1)
@@ -169,7 +165,7 @@ def _in_words(value: float) -> str:
 def _floor(curves: Sequence[Curve], teacher_top1: float) -> float:
     """Where the axis of accuracies ends: a few failures must not flatten all differences."""
     best = [max(curve.means) for curve in curves]
-    return max(teacher_top1, *best) - _MAX_LOSS_SHOWN
+    return max(teacher_top1, *best) - figure.MAX_LOSS_SHOWN
 
 
 def _cut_off(axes: Axes, curves: Sequence[Curve], floor: float) -> None:
@@ -184,9 +180,7 @@ def _cut_off(axes: Axes, curves: Sequence[Curve], floor: float) -> None:
 
 def _what_stands(curves: Sequence[Curve], num_test: int) -> str:
     most = max(len(each) for curve in curves for each in curve.top1)
-    said = [f"bars: standard deviation of {most} draws"] if most > 1 else []
-    if num_test < SMALL_TEST_SET:
-        said.append(f"shaded: 95 % interval for {num_test:,} test images")
+    said = figure.what_stands(most, num_test)
     if any(curve.slowed for curve in curves):
         said.append("open: diverged, run again at half the rate")
     if any(curve.ruined for curve in curves):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsc.files import write_atomically
-from fsc.report.interval import wilson
+from fsc.report.interval import SMALL_TEST_SET, wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,9 @@ SUFFIXES = (".png", ".pdf", ".svg")
 STUDENT, TEACHER, PAPER = "#1f5fa8", "#4d4d4d", "#c8641e"
 GREY = "#6b6b6b"
 ACCURACY = "top-1 accuracy on the test images (%)"
+# Of curves beside each other; behind the last the first comes again.
+SERIES, MARKERS = ("#1f5fa8", "#c8641e", "#3f8f4f", "#8a4fa0", "#b03a48", "#3a8f96"), "osD^vP"
+MAX_LOSS_SHOWN = 30.0  # percent points that an axis reaches below the best network, at most
 # Letters in a line above a grid, and of the ticks below it.
 _TITLE, _LETTERS = 52, 40
 # Of a title of 12 points.
@@ -87,6 +90,14 @@ def shade(
     """Shade the 95 % intervals of accuracies in percent on so many test images."""
     lows, highs = zip(*(wilson(each, num_test) for each in top1), strict=True)
     axes.fill_between(list(places), lows, highs, color=color, alpha=0.12, linewidth=0)
+
+
+def what_stands(draws: int, num_test: int) -> list[str]:
+    """What bars and shades around mean accuracies are, in words."""
+    said = [f"bars: standard deviation of {draws} draws"] if draws > 1 else []
+    if num_test < SMALL_TEST_SET:
+        said.append(f"shaded: 95 % interval for {num_test:,} test images")
+    return said
 
 
 def draw_lines(

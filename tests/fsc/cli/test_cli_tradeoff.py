@@ -2,11 +2,17 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
-from fsc.cli import repeated
+from fsc.cli import evaluation, repeated
+from fsc.cli.progress import Reporter
 from fsc.cli.run import execute
+from fsc.cli.tradeoff import Targets
+from fsc.methods.schedule import NeverFinite
 
 
 @pytest.fixture
@@ -88,6 +94,48 @@ def test_images_that_choose_make_other_students(fsc, teacher, tmp_path):
         assert (len({run["top1"] for run in runs}) == 1) is same
 
 
+def test_targets_that_are_nearly_equal_are_two():
+    targets = Targets((0.3333333, 0.3333334, 1.0), (), (2.0,), (), 1, "residual").each()
+    assert [each.words for each in targets] == [
+        "--flops 0.3333333", "--flops 0.3333334", "--flops 1", "--drop-blocks 2"
+    ]  # fmt: skip
+
+
+def test_a_training_that_is_never_finite_costs_one_target(tradeoff, tmp_path, monkeypatch):
+    def failing(method, inputs, sample, settings, *arguments):
+        if settings.goal.pruning_ratio == 0.5:
+            raise NeverFinite("no rate was small enough")
+        return execute(method, inputs, sample, settings, *arguments)
+
+    monkeypatch.setattr(repeated, "execute", failing)
+    result = tradeoff("--pruning-ratio", "0.5,0.25", "--method", "l1", "--seeds", 1)
+    assert result.exit_code == 0, result.output
+    assert [run["target"] for run in read(tmp_path)["runs"]] == ["--pruning-ratio 0.25"]
+    assert "left out: no rate was small enough" in result.output
+    result = tradeoff("--pruning-ratio", "0.5", "--method", "l1", "--seeds", 1, "--overwrite")
+    assert sentence(result) == "--method must have one whose students stay finite, got none"
+
+
+@pytest.mark.parametrize("has_statistics", [True, False])
+def test_both_are_timed_with_their_norms_folded_or_neither(monkeypatch, has_statistics):
+    timed = []
+
+    def watched(networks, images, repeats=50):
+        timed.append([sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in networks])
+        return [1.0, 2.0]
+
+    monkeypatch.setattr(evaluation, "latencies", watched)
+    student, teacher = (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=tracked))
+        for tracked in (has_statistics, True)
+    )
+    inputs = SimpleNamespace(teacher=teacher, example=torch.randn(1, 3, 8, 8))
+    found = evaluation.times_when_folded(inputs, student, Reporter())
+    assert found.student == (1.0, 1.0) and found.teacher == (2.0, 2.0)
+    assert timed == [[0, 0] if has_statistics else [1, 1]] * 2
+    assert isinstance(student[1], nn.BatchNorm2d) and isinstance(teacher[1], nn.BatchNorm2d)
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -99,6 +147,8 @@ def test_images_that_choose_make_other_students(fsc, teacher, tmp_path):
         (("--drop-blocks", "1.5"), "--drop-blocks must be whole numbers, got 1.5"),
         (("--drop-blocks", "1", "--method", "fskd"), "--drop-blocks must go with --method"),
         (("--drop-blocks", "9"), "--drop-blocks must fit"),
+        (("--drop-blocks", "1", "--round-to", 4), "--round-to must go with --flops or "
+         "--pruning-ratio, got it with --drop-blocks alone."),
     ],
 )  # fmt: skip
 def test_what_is_no_target_is_refused(tradeoff, flags, said):
