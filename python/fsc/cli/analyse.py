@@ -111,7 +111,7 @@ def command(
         }
         findings = _findings(measured, trial, made, reporter)
     if results.json_path is not None:
-        write_json(results.json_path, trial.drawn | {"students": findings.students})
+        write_json(results.json_path, trial.draw.identity | {"students": findings.students})
     if results.figure_path is not None:
         findings.draw(results.figure_path)
     tables.show(*findings.tables)

@@ -27,14 +27,7 @@ from fsc.cli.parts import methods, part
 @click.option("--layer", metavar="NAME", help="The convolution of --measure pointwise.")
 @goal_options.goal
 @options.draw
-@click.option(
-    "--method",
-    "methods",
-    type=options.METHOD,
-    multiple=True,
-    help="May be given several times.  "
-    f"[default: {', '.join(method_names.ANALYSED)} for distances, else l1 and fskd]",
-)
+@methods(told=f"{', '.join(method_names.ANALYSED)} for distances, else l1 and fskd")
 @options.test_images(1000)
 @options.seed
 @click.option("--json", "json_path", type=options.FILE, help="Write what is measured to this file.")
