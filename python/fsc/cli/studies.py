@@ -16,8 +16,8 @@ from fsc.cli.parts import methods, part
 @options.data_name
 @click.option(
     "--measure",
-    type=click.Choice(method_names.MEASURES),
-    default=method_names.MEASURES[0],
+    type=click.Choice(typed.MEASURES),
+    default=typed.MEASURES[0],
     show_default=True,
     help="Estimation errors and inconsistencies of every layer (CD, Fig. 2 and 3), the others "
     "divided by those of the first method; correlation with the teacher where blocks end (FSKD, "
