@@ -52,8 +52,7 @@ WEIGHTS_ALONE = "mir-progressive"
 # What is compared and analysed where nothing else is asked for.
 COMPARED = ("l1", "fskd", "cd-nc", "mir-before", "default")
 ANALYSED = ("cd-nc", "cd-convex", "cd-soft")
-# What can be measured of students, and those that recover one with the channels that l1 keeps.
-MEASURES = ("distances", "correlation", "blocks", "pointwise")
+# Those that recover a student with the channels that l1 keeps.
 BY_NORM = ("fskd", "fskd-sgd", "grail", "mir-before", "mir-after", "bp", "kd", "fitnet")
 
 # The parameters that the CD paper states for its tables, by family: mu; alpha and beta.

@@ -112,13 +112,30 @@ def test_errors():
     student = fsc.compress(teacher, IMAGES, method=fsc.L1Norm(), scheme=SCHEME).student
     with pytest.raises(ValueError, match="kept must say which of the teacher's 8 channels the 4"):
         correlations(teacher, student, IMAGES)
-    with pytest.raises(ValueError, match="kept must name 4 of the teacher's 8 channels for 'con"):
-        correlations(teacher, student, IMAGES, kept={"conv1": [0, 1]})
     with pytest.raises(ValueError, match="student must have layers of the names that the tea"):
         correlations(teacher, nn.Sequential(nn.Conv2d(3, 4, 3)), IMAGES)
     wide = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)).eval()
     with pytest.raises(ValueError, match=r"the teacher's \[12, 12\] at '0', got \[10, 10\]"):
         correlations(wide, nn.Sequential(nn.Conv2d(3, 4, 3)).eval(), IMAGES)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [[0, 1], [0, 1, 2, 8], [-1, 0, 1, 2], [0, 1, 1, 2], [0.0, 1.0, 2.0, 3.0], [True] * 4, "0123"],
+)
+def test_kept_must_be_different_channels_of_the_teacher(given):
+    teacher = chain()
+    result = fsc.compress(teacher, IMAGES, method=fsc.L1Norm(), scheme=SCHEME)
+    kept = result.report.kept | {"conv1": given}
+    expected = r"kept of 'conv1' must be 4 different integers from 0 to 7, got .*"
+    with pytest.raises(ValueError, match=expected):
+        correlations(teacher, result.student, IMAGES, kept=kept)
+
+
+def test_kept_must_name_layers_of_the_student():
+    teacher = chain()
+    with pytest.raises(ValueError, match="kept must name layers of the student, got 'conv9'"):
+        correlations(teacher, copy.deepcopy(teacher), IMAGES, kept={"conv9": [0, 1]})
 
 
 def test_dropped_blocks_are_passed_over():

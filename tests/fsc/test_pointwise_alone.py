@@ -1,11 +1,13 @@
 """Networks of which only 1x1 convolutions are trained."""
 
 import copy
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
+import fsc
 from fsc import models
 from fsc.networks.decoupling import decoupled_of
 from fsc.schemes import pointwise_alone
@@ -57,6 +59,43 @@ def test_the_given_network_is_left_as_it_was() -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not decoupled_of(model)
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_larger_convolutions_that_still_take_gradients_are_named() -> None:
+    class Own(nn.Conv2d):
+        pass
+
+    class Net(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.twice(self.twice(x))
+            for name in ("plain", "grouped", "own", "depthwise", "small", "up", "frozen"):
+                x = self.get_submodule(name)(x)
+            return x
+
+    model = Net()
+    model.twice, model.plain = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+    model.grouped, model.own = nn.Conv2d(4, 4, 3, groups=2), Own(4, 4, 3)
+    model.depthwise, model.small = nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 1)
+    model.up, model.frozen = nn.ConvTranspose2d(4, 4, 3), nn.Conv2d(4, 4, 3, groups=2)
+    model.aside = nn.Conv2d(4, 4, 3)
+    model.frozen.requires_grad_(False)
+    with pytest.warns(fsc.CompressionWarning) as caught:
+        made = pointwise_alone(model)
+    assert set(decoupled_of(made)) == {"plain"}
+    (said,) = (str(each.message) for each in caught)
+    assert said.startswith("pointwise_alone: larger convolutions still take gradients: 'twice' ")
+    assert "'grouped' stays whole: it has 2 groups" in said
+    assert "'own' stays whole: it is a Own" in said
+    assert "'depthwise' stays whole: it is depthwise already" in said
+    assert "'up' stays whole: it is a ConvTranspose2d" in said
+    assert "'aside' stays whole: the network does not call it" in said
+    assert not any(f"'{name}'" in said for name in ("plain", "small", "frozen"))
+
+
+def test_nothing_is_said_where_every_larger_convolution_is_decoupled() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pointwise_alone(models.build("resnet14"))
 
 
 def test_a_network_without_such_a_convolution_is_refused() -> None:

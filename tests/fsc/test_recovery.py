@@ -83,6 +83,21 @@ def test_it_begins_with_the_pruned_student_and_ends_with_the_recovered_one():
     assert told[0] == ("blocks", 1, 6) and told[-1] == ("blocks", 6, 6)
 
 
+@pytest.mark.parametrize(
+    "last",
+    [nn.PReLU(4), nn.Conv2d(4, 4, 3, groups=4), nn.Sequential(nn.PReLU(4), nn.BatchNorm2d(4))],
+)
+def test_what_stands_behind_the_last_block_belongs_to_it(last):
+    before = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), copy.deepcopy(last))
+    after = copy.deepcopy(before)
+    with torch.no_grad():
+        for value in after.parameters():
+            value -= 0.5
+    *_, (name, student) = partly_recovered(before.eval(), after.eval())
+    assert name == "2"
+    torch.testing.assert_close(student(IMAGES), after(IMAGES))
+
+
 def test_accuracies_of_a_case_by_hand():
     """The first block turns the answers around, the second turns them back."""
 

@@ -9,7 +9,7 @@ import click
 from torch import nn
 
 from fsc import method_names
-from fsc.cli import correlations, distances, matrices, recoveries, tables
+from fsc.cli import correlations, distances, matrices, recoveries, tables, typed
 from fsc.cli.drawing import Draw
 from fsc.cli.goals import Asked, check_kinds
 from fsc.cli.inputs import Source
@@ -27,7 +27,7 @@ class Measured:
     """What is measured of which students, as it is typed.
 
     Attributes:
-        measure: one of `method_names.MEASURES`.
+        measure: one of `typed.MEASURES`.
         layer: whose matrix is drawn.
         methods: that make the students; none typed: those of the measure.
     """
@@ -61,7 +61,7 @@ class Measured:
         scheme, inputs = trial.goal.scheme, trial.inputs
         if self.measure == "distances" and isinstance(scheme, Decoupling | DropBlocks):
             raise ValueError(
-                f"--measure must be {', '.join(method_names.MEASURES[1:])} where students have "
+                f"--measure must be {', '.join(typed.MEASURES[1:])} where students have "
                 f"other layers than the teacher, as by scheme {scheme.name!r}, got distances"
             )
         if self.layer is None:
@@ -111,7 +111,7 @@ def command(
         }
         findings = _findings(measured, trial, made, reporter)
     if results.json_path is not None:
-        write_json(results.json_path, trial.drawn | {"students": findings.students})
+        write_json(results.json_path, trial.draw.identity | {"students": findings.students})
     if results.figure_path is not None:
         findings.draw(results.figure_path)
     tables.show(*findings.tables)

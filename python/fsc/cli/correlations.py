@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,8 +31,7 @@ def findings(trial: Trial, results: Mapping[str, Result], reporter: Reporter) ->
         reporter.say(f"  {method:<15}  measuring on {len(images):,} test images")
         kept = result.report.kept
         found[method] = correlations(teacher, result.student, images, kept=kept, batch_size=size)
-    # Of a student that lacks some of the others' layers too.
-    names = [block.name for block in max(found.values(), key=len)]
+    names = ends_of_all([block.name for block in blocks] for blocks in found.values())
     lines = {method: _in_line(names, blocks) for method, blocks in found.items()}
 
     def draw(path: Path) -> None:
@@ -43,6 +42,27 @@ def findings(trial: Trial, results: Mapping[str, Result], reporter: Reporter) ->
 
     students = [{"method": m, "blocks": [asdict(b) for b in each]} for m, each in found.items()]
     return Findings(students, [_table(trial.title, names, lines)], draw)
+
+
+def ends_of_all(students: Iterable[Sequence[str]]) -> list[str]:
+    """Every block end that a student has, in order of execution.
+
+    Args:
+        students: the names of each in that order; one may lack some that others have.
+
+    Example:
+        >>> ends_of_all([["a", "c"], ["a", "b", "c"], ["c", "d"]])
+        ['a', 'b', 'c', 'd']
+    """
+    found: list[str] = []
+    for names in students:
+        place = len(found)
+        for name in reversed(names):  # in front of the one that runs next
+            if name in found:
+                place = found.index(name)
+            else:
+                found.insert(place, name)
+    return found
 
 
 def _in_line(names: list[str], blocks: list[BlockCorrelation]) -> list[float | None]:

@@ -45,7 +45,7 @@ def command(
             rows.append({**point, "top1": top1})
             reporter.say(f"  {text:<24} {top1:6.2f} %   {number} of {len(grid)}")
     if results.json_path is not None:
-        found = {"scheme": trial.goal.name, **trial.drawn, "points": rows}
+        found = {"scheme": trial.goal.name, **trial.draw.identity, "points": rows}
         write_json(results.json_path, found)
     if results.figure_path is not None:
         figure.draw_grid(rows, results.figure_path, title=trial.title)

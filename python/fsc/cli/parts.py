@@ -18,14 +18,19 @@ def part(kind: Callable[..., Part], given: dict[str, Any]) -> Part:
     return kind(**{field.name: given.pop(field.name) for field in fields(kind)})  # type: ignore[arg-type]
 
 
-def methods(default: Sequence[str], more: str = "") -> Callable[..., Any]:
-    """The option for one method or several."""
+def methods(default: Sequence[str] | None = None, told: str | None = None) -> Callable[..., Any]:
+    """The option for one method or several.
+
+    Args:
+        default: the methods where none is typed; None: the verb finds them itself.
+        told: what the help says of the default then.
+    """
     return click.option(
         "--method",
         "methods",
         type=options.METHOD,
         multiple=True,
         default=default,
-        show_default=True,
-        help=f"May be given several times{more}.",
+        show_default=told or True,
+        help="May be given several times.",
     )

@@ -16,8 +16,8 @@ from fsc.cli.parts import methods, part
 @options.data_name
 @click.option(
     "--measure",
-    type=click.Choice(method_names.MEASURES),
-    default=method_names.MEASURES[0],
+    type=click.Choice(typed.MEASURES),
+    default=typed.MEASURES[0],
     show_default=True,
     help="Estimation errors and inconsistencies of every layer (CD, Fig. 2 and 3), the others "
     "divided by those of the first method; correlation with the teacher where blocks end (FSKD, "
@@ -27,14 +27,7 @@ from fsc.cli.parts import methods, part
 @click.option("--layer", metavar="NAME", help="The convolution of --measure pointwise.")
 @goal_options.goal
 @options.draw
-@click.option(
-    "--method",
-    "methods",
-    type=options.METHOD,
-    multiple=True,
-    help="May be given several times.  "
-    f"[default: {', '.join(method_names.ANALYSED)} for distances, else l1 and fskd]",
-)
+@methods(told=f"{', '.join(method_names.ANALYSED)} for distances, else l1 and fskd")
 @options.test_images(1000)
 @options.seed
 @click.option("--json", "json_path", type=options.FILE, help="Write what is measured to this file.")

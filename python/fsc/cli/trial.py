@@ -43,12 +43,6 @@ class Trial:
         network = f"{self.inputs.model_title} on {self.inputs.data_title}"
         return f"{network}, {self.goal.in_words}, {self.draw}"
 
-    @property
-    def drawn(self) -> dict[str, Any]:
-        """What reports say of the draw."""
-        draw = self.draw
-        return {"shots": draw.num_shots, "ways": draw.num_ways, "images": draw.num_images}
-
 
 @dataclass(frozen=True)
 class Findings:

@@ -1,4 +1,4 @@
-"""What may be typed for networks, images, how they are prepared and swept; read without torch."""
+"""What may be typed for networks, images, preparation, sweeps and measures; read without torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from fsc.images.names import DATA_SETS, FOLDER
 from fsc.models import factories
 
 IMAGENET = "imagenet"
+# What `fsc analyse` can measure of students, its default first.
+MEASURES = ("distances", "correlation", "blocks", "pointwise")
 _LARGEST_SIDE = 2**13  # a larger image no network is trained on, and few machines hold
 _INTEGER = re.compile(r"\d+")
 

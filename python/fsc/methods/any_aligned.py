@@ -21,13 +21,11 @@ from fsc.methods.joint_alignment import train_together
 from fsc.methods.journal import fingerprint, origin
 from fsc.methods.soundness import Yardstick
 from fsc.methods.two_networks import entered, say
-from fsc.networks import surgery
 from fsc.networks.entry import Entry
 from fsc.networks.gathering import Images
 from fsc.networks.modes import evaluation_mode
-from fsc.networks.observed import Observed
+from fsc.networks.observed import Observed, channels_given
 from fsc.networks.outputs import tensors_of
-from fsc.networks.tracing import trace
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress
 from fsc.schemes import Scheme
@@ -188,15 +186,9 @@ def match_of(
     Raises:
         ValueError: a name is none, or channels do not fit.
     """
-    own, other = (_folded(network, example) for network in (teacher, student))
+    own, other = (Observed.folded(network, example) for network in (teacher, student))
     ends = find_ends(own, other, blocks)
     return matched(ends, _maps(own, other, ends, channels or {}, example), own, other)
-
-
-def _folded(network: nn.Module, example: Tensor) -> Observed:
-    model = copy.deepcopy(network).eval()
-    surgery.fold_batch_norm(model)
-    return Observed(model, trace(model), example)
 
 
 def _maps(
@@ -222,29 +214,14 @@ def _maps(
     maps: dict[str, Tensor | str] = {}
     for name in student.nodes:  # in execution order
         if name in channels:
-            given = _checked(name, channels[name], student, teacher, pairs[name])
+            sizes = student.channels(name), teacher.channels(pairs[name])
+            given = channels_given("channels", name, channels[name], *sizes)
             copies.keep(pairs[name], given)
             maps[name] = given
         elif name in pairs:
             maps[name] = copies.of(pairs[name], student.module(name))
     find_norms(ends, copies, teacher, student)
     return maps
-
-
-def _checked(
-    name: str, given: Tensor | Sequence[int], student: Observed, teacher: Observed, original: str
-) -> Tensor:
-    """The channels that the caller says a layer has, int64 [C_out] on the CPU."""
-    found = torch.as_tensor(given, device="cpu")
-    size, most = student.channels(name), teacher.channels(original)
-    is_whole = not found.is_floating_point() and found.dtype != torch.bool
-    fits = is_whole and found.shape == (size,) and len(found.unique()) == size
-    if not fits or int(found.min()) < 0 or int(found.max()) >= most:
-        raise ValueError(
-            f"channels of {name!r} must be {size} different integers from 0 to {most - 1}, got "
-            f"{found.tolist()}"
-        )
-    return found.long()
 
 
 def _in_words(left: Mapping[str, str]) -> str:

@@ -127,7 +127,7 @@ def _last_layers(network: Observed) -> dict[tuple[int, ...], str]:
     # What a shortcut does is no end where a longer branch is added to it.
     ends = _longest(network, names)
     names = [n for n in names if network.addition(n) is None or n in ends]
-    return {tuple(_pixels(network, n, network.shapes[network.nodes[n]])[1]): n for n in names}
+    return {tuple(network.pixels(n)[1]): n for n in names}
 
 
 def _pairs(
@@ -206,16 +206,10 @@ def _meeting(
         if sums[0] is None or sums[1] is None:
             return f"the teacher's {original!r} goes into no addition"
         there, here = sums[0], sums[1]
-    wanted, given = teacher.shapes[there], student.shapes[here]
-    if _pixels(student, name, given) != _pixels(teacher, original, wanted):
+    if student.pixels(name, here) != teacher.pixels(original, there):
+        given, wanted = student.shapes[here], teacher.shapes[there]
         return f"it gives {given} for an image, the teacher's {original!r} {wanted}"
     return Meeting(there, student.nodes[name], here, names)
-
-
-def _pixels(network: Observed, name: str, shape: list[int]) -> tuple[bool, list[int]]:
-    """The sizes of a value without its channels, and whether these are the last of them."""
-    is_last = isinstance(network.module(name), nn.Linear)
-    return is_last, shape[:-1] if is_last else shape[1:]
 
 
 def _is_flat(network: Observed, name: str) -> bool:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from fsc.networks import surgery
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import ADDITION, BATCH_NORM, CONVOLUTION, IDENTITY, LAYER, only_user
-from fsc.networks.tracing import shared_layers
+from fsc.networks.tracing import shared_layers, trace
+from fsc.networks.wrappers import unwrap
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class Observed:
@@ -31,6 +37,13 @@ class Observed:
         self.shapes = recorder.shapes
         self.nodes = {str(n.target): n for n in graph.nodes if LAYER.matches(model, n)}
 
+    @classmethod
+    def folded(cls, network: nn.Module, example: Tensor) -> Observed:
+        """A copy of a network, wrapped or not, with BatchNorm folded, run on one image."""
+        model = copy.deepcopy(unwrap(network)).eval()
+        surgery.fold_batch_norm(model)
+        return cls(model, trace(model), example)
+
     def module(self, name: str) -> Any:
         """A module by name."""
         return self.model.get_submodule(name)
@@ -39,6 +52,17 @@ class Observed:
         """How many channels a layer gives."""
         layer = self.module(name)
         return int(getattr(layer, "out_features", None) or layer.out_channels)
+
+    def pixels(self, name: str, node: fx.Node | None = None) -> tuple[bool, list[int]]:
+        """Whether channels are the last axis of what a layer gives, and the sizes of the others.
+
+        Args:
+            name: of the layer.
+            node: of which the sizes are; None: of the layer itself.
+        """
+        is_last = isinstance(self.module(name), nn.Linear)
+        shape = self.shapes[self.nodes[name] if node is None else node]
+        return is_last, shape[:-1] if is_last else shape[1:]
 
     def addition(self, name: str) -> fx.Node | None:
         """The addition that alone reads what a layer gives, if there is one."""
@@ -70,6 +94,38 @@ class Observed:
             return False
         before = self.module(str(source.target))
         return isinstance(before, CONVOLUTION) and before.groups == before.in_channels > 1
+
+
+def channels_given(
+    argument: str, name: str, given: Tensor | Sequence[int], size: int, most: int
+) -> Tensor:
+    """The channels of the teacher that a caller says a layer of the student has.
+
+    Args:
+        argument: that names them, for the sentence.
+        name: of the layer.
+        given: the channels.
+        size: how many the layer has.
+        most: how many the teacher's has.
+
+    Returns:
+        int64 [size] on the CPU.
+
+    Raises:
+        ValueError: they are no integers, not so many, twice the same, or none of the teacher's.
+    """
+    try:
+        found = torch.as_tensor(given, device="cpu")
+    except (TypeError, ValueError, RuntimeError):  # whatever is no list of numbers
+        found = None
+    if found is not None and found.shape == (size,) and found.dtype in _INTEGERS:
+        is_within = 0 <= int(found.min()) and int(found.max()) < most
+        if is_within and len(found.unique()) == size:
+            return found.long()
+    raise ValueError(
+        f"{argument} of {name!r} must be {size} different integers from 0 to {most - 1}, got "
+        f"{given if found is None else found.tolist()!r}"
+    )
 
 
 class _Recorder(fx.Interpreter):

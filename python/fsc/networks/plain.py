@@ -92,11 +92,11 @@ def check_followed(function: str, model: nn.Module, example_inputs: Inputs) -> N
     found = unread(model, call_of(example_inputs))
     if found is None:
         return
-    name, error = found
-    left = [each for each in rewritings(model) if each.name in ("", name) and not each.became]
-    innermost = model.get_submodule(name) if name else None
+    names = ("", found.name)
+    left = [each for each in rewritings(model) if each.name in names and not each.became]
+    innermost = model.get_submodule(found.name) if found.name else None
     reason = left[-1].remark if left else None
-    raise ValueError(sentence(function, error, model, innermost, reason)) from error
+    raise ValueError(sentence(function, found.error, model, innermost, reason)) from found.error
 
 
 def pass_on(source: nn.Module, target: nn.Module) -> None:

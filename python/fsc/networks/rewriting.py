@@ -24,7 +24,7 @@ from fsc.networks.plain_layer import (
     with_own_class,
 )
 from fsc.networks.silence import silence
-from fsc.networks.tracing import MISREAD, unread
+from fsc.networks.tracing import Unread, unread
 
 _LAYER_TOLERANCE = 1e-10  # of one module in float64
 _NETWORK_TOLERANCE = 1e-6  # in float64 too: rounding in one layer grows on its way to the output
@@ -170,8 +170,8 @@ class Rewriter:
     def _specialise(self) -> None:
         """Fixes forwards that torch.fx cannot follow to the inputs that they see here."""
         tried: set[str] = set()
-        while (found := self._unfollowed()) is not None and found[0] not in tried:
-            name, self._unfollowed_because = found
+        while (found := self._unfollowed()) is not None and found.name not in tried:
+            name, self._unfollowed_because = found.name, _line(found.error)
             tried.add(name)
             was = type(self.exact.get_submodule(name)).__name__
             became = "the graph of its calls"
@@ -185,15 +185,14 @@ class Rewriter:
             self.done[:] = [each for each in self.done if each.name != name or each.became]
             self.done.append(Rewriting(name, was, became, _SIZE_REMARK))
 
-    def _unfollowed(self) -> tuple[str, str] | None:
+    def _unfollowed(self) -> Unread | None:
         """The innermost module whose forward torch.fx cannot follow, and why."""
-        found = unread(self.exact, self._inputs)
-        return None if found is None else (found[0], _line(found[1]))
+        return unread(self.exact, self._inputs)
 
     def _open_sizes(self) -> None:
         """Makes sizes attributes where they are written into a forward."""
         found = self._unfollowed()
-        if found is not None and found[1] != MISREAD:
+        if found is not None and found.kind != "misread":
             return
         for name in holders(self.exact):
             was = type(self.exact.get_submodule(name)).__name__

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import fx, nn
@@ -20,8 +21,20 @@ from fsc.networks.out_of_place import remove_in_place
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
 from fsc.networks.trace_failures import sentence
 
-# Why a network that traces is not read.
-MISREAD = "what torch.fx reads in it does not run on these inputs"
+
+@dataclass(frozen=True)
+class Unread:
+    """What keeps torch.fx from following a network.
+
+    Attributes:
+        name: of the innermost module that it cannot follow, "" for the network itself.
+        error: what went wrong.
+        kind: "untraced" where the module has no graph, "misread" where its graph does not run.
+    """
+
+    name: str
+    error: Exception
+    kind: Literal["untraced", "misread"]
 
 
 class _Tracer(fx.Tracer):
@@ -95,18 +108,12 @@ def trace(model: nn.Module, whole: Collection[str] = ()) -> fx.Graph:
     return graph
 
 
-def unread(
-    model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]
-) -> tuple[str, Exception] | None:
+def unread(model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]) -> Unread | None:
     """Return what keeps torch.fx from following a network in evaluation mode on some inputs.
 
     Args:
         model: the network.
         call: arguments by place and by name.
-
-    Returns:
-        (name of the innermost module that cannot be traced, "" for the network itself; what went
-        wrong), or None.
     """
     tracer = _Tracer()
     try:
@@ -114,9 +121,12 @@ def unread(
             graph = tracer.trace(model)
     except Exception as error:  # whatever the forward of somebody else raises
         names = {module: name for name, module in model.named_modules()}
-        return names.get(tracer.failed_in or model, ""), error
+        return Unread(names.get(tracer.failed_in or model, ""), error, "untraced")
     remove_in_place(model, graph)
-    return ("", ValueError(MISREAD)) if _misread(model, graph, call) else None
+    if not _misread(model, graph, call):
+        return None
+    fault = ValueError("what torch.fx reads in it does not run on these inputs")
+    return Unread("", fault, "misread")
 
 
 def _misread(

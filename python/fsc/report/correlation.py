@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,11 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fsc.layers.pointwise_layer import as_image, mixes
-from fsc.networks import surgery
 from fsc.networks.decoupling import ends_of
-from fsc.networks.observed import Observed
-from fsc.networks.tracing import trace
-from fsc.networks.wrappers import unwrap
+from fsc.networks.observed import Observed, channels_given
 from fsc.walking.meeting import Meeting, walk_to_meetings
 from fsc.walking.visitor import Layer, Visitor
 
@@ -64,17 +60,17 @@ def correlations(
             layers that only one of them has are passed over.
         images: normalised images [N, C, H, W], best others than those compressed with.
         kept: name of each layer that lost channels -> the teacher's that it still has, as
-            `Report.kept` has them.
+            `Report.kept` has them: different integers, one for each channel of the layer.
         batch_size: images in one pass; the result does not depend on it but for rounding.
 
     Returns:
         One entry for each block, in order of execution. BatchNorm is folded into the layers before.
 
     Raises:
-        ValueError: no layer is in both, `kept` does not say which channels a layer has, or a layer
-            gives maps of another size.
+        ValueError: no layer is in both, `kept` names what is no layer of the student or does not
+            say which channels one has, or a layer gives maps of another size.
     """
-    own, other = (_folded(network, images[:1]) for network in (teacher, student))
+    own, other = (Observed.folded(network, images[:1]) for network in (teacher, student))
     measure = _Measure()
     walk_to_meetings(
         (own.model, own.graph),
@@ -87,16 +83,13 @@ def correlations(
     return measure.found
 
 
-def _folded(network: nn.Module, example: Tensor) -> Observed:
-    model = copy.deepcopy(unwrap(network)).eval()
-    surgery.fold_batch_norm(model)
-    return Observed(model, trace(model), example)
-
-
 def _meetings(
     teacher: Observed, student: Observed, kept: Mapping[str, Tensor | Sequence[int]]
 ) -> list[Meeting]:
     """Where both networks have a layer that mixes channels."""
+    unknown = [name for name in kept if name not in student.nodes]
+    if unknown:
+        raise ValueError(f"kept must name layers of the student, got {unknown[0]!r}")
     originals = {end: name for name, end in ends_of(student.model).items()}
     found = []
     for name, node in student.nodes.items():
@@ -104,17 +97,13 @@ def _meetings(
         if original not in teacher.nodes or not mixes(student.module(name)):
             continue
         channels = _channels(name, student.channels(name), teacher.channels(original), kept)
-        there, is_last = teacher.nodes[original], isinstance(student.module(name), nn.Linear)
-        sizes = [
-            shape[:-1] if is_last else shape[1:]
-            for shape in (student.shapes[node], teacher.shapes[there])
-        ]
-        if sizes[0] != sizes[1]:
+        sizes, wanted = student.pixels(name), teacher.pixels(original)
+        if sizes != wanted:
             raise ValueError(
-                f"student must give maps as large as the teacher's {sizes[1]} at {name!r}, got "
-                f"{sizes[0]}"
+                f"student must give maps as large as the teacher's {wanted[1]} at {name!r}, got "
+                f"{sizes[1]}"
             )
-        found.append(Meeting(there, node, node, (original, name), channels))
+        found.append(Meeting(teacher.nodes[original], node, node, (original, name), channels))
     if not found:
         raise ValueError("student must have layers of the names that the teacher's have, got none")
     return found
@@ -124,20 +113,14 @@ def _channels(
     name: str, size: int, most: int, kept: Mapping[str, Tensor | Sequence[int]]
 ) -> Tensor | None:
     """The teacher's channels of a layer of the student, int64 [C]; None: all of them."""
-    if name not in kept:
-        if size == most:
-            return None
-        raise ValueError(
-            f"kept must say which of the teacher's {most} channels the {size} of {name!r} are, got "
-            "nothing of it"
-        )
-    channels = torch.as_tensor(kept[name], device="cpu")
-    if channels.shape != (size,) or int(channels.min()) < 0 or int(channels.max()) >= most:
-        raise ValueError(
-            f"kept must name {size} of the teacher's {most} channels for {name!r}, got "
-            f"{channels.tolist()}"
-        )
-    return channels
+    if name in kept:
+        return channels_given("kept", name, kept[name], size, most)
+    if size == most:
+        return None
+    raise ValueError(
+        f"kept must say which of the teacher's {most} channels the {size} of {name!r} are, got "
+        "nothing of it"
+    )
 
 
 class _Measure(Visitor):

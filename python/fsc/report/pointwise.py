@@ -17,7 +17,7 @@ from fsc.networks.decoupling import decoupled, decoupled_of
 from fsc.networks.wrappers import unwrap
 from fsc.report import figure
 
-_TITLE = 60  # letters in a line above the pictures, for each of them beyond the second half as many
+_TITLE = 60  # letters in a line above a figure of two pictures; others have more or fewer by width
 
 
 def pointwise_matrix(model: nn.Module, name: str) -> Tensor:

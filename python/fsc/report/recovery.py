@@ -57,18 +57,18 @@ def accuracy_along(
 
     Returns:
         k = 0, 1, ... up to all blocks, in order of execution. A block ends with every layer that
-        mixes channels, as for `fsc.report.correlation.correlations`.
+        mixes channels, as for `fsc.report.correlation.correlations`; what stands behind the last
+        such layer belongs to its block, so that the last student is the recovered one.
 
     Raises:
         ValueError: the students do not have the same modules and shapes, or do not differ; or what
             `fsc.training.evaluate.accuracy` raises.
     """
-    count = len(_Mixture(pruned, recovered).ends) + 1
-    found = []
-    for name, student in partly_recovered(pruned, recovered):
+    mixture, found = _Mixture(pruned, recovered), []
+    for name, student in mixture.stages():
         found.append(PartlyRecovered(name, accuracy(student, images, labels, batch_size)))
         if progress is not None:
-            progress("blocks", len(found), count)
+            progress("blocks", len(found), len(mixture.ends) + 1)
     return found
 
 
@@ -85,11 +85,7 @@ def partly_recovered(
         >>> [name for name, _ in partly_recovered(before, after)]
         [None, '0', '2']
     """
-    mixture = _Mixture(pruned, recovered)
-    yield None, mixture.student
-    for name in mixture.ends:
-        mixture.recover_to(name)
-        yield name, mixture.student
+    return _Mixture(pruned, recovered).stages()
 
 
 class _Mixture:
@@ -121,15 +117,22 @@ class _Mixture:
             if name in layers and mixes(self.student.get_submodule(name))
         ]
 
-    def recover_to(self, end: str) -> None:
-        """Recovers all that runs up to a block's end, and that."""
+    def stages(self) -> Iterator[tuple[str | None, nn.Module]]:
+        """The student before and after the recovery of every block, with the block's end."""
+        yield None, self.student
+        for name in self.ends:
+            self._recover_to(name)
+            yield name, self.student
+
+    def _recover_to(self, end: str) -> None:
+        """Recovers all that runs up to a block's end, and that; with the last end all the rest."""
         with torch.no_grad():
             while self._steps:
                 name = self._steps.pop(0)
                 for key, value in self._state.items():
                     if key == name or key.startswith(f"{name}."):
                         value.copy_(self._after[key])
-                if name == end:
+                if name == end and end != self.ends[-1]:
                     return
 
     def _check(self) -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fsc.cli.correlations import ends_of_all
 from fsc.cli.grid import grid_of
 from fsc.layers.objectives import Convex, Soft
 
@@ -93,6 +94,13 @@ def test_correlation_before_and_after(analyse):
     # res-50 leaves half of the channels of the first convolution of a block.
     assert after["blocks"][3]["channels"] < 32 and f"{deepest[1]:.4f}" in said
     assert "correlation with the teacher" in said
+
+
+def test_block_ends_of_students_that_lack_each_others_layers():
+    assert ends_of_all([["a", "b", "c"], ["a", "b", "c"]]) == ["a", "b", "c"]
+    assert ends_of_all([["a", "c"], ["a", "b", "c", "d"]]) == ["a", "b", "c", "d"]
+    # The longest one lacks b and e, which others have.
+    assert ends_of_all([["b", "d"], ["a", "c", "d"], ["d", "e"]]) == ["b", "a", "c", "d", "e"]
 
 
 def test_accuracy_along_the_blocks(analyse, fsc, on_digits, tmp_path):
