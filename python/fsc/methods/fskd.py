@@ -33,8 +33,8 @@ class FSKD:
     """Filter pruning recovered by block coordinate descent on 1x1 convolutions.
 
     Lifecycle:
-        1. rank channels by the L1 norm, fold every BatchNorm into its convolution, and mask the
-           smallest in a copy of the teacher;
+        1. rank channels by the L1 norm, fold every BatchNorm into its convolution, and cut the
+           smallest out of a copy of the teacher;
         2. walk teacher and student side by side; after each convolution, before its activation,
            solve Q = argmin || Q X_S - X_T ||_F^2 (Eq. 1) with X_T the teacher's kept channels;
         3. absorb Q into the convolution: W' = Q W, b' = Q b (Theorem 1), and walk on. Q stands
@@ -42,8 +42,7 @@ class FSKD:
            behind the pointwise one that follows a depthwise one. A BatchNorm that stands before a
            convolution has its statistics taken anew;
         4. repeat on randomly flipped images when `iterations` asks for it (Algorithm 1); signals
-           and several inputs are not flipped;
-        5. cut the masked channels out.
+           and several inputs are not flipped.
 
     Where a scheme decouples layers there are no channels to rank: Q stands behind each pointwise
     convolution that closes such a layer, and behind all layers that stayed whole.
@@ -94,17 +93,14 @@ class FSKD:
         teacher = copy.deepcopy(task.teacher).eval()
         surgery.fold_batch_norm(teacher)
         student = copy.deepcopy(teacher)
-        rows = rows_left(task.groups, kept)
-        if self.sgd is not None:
-            cut_channels(student, task.groups, kept)
-            names = dict(student.named_modules())
-            layers = {name: each for name, each in rows.items() if name in names}
-            match = any_aligned.match_of(teacher, student, task.images[:1], channels=layers)
-            return replace(self._recovered(match, task), kept=kept)
-        reports = self.recover(teacher, student, kept, task)
-        flat = _flat(student, rows, {report.name for report in reports})
         cut_channels(student, task.groups, kept)
-        return Outcome(student.eval(), kept, reports, held_back=flat)
+        names = dict(student.named_modules())
+        rows = rows_left(task.groups, kept)
+        layers = {name: each for name, each in rows.items() if name in names}
+        match = any_aligned.match_of(teacher, student, task.images[:1], channels=layers)
+        outcome = self._recovered(match, task)
+        flat = _flat(match.student.model, rows, {each.names[1] for each in match.ends.meetings})
+        return replace(outcome, kept=kept, held_back=outcome.held_back | flat)
 
     def recover(
         self, teacher: nn.Module, student: nn.Module, kept: Mapping[str, Tensor], task: Task
