@@ -53,7 +53,8 @@ PARTS = {
     ("proof.py", "check_cut"): "proof of the cut",
     ("result.py", "report_of"): "report",
     ("fskd.py", "compress"): "FSKD",
-    ("walk.py", "_step"): "  forwards of both networks",
+    ("any_aligned.py", "match_of"): "  where both networks meet",
+    ("meeting.py", "_run"): "  forwards of both networks",
     ("pointwise_layer.py", "accumulate"): "  Gram matrices",
     ("pointwise_layer.py", "solve"): "  Q",
     ("pointwise_layer.py", "write"): "  Q absorbed",
@@ -195,16 +196,18 @@ def in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
     return {name: median(each) for name, each in seconds.items()}
 
 
-def network_and_images(count: int) -> tuple[nn.Module, Tensor]:
-    """VGG-16 and what it sees, real where there is real data."""
+def network_and_images(count: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """VGG-16, images to solve on and others, real where there is real data."""
     root = os.environ.get("FSC_DATA")
     if root is None:
-        return models.build("vgg16").eval(), torch.randn(count, 3, 32, 32)
-    train = data.load("cifar10", "train", root)
-    chosen = sampling.sample_random(train.labels, count, 0).indices
-    images = data.to_tensor(train.images[chosen], *models.normalization("vgg16"))
+        return models.build("vgg16").eval(), *torch.randn(2, count, 3, 32, 32)
+    images = []
+    for split in ("train", "test"):
+        found = data.load("cifar10", split, root)
+        chosen = sampling.sample_random(found.labels, count, 0).indices
+        images.append(data.to_tensor(found.images[chosen], *models.normalization("vgg16")))
     file = Path(root) / "checkpoints" / "cifar10_vgg16.pt"
-    return load_pretrained(models.build("vgg16"), file).eval(), images
+    return load_pretrained(models.build("vgg16"), file).eval(), *images
 
 
 def against_forwards(case: Given, rounds: int) -> tuple[nn.Module, float]:
@@ -232,7 +235,6 @@ def against_forwards(case: Given, rounds: int) -> tuple[nn.Module, float]:
         "FSKD alone": alone,
         "two forwards": lambda: forwards(plain, task.images),
         "two forwards, BatchNorm folded": lambda: forwards(folded, task.images),
-        "two forwards of the teacher, folded": lambda: forwards(folded[:1] * 2, task.images),
     }
     seconds = in_turns(works, rounds)
     print("\n| CPU s | compress is so many times it | FSKD alone |\n|---|---|---|")
@@ -243,21 +245,24 @@ def against_forwards(case: Given, rounds: int) -> tuple[nn.Module, float]:
     return students[0], seconds["compress"]
 
 
-def against_released(case: Given, student: nn.Module, ours: float) -> None:
+def against_released(case: Given, student: nn.Module, ours: float, others: Tensor) -> None:
     """Prints the released algorithm beside `fsc.compress`, and how far both students are."""
     released = Released(copy.deepcopy(case.student_folded))
     released.recover(case)
-    print(
-        f"\nreleased algorithm: forwards {released.whole:.1f} s, the rest {released.solving:.1f} s"
-    )
+    both = f"forwards {released.whole:.1f} s, the rest {released.solving:.1f} s"
+    print(f"\nreleased algorithm: {both}")
     for words, spent in (("as it stands", released.whole), ("stopping early", released.until)):
         total = spent + released.solving
         print(f"  {words}: {total:.1f} s, {total / ours:.1f} times compress")
     networks = (case.task.teacher, case.student, student, released.student)
-    wanted, *found = forwards(networks, case.task.images)
-    for words, each in zip(("not recovered", "compress", "released"), found, strict=True):
-        error = (each - wanted).norm() / wanted.norm()
-        print(f"  outputs of the student, {words}: {error:.4f} of the teacher's away")
+    names = ("not recovered", "compress", "released")
+    for images, where in ((case.task.images, "the same images"), (others, "others")):
+        wanted, *found = forwards(networks, images)
+        print(f"\noutputs on {where}: relative difference from the teacher's, same class")
+        for name, each in zip(names, found, strict=True):
+            error = (each - wanted).norm() / wanted.norm()
+            agreed = (each.argmax(1) == wanted.argmax(1)).float().mean()
+            print(f"  {name:<14}{error:.4f}  {100 * agreed:.1f} %")
 
 
 @click.command()
@@ -270,10 +275,11 @@ def main(count: int, scheme: str, rounds: int, released: bool) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     warnings.simplefilter("ignore", fsc.CompressionWarning)
-    case = given(*network_and_images(count), schemes.named(scheme, "vgg16"))
+    teacher, images, others = network_and_images(count)
+    case = given(teacher, images, schemes.named(scheme, "vgg16"))
     student, ours = against_forwards(case, rounds)
     if released:
-        against_released(case, student, ours)
+        against_released(case, student, ours, others)
 
 
 if __name__ == "__main__":
