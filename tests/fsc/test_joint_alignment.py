@@ -97,6 +97,21 @@ def test_a_batch_norm_in_front_of_a_convolution_is_taken_anew() -> None:
     assert not torch.allclose(result.student[4].running_mean, teacher[4].running_mean, rtol=1e-3)
 
 
+@pytest.mark.parametrize("method", [_method(), fsc.FSKD(solve_on=0)], ids=["sgd", "solved"])
+def test_a_batch_norm_that_lost_channels_is_taken_anew(method: fsc.FSKD) -> None:
+    torch.manual_seed(0)
+    convs = nn.Conv2d(3, 12, 3), nn.ReLU(), nn.BatchNorm2d(12), nn.Conv2d(12, 10, 3), nn.ReLU()
+    teacher = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, 4))
+    images = _images()
+    with torch.no_grad():
+        for _ in range(30):
+            teacher.train()(images)
+    teacher.eval()
+    result = fsc.compress(teacher, images, method=method, scheme=Scheme("half", {"0": 6}))
+    assert result.student[2].num_features == 6
+    assert "2" not in result.report.left
+
+
 def test_where_nothing_can_be_aligned_the_student_is_as_it_was_pruned() -> None:
     torch.manual_seed(0)
     teacher = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from fsc import ranks
 from fsc.channels.copies import Copies
-from fsc.channels.groups import labelled_groups
+from fsc.channels.groups import ChannelGroup, labelled_groups
 from fsc.methods.agreement import check_ranks
 from fsc.methods.aligner import Aligner
 from fsc.methods.base import LayerReport, Task
 from fsc.methods.block_ends import BLOCKS, Blocks, Ends, Match, find_ends, find_norms, matched
 from fsc.methods.joint_alignment import train_together
 from fsc.methods.journal import fingerprint, origin
+from fsc.methods.recalibration import running_norms
 from fsc.methods.soundness import Yardstick
 from fsc.methods.two_networks import entered, say
 from fsc.networks.entry import Entry
@@ -203,13 +204,16 @@ def _maps(
             "channels must name layers of the student that have one of the teacher, got "
             f"{unknown[0]!r}"
         )
+    # A BatchNorm that was not folded has the channels of layers before it, whoever named them.
+    named = () if running_norms(student.model) else channels
     is_narrow = any(
         student.channels(name) != teacher.channels(other)
         for name, other in pairs.items()
-        if name not in channels
+        if name not in named
     )
-    twin = copy.deepcopy(teacher.model).cpu()
-    groups = labelled_groups(twin, (example.cpu(),)) if is_narrow else ()
+    groups: Sequence[ChannelGroup] = ()
+    if is_narrow:
+        groups = labelled_groups(copy.deepcopy(teacher.model).cpu(), (example.cpu(),))
     copies = Copies(teacher.model, groups)
     maps: dict[str, Tensor | str] = {}
     for name in student.nodes:  # in execution order

@@ -1,30 +1,26 @@
 """Few-Sample Knowledge Distillation (Li et al., 2018): a 1x1 convolution a layer, then absorbed."""
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.channels.cutting import cut_channels, mask_channels
+from fsc.channels.cutting import mask_channels
 from fsc.channels.groups import rows_left
 from fsc.images.augmentation import enough, filled_up, randomly_mirrored
 from fsc.methods import any_aligned
 from fsc.methods.aligner import Aligner
 from fsc.methods.any_aligned import AnyBlocks, Channels
 from fsc.methods.base import LayerReport, Outcome, Task
-from fsc.methods.block_ends import Match
 from fsc.methods.joint_alignment import JointSGD
-from fsc.methods.l1_norm import largest_channels, without_the_rest
-from fsc.networks import surgery
+from fsc.methods.l1_norm import without_the_rest
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
 from fsc.progress import Progress
-from fsc.schemes import Decoupling
 from fsc.walking.walk import walk
 
 
@@ -33,8 +29,8 @@ class FSKD:
     """Filter pruning recovered by block coordinate descent on 1x1 convolutions.
 
     Lifecycle:
-        1. rank channels by the L1 norm, fold every BatchNorm into its convolution, and mask the
-           smallest in a copy of the teacher;
+        1. rank channels by the L1 norm, cut the smallest out of a copy of the teacher, and fold
+           every BatchNorm into its convolution;
         2. walk teacher and student side by side; after each convolution, before its activation,
            solve Q = argmin || Q X_S - X_T ||_F^2 (Eq. 1) with X_T the teacher's kept channels;
         3. absorb Q into the convolution: W' = Q W, b' = Q b (Theorem 1), and walk on. Q stands
@@ -42,8 +38,7 @@ class FSKD:
            behind the pointwise one that follows a depthwise one. A BatchNorm that stands before a
            convolution has its statistics taken anew;
         4. repeat on randomly flipped images when `iterations` asks for it (Algorithm 1); signals
-           and several inputs are not flipped;
-        5. cut the masked channels out.
+           and several inputs are not flipped.
 
     Where a scheme decouples layers there are no channels to rank: Q stands behind each pointwise
     convolution that closes such a layer, and behind all layers that stayed whole.
@@ -85,26 +80,14 @@ class FSKD:
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""
-        if isinstance(task.scheme, Decoupling):
-            decoupled, _ = without_the_rest(task)
-            return self._recovered(
-                any_aligned.match_of(task.teacher, decoupled, task.images[:1]), task
-            )
-        kept = largest_channels(task.teacher, task.groups, task.channels_left())
-        teacher = copy.deepcopy(task.teacher).eval()
-        surgery.fold_batch_norm(teacher)
-        student = copy.deepcopy(teacher)
-        rows = rows_left(task.groups, kept)
-        if self.sgd is not None:
-            cut_channels(student, task.groups, kept)
-            names = dict(student.named_modules())
-            layers = {name: each for name, each in rows.items() if name in names}
-            match = any_aligned.match_of(teacher, student, task.images[:1], channels=layers)
-            return replace(self._recovered(match, task), kept=kept)
-        reports = self.recover(teacher, student, kept, task)
-        flat = _flat(student, rows, {report.name for report in reports})
-        cut_channels(student, task.groups, kept)
-        return Outcome(student.eval(), kept, reports, held_back=flat)
+        student, kept = without_the_rest(task)
+        names = dict(student.named_modules())
+        rows = {n: each for n, each in rows_left(task.groups, kept).items() if n in names}
+        match = any_aligned.match_of(task.teacher, student, task.images[:1], channels=rows)
+        reports, said = any_aligned.recover(self, match, task)
+        student = match.student.model.eval()
+        left = match.ends.left | _flat(student, rows, {m.names[1] for m in match.ends.meetings})
+        return Outcome(student, kept, reports, held_back=left, warnings=said)
 
     def recover(
         self, teacher: nn.Module, student: nn.Module, kept: Mapping[str, Tensor], task: Task
@@ -136,11 +119,6 @@ class FSKD:
             )
             reports = aligner.reports
         return reports
-
-    def _recovered(self, match: Match, task: Task) -> Outcome:
-        reports, said = any_aligned.recover(self, match, task)
-        model = match.student.model.eval()
-        return Outcome(model, {}, reports, held_back=match.ends.left, warnings=said)
 
     def walks_on(self, given: int, values: int) -> int:
         """How many images layers are solved on, where so many of so many values are given."""
