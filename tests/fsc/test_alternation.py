@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import fsc
-from fsc import models
-from fsc.methods import alternation, any_aligned
+from fsc.methods import alternation
 from fsc.methods.schedule import Schedule
 from fsc.networks.observed import Observed
 from fsc.networks.tracing import trace
@@ -124,27 +123,6 @@ def test_labels_of_a_loader_are_learned() -> None:
     method = fsc.Alternation(training=fsc.BackProp(steps=4), rounds=2)
     one, other = (method.teach(teacher, student, *each) for each in ((loader,), (images, labels)))
     torch.testing.assert_close(one[-1].weight, other[-1].weight)
-
-
-def test_stages_of_a_vgg_13_stand_for_those_of_a_vgg_19_and_of_residual_networks() -> None:
-    def ends(one: nn.Module, other: nn.Module) -> list[tuple[str, str]]:
-        match = any_aligned.match_of(one, other, torch.zeros(1, 3, 32, 32), "stages")
-        assert not match.ends.left
-        return [meeting.names for meeting in match.ends.meetings]
-
-    found = ends(models.build("vgg19"), models.build("vgg13"))
-    assert found == [
-        ("features.3", "features.3"), ("features.10", "features.10"),
-        ("features.23", "features.17"), ("features.36", "features.24"),
-        ("features.49", "features.31"),
-    ]  # fmt: skip
-    teacher, student = models.build("resnet20"), models.build("resnet14")
-    assert ends(teacher, student) == [
-        (f"layer{stage}.2.conv2", f"layer{stage}.1.conv2") for stage in (1, 2, 3)
-    ]
-    match = any_aligned.match_of(teacher, student, torch.zeros(1, 3, 32, 32), "stages")
-    for meeting in match.ends.meetings:
-        assert match.student.addition(meeting.names[1]) is meeting.student
 
 
 def test_a_stage_that_the_teacher_lacks_is_left_and_said() -> None:

@@ -16,7 +16,8 @@ from fsc.channels.groups import labelled_groups
 from fsc.methods.agreement import check_ranks
 from fsc.methods.aligner import Aligner
 from fsc.methods.base import LayerReport, Task
-from fsc.methods.block_ends import BLOCKS, Blocks, Ends, Match, find_ends, find_norms, matched
+from fsc.methods.block_ends import Ends, Match, find_ends, find_norms, matched
+from fsc.methods.block_layers import BLOCKS, Blocks
 from fsc.methods.joint_alignment import train_together
 from fsc.methods.journal import fingerprint, origin
 from fsc.methods.soundness import Yardstick
