@@ -270,8 +270,8 @@ def test_what_does_not_match_is_left_and_said() -> None:
         ValueError, match="blocks must be convolutions, residual, decoupled, stages or"
     ):
         align(teacher, student, images, blocks="all")
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        align(teacher, student, images, batch_size=0)
+    with pytest.raises(TypeError, match="batch_size must be an integer, got 2.0"):
+        align(teacher, student, images, batch_size=2.0)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="student must be a torch.nn.Module, got int"):
         align(teacher, 3, images)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="^student must be what a teacher must be: .* finite"):

@@ -15,13 +15,16 @@ from fsc.channels.copies import Copies
 from fsc.channels.groups import labelled_groups
 from fsc.methods.agreement import check_ranks
 from fsc.methods.aligner import Aligner
+from fsc.methods.arguments import check_numbers
 from fsc.methods.base import LayerReport, Task
 from fsc.methods.block_ends import Ends, Match, find_ends, find_norms, matched
 from fsc.methods.block_layers import BLOCKS, Blocks
 from fsc.methods.joint_alignment import train_together
 from fsc.methods.journal import fingerprint, origin
+from fsc.methods.labelling import labels_for
 from fsc.methods.soundness import Yardstick
 from fsc.methods.two_networks import entered, say
+from fsc.methods.views import check_views
 from fsc.networks import surgery
 from fsc.networks.entry import Entry
 from fsc.networks.gathering import Images
@@ -53,18 +56,10 @@ def aligned(
     progress: Progress | None,
 ) -> nn.Module:
     """Align the blocks of any student; see `fsc.FSKD.align`."""
-    check_blocks(blocks)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    own, other, _ = entered("align", teacher, student, images)
-    asked = (own, other, seed, blocks, channels)
-    check_ranks("align", own.images, lambda: identity_of(method, *asked))
+    given = (teacher, student, images)
+    asked = (blocks, channels, batch_size, seed, progress)
+    own, other, task = opening("align", method, method, given, None, *asked)
     match = blocks_matched("align", own.teacher, other.teacher, own.images[:1], blocks, channels)
-    progress = progress if ranks.is_first() else None
-    # There is nothing left to remove.
-    nothing = Scheme("given", {})
-    task = Task(own.teacher, own.images, nothing, batch_size, seed=seed, progress=progress)
-    check_outputs("align", own, other)
     with torch.no_grad():
         yardstick = Yardstick(own.teacher, own.images, batch_size)
         before = yardstick.distance(match.student.model)
@@ -75,14 +70,51 @@ def aligned(
     return in_dtype_of(other.given, match.student.model.eval())
 
 
-def check_blocks(blocks: AnyBlocks) -> None:
-    """Make sure that blocks are known ones, or pairs.
+def opening(
+    function: str,
+    method: object,
+    learner: object,
+    networks: tuple[nn.Module, nn.Module, Images],
+    labels: Tensor | None,
+    blocks: AnyBlocks,
+    channels: Channels | None,
+    batch_size: int,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[Entry, Entry, Task]:
+    """Check what a teacher and any student are given with, and bring it together.
+
+    Args:
+        function: who asks, for the sentences.
+        method: what all ranks must share of it.
+        learner: is given the labels and views.
+        networks: the teacher, the student and images, see `fsc.FSKD.align`.
+        labels: int64 [N] that the user says they have.
+        blocks: as for `fsc.FSKD.align`, and what follows likewise.
+        channels: those that the user says the student has.
+        batch_size: images that go through a network at once.
+        seed: of what is drawn.
+        progress: told on the first rank.
+
+    Returns:
+        (the teacher, the student, a task that removes nothing).
 
     Raises:
-        ValueError: they are another word.
+        ValueError: an argument does not fit.
+        TypeError: an argument is of the wrong type.
     """
     if isinstance(blocks, str) and blocks not in BLOCKS:
         raise ValueError(f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}")
+    check_numbers(batch_size, seed)
+    own, other, loaded = entered(function, *networks)
+    learned = labels_for(function, learner, labels, loaded, own.teacher, own.images)
+    check_views(function, learner, own.teacher, own.images, learned)
+    _check_outputs(function, own, other)
+    asked = (own, other, seed, blocks, channels)
+    check_ranks(function, own.images, lambda: _identity(method, *asked, learned))
+    told = progress if ranks.is_first() else None
+    given = (own.teacher, own.images, Scheme("given", {}), batch_size)
+    return own, other, Task(*given, seed=seed, progress=told, labels=learned)
 
 
 def blocks_matched(
@@ -113,7 +145,7 @@ def left_in_words(function: str, match: Match) -> list[str]:
     return [f"{function}: left as they are: {_in_words(left)}"] if left else []
 
 
-def check_outputs(function: str, own: Entry, other: Entry) -> None:
+def _check_outputs(function: str, own: Entry, other: Entry) -> None:
     """Make sure that both networks give outputs that can be compared, for one image.
 
     Raises:
@@ -252,14 +284,14 @@ def _in_words(left: Mapping[str, str]) -> str:
     return "; ".join(f"{name!r} ({why})" for name, why in left.items())
 
 
-def identity_of(
+def _identity(
     method: object,
     own: Entry,
     other: Entry,
     seed: int,
     blocks: AnyBlocks,
     channels: Channels | None,
-    labels: Tensor | None = None,
+    labels: Tensor | None,
 ) -> dict[str, Any]:
     """What all ranks must share."""
     shared = origin(method, seed, own.given, own.images, labels)

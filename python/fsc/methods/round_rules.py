@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from numbers import Integral
 from typing import Any
 
+from fsc.methods.arguments import check_count
 from fsc.scheme_tables import Style
 from fsc.schemes.styles import check_style
 
@@ -92,10 +92,7 @@ def checked_rules(
             raise TypeError(f"ratios must be numbers, got {ratio!r}")
         if not 0 < ratio < 1:
             raise ValueError(f"ratios must be above 0 and below 1, got {ratio}")
-    if not isinstance(rounds, Integral) or isinstance(rounds, bool):
-        raise TypeError(f"rounds must be an integer, got {rounds!r}")
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    check_count("rounds", rounds)
     for name, value, most in (("flops", flops, 1), ("lowest_score", lowest_score, 100)):
         if value is None:
             continue
