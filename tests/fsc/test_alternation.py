@@ -172,3 +172,15 @@ def test_networks_that_do_not_fit_are_refused() -> None:
     fit_net = fsc.Alternation(training=fsc.FitNet(steps=2), alignment=None)
     with pytest.raises(ValueError, match=r"student must have a stage that ends .* in \[16, 8, 8\]"):
         fit_net.teach(teacher, narrow, images, labels)
+
+
+@QUIET
+def test_a_stage_without_hints_is_said_once() -> None:
+    teacher, student, images, labels = _given()
+    student[4], student[5] = nn.Conv2d(16, 20, 3, padding=1, bias=False), nn.BatchNorm2d(20)
+    student[8] = nn.Conv2d(20, 64, 3, padding=1, bias=False)
+    fit_net = fsc.Alternation(training=fsc.FitNet(steps=2), rounds=2, alignment=None)
+    sentence = r"FitNet gave no hints where the teacher's stages end in \[32, 4, 4\]: none of the"
+    with pytest.warns(fsc.CompressionWarning, match=sentence) as said:
+        fit_net.teach(teacher, student, images, labels)
+    assert sum("no hints" in str(each.message) for each in said) == 1

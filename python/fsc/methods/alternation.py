@@ -10,19 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.methods.any_aligned import (
-    AnyBlocks,
-    blocks_matched,
-    left_in_words,
-    opening,
-    recover,
-)
+from fsc.methods.any_aligned import blocks_matched, left_in_words, recover
 from fsc.methods.arguments import check_count
 from fsc.methods.back_prop import BackProp
 from fsc.methods.base import Task
 from fsc.methods.fit_net import FitNet
 from fsc.methods.fskd import FSKD
 from fsc.methods.kd import KD, without_labels
+from fsc.methods.opening import AnyBlocks, opening
 from fsc.methods.schedule import Part, check_rate, in_words, trained
 from fsc.methods.soundness import Yardstick
 from fsc.methods.two_networks import say
@@ -134,7 +129,7 @@ class Alternation:
         given = (teacher, student, images)
         asked = (blocks, None, batch_size, seed, progress)
         own, other, task = opening("teach", self, self.training, given, labels, *asked)
-        left = self._left(own, other, blocks)
+        left = self._left(own, other, task, blocks)
         yardstick = Yardstick(own.teacher, own.images, batch_size)
         before = yardstick.distance(other.teacher)
         made, said = self._by_turns(copy.deepcopy(other.teacher), task, blocks)
@@ -147,12 +142,15 @@ class Alternation:
         near = [abs(last - each) <= self.tolerance * each for each in losses[-3:-1]]
         return len(near) == 2 and all(near)
 
-    def _left(self, own: Entry, other: Entry, blocks: AnyBlocks) -> list[str]:
-        """What is to be said of blocks that do not match, before any work."""
+    def _left(self, own: Entry, other: Entry, task: Task, blocks: AnyBlocks) -> list[str]:
+        """What is to be said of blocks and stages that do not match, before any work."""
+        left = []
+        if isinstance(self.training, FitNet):
+            left += self.training.left(other.teacher, {}, task)
         if self.alignment is None:
-            return []
+            return left
         match = blocks_matched("teach", own.teacher, other.teacher, own.images[:1], blocks)
-        return left_in_words("teach", match)
+        return left + left_in_words("teach", match)
 
     def _by_turns(
         self, student: nn.Module, task: Task, blocks: AnyBlocks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,35 +13,23 @@ from torch import Tensor, nn
 from fsc import ranks
 from fsc.channels.copies import Copies
 from fsc.channels.groups import labelled_groups
-from fsc.methods.agreement import check_ranks
 from fsc.methods.aligner import Aligner
-from fsc.methods.arguments import check_numbers
 from fsc.methods.base import LayerReport, Task
 from fsc.methods.block_ends import Ends, Match, find_ends, find_norms, matched
-from fsc.methods.block_layers import BLOCKS, Blocks
 from fsc.methods.joint_alignment import train_together
-from fsc.methods.journal import fingerprint, origin
-from fsc.methods.labelling import labels_for
+from fsc.methods.opening import AnyBlocks, Channels, opening
 from fsc.methods.soundness import Yardstick
-from fsc.methods.two_networks import entered, say
-from fsc.methods.views import check_views
+from fsc.methods.two_networks import say
 from fsc.networks import surgery
-from fsc.networks.entry import Entry
 from fsc.networks.gathering import Images
-from fsc.networks.modes import evaluation_mode
 from fsc.networks.observed import Observed
-from fsc.networks.outputs import tensors_of
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress
-from fsc.schemes import Scheme
 from fsc.walking.meeting import Meeting, walk_to_meetings
 
 if TYPE_CHECKING:
     from fsc.methods.fskd import FSKD
-
-AnyBlocks = Blocks | Sequence[tuple[str, str]]
-Channels = Mapping[str, Tensor | Sequence[int]]
 
 
 def aligned(
@@ -70,53 +58,6 @@ def aligned(
     return in_dtype_of(other.given, match.student.model.eval())
 
 
-def opening(
-    function: str,
-    method: object,
-    learner: object,
-    networks: tuple[nn.Module, nn.Module, Images],
-    labels: Tensor | None,
-    blocks: AnyBlocks,
-    channels: Channels | None,
-    batch_size: int,
-    seed: int,
-    progress: Progress | None,
-) -> tuple[Entry, Entry, Task]:
-    """Check what a teacher and any student are given with, and bring it together.
-
-    Args:
-        function: who asks, for the sentences.
-        method: what all ranks must share of it.
-        learner: is given the labels and views.
-        networks: the teacher, the student and images, see `fsc.FSKD.align`.
-        labels: int64 [N] that the user says they have.
-        blocks: as for `fsc.FSKD.align`, and what follows likewise.
-        channels: those that the user says the student has.
-        batch_size: images that go through a network at once.
-        seed: of what is drawn.
-        progress: told on the first rank.
-
-    Returns:
-        (the teacher, the student, a task that removes nothing).
-
-    Raises:
-        ValueError: an argument does not fit.
-        TypeError: an argument is of the wrong type.
-    """
-    if isinstance(blocks, str) and blocks not in BLOCKS:
-        raise ValueError(f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}")
-    check_numbers(batch_size, seed)
-    own, other, loaded = entered(function, *networks)
-    learned = labels_for(function, learner, labels, loaded, own.teacher, own.images)
-    check_views(function, learner, own.teacher, own.images, learned)
-    _check_outputs(function, own, other)
-    asked = (own, other, seed, blocks, channels)
-    check_ranks(function, own.images, lambda: _identity(method, *asked, learned))
-    told = progress if ranks.is_first() else None
-    given = (own.teacher, own.images, Scheme("given", {}), batch_size)
-    return own, other, Task(*given, seed=seed, progress=told, labels=learned)
-
-
 def blocks_matched(
     function: str,
     teacher: nn.Module,
@@ -143,23 +84,6 @@ def left_in_words(function: str, match: Match) -> list[str]:
     """What is to be said of blocks that are not aligned."""
     left = match.ends.left
     return [f"{function}: left as they are: {_in_words(left)}"] if left else []
-
-
-def _check_outputs(function: str, own: Entry, other: Entry) -> None:
-    """Make sure that both networks give outputs that can be compared, for one image.
-
-    Raises:
-        ValueError: they do not.
-    """
-    shapes = []
-    for network in (own.teacher, other.teacher):
-        with evaluation_mode(network), torch.no_grad():
-            shapes.append([list(each.shape) for each in tensors_of(network(own.images[:1]))])
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"{function}: student must give what the teacher gives, {shapes[0]} for one image, got "
-            f"{shapes[1]}"
-        )
 
 
 def recover(method: FSKD, match: Match, task: Task) -> tuple[list[LayerReport], list[str]]:
@@ -282,21 +206,3 @@ def _checked(
 
 def _in_words(left: Mapping[str, str]) -> str:
     return "; ".join(f"{name!r} ({why})" for name, why in left.items())
-
-
-def _identity(
-    method: object,
-    own: Entry,
-    other: Entry,
-    seed: int,
-    blocks: AnyBlocks,
-    channels: Channels | None,
-    labels: Tensor | None,
-) -> dict[str, Any]:
-    """What all ranks must share."""
-    shared = origin(method, seed, own.given, own.images, labels)
-    shared |= {"student": fingerprint(other.given.state_dict().values()), "blocks": repr(blocks)}
-    given = channels or {}
-    return shared | {
-        "channels": {name: torch.as_tensor(given[name], device="cpu").tolist() for name in given}
-    }

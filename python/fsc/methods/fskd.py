@@ -15,11 +15,11 @@ from fsc.channels.groups import rows_left
 from fsc.images.augmentation import enough, filled_up, randomly_mirrored
 from fsc.methods import any_aligned
 from fsc.methods.aligner import Aligner
-from fsc.methods.any_aligned import AnyBlocks, Channels
 from fsc.methods.base import LayerReport, Outcome, Task
 from fsc.methods.block_ends import Match
 from fsc.methods.joint_alignment import JointSGD
 from fsc.methods.l1_norm import largest_channels, without_the_rest
+from fsc.methods.opening import AnyBlocks, Channels
 from fsc.networks import surgery
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
