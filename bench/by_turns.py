@@ -83,12 +83,12 @@ def pruning(draws: int) -> None:
         share = 0.0
         for seed in range(draws):
             images, _ = drawn(100, seed)
-            for target in ("teacher", "previous"):
+            for align_to in ("teacher", "previous"):
                 result = fsc.prune_iteratively(
-                    teacher, images, ratios=[ratio], rounds=rounds, target=target,
+                    teacher, images, pruning_ratios=[ratio], rounds=rounds, align_to=align_to,
                     score_images=test[0][:20], seed=seed,
                 )  # fmt: skip
-                found[target].append(accuracy(result.student, *test))
+                found[align_to].append(accuracy(result.student, *test))
             share = result.candidates[-1].flops / result.flops_teacher
             layers = dict(result.student.named_modules()).items()
             widths = {n: m.out_channels for n, m in layers if isinstance(m, nn.Conv2d)}

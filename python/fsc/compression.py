@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from fsc import method_names, ranks
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.methods.agreement import check_ranks
+from fsc.methods.arguments import check_numbers
 from fsc.methods.base import Method, Task, check_removes_weights
 from fsc.methods.block_choice import named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
@@ -138,7 +138,7 @@ def compress(
         True
     """
     check_types(teacher, method)
-    _check_numbers(batch_size, memory_budget, seed)
+    check_numbers(batch_size, seed, memory_budget)
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
     method = method_of(method, entry.teacher)
@@ -267,16 +267,3 @@ def check_types(teacher: object, method: object) -> None:
             "method must be one of fsc.methods, e.g. fsc.CrossDistillation(), or its name, e.g. "
             f"'cd-soft', got {method!r}"
         )
-
-
-def _check_numbers(batch_size: int, memory_budget: int | None, seed: int) -> None:
-    given = {"batch_size": batch_size, "seed": seed}
-    if memory_budget is not None:
-        given["memory_budget"] = memory_budget
-    for name, value in given.items():
-        if not isinstance(value, Integral) or isinstance(value, bool):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if memory_budget is not None and memory_budget < 0:
-        raise ValueError(f"memory_budget must be at least 0 bytes or None, got {memory_budget}")

@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 from fsc import ranks
 from fsc.compression import check_types
 from fsc.methods import FSKD
-from fsc.methods.agreement import check_ranks
+from fsc.methods.agreement import check_ranks, check_shares
+from fsc.methods.arguments import check_numbers
 from fsc.methods.features import scores_of
-from fsc.methods.journal import origin
-from fsc.methods.judging import Judge, parted
+from fsc.methods.held_out import Judge, parted
+from fsc.methods.journal import fingerprint, origin
 from fsc.methods.round_rules import Candidate, Rules, checked_rules
-from fsc.methods.rounds import Network, RoundsOfPruning
+from fsc.methods.rounds import MaskedAndCut, RoundsOfPruning
 from fsc.networks import cost
 from fsc.networks.entry import Entry, enter
 from fsc.networks.gathering import Images
@@ -32,7 +34,8 @@ from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import Ignored
 from fsc.warning import CompressionWarning
 
-Target = Literal["teacher", "previous"]
+AlignTo = Literal["teacher", "previous"]
+_NAME = "prune_iteratively"
 
 
 @dataclass
@@ -66,11 +69,11 @@ def prune_iteratively(
     teacher: nn.Module,
     images: Images,
     *,
-    ratios: Iterable[float] = (0.1, 0.2, 0.3),
+    pruning_ratios: Iterable[float] = (0.1, 0.2, 0.3),
     rounds: int = 3,
     flops: float | None = None,
     lowest_score: float | None = None,
-    target: Target = "teacher",
+    align_to: AlignTo = "teacher",
     method: FSKD | None = None,
     labels: Tensor | None = None,
     score_images: Tensor | None = None,
@@ -100,20 +103,20 @@ def prune_iteratively(
         teacher: as for `fsc.compress`, with one input and class scores [N, classes]; it is not
             changed.
         images: as for `fsc.compress`.
-        ratios: shares of the channels that go in a round, of every set of channels alike, above 0
-            and below 1.
+        pruning_ratios: shares of the channels that go in a round, of every set of channels alike,
+            above 0 and below 1.
         rounds: how many there are at most.
         flops: share of the teacher's multiply-accumulates; no round begins with a network that has
             come down to it. The last cut may go some way below.
         lowest_score: in percent, at most what the teacher has.
-        target: whose channels are ranked, and whose outputs every candidate is aligned to: those of
-            the "teacher" as it was given, or, as the paper has it, of the network of the "previous"
-            round, whose errors add up then.
+        align_to: whose channels are ranked, and whose outputs every candidate is aligned to: those
+            of the "teacher" as it was given, or, as the paper has it, of the network of the
+            "previous" round, whose errors add up then.
         method: aligns each candidate, layer by layer. None: `FSKD()`.
         labels: classes of the images, int64 [N], to score by those of the images that are held out.
             Labels that come with a DataLoader or Dataset do the same.
-        score_images: images to score on, which FSKD does not see, [M, C, ...]. None: a fifth of the
-            images, drawn by the seed and held out.
+        score_images: images to score on, which FSKD does not see, [M, C, ...], without `labels`.
+            None: a fifth of the images, drawn by the seed and held out.
         score_labels: their classes, int64 [M]. Without any the score is the agreement with the
             teacher as it was given: the share of images for which both name one class.
         ignored: layers that stay whole, as for `fsc.compress`.
@@ -139,50 +142,43 @@ def prune_iteratively(
         >>> import fsc
         >>> from fsc import models
         >>> teacher, images = models.build("resnet20").eval(), torch.randn(10, 3, 32, 32)
-        >>> result = fsc.prune_iteratively(teacher, images, ratios=[0.2], rounds=2)
+        >>> result = fsc.prune_iteratively(teacher, images, pruning_ratios=[0.2], rounds=2)
         >>> [candidate.round for candidate in result.candidates]
         [1, 2]
     """
     check_types(teacher, None)
-    rules = checked_rules(ratios, rounds, flops, lowest_score, style)
-    method = _method(method, target)
-    entry = enter("prune_iteratively", teacher, images)
-    if joint_of(entry.teacher) is not None:
-        raise ValueError("prune_iteratively: images must be one tensor [N, C, ...], got several")
-    scores_of("prune_iteratively", entry.teacher, entry.images[:1])
-    asked = rules.definition() | {"target": target}
-    own = origin(method, seed, entry.given, entry.images, None)
-    check_ranks("prune_iteratively", entry.images, lambda: own | asked)
-    given = (labels, score_images, score_labels)
-    seen, judge = parted("prune_iteratively", entry, *given, batch_size, seed)
-    result = _result(entry, judge)
-    if lowest_score is not None and lowest_score > result.teacher_score:
-        raise ValueError(
-            f"lowest_score must be at most the teacher's own, {result.teacher_score:.4g}, got "
-            f"{lowest_score:g}"
-        )
+    check_numbers(batch_size, seed)
+    rules = checked_rules(pruning_ratios, rounds, flops, lowest_score, style)
+    method = _method(method, align_to)
+    entry = _entered(teacher, images)
+    left, scored = (ignored, round_to, style), (labels, score_images, score_labels)
+    asked = rules.definition() | {"align_to": align_to}
+    own = partial(_identity, method, seed, entry, *left, *scored)
+    check_ranks(_NAME, entry.images, lambda: own() | asked)
+    seen, judge = parted(_NAME, entry, *scored, batch_size, seed)
+    check_shares(_NAME, seen, "the images that are not held out")
+    result = _result(entry, judge, lowest_score)
     told = progress if ranks.is_first() else None
     shown = replace(entry, images=seen)
-    left = (ignored, round_to, style)
     pruning = RoundsOfPruning(method, shown, *left, batch_size, seed, told)
     with evaluation_mode(entry.teacher), torch.no_grad():
-        last = _in_rounds(rules, result, pruning, judge, target)
+        last = _in_rounds(rules, result, pruning, judge, align_to)
     result.student = in_dtype_of(entry.given, last.cut)
     pass_on(entry.teacher, result.student)
     return result
 
 
 def _in_rounds(
-    rules: Rules, result: IterativeResult, pruning: RoundsOfPruning, judge: Judge, target: Target
-) -> Network:
+    rules: Rules, result: IterativeResult, pruning: RoundsOfPruning, judge: Judge, align_to: AlignTo
+) -> MaskedAndCut:
     """Round after round, until it is enough; the candidates are told, the last network given."""
     network = pruning.first
     share, end = 1.0, f"the {rules.rounds} rounds were over"
     for number in range(1, rules.rounds + 1):
         made = []
-        for ratio in rules.ratios:
+        for ratio in rules.pruning_ratios:
             what = f"round {number} of {rules.rounds}, ratio {ratio:g}"
-            found = pruning.pruned(network, ratio, target == "previous", what)
+            found = pruning.pruned(network, ratio, align_to == "previous", what)
             if found is not None:
                 sizes = pruning.flops(found), cost.parameters(found.cut)
                 made.append((Candidate(number, ratio, judge.score(found.cut), *sizes), found))
@@ -203,19 +199,62 @@ def _in_rounds(
     return network
 
 
-def _result(entry: Entry, judge: Judge) -> IterativeResult:
+def _entered(teacher: nn.Module, images: Images) -> Entry:
+    """A teacher that takes one tensor and gives class scores."""
+    entry = enter(_NAME, teacher, images)
+    if joint_of(entry.teacher) is not None:
+        raise ValueError(f"{_NAME}: images must be one tensor [N, C, ...], got several")
+    scores_of(_NAME, entry.teacher, entry.images[:1])
+    return entry
+
+
+def _identity(
+    method: FSKD,
+    seed: int,
+    entry: Entry,
+    ignored: Ignored,
+    round_to: int,
+    style: Style,
+    labels: Tensor | None,
+    score_images: Tensor | None,
+    score_labels: Tensor | None,
+) -> dict[str, Any]:
+    """What all ranks must share beside the rules."""
+    left = {"ignored": sorted(map(str, ignored)), "round_to": round_to, "style": style}
+    found = {
+        "labels": entry.labels if labels is None else labels,
+        "score_images": score_images,
+        "score_labels": score_labels,
+    }
+    # What is no tensor is refused afterwards.
+    scored = {n: fingerprint([each]) for n, each in found.items() if isinstance(each, Tensor)}
+    own = origin(method, seed, entry.given, entry.images, None)
+    return own | left | dict.fromkeys(found) | scored
+
+
+def _result(entry: Entry, judge: Judge, lowest_score: float | None) -> IterativeResult:
+    """What is known before the first round.
+
+    Raises:
+        ValueError: not even the teacher scores as much as every student must.
+    """
+    score = judge.score(entry.teacher)
+    if lowest_score is not None and lowest_score > score:
+        raise ValueError(
+            f"lowest_score must be at most the teacher's own, {score:.4g}, got {lowest_score:g}"
+        )
     return IterativeResult(
         copy.deepcopy(entry.given).eval(),
         judge.by,
-        judge.score(entry.teacher),
+        score,
         cost.flops(entry.teacher, entry.images[:1]),
         cost.parameters(entry.teacher),
     )
 
 
-def _method(method: object, target: str) -> FSKD:
-    if target not in ("teacher", "previous"):
-        raise ValueError(f"target must be teacher or previous, got {target!r}")
+def _method(method: object, align_to: str) -> FSKD:
+    if align_to not in ("teacher", "previous"):
+        raise ValueError(f"align_to must be teacher or previous, got {align_to!r}")
     method = FSKD() if method is None else method
     if not isinstance(method, FSKD):
         raise TypeError(f"method must be a fsc.FSKD or None, got {method!r}")

@@ -129,5 +129,7 @@ def test_features_that_do_not_match_are_refused_in_one_sentence() -> None:
     with pytest.raises(ValueError, match="^student must be what a teacher must be: .* finite"):
         student.conv4.weight.data[0] = torch.nan
         fsc.MiR(steps=1).mimic(teacher, student, images)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        fsc.MiR(steps=1).mimic(teacher, student, images, batch_size=0)
     with pytest.raises(TypeError, match="student must be a torch.nn.Module, got int"):
         fsc.MiR(steps=1).mimic(teacher, 3, images)  # type: ignore[arg-type]

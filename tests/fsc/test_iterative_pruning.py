@@ -1,5 +1,6 @@
 """Iterative pruning: which cut a round keeps, what it is scored on, and when it ends."""
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 from on_digits import digits, trained_vgg
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 import fsc
@@ -19,7 +21,7 @@ from fsc.training.evaluate import accuracy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHOD = {"method": fsc.FSKD(solve_on=0)}
-OPTIONS = {"ratios": (0.1, 0.4)} | METHOD
+OPTIONS = {"pruning_ratios": (0.1, 0.4)} | METHOD
 
 
 def _given(count: int = 60) -> tuple[nn.Module, Tensor]:
@@ -37,7 +39,7 @@ def _kept(result: fsc.IterativeResult) -> list[fsc.Candidate]:
 def test_the_highest_score_goes_on_and_the_smallest_of_equals() -> None:
     result = _run(rounds=3)
     assert result.scored_by == "agreement" and result.teacher_score == 100
-    assert [(each.round, each.ratio) for each in result.candidates] == [
+    assert [(each.round, each.pruning_ratio) for each in result.candidates] == [
         (number, ratio) for number in (1, 2, 3) for ratio in (0.1, 0.4)
     ]
     for number, kept in enumerate(_kept(result), 1):
@@ -72,10 +74,10 @@ def test_it_ends_once_the_share_is_reached_and_says_where_it_is_not() -> None:
         _run(rounds=9, flops=0.05, lowest_score=80)
 
 
-def test_the_papers_target_is_the_network_of_the_round_before() -> None:
+def test_the_paper_aligns_to_the_network_of_the_round_before() -> None:
     teacher, images = _given()
-    given = {"ratios": [0.3], "rounds": 2, "score_images": images[:5]}
-    result = _run(target="previous", **given)
+    given = {"pruning_ratios": [0.3], "rounds": 2, "score_images": images[:5]}
+    result = _run(align_to="previous", **given)
     first = fsc.compress(teacher, images, pruning_ratio=0.3, method=OPTIONS["method"]).student
     second = fsc.compress(first, images, pruning_ratio=0.3, method=OPTIONS["method"]).student
     for name, value in second.state_dict().items():
@@ -84,8 +86,8 @@ def test_the_papers_target_is_the_network_of_the_round_before() -> None:
 
 def test_towards_the_teacher_errors_do_not_add_up() -> None:
     teacher, images = _given()
-    given = {"ratios": [0.2], "rounds": 3, "score_images": images[:5]}
-    by_turns, drifting = (_run(target=each, **given).student for each in ("teacher", "previous"))
+    given = {"pruning_ratios": [0.2], "rounds": 3, "score_images": images[:5]}
+    by_turns, drifting = (_run(align_to=each, **given).student for each in ("teacher", "previous"))
     widths = {n: m.out_channels for n, m in by_turns.named_modules() if isinstance(m, nn.Conv2d)}
     at_once = fsc.compress(
         teacher, images, scheme=Scheme("at once", widths), method=OPTIONS["method"]
@@ -120,22 +122,37 @@ def test_scores_are_those_of_images_that_no_method_sees(monkeypatch) -> None:
     assert _kept(agreement)[0].score == accuracy(agreement.student, test_images, wanted)
 
 
+def test_half_precision_is_scored_in_single_and_no_batch_is_larger_than_asked() -> None:
+    teacher, images = copy.deepcopy(_given()[0]).half(), digits("train")[0][:10].half()
+    sizes: list[int] = []
+    handle = register_module_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
+    given = {"pruning_ratios": [0.4], "rounds": 1, "batch_size": 4, "score_images": images}
+    try:
+        result = fsc.prune_iteratively(teacher, images, **given, **METHOD)  # type: ignore[arg-type]
+    finally:
+        handle.remove()
+    assert next(result.student.parameters()).dtype == torch.float16
+    assert result.teacher_score == 100 and max(sizes) == 4
+
+
 def test_labels_of_a_loader_score_and_layers_are_left_whole() -> None:
     teacher, _ = _given()
     images, labels = (each[:60] for each in digits("train"))
     loader = DataLoader(TensorDataset(images, labels), batch_size=16)
     result = fsc.prune_iteratively(
-        teacher, loader, rounds=2, ratios=[0.3], ignored=["0"], round_to=8, **METHOD
+        teacher, loader, rounds=2, pruning_ratios=[0.3], ignored=["0"], round_to=8, **METHOD
     )
     assert result.scored_by == "labels"
     widths = [m.out_channels for m in result.student.modules() if isinstance(m, nn.Conv2d)]
     assert widths == [16, 16, 32, 32]
 
 
-@pytest.mark.parametrize("target", ["teacher", "previous"])
-def test_residual_networks_and_batch_norms_before_their_layer(target: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("align_to", ["teacher", "previous"])
+def test_residual_networks_and_batch_norms_before_their_layer(
+    align_to: str, tmp_path: Path
+) -> None:
     teacher, images = preactivation_resnet(11).eval(), torch.randn(5, 3, 8, 8)
-    given = {"ratios": [0.5], "rounds": 2, "target": target}
+    given = {"pruning_ratios": [0.5], "rounds": 2, "align_to": align_to}
     result = fsc.prune_iteratively(teacher, images, **given, **METHOD)
     assert len(_kept(result)) == 2
     fsc.save(result.student, tmp_path / "student.safetensors")
@@ -158,12 +175,12 @@ def test_the_same_seed_gives_the_same_bits_and_progress_is_told() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [
-        ({"ratios": []}, ValueError, "ratios must not be empty"),
-        ({"ratios": 0.3}, TypeError, r"ratios must be several shares, such as .* got 0\.3"),
-        ({"ratios": [0.2, 1.0]}, ValueError, r"ratios must be above 0 and below 1, got 1\.0"),
-        ({"ratios": [0.001]}, ValueError, r"ratios must remove a channel .* got \[0\.001\]"),
-        ({"ratios": [0.2, "x"]}, TypeError, "ratios must be numbers, got 'x'"),
-        ({"target": "teachers"}, ValueError, "target must be teacher or previous, got 'teachers'"),
+        ({"pruning_ratios": []}, ValueError, "pruning_ratios must not be empty"),
+        ({"pruning_ratios": 0.3}, TypeError, r"must be several shares, such .* 0\.3"),
+        ({"pruning_ratios": [0.2, 1.0]}, ValueError, r"must be above 0 and below 1, got 1\.0"),
+        ({"pruning_ratios": [0.001]}, ValueError, r"must remove a channel .* \[0\.001\]"),
+        ({"pruning_ratios": [0.2, "x"]}, TypeError, "pruning_ratios must be numbers, got 'x'"),
+        ({"align_to": "teachers"}, ValueError, "align_to must be teacher or prev.* 'teachers'"),
         ({"method": fsc.L1Norm()}, TypeError, r"method must be a fsc\.FSKD or None, got L1Norm"),
         ({"method": fsc.FSKD(sgd=fsc.methods.JointSGD())}, ValueError, "layer by layer"),
         ({"ignored": ["nothing"]}, ValueError, "ignored must"),
@@ -172,6 +189,13 @@ def test_the_same_seed_gives_the_same_bits_and_progress_is_told() -> None:
         ({"flops": 0}, ValueError, "flops must be above 0 and at most 1, got 0"),
         ({"lowest_score": 101}, ValueError, "lowest_score must be above 0 and at most 100"),
         ({"lowest_score": "9"}, TypeError, "lowest_score must be a number, got '9'"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
+        ({"seed": "x"}, TypeError, "seed must be an integer, got 'x'"),
+        (
+            {"labels": digits("train")[1][:60], "score_images": digits("test")[0]},
+            ValueError,
+            "labels must be left out beside score_images, whose classes are score_labels, got both",
+        ),
         ({"score_labels": torch.zeros(3)}, ValueError, "score_labels must go with score_images"),
         (
             {"score_images": torch.zeros(2, 3, 8, 8)},
@@ -190,7 +214,7 @@ def test_the_same_seed_gives_the_same_bits_and_progress_is_told() -> None:
             r"lowest_score must be at most the teacher's own, \d+, got 90",
         ),
         (
-            {"ratios": [0.95], "lowest_score": 100},
+            {"pruning_ratios": [0.95], "lowest_score": 100},
             ValueError,
             r"lowest_score must be reached by a ratio of the first round, got 100 where the best",
         ),

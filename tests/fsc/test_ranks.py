@@ -89,6 +89,25 @@ def test_other_images_on_another_rank_are_refused() -> None:
         assert str(error).startswith("compress: images must be the same on every rank")
 
 
+def test_two_processes_prune_and_teach_by_turns_as_one_does() -> None:
+    expected, (first, second) = rank_work.by_turns(), on_ranks(rank_work.by_turns)
+    assert first["scores"] == second["scores"] == expected["scores"]
+    for name in ("pruned", "taught"):
+        torch.testing.assert_close(first[name], expected[name], rtol=1e-7, atol=1e-9)
+        for key, value in first[name].items():
+            assert torch.equal(value, second[name][key]), (name, key)
+
+
+def test_other_arguments_and_too_few_images_by_turns_are_refused() -> None:
+    for said in on_ranks(rank_work.refused_by_turns):
+        for sentence, name in zip(said, ("ignored", "labels", "score_images"), strict=False):
+            assert sentence.startswith(f"prune_iteratively: {name} must be the same on every rank")
+        assert said[3:] == [
+            "prune_iteratively: ranks must be at most as many as the images that are not held out, "
+            "1, got 2"
+        ]
+
+
 def test_the_first_rank_alone_tells(tmp_path: Path) -> None:
     (said, told), nothing = on_ranks(rank_work.with_warnings, str(tmp_path / "journal"))
     assert len(said) == 1 and told > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from typing import Any
 
 import shared_cases
@@ -112,10 +113,47 @@ def own_images() -> None:
     fsc.compress(network, seen, method="cd-nc", scheme=shared_cases.HALF)
 
 
+def by_turns() -> dict[str, Any]:
+    """A network pruned iteratively, and one that is trained and aligned by turns."""
+    torch.manual_seed(0)
+    (teacher, student), seen = (chain().double() for _ in range(2)), shared_cases.images()
+    training = fsc.BackProp(**shared_cases.FROZEN)
+    alternation = fsc.Alternation(training=training, rounds=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fsc.CompressionWarning)
+        pruned = _pruned_iteratively(teacher, seen)
+        taught = alternation.teach(teacher, student, seen, torch.arange(5) % 4)
+    scores = [each.score for each in pruned.candidates]
+    states = [dict(network.state_dict()) for network in (pruned.student, taught)]
+    return {"scores": scores, "pruned": states[0], "taught": states[1]}
+
+
+def _pruned_iteratively(teacher: nn.Module, seen: Tensor, **options: Any) -> fsc.IterativeResult:
+    method = fsc.FSKD(solve_on=0)
+    given = {"pruning_ratios": [0.4], "rounds": 2, "method": method} | options
+    return fsc.prune_iteratively(teacher, seen, **given)
+
+
+def refused_by_turns() -> list[str]:
+    """What is said of layers that one rank ignores, labels of its own, and of too few images."""
+    teacher, seen, rank = chain().double(), shared_cases.images(), ranks.number()
+    calls: list[tuple[Tensor, dict[str, Any]]] = [
+        (seen, {"ignored": ["conv1"] if rank else []}),
+        (seen, {"labels": torch.arange(5) % (3 + rank)}),
+        (seen, {"score_images": seen[rank:]}),
+        (seen[:2], {}),
+    ]
+    said = []
+    for images, options in calls:
+        try:
+            _pruned_iteratively(teacher, images, **options)
+        except ValueError as error:
+            said.append(str(error))
+    return said
+
+
 def with_warnings(journal: str) -> tuple[list[str], int]:
     """The warnings and the progress that a rank tells."""
-    import warnings
-
     told: list[str] = []
     torch.manual_seed(0)
     with warnings.catch_warnings(record=True) as said:

@@ -33,8 +33,22 @@ def check_ranks(function: str, images: Tensor, identity: Callable[[], dict[str, 
                 f"{function}: {min(others)} must be the same on every rank, of which each takes "
                 f"its share by itself, got others on rank {rank} than on rank 0"
             )
+    check_shares(function, images)
+
+
+def check_shares(function: str, images: Tensor, which: str = "the images") -> None:
+    """Make sure that every rank has a share of images.
+
+    Args:
+        function: who asks, for the sentence.
+        images: [N, ...].
+        which: these are, in words.
+
+    Raises:
+        ValueError: there are fewer than ranks.
+    """
     if len(images) < ranks.count():
         raise ValueError(
-            f"{function}: ranks must be at most as many as the images, {len(images)}, got "
+            f"{function}: ranks must be at most as many as {which}, {len(images)}, got "
             f"{ranks.count()}"
         )

@@ -10,33 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.methods.agreement import check_ranks
-from fsc.methods.any_aligned import (
-    AnyBlocks,
-    blocks_matched,
-    check_blocks,
-    check_outputs,
-    identity_of,
-    left_in_words,
-    recover,
-)
+from fsc.methods.any_aligned import blocks_matched, left_in_words, recover
+from fsc.methods.arguments import check_count
 from fsc.methods.back_prop import BackProp
 from fsc.methods.base import Task
 from fsc.methods.fit_net import FitNet
 from fsc.methods.fskd import FSKD
 from fsc.methods.kd import KD, without_labels
-from fsc.methods.labelling import labels_for
+from fsc.methods.opening import AnyBlocks, opening
 from fsc.methods.schedule import Part, check_rate, in_words, trained
 from fsc.methods.soundness import Yardstick
-from fsc.methods.two_networks import entered, say
-from fsc.methods.views import check_views
+from fsc.methods.two_networks import say
 from fsc.networks.entry import Entry
 from fsc.networks.gathering import Images
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress
-from fsc.schemes import Scheme
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +69,7 @@ class Alternation:
             raise TypeError(f"training must be a BackProp, KD or FitNet, got {self.training!r}")
         if not isinstance(self.alignment, FSKD | None):
             raise TypeError(f"alignment must be a fsc.FSKD or None, got {self.alignment!r}")
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        check_count("rounds", self.rounds)
         check_rate("tolerance", self.tolerance)
 
     def teach(
@@ -115,9 +104,10 @@ class Alternation:
             The student in evaluation mode; with BatchNorms folded where it was aligned.
 
         Warns:
-            CompressionWarning: the loss had not settled when the rounds were over; blocks could not
-                be matched and were not aligned; a training diverged and was run again; labels were
-                missed; or the student ended farther from the teacher than it began.
+            CompressionWarning: the loss had not settled after `rounds`, of which three are the
+                fewest that can tell; blocks could not be matched and were not aligned; a training
+                diverged and was run again; labels were missed; or the student ended farther from
+                the teacher than it began.
 
         Raises:
             ValueError: no block can be matched, labels are missing, or an argument does not fit.
@@ -136,26 +126,10 @@ class Alternation:
             >>> method.teach(net(6, 6, 6), net(6), images, labels)(images).shape
             torch.Size([12, 4])
         """
-        check_blocks(blocks)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        own, other, loaded = entered("teach", teacher, student, images)
-        learned = labels_for("teach", self.training, labels, loaded, own.teacher, own.images)
-        check_views("teach", self.training, own.teacher, own.images, learned)
-        check_outputs("teach", own, other)
-        asked = (own, other, seed, blocks, None)
-        check_ranks("teach", own.images, lambda: identity_of(self, *asked, learned))
-        told = progress if ranks.is_first() else None
-        task = Task(
-            own.teacher.eval(),
-            own.images,
-            Scheme("given", {}),  # there is nothing to remove
-            batch_size,
-            seed=seed,
-            progress=told,
-            labels=learned,
-        )
-        left = self._left(own, other, blocks)
+        given = (teacher, student, images)
+        asked = (blocks, None, batch_size, seed, progress)
+        own, other, task = opening("teach", self, self.training, given, labels, *asked)
+        left = self._left(own, other, task, blocks)
         yardstick = Yardstick(own.teacher, own.images, batch_size)
         before = yardstick.distance(other.teacher)
         made, said = self._by_turns(copy.deepcopy(other.teacher), task, blocks)
@@ -168,12 +142,15 @@ class Alternation:
         near = [abs(last - each) <= self.tolerance * each for each in losses[-3:-1]]
         return len(near) == 2 and all(near)
 
-    def _left(self, own: Entry, other: Entry, blocks: AnyBlocks) -> list[str]:
-        """What is to be said of blocks that do not match, before any work."""
+    def _left(self, own: Entry, other: Entry, task: Task, blocks: AnyBlocks) -> list[str]:
+        """What is to be said of blocks and stages that do not match, before any work."""
+        left = []
+        if isinstance(self.training, FitNet):
+            left += self.training.left(other.teacher, {}, task)
         if self.alignment is None:
-            return []
+            return left
         match = blocks_matched("teach", own.teacher, other.teacher, own.images[:1], blocks)
-        return left_in_words("teach", match)
+        return left + left_in_words("teach", match)
 
     def _by_turns(
         self, student: nn.Module, task: Task, blocks: AnyBlocks
@@ -194,7 +171,7 @@ class Alternation:
             losses.append(ranks.first(partial(_loss, parts[-1])))
             if self._has_settled(losses):
                 return student, said
-        if self.rounds > 1:
+        if self.rounds > 2:  # fewer cannot tell
             said.append(
                 f"the loss had not settled after {self.rounds} rounds: the last two ended at "
                 f"{losses[-2]:.3g} and {losses[-1]:.3g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,30 +13,22 @@ from torch import Tensor, nn
 from fsc import ranks
 from fsc.channels.copies import Copies
 from fsc.channels.groups import ChannelGroup, labelled_groups
-from fsc.methods.agreement import check_ranks
 from fsc.methods.aligner import Aligner
 from fsc.methods.base import LayerReport, Task
-from fsc.methods.block_ends import BLOCKS, Blocks, Ends, Match, find_ends, find_norms, matched
+from fsc.methods.block_ends import Ends, Match, find_ends, find_norms, matched
 from fsc.methods.joint_alignment import train_together
-from fsc.methods.journal import fingerprint, origin
+from fsc.methods.opening import AnyBlocks, Channels, opening
 from fsc.methods.recalibration import running_norms
 from fsc.methods.soundness import Yardstick
-from fsc.methods.two_networks import entered, say
-from fsc.networks.entry import Entry
+from fsc.methods.two_networks import say
 from fsc.networks.gathering import Images
-from fsc.networks.modes import evaluation_mode
 from fsc.networks.observed import Observed, channels_given
-from fsc.networks.outputs import tensors_of
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress
-from fsc.schemes import Scheme
 from fsc.walking.meeting import Meeting, walk_to_meetings
 
 if TYPE_CHECKING:
     from fsc.methods.fskd import FSKD
-
-AnyBlocks = Blocks | Sequence[tuple[str, str]]
-Channels = Mapping[str, Tensor | Sequence[int]]
 
 
 def aligned(
@@ -51,18 +43,10 @@ def aligned(
     progress: Progress | None,
 ) -> nn.Module:
     """Align the blocks of any student; see `fsc.FSKD.align`."""
-    check_blocks(blocks)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    own, other, _ = entered("align", teacher, student, images)
-    asked = (own, other, seed, blocks, channels)
-    check_ranks("align", own.images, lambda: identity_of(method, *asked))
+    given = (teacher, student, images)
+    asked = (blocks, channels, batch_size, seed, progress)
+    own, other, task = opening("align", method, method, given, None, *asked)
     match = blocks_matched("align", own.teacher, other.teacher, own.images[:1], blocks, channels)
-    progress = progress if ranks.is_first() else None
-    # There is nothing left to remove.
-    nothing = Scheme("given", {})
-    task = Task(own.teacher, own.images, nothing, batch_size, seed=seed, progress=progress)
-    check_outputs("align", own, other)
     with torch.no_grad():
         yardstick = Yardstick(own.teacher, own.images, batch_size)
         before = yardstick.distance(match.student.model)
@@ -71,16 +55,6 @@ def aligned(
     said += left_in_words("align", match)
     say(said, after, before, 3)
     return in_dtype_of(other.given, match.student.model.eval())
-
-
-def check_blocks(blocks: AnyBlocks) -> None:
-    """Make sure that blocks are known ones, or pairs.
-
-    Raises:
-        ValueError: they are another word.
-    """
-    if isinstance(blocks, str) and blocks not in BLOCKS:
-        raise ValueError(f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}")
 
 
 def blocks_matched(
@@ -109,23 +83,6 @@ def left_in_words(function: str, match: Match) -> list[str]:
     """What is to be said of blocks that are not aligned."""
     left = match.ends.left
     return [f"{function}: left as they are: {_in_words(left)}"] if left else []
-
-
-def check_outputs(function: str, own: Entry, other: Entry) -> None:
-    """Make sure that both networks give outputs that can be compared, for one image.
-
-    Raises:
-        ValueError: they do not.
-    """
-    shapes = []
-    for network in (own.teacher, other.teacher):
-        with evaluation_mode(network), torch.no_grad():
-            shapes.append([list(each.shape) for each in tensors_of(network(own.images[:1]))])
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"{function}: student must give what the teacher gives, {shapes[0]} for one image, got "
-            f"{shapes[1]}"
-        )
 
 
 def recover(method: FSKD, match: Match, task: Task) -> tuple[list[LayerReport], list[str]]:
@@ -230,21 +187,3 @@ def _maps(
 
 def _in_words(left: Mapping[str, str]) -> str:
     return "; ".join(f"{name!r} ({why})" for name, why in left.items())
-
-
-def identity_of(
-    method: object,
-    own: Entry,
-    other: Entry,
-    seed: int,
-    blocks: AnyBlocks,
-    channels: Channels | None,
-    labels: Tensor | None = None,
-) -> dict[str, Any]:
-    """What all ranks must share."""
-    shared = origin(method, seed, own.given, own.images, labels)
-    shared |= {"student": fingerprint(other.given.state_dict().values()), "blocks": repr(blocks)}
-    given = channels or {}
-    return shared | {
-        "channels": {name: torch.as_tensor(given[name], device="cpu").tolist() for name in given}
-    }

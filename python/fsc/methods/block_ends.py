@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
 
 from fsc.channels.copies import Copies
 from fsc.layers.pointwise_layer import mixes
+from fsc.methods.block_layers import Blocks, ending_layers, is_flat
 from fsc.methods.recalibration import running_norms
+from fsc.methods.stage_matching import stage_end, stages
 from fsc.networks.observed import Observed
-from fsc.networks.operations import BATCH_NORM, CONVOLUTION
-from fsc.networks.tracing import ancestors
+from fsc.networks.operations import BATCH_NORM
+from fsc.networks.stages import is_passed_by_all
 from fsc.walking.meeting import Meeting
-
-Blocks = Literal["convolutions", "residual", "decoupled", "stages"]
-BLOCKS: tuple[Blocks, ...] = ("convolutions", "residual", "decoupled", "stages")
 
 
 @dataclass(frozen=True)
@@ -69,65 +68,18 @@ def find_ends(
     """
     ends = Ends()
     if blocks == "stages":
-        pairs = _stages(teacher, student, ends.left)
+        pairs = stages(teacher, student, ends.left)
     elif isinstance(blocks, str):
-        pairs = _pairs(teacher, student, _candidates(student, blocks), ends.left)
+        pairs = _pairs(teacher, student, ending_layers(student, blocks), ends.left)
     else:
         pairs = {other: name for name, other in _checked(teacher, student, blocks)}
     for name, original in pairs.items():
-        added = teacher.addition(original), student.addition(name)
-        behind = blocks == "residual" or (blocks == "stages" and None not in added)
-        found = _meeting(teacher, student, (original, name), behind)
+        found = _meeting(teacher, student, (original, name), blocks)
         if isinstance(found, str):
             ends.left[name] = found
         else:
             ends.meetings.append(found)
     return ends
-
-
-def _candidates(student: Observed, blocks: Blocks) -> list[str]:
-    """The layers of a student that end a block, in execution order."""
-    names = [n for n in student.nodes if mixes(student.module(n)) and not _is_flat(student, n)]
-    if blocks == "decoupled":
-        convolutions = [n for n in names if isinstance(student.module(n), CONVOLUTION)]
-        return [n for n in convolutions if student.is_behind_depthwise(n)]
-    if blocks == "convolutions":
-        return names
-    chosen = _longest(student, names)
-    return [name for name in names if name in chosen]
-
-
-def _longest(student: Observed, names: Sequence[str]) -> set[str]:
-    """The last layers of branches that are added to something."""
-    # Of two branches that end in a layer each the longer one is the block.
-    longest: dict[fx.Node, tuple[int, str]] = {}
-    for name in names:
-        addition = student.addition(name)
-        if addition is not None:
-            length = len(list(ancestors(student.nodes[name])))
-            longest[addition] = max(longest.get(addition, (0, "")), (length, name))
-    return {name for _, name in longest.values()}
-
-
-def _stages(teacher: Observed, student: Observed, left: dict[str, str]) -> dict[str, str]:
-    """The student's last layer of maps of every size, each with the teacher's."""
-    others = _last_layers(teacher)
-    found = {}
-    for size, name in _last_layers(student).items():
-        if size in others:
-            found[name] = others[size]
-        else:
-            left[name] = f"no layer of the teacher gives maps of {list(size)}"
-    return found
-
-
-def _last_layers(network: Observed) -> dict[tuple[int, ...], str]:
-    """Size of maps, without channels -> the last layer that mixes channels and gives such maps."""
-    names = _candidates(network, "convolutions")
-    # What a shortcut does is no end where a longer branch is added to it.
-    ends = _longest(network, names)
-    names = [n for n in names if network.addition(n) is None or n in ends]
-    return {tuple(network.pixels(n)[1]): n for n in names}
 
 
 def _pairs(
@@ -155,7 +107,7 @@ def _pairs(
 
 def _in_order(teacher: Observed, names: Sequence[str], left: dict[str, str]) -> dict[str, str]:
     """Pairs of networks that share no name, where both have as many layers."""
-    others = [n for n in teacher.nodes if mixes(teacher.module(n)) and not _is_flat(teacher, n)]
+    others = [n for n in teacher.nodes if mixes(teacher.module(n)) and not is_flat(teacher, n)]
     if len(others) == len(names):
         return dict(zip(names, others, strict=True))
     why = (
@@ -187,7 +139,7 @@ def _checked(
 
 
 def _meeting(
-    teacher: Observed, student: Observed, names: tuple[str, str], behind_addition: bool
+    teacher: Observed, student: Observed, names: tuple[str, str], blocks: object
 ) -> Meeting | str:
     """Where two layers meet, or why they do not."""
     original, name = names
@@ -196,25 +148,24 @@ def _meeting(
             return f"{whose}{network.shared[own]}"
     if not mixes(student.module(name)):
         return "it mixes no channels"
-    if _is_flat(student, name):
+    if is_flat(student, name):
         return "a Linear that sees one column an image has too few of them"
     if teacher.has_norm(original) != student.has_norm(name):
         return f"a BatchNorm follows one of it and the teacher's {original!r}, and not the other"
     there, here = teacher.nodes[original], student.nodes[name]
-    if behind_addition:
+    if blocks == "residual":
         sums = teacher.addition(original), student.addition(name)
         if sums[0] is None or sums[1] is None:
             return f"the teacher's {original!r} goes into no addition"
         there, here = sums[0], sums[1]
+    elif blocks == "stages":
+        there, here = stage_end(teacher, original), stage_end(student, name)
+        if is_passed_by_all(there) != is_passed_by_all(here):
+            return f"a shortcut goes past one of it and the teacher's {original!r}, not the other"
     if student.pixels(name, here) != teacher.pixels(original, there):
         given, wanted = student.shapes[here], teacher.shapes[there]
         return f"it gives {given} for an image, the teacher's {original!r} {wanted}"
     return Meeting(there, student.nodes[name], here, names)
-
-
-def _is_flat(network: Observed, name: str) -> bool:
-    is_linear = isinstance(network.module(name), nn.Linear)
-    return is_linear and len(network.shapes[network.nodes[name]]) == 1
 
 
 def matched(

@@ -1,11 +1,11 @@
 """FitNets (Romero et al., ICLR 2015): hints inside the network, then knowledge distillation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from fsc.methods.base import Outcome, Task
 from fsc.methods.feature_losses import feature_loss
@@ -84,6 +84,7 @@ class FitNet(Schedule):
         near = task.labels is None or self.weight == 1
         rates = trained(student, self.parts(student, kept, task), self, task, stays_near=near)
         said = in_words(self, rates) + without_labels(self, self.weight, task)
+        said += self.left(student, kept, task)
         return Outcome(student, kept, learning_rates=rates, warnings=said)
 
     def parts(self, student: nn.Module, kept: Mapping[str, Tensor], task: Task) -> list[Part]:
@@ -104,32 +105,57 @@ class FitNet(Schedule):
         scores = distilling(views, loss, self.steps - hints.steps, self, task)
         return [lambda: (body, hints), lambda: (student, scores)]
 
+    def left(self, student: nn.Module, kept: Mapping[str, Tensor], task: Task) -> list[str]:
+        """What is to be said of stages of the teacher that end as none of the student's.
+
+        Takes and raises what `parts` does.
+        """
+        _, left = _pairs(student, kept, task)
+        if not left:
+            return []
+        return [
+            "FitNet gave no hints where the teacher's stages end in "
+            f"{_in_words(left)}: none of the student's ends so"
+        ]
+
     def _hints(
         self, student: nn.Module, kept: Mapping[str, Tensor], views: AnyViews, task: Task
     ) -> tuple[nn.Module, Lesson]:
         """The student up to its last hint, and the hints [B, C, ...] that it is given."""
-        graph, own = tracing.trace(task.teacher), tracing.trace(student)
-        nodes = stage_ends(task.teacher, graph, task.images[:1])
-        ends = stage_ends(student, own, task.images[:1], "student")
-        wanted = TeacherFeatures(task, tuple(nodes), kept).example
-        with evaluation_mode(student), torch.no_grad():
-            given = tensors_of(truncate(student, own, tuple(ends))(task.images[:1]))
-        # One stage has maps of one size, in each of the networks.
-        shapes = {each.shape: end for each, end in zip(given, ends, strict=True)}
-        pairs = [
-            (node, shapes[each.shape])
-            for each, node in zip(wanted, nodes, strict=True)
-            if each.shape in shapes
-        ]
-        if not pairs:
-            told = " and ".join(str(list(each.shape[1:])) for each in wanted)
-            raise ValueError(
-                f"student must have a stage that ends as one of the teacher's, in {told}, for "
-                f"hints, got {' and '.join(str(list(shape[1:])) for shape in shapes)}"
-            )
+        pairs, _ = _pairs(student, kept, task)
         hints = TeacherFeatures(task, tuple(node for node, _ in pairs), kept)
-        body = truncate(student, own, tuple(end for _, end in pairs))
+        body = truncate(student, pairs[0][1].graph, tuple(end for _, end in pairs))
         loss = feature_loss("mse", hints.example, task.seed)
         both, steps = views.with_targets(hints), self.steps // 2
         lesson = Lesson("hints", both, loss, steps, self.hint_learning_rate, self, task.seed)
         return body, lesson
+
+
+def _pairs(
+    student: nn.Module, kept: Mapping[str, Tensor], task: Task
+) -> tuple[list[tuple[fx.Node, fx.Node]], list[torch.Size]]:
+    """Where stages of both networks end, and what those of the teacher give that have no partner.
+
+    Raises:
+        ValueError: no stage has one.
+    """
+    graph, own = tracing.trace(task.teacher), tracing.trace(student)
+    nodes = stage_ends(task.teacher, graph, task.images[:1])
+    ends = stage_ends(student, own, task.images[:1], "student")
+    wanted = [each.shape for each in TeacherFeatures(task, tuple(nodes), kept).example]
+    with evaluation_mode(student), torch.no_grad():
+        given = tensors_of(truncate(student, own, tuple(ends))(task.images[:1]))
+    # One stage has maps of one size, in each of the networks.
+    partners = {each.shape: end for each, end in zip(given, ends, strict=True)}
+    both = zip(wanted, nodes, strict=True)
+    pairs = [(node, partners[shape]) for shape, node in both if shape in partners]
+    if not pairs:
+        raise ValueError(
+            f"student must have a stage that ends as one of the teacher's, in {_in_words(wanted)}, "
+            f"for hints, got {_in_words(list(partners))}"
+        )
+    return pairs, [shape for shape in wanted if shape not in partners]
+
+
+def _in_words(shapes: Sequence[torch.Size]) -> str:
+    return " and ".join(str(list(shape[1:])) for shape in shapes)

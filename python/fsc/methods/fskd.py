@@ -14,10 +14,10 @@ from fsc.channels.groups import rows_left
 from fsc.images.augmentation import enough, filled_up, randomly_mirrored
 from fsc.methods import any_aligned
 from fsc.methods.aligner import Aligner
-from fsc.methods.any_aligned import AnyBlocks, Channels
 from fsc.methods.base import LayerReport, Outcome, Task
 from fsc.methods.joint_alignment import JointSGD
 from fsc.methods.l1_norm import without_the_rest
+from fsc.methods.opening import AnyBlocks, Channels
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
 from fsc.progress import Progress
@@ -162,8 +162,8 @@ class FSKD:
                 "decoupled": behind the 1x1 convolutions that read depthwise ones. Layers stand for
                 those of the same name, or of the name of what they are part of; networks that
                 share no names, for those in the same place, if there are as many. "stages": behind
-                the last layer with maps of a size, for the teacher's last one with such maps. Or
-                pairs (teacher's layer, student's layer).
+                the last layer with maps of a size, or the addition that it goes into, for the
+                teacher's last one with such maps. Or pairs (teacher's layer, student's layer).
             channels: name of a layer of the student -> the teacher's channel of each of its output
                 channels, int64 [C_out]. For other layers they are found: the same, where there are
                 as many, or those whose filters the student's are copies or multiples of.

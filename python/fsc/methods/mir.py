@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from fsc.methods import any_student
+from fsc.methods.arguments import check_numbers
 from fsc.methods.base import Outcome, Task
 from fsc.methods.feature_losses import check_name, feature_loss
 from fsc.methods.features import TeacherFeatures, Where, body_of, head_features
@@ -191,5 +192,6 @@ class MiR(Schedule):
             >>> mimicking(images).shape
             torch.Size([6, 4])
         """
+        check_numbers(batch_size, seed)
         pair = any_student.paired(self, teacher, student, images, labels)
         return any_student.mimicked(self, pair, batch_size, seed, progress, journal)

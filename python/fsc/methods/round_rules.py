@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from numbers import Integral
 from typing import Any
 
+from fsc.methods.arguments import check_count
 from fsc.scheme_tables import Style
 from fsc.schemes.styles import check_style
 
@@ -17,7 +17,7 @@ class Candidate:
 
     Attributes:
         round: from 1 on.
-        ratio: share of the channels that it lost of the network that the round began with.
+        pruning_ratio: share of the channels that it lost of the network that the round began with.
         score: in percent.
         flops: its multiply-accumulates for one image.
         parameters: how many it has.
@@ -25,7 +25,7 @@ class Candidate:
     """
 
     round: int
-    ratio: float
+    pruning_ratio: float
     score: float
     flops: int
     parameters: int
@@ -37,13 +37,13 @@ class Rules:
     """Which candidate goes on, and when it is enough; see `fsc.prune_iteratively`.
 
     Attributes:
-        ratios: of each round.
+        pruning_ratios: of each round.
         rounds: how many there are at most.
         flops: share that is enough, or None.
         lowest_score: that is good enough, in percent; None: the highest goes on.
     """
 
-    ratios: tuple[float, ...]
+    pruning_ratios: tuple[float, ...]
     rounds: int
     flops: float | None
     lowest_score: float | None
@@ -57,23 +57,28 @@ class Rules:
 
     def definition(self) -> dict[str, Any]:
         """What two calls must share to be one."""
-        return asdict(self) | {"ratios": list(self.ratios)}
+        return asdict(self) | {"pruning_ratios": list(self.pruning_ratios)}
 
     def refusal(self, made: Sequence[Candidate]) -> str:
         """Why a first round with these candidates has no student."""
         if not made:
             return (
-                f"ratios must remove a channel or more, got {list(self.ratios)}, which remove none"
+                "pruning_ratios must remove a channel or more, got "
+                f"{list(self.pruning_ratios)}, which remove none"
             )
         best = max(made, key=lambda each: each.score)
         return (
             "lowest_score must be reached by a ratio of the first round, got "
-            f"{self.lowest_score:g} where the best, {best.ratio}, has {best.score:.4g}"
+            f"{self.lowest_score:g} where the best, {best.pruning_ratio}, has {best.score:.4g}"
         )
 
 
 def checked_rules(
-    ratios: object, rounds: int, flops: float | None, lowest_score: float | None, style: Style
+    pruning_ratios: object,
+    rounds: int,
+    flops: float | None,
+    lowest_score: float | None,
+    style: Style,
 ) -> Rules:
     """The rules of `fsc.prune_iteratively`, of which the arguments are.
 
@@ -81,21 +86,20 @@ def checked_rules(
         ValueError: one is out of its range.
         TypeError: one is of the wrong type.
     """
-    if isinstance(ratios, str) or not isinstance(ratios, Iterable):
-        raise TypeError(f"ratios must be several shares, such as [0.1, 0.2], got {ratios!r}")
+    if isinstance(pruning_ratios, str) or not isinstance(pruning_ratios, Iterable):
+        raise TypeError(
+            f"pruning_ratios must be several shares, such as [0.1, 0.2], got {pruning_ratios!r}"
+        )
     check_style("prune_iteratively", style, has_shares=False)
-    found = tuple(ratios)
+    found = tuple(pruning_ratios)
     if not found:
-        raise ValueError("ratios must not be empty")
+        raise ValueError("pruning_ratios must not be empty")
     for ratio in found:
         if not isinstance(ratio, int | float) or isinstance(ratio, bool):
-            raise TypeError(f"ratios must be numbers, got {ratio!r}")
+            raise TypeError(f"pruning_ratios must be numbers, got {ratio!r}")
         if not 0 < ratio < 1:
-            raise ValueError(f"ratios must be above 0 and below 1, got {ratio}")
-    if not isinstance(rounds, Integral) or isinstance(rounds, bool):
-        raise TypeError(f"rounds must be an integer, got {rounds!r}")
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, got {rounds}")
+            raise ValueError(f"pruning_ratios must be above 0 and below 1, got {ratio}")
+    check_count("rounds", rounds)
     for name, value, most in (("flops", flops, 1), ("lowest_score", lowest_score, 100)):
         if value is None:
             continue

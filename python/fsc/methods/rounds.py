@@ -20,12 +20,12 @@ from fsc.progress import Progress
 from fsc.scheme_tables import Style
 from fsc.schemes import Scheme
 from fsc.schemes.ignoring import Ignored, ignored_layers
-from fsc.schemes.structured import channels_left, structured_of, unit_of
+from fsc.schemes.structured import channels_left, count_left, structured_of, unit_of
 
 
 @dataclass(frozen=True)
-class Network:
-    """A network of a round.
+class MaskedAndCut:
+    """A network of a round, once as large as the teacher and once as small as it can be.
 
     Attributes:
         masked: of the teacher's shapes, BatchNorm folded, with zeros where channels went.
@@ -85,26 +85,28 @@ class RoundsOfPruning:
         folded = copy.deepcopy(self.teacher).eval()
         surgery.fold_batch_norm(folded)
         sizes = {name: group.size for name, group in self._pruned.items()}
-        self.first = Network(folded, copy.deepcopy(folded), sizes, {})
+        self.first = MaskedAndCut(folded, copy.deepcopy(folded), sizes, {})
 
-    def pruned(self, network: Network, ratio: float, is_target: bool, what: str) -> Network | None:
+    def pruned(
+        self, network: MaskedAndCut, ratio: float, from_previous: bool, what: str
+    ) -> MaskedAndCut | None:
         """What a network is without a share of its channels; None where that is none of them.
 
         Args:
             network: of the round before.
             ratio: that goes of the channels of every group that can be pruned.
-            is_target: whether that network ranks the channels and says what those left are to give;
-                the teacher does otherwise.
+            from_previous: whether that network ranks the channels and says what those left are to
+                give; the teacher does otherwise.
             what: is done, in words.
         """
         counts = {
-            name: _left(group, network.counts[name], ratio, self.round_to)
+            name: self._left(group, network.counts[name], ratio)
             for name, group in self._pruned.items()
         }
         if counts == network.counts:
             return None
         ranked, wanted = self.teacher, self.first.masked
-        if is_target and network.kept:
+        if from_previous and network.kept:
             ranked = wanted = network.masked
         kept = largest_channels(ranked, self.groups, counts)
         masked = copy.deepcopy(network.masked)
@@ -112,9 +114,9 @@ class RoundsOfPruning:
         check_cut(self.teacher, self.groups, kept, self.images[:1])
         cut = copy.deepcopy(masked)
         cut_channels(cut, self.groups, kept)
-        return Network(masked, cut.eval(), counts, kept)
+        return MaskedAndCut(masked, cut.eval(), counts, kept)
 
-    def flops(self, network: Network) -> int:
+    def flops(self, network: MaskedAndCut) -> int:
         """The multiply-accumulates of a network for one image."""
         return cost.flops(network.cut, self.images[:1])
 
@@ -128,10 +130,7 @@ class RoundsOfPruning:
         given = (self.teacher, self.images, nothing, size)
         return Task(*given, seed=seed, progress=told, groups=self.groups)
 
-
-def _left(group: ChannelGroup, count: int, ratio: float, round_to: int) -> int:
-    """How many channels stay of so many, where a share of those that can go goes."""
-    held = group.size - int(group.free.sum())
-    unit = unit_of(group, round_to)
-    rounded = max(round((count - (count - held) * ratio) / unit), 1) * unit
-    return min(max(rounded, held), count)
+    def _left(self, group: ChannelGroup, count: int, ratio: float) -> int:
+        """How many channels stay of so many, where a share of those that can go goes."""
+        held = group.size - int(group.free.sum())
+        return count_left(count, count - held, ratio, unit_of(group, self.round_to))

@@ -58,6 +58,19 @@ def stage_ends(
     return sorted(ends.values(), key=places.__getitem__)
 
 
+def is_passed_by_all(node: fx.Node) -> bool:
+    """Whether a network reads nothing behind a node that it has computed before, but weights."""
+    nodes = list(node.graph.nodes)
+    place = nodes.index(node)
+    later = set(nodes[place + 1 :])
+    return not any(
+        user in later and not reads_shape(user)
+        for each in nodes[:place]
+        if each.op != "get_attr"
+        for user in each.users
+    )
+
+
 def _is_inside(model: nn.Module, node: fx.Node) -> bool:
     """Whether a layer stands before a node, or is it, and another one reads its channels."""
     before = [node, *tracing.ancestors(node)]

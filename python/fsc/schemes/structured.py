@@ -184,9 +184,14 @@ def _rows_left(group: ChannelGroup, layer: str, share: float, round_to: int) -> 
     if share == 0:
         return len(channels) * repeats
     free, unit = int(group.free[channels].sum()), unit_of(group, round_to)
+    return count_left(len(channels), free, share, unit) * repeats
+
+
+def count_left(count: int, free: int, share: float, unit: int) -> int:
+    """How many of so many channels stay where a share of the free ones goes, in whole units."""
     # Rounded once: 59.52 of 64 channels are 56 in eights, and would be 64 by way of 60.
-    rounded = max(round((len(channels) - free * share) / unit), 1) * unit
-    return min(max(rounded, len(channels) - free), len(channels)) * repeats
+    rounded = max(round((count - free * share) / unit), 1) * unit
+    return min(max(rounded, count - free), count)
 
 
 def unit_of(group: ChannelGroup, round_to: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from fsc.images.labels import check_labels, check_range
 from fsc.methods.features import computed, scores_of
 from fsc.networks.entry import Entry
 from fsc.networks.tracing import trace
-from fsc.networks.wrappers import dtype_of
+from fsc.networks.wrappers import in_single_precision
 from fsc.training.evaluate import accuracy
 
 # Of the images, where none are given to be scored on.
@@ -30,16 +30,18 @@ class Judge:
         images: [M, C, ...].
         classes: int64 [M].
         by: who says so: labels, or the teacher, with whom a student agrees or not.
+        batch_size: images that go through a student at once.
     """
 
     images: Tensor
     classes: Tensor
     by: Literal["labels", "agreement"]
+    batch_size: int
 
     def score(self, network: nn.Module) -> float:
         """The share of right classes in percent, the same on every rank."""
-        images = self.images.to(dtype_of(network))
-        return ranks.first(lambda: accuracy(network, images, self.classes))
+        given = (network, self.images, self.classes, self.batch_size)
+        return ranks.first(lambda: accuracy(*given))
 
 
 def parted(
@@ -56,10 +58,10 @@ def parted(
     Args:
         function: who asks, for the sentences.
         entry: the teacher, with images and the labels that came with them.
-        labels: of these images, as the user says.
+        labels: of these images, as the user says; not beside `score_images`.
         score_images: to be scored on. None: a fifth of the images.
         score_labels: their classes. None: those that the teacher names.
-        batch_size: images that go through the teacher at once.
+        batch_size: images that go through a network at once.
         seed: of the draw.
 
     Raises:
@@ -67,12 +69,18 @@ def parted(
         TypeError: labels or images are no tensors.
     """
     images, model = entry.images, entry.teacher
-    found = _labels(function, labels if labels is not None else entry.labels, entry)
     if score_images is not None:
-        check_images(f"{function}, score_images", score_images, model, trace(model))
-        others = score_images.to(images.device)
+        if labels is not None:
+            raise ValueError(
+                f"{function}: labels must be left out beside score_images, whose classes are "
+                "score_labels, got both"
+            )
+        others: Any = in_single_precision(entry.given, score_images)[1]
+        check_images(f"{function}, score_images", others, model, trace(model))
+        others = others.to(images.device)
         known = _labels(f"{function}, score_labels", score_labels, entry, len(others))
         return images, _judge(model, others, known, batch_size)
+    found = _labels(function, entry.labels if labels is None else labels, entry)
     if score_labels is not None:
         raise ValueError(f"{function}: score_labels must go with score_images, got them alone")
     if len(images) < 2:
@@ -102,6 +110,6 @@ def _labels(
 
 def _judge(model: nn.Module, images: Tensor, labels: Tensor | None, batch_size: int) -> Judge:
     if labels is not None:
-        return Judge(images, labels, "labels")
+        return Judge(images, labels, "labels", batch_size)
     (scores,) = computed(model, images[None], batch_size)  # [1, M, classes]
-    return Judge(images, scores[0].argmax(1), "agreement")
+    return Judge(images, scores[0].argmax(1), "agreement", batch_size)

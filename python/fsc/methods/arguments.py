@@ -1,0 +1,47 @@
+"""Whether the numbers of a call are what they must be, asked before any work is done."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+
+def check_numbers(batch_size: int, seed: int, memory_budget: int | None = None) -> None:
+    """Make sure of what every call that takes a teacher and images takes as well.
+
+    Args:
+        batch_size: images that go through the networks at once.
+        seed: of whatever is drawn.
+        memory_budget: bytes, or None.
+
+    Raises:
+        ValueError: one is out of its range.
+        TypeError: one is no integer.
+    """
+    check_count("batch_size", batch_size)
+    check_integer("seed", seed)
+    if memory_budget is not None:
+        check_integer("memory_budget", memory_budget)
+        if memory_budget < 0:
+            raise ValueError(f"memory_budget must be at least 0 bytes or None, got {memory_budget}")
+
+
+def check_count(name: str, value: int) -> None:
+    """Make sure that a number of things is an integer, and at least 1.
+
+    Raises:
+        ValueError: it is below 1.
+        TypeError: it is no integer.
+    """
+    check_integer(name, value)
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_integer(name: str, value: object) -> None:
+    """Make sure that a number is an integer; True and False are none.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
