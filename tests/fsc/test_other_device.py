@@ -209,7 +209,7 @@ def by_turns(device: torch.device) -> Found:
     """Two rounds of pruning."""
     teacher, images = chain().to(device), torch.randn(6, 3, 8, 8).to(device)
     with strict(device):
-        found = fsc.prune_iteratively(teacher, images, ratios=[0.2], rounds=2)
+        found = fsc.prune_iteratively(teacher, images, pruning_ratios=[0.2], rounds=2)
     return found.student.state_dict()
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from fsc.channels import proof
 
+_KNOWN: dict[tuple[object, ...], list[proof.ChannelGroup]] = {}
+
 
 @contextmanager
 def found_once(*modules: str) -> Iterator[None]:
@@ -18,7 +20,6 @@ def found_once(*modules: str) -> Iterator[None]:
     Args:
         modules: beginnings of names, of modules whose networks are what their layers are.
     """
-    known: dict[tuple[object, ...], list[proof.ChannelGroup]] = {}
 
     def found(model: nn.Module, example: Tensor) -> list[proof.ChannelGroup]:
         if not type(model).__module__.startswith(modules):
@@ -26,9 +27,9 @@ def found_once(*modules: str) -> Iterator[None]:
         tensors = model.state_dict().values()
         weights = (tensor.detach().cpu().numpy().tobytes() for tensor in tensors)
         key = (type(model), repr(model), example.shape, example.dtype, example.device, *weights)
-        if key not in known:
-            known[key] = proof.channel_groups(model, example)
-        return known[key]
+        if key not in _KNOWN:
+            _KNOWN[key] = proof.channel_groups(model, example)
+        return _KNOWN[key]
 
     with pytest.MonkeyPatch.context() as patch:
         for caller in ("fsc.goal", "fsc.schemes"):

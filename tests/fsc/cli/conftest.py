@@ -34,14 +34,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
-@pytest.fixture(scope="session", autouse=True)
+# Not of the session: files of other folders that come later in a process must not be touched.
+@pytest.fixture(scope="module", autouse=True)
 def _known_groups() -> Iterator[None]:
     """Which channels of a network of fsc.models go together is found once, not in every command."""
     with found_once("fsc.models."):
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _short_measurements() -> Iterator[None]:
     """Milliseconds are medians of a few; what is said of them does not depend on how many."""
 

@@ -17,6 +17,7 @@ _VALID = {
     "schemes": (),
     "analyse": _TEACHER,
     "sweep": (*_TEACHER, "--over", "rate", "--values", "0.01"),
+    "tradeoff": (*_TEACHER[:4], *_TEACHER[6:], "--flops", "0.5"),
     "grid": (*_TEACHER, "--objective", "soft"),
 }
 OPTIONS = [
