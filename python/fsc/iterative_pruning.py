@@ -131,7 +131,8 @@ def prune_iteratively(
         The network of the last round, and all candidates with their scores.
 
     Warns:
-        CompressionWarning: it ended before `flops` was reached.
+        CompressionWarning: it ended before `flops` was reached, or before `rounds` were over, as
+            nothing smaller could be made.
 
     Raises:
         ValueError: an argument is out of its range or does not fit; no ratio removes a channel, or
@@ -173,7 +174,7 @@ def _in_rounds(
 ) -> MaskedAndCut:
     """Round after round, until it is enough; the candidates are told, the last network given."""
     network = pruning.first
-    share, end = 1.0, f"the {rules.rounds} rounds were over"
+    share, end, ran_out = 1.0, f"the {rules.rounds} rounds were over", False
     for number in range(1, rules.rounds + 1):
         made = []
         for ratio in rules.pruning_ratios:
@@ -187,14 +188,16 @@ def _in_rounds(
         if best is None:
             if number == 1:
                 raise ValueError(rules.refusal(result.candidates))
-            end = f"round {number} gave " + ("nothing good enough" if made else "nothing smaller")
+            ran_out = not made
+            end = f"round {number} gave nothing {'smaller' if ran_out else 'good enough'}"
             break
         network = next(found for candidate, found in made if candidate is best)
         share = best.flops / result.flops_teacher
         if rules.flops is not None and share <= rules.flops:
             return network
-    if rules.flops is not None and ranks.is_first():
-        sentence = f"{end} at {share:.3g} of the multiply-accumulates, before {rules.flops:g}"
+    wanted = "" if rules.flops is None else f", before {rules.flops:g}"
+    if (wanted or ran_out) and ranks.is_first():
+        sentence = f"{end} at {share:.3g} of the multiply-accumulates{wanted}"
         warnings.warn(sentence, CompressionWarning, stacklevel=3)
     return network
 

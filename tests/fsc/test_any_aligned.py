@@ -204,3 +204,9 @@ def test_batches_do_not_matter_and_no_operation_runs_twice(
     method.align(teacher, student, images, progress=lambda *event: told.append(event))
     assert told == [("walk", done, 4) for done in range(1, 5)]
     assert len(set(ran)) == len(ran) > 10
+
+
+@pytest.mark.parametrize("blocks", [None, 3, []])
+def test_blocks_of_another_type_are_refused(blocks: object) -> None:
+    with pytest.raises(TypeError, match=r"blocks must be convolutions, .* or pairs of layers, got"):
+        fsc.FSKD().align(chain(), chain(), torch.randn(4, 3, 8, 8), blocks=blocks)  # type: ignore[arg-type]

@@ -100,5 +100,15 @@ def test_nothing_is_said_where_every_larger_convolution_is_decoupled() -> None:
 
 def test_a_network_without_such_a_convolution_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
-    with pytest.raises(ValueError, match="must have an ungrouped convolution with a kernel larger"):
+    with pytest.raises(
+        ValueError, match="must have a convolution with a kernel larger than 1x1 .* got none in"
+    ):
         pointwise_alone(model)
+
+
+def test_a_network_whose_convolutions_stay_whole_is_told_why() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.ReLU())
+    with pytest.raises(ValueError, match="can be decoupled, got none: '0' stays whole: it has 2 g"):
+        pointwise_alone(model)
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got str"):
+        pointwise_alone("resnet14")  # type: ignore[arg-type]

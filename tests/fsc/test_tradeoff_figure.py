@@ -59,7 +59,9 @@ def test_a_method_has_a_colour_and_a_kind_a_marker(monkeypatch):
 def test_a_failure_does_not_flatten_the_rest(monkeypatch):
     found, (axes, _) = drawn_with(monkeypatch, [FILTERS, FAILED])
     assert "l1, channels, below the axis" in found and "default, multiply-accumulates" in found
-    assert axes.get_ylim()[0] == pytest.approx(63.39)
+    assert axes.get_ylim()[0] > 90
+    found, (axes, _) = drawn_with(monkeypatch, [FAILED])
+    assert "l1, channels" in found and axes.get_ylim()[0] < 12 < 93 < axes.get_ylim()[1]
 
 
 def test_intervals_of_few_test_images(monkeypatch):

@@ -49,7 +49,7 @@ class Record:
 
     Milliseconds are those of the student and of the teacher for one image and for a batch, as
     `evaluation.Times` has them, where they were measured. Where targets are several a run has its
-    own, as it was typed. A run of a sweep has its value, the learning rate that its student was
+    own, as it was typed, in a sweep its value; with it the learning rate that the student was
     trained at, whether that was halved because the training had diverged, and whether the student
     is worth nothing all the same.
     """

@@ -144,7 +144,7 @@ def run_all(
     done = len(cases) - len(missing)
     for line in inputs.notes:
         reporter.say(line)
-    reporter.say(intention + (f" {done} runs are there already." if done else ""))
+    reporter.say(intention + (f"\n{done} runs are there already." if done else ""))
     if comparison.teacher is None:
         comparison.teacher = evaluation.teacher_accuracy(inputs, reporter)
     width = max((len(case.said) for case in cases), default=0)
@@ -194,7 +194,8 @@ def _run_one(
         None if times is None else list(times.teacher),
         target=case.target,
     )
-    return record if case.value is None else _swept(record, case.value, run, inputs)
+    is_alone = case.value is None and case.target is None
+    return record if is_alone else _swept(record, case.value, run, inputs)
 
 
 def _known(comparison: Comparison, case: Case) -> Accuracy | None:
@@ -205,8 +206,8 @@ def _known(comparison: Comparison, case: Case) -> Accuracy | None:
     return earlier[0].accuracy if earlier else None
 
 
-def _swept(record: Record, value: float, run: Run, inputs: Inputs) -> Record:
-    """A record of a sweep, with what went wrong."""
+def _swept(record: Record, value: float | None, run: Run, inputs: Inputs) -> Record:
+    """A record of several values or targets, with what went wrong."""
     rates = run.report.learning_rates
     return replace(
         record,

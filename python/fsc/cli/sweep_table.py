@@ -12,8 +12,8 @@ from fsc.report.curves_figure import Curve
 from fsc.report.interval import SMALL_TEST_SET
 
 # Of a row, and in which words they are explained below the table.
-_SLOWED = "*", "diverged in some draw, and was run again at half the rate"
-_RUINED = (
+SLOWED = "*", "diverged in some draw, and was run again at half the rate"
+RUINED = (
     "†",
     "ruined in some draw: a constant answer does as well, or the cut alone is nearer the teacher",
 )
@@ -21,15 +21,15 @@ _RUINED = (
 
 def mark(curve: Curve, value: float) -> str:
     """What stands behind a value at which something went wrong."""
-    marks = _SLOWED[0] * (value in curve.slowed) + _RUINED[0] * (value in curve.ruined)
+    marks = SLOWED[0] * (value in curve.slowed) + RUINED[0] * (value in curve.ruined)
     return f" {marks}" if marks else ""
 
 
 def note(inputs: Inputs, teacher_top1: float, curves: Sequence[Curve]) -> str:
     """What stands below the table."""
     few = len(inputs.test_images) < SMALL_TEST_SET
-    found = [_SLOWED] if any(curve.slowed for curve in curves) else []
-    found += [_RUINED] if any(curve.ruined for curve in curves) else []
+    found = [SLOWED] if any(curve.slowed for curve in curves) else []
+    found += [RUINED] if any(curve.ruined for curve in curves) else []
     return tables.wrapped(
         f"teacher: {teacher_top1:.2f} %",
         f"top-1 on {inputs.test_name}, mean ± standard deviation over draws; seconds: mean time "

@@ -10,6 +10,7 @@ from rich.table import Table
 from fsc.cli import evaluation, tables
 from fsc.cli.comparison import Record
 from fsc.cli.given import Inputs
+from fsc.cli.sweep_table import RUINED
 from fsc.images.checks import device_of
 from fsc.networks import cost
 from fsc.report.interval import SMALL_TEST_SET
@@ -32,7 +33,7 @@ def row(target: str, runs: Sequence[Record], inputs: Inputs) -> tuple[str, ...]:
     flops = statistics.fmean(run.flops for run in runs)
     return (
         runs[0].method,
-        target,
+        target + (f" {RUINED[0]}" if any(run.ruined for run in runs) else ""),
         tables.spread(*tables.mean_and_std(top1)),
         tables.interval(top1, num_test) if num_test < SMALL_TEST_SET else "",
         _percent(flops / cost.flops(inputs.teacher, inputs.example)),
@@ -54,13 +55,14 @@ def table(
     times = [run.milliseconds_teacher for run in records if run.milliseconds_teacher is not None]
     alone, batch = (statistics.median(each) for each in zip(*times, strict=True))
     note = tables.wrapped(
-        f"teacher: {teacher_top1:.2f} %, {alone:.1f} ms for 1 image, {batch:.0f} ms for "
+        f"teacher: {teacher_top1:.2f} %, {alone:.3g} ms for 1 image, {batch:.3g} ms for "
         f"{evaluation.BATCH}",
         f"top-1 on {inputs.test_name}, mean ± standard deviation over draws",
         *([tables.INTERVAL_NOTE] if few else []),
         f"FLOPs, 1 image, {evaluation.BATCH}: multiply-accumulates and measured time in percent of "
         f"the teacher's, {'on one thread, ' if on_cpu else ''}BatchNorm folded in both, or in "
         "neither where one cannot be; seconds: mean time to compress",
+        *([": ".join(RUINED)] if any(run.ruined for run in records) else []),
     )
     made = Table(title=title, caption=note, box=tables.BOX, pad_edge=False)
     shown = [number for number in range(len(_HEADINGS)) if any(each[number] for each in rows)]

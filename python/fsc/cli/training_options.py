@@ -49,9 +49,13 @@ def check(methods: Sequence[str]) -> None:
         ValueError: none of the methods does.
     """
     context = click.get_current_context()
+    resumes = bool(context.params.get("resume"))
     for name, flag, takers in _OF_TRAINING:
         is_typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if is_typed and not any(method in takers for method in methods):
+        # What runs share that are there already may well be of no use to those that are added.
+        if resumes or not is_typed:
+            continue
+        if not any(method in takers for method in methods):
             raise ValueError(
                 f"{flag} must go with --method {' or '.join(takers)}, got "
                 f"{context.params[name]} for {', '.join(methods)}"

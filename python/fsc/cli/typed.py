@@ -136,4 +136,5 @@ def _mean_and_std(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | No
 
 MODEL, DATA, SIZE, NORMALIZATION = ModelName(), DataName(), Size(), Normalization()
 VALUES = Values("100,200,400")
-SHARES, COUNTS = Values("0.8,0.6,0.5"), Values("2,4,6")
+SHARES_LEFT, SHARES_GONE = Values("0.8,0.6,0.5"), Values("0.2,0.4,0.6")
+COUNTS = Values("2,4,6")

@@ -63,6 +63,8 @@ def opening(
     """
     if isinstance(blocks, str) and blocks not in BLOCKS:
         raise ValueError(f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}")
+    if not isinstance(blocks, Sequence) or not len(blocks):
+        raise TypeError(f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}")
     check_numbers(batch_size, seed)
     own, other, loaded = entered(function, *networks)
     learned = labels_for(function, learner, labels, loaded, own.teacher, own.images)

@@ -105,6 +105,7 @@ def checked_rules(
             continue
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise TypeError(f"{name} must be a number, got {value!r}")
-        if not 0 < value <= most:
-            raise ValueError(f"{name} must be above 0 and at most {most}, got {value}")
+        if not 0 < value <= most or (name == "flops" and value == most):
+            limit = "below 1" if name == "flops" else f"at most {most}"
+            raise ValueError(f"{name} must be above 0 and {limit}, got {value}")
     return Rules(found, int(rounds), flops, lowest_score)

@@ -97,7 +97,7 @@ def draw(
         linewidth=1.2,
         label=f"teacher, {teacher_top1:.2f} %",
     )
-    floor = _floor(curves, teacher_top1)
+    floor = _floor(curves)
     values = sorted({value for curve in curves if not curve.is_level for value in curve.values})
     for number, curve in enumerate(curves):
         below = ", below the axis" if max(curve.means) < floor else ""
@@ -162,10 +162,9 @@ def _in_words(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
-def _floor(curves: Sequence[Curve], teacher_top1: float) -> float:
+def _floor(curves: Sequence[Curve]) -> float:
     """Where the axis of accuracies ends: a few failures must not flatten all differences."""
-    best = [max(curve.means) for curve in curves]
-    return max(teacher_top1, *best) - figure.MAX_LOSS_SHOWN
+    return max(max(curve.means) for curve in curves if not curve.is_level) - figure.MAX_LOSS_SHOWN
 
 
 def _cut_off(axes: Axes, curves: Sequence[Curve], floor: float) -> None:

@@ -90,7 +90,7 @@ def draw(
     drawn = figure.blank(9.6, 4.8)
     panels = drawn.subplots(1, 2, sharey=True)
     drawn.suptitle(textwrap.fill(title, _TITLE, break_on_hyphens=False), fontsize=11)
-    floor = max(teacher_top1, *(max(curve.means) for curve in curves)) - figure.MAX_LOSS_SHOWN
+    floor = max(max(curve.means) for curve in curves) - figure.MAX_LOSS_SHOWN
     for index, images in enumerate(("1 image", f"{batch} images")):
         axes = panels[index]
         axes.plot(100, teacher_top1, "*", color=TEACHER, markersize=11,
@@ -100,8 +100,6 @@ def draw(
         axes.set_xlabel(f"time for {images} (% of the teacher's)")
         figure.soften(axes)
         axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    if min(min(curve.means) for curve in curves) < floor:
-        panels[0].set_ylim(bottom=floor)
     panels[0].set_ylabel(ACCURACY)
     most = max(len(point.top1) for curve in curves for point in curve.points)
     stands = "; ".join(figure.what_stands(most, num_test))
@@ -122,11 +120,13 @@ def _draw_curve(
     axes: Axes, curve: Curve, index: int, style: tuple[str, str], num_test: int, floor: float
 ) -> None:
     color, marker = style
+    if max(curve.means) < floor:  # it would flatten all others
+        axes.plot([], [], f"{marker}-", color=color, label=f"{curve.name}, below the axis")
+        return
     times = [100 * point.time[index] for point in curve.points]
     if num_test < SMALL_TEST_SET:
         lows, highs = zip(*(wilson(mean, num_test) for mean in curve.means), strict=True)
         axes.vlines(times, lows, highs, color=color, alpha=0.25, linewidth=4)
-    below = ", below the axis" if max(curve.means) < floor else ""
     axes.errorbar(
         times,
         curve.means,
@@ -136,7 +136,7 @@ def _draw_curve(
         linewidth=1.5,
         capsize=3,
         color=color,
-        label=f"{curve.name}{below}",
+        label=curve.name,
     )
     for point, time, mean in zip(curve.points, times, curve.means, strict=True):
         axes.annotate(

@@ -31,6 +31,7 @@ def pointwise_alone(model: nn.Module) -> nn.Module:
 
     Raises:
         ValueError: no convolution can be decoupled, or the network cannot be traced.
+        TypeError: model is no network.
 
     Warns:
         CompressionWarning: convolutions with kernels larger than 1x1 still take gradients.
@@ -41,15 +42,18 @@ def pointwise_alone(model: nn.Module) -> nn.Module:
         >>> [name for name, each in model.conv1.named_parameters() if each.requires_grad]
         ['pointwise.weight']
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     made = copy.deepcopy(model)
     found = dict(able_layers(made, first=True))
     layers = {name: each for name, each in found.items() if not isinstance(each, str)}
-    if not layers:
-        raise ValueError(
-            "pointwise_alone: model must have an ungrouped convolution with a kernel larger than "
-            f"1x1, got none in {type(model).__name__}"
-        )
     left = _left_whole(made, found)
+    if not layers:
+        why = f": {'; '.join(left)}" if left else f" in {type(model).__name__}"
+        raise ValueError(
+            "pointwise_alone: model must have a convolution with a kernel larger than 1x1 that can "
+            f"be decoupled, got none{why}"
+        )
     if left:
         warnings.warn(
             f"pointwise_alone: larger convolutions still take gradients: {'; '.join(left)}",

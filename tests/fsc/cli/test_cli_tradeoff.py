@@ -75,6 +75,21 @@ def test_resumes_with_another_target(tradeoff, tmp_path, monkeypatch):
     assert "definition" in sentence(again)
 
 
+def test_ruined_students_are_marked(tradeoff, tmp_path):
+    result = tradeoff("--pruning-ratio", "0.9,0.05", "--method", "l1", "--seeds", 1)
+    assert [run["ruined"] for run in read(tmp_path)["runs"]] == [False, True]
+    assert "--pruning-ratio 0.9 †" in result.stdout and "†: ruined in some draw" in result.stdout
+    assert "--pruning-ratio 0.05 †" not in result.stdout
+
+
+def test_methods_without_steps_join_those_with_some(tradeoff, tmp_path):
+    ratio, steps = ("--pruning-ratio", "0.25", "--seeds", 1), ("--mir-steps", 2)
+    assert tradeoff(*ratio, *steps, "--method", "mir-before").exit_code == 0
+    result = tradeoff(*ratio, *steps, "--method", "l1", "--resume")
+    assert result.exit_code == 0, result.output
+    assert [run["method"] for run in read(tmp_path)["runs"]] == ["mir-before", "l1"]
+
+
 def test_a_comparison_is_none_of_its_files(tradeoff, fsc, teacher, tmp_path):
     assert tradeoff("--pruning-ratio", "0.5", "--method", "l1", "--seeds", 1).exit_code == 0
     result = fsc("compare", *teacher, "--shots", 1, "--test-images", 100, "--method", "l1",
