@@ -119,3 +119,11 @@ def test_linears_that_see_one_column_an_image_are_named() -> None:
     teacher = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 3)).eval()
     report = fsc.compress(teacher, torch.randn(30, 6), method="fskd", pruning_ratio=0.4).report
     assert report.left["0"] == "'0' is not aligned: it sees one column an image, too few for a Q"
+
+
+def test_a_network_of_linears_is_told_that_nothing_is_aligned() -> None:
+    teacher = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+    images = torch.randn(12, 8)
+    with pytest.warns(fsc.CompressionWarning, match="FSKD aligned no layer, they stay as pruned; "):
+        result = fsc.compress(teacher, images, method="fskd", flops=0.5)
+    assert "0" in result.report.left

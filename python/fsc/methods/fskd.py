@@ -21,6 +21,7 @@ from fsc.methods.opening import AnyBlocks, Channels
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
 from fsc.progress import Progress
+from fsc.schemes.reasons import commonest
 from fsc.walking.walk import walk
 
 
@@ -87,6 +88,8 @@ class FSKD:
         reports, said = any_aligned.recover(self, match, task)
         student = match.student.model.eval()
         left = match.ends.left | _flat(student, rows, {m.names[1] for m in match.ends.meetings})
+        if not match.ends.meetings and left:
+            said = [*said, f"FSKD aligned no layer, they stay as pruned; {commonest(left)}"]
         return Outcome(student, kept, reports, held_back=left, warnings=said)
 
     def recover(
