@@ -92,7 +92,7 @@ def test_an_interrupted_training_goes_on_with_the_same_bits(tmp_path) -> None:
     ("rate", "sentence"),
     [
         (
-            300.0,
+            30.0,
             "layers are as they were solved: training led away from the teacher, on new images ",
         ),
         (1e30, "layers are as they were solved: learning_rate must be small enough"),
