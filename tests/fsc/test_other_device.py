@@ -4,7 +4,6 @@ The device is that of tests/stand_in/device.cpp. A process that has it cannot ge
 file runs itself in one of its own, which does everything on both devices and compares.
 """
 
-import dataclasses
 import json
 import tempfile
 from collections.abc import Callable
@@ -274,10 +273,7 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
         CD(after_addition=True), Scheme("half", {"0": 40}), wide
     ),
     "default": compressed(
-        SolveThenTrain(solving(20), dataclasses.replace(training(4), hard_images=40))
-    ),
-    "default, hard images anew": compressed(
-        SolveThenTrain(solving(20), dataclasses.replace(training(4), hard_images=20))
+        SolveThenTrain(solving(20), training(4))
     ),
     "single weights": compressed(CD(), SPARSE),
     "single weights of largest norm": compressed(CD(solver=ClosedForm("norm")), SPARSE),

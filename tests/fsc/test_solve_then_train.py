@@ -11,7 +11,6 @@ import fsc
 from fsc import method_names, schemes
 from fsc.images.augmentation import filled_up
 from fsc.methods import Task
-from fsc.methods.fixed_views import FixedViews
 from fsc.methods.fresh_views import FreshViews
 from fsc.methods.solve_then_train import SolveThenTrain, solving, training
 from fsc.methods.soundness import Yardstick
@@ -23,7 +22,7 @@ SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
 
 def short(steps: int = 30, **settings: object) -> SolveThenTrain:
     """The default with little work: few images of each kind and few steps."""
-    train = dataclasses.replace(training(steps), hard_images=60, warm_up=2, **settings)
+    train = dataclasses.replace(training(steps), warm_up=2, **settings)
     return SolveThenTrain(fsc.CrossDistillation(after_addition=True, solve_on=40), train)
 
 
@@ -93,7 +92,7 @@ def test_an_interrupted_training_goes_on_with_the_same_bits(tmp_path) -> None:
     ("rate", "sentence"),
     [
         (
-            300.0,
+            30.0,
             "layers are as they were solved: training led away from the teacher, on new images ",
         ),
         (1e30, "layers are as they were solved: learning_rate must be small enough"),
@@ -108,16 +107,6 @@ def test_a_training_that_leads_away_is_undone_and_said(rate: float, sentence: st
     with pytest.warns(fsc.CompressionWarning, match=sentence):
         result = fsc.compress(teacher, images, method=method, scheme=SCHEME)
     assert result.report.distance == solved.report.distance
-
-
-def test_progress_tells_of_the_teacher_on_hard_images() -> None:
-    teacher, images = given()
-    told: list[tuple[str, int, int]] = []
-    arguments = {"method": short(2), "scheme": SCHEME, "batch_size": 25}
-    fsc.compress(teacher, images, progress=lambda *what: told.append(what), **arguments)  # type: ignore[arg-type]
-    found = [each for each in told if each[0] == "running the teacher"]
-    assert found == [("running the teacher", done, 60) for done in (25, 50, 60)]
-    assert told.index(found[-1]) < told.index(("mimicking features", 1, 2))
 
 
 def test_the_teacher_runs_once_on_the_images_that_students_are_judged_by(
@@ -217,18 +206,24 @@ def test_views_of_its_training_are_checked_before_layers_are_solved() -> None:
         fsc.compress(model, torch.randn(4, 2, 16), method=short(views="crops"), pruning_ratio=0.5)
 
 
-def test_many_images_are_made_hard_anew_at_every_step() -> None:
+def test_hard_images_are_made_anew_at_every_step() -> None:
     teacher, images = given()
-    task = Task(teacher, images, SCHEME)
-    assert isinstance(views_of(training(), task), FixedViews)
-    few = dataclasses.replace(training(), hard_images=40)  # less than four times twelve
-    fresh = views_of(few, task)
+    fresh = views_of(training(), Task(teacher, images, SCHEME))
     assert isinstance(fresh, FreshViews)
     draws = [
         fresh.draw(torch.arange(12), torch.Generator().manual_seed(n), torch.contiguous_format)
         for n in (0, 0, 1)
     ]
     assert torch.equal(draws[0][0], draws[1][0]) and not torch.equal(draws[0][0], draws[2][0])
+
+
+def test_a_minibatch_of_hard_images_is_whole_however_few_are_given() -> None:
+    teacher, images = given()
+    fresh = views_of(training(), Task(teacher, images[:1], SCHEME))
+    assert fresh.count >= training().batch_size == 25
+    chosen, generator = torch.arange(25), torch.Generator().manual_seed(0)
+    drawn, _ = fresh.draw(chosen, generator, torch.contiguous_format)
+    assert len(drawn.flatten(1).unique(dim=0)) == 25
 
 
 def test_large_images_are_not_filled_up_beyond_what_fits() -> None:

@@ -14,7 +14,6 @@ from fsc.methods.base import Task
 from fsc.networks import tracing
 from fsc.networks.features import feature_nodes, reader_of, truncate
 from fsc.networks.outputs import tensors_of
-from fsc.progress import Progress
 
 Where = Literal["before", "after"]
 
@@ -31,28 +30,20 @@ def body_of(model: nn.Module, where: Where) -> nn.Module:
     return truncate(model, graph, head_features(model, graph, where))
 
 
-def computed(
-    body: nn.Module, views: Tensor, batch_size: int, progress: Progress | None = None
-) -> list[Tensor]:
+def computed(body: nn.Module, views: Tensor, batch_size: int) -> list[Tensor]:
     """What a network in evaluation mode gives for [V, N, ...], every tensor as [V, N, ...].
 
     Args:
         body: the network.
         views: [V, N, ...].
         batch_size: images that go through it at once.
-        progress: told of each batch, as of the teacher's.
     """
     body.eval()
     images = views.flatten(0, 1)
     is_shared = len(images) >= ranks.count()
     with torch.no_grad():
         own = ranks.share(images) if is_shared else images
-        batches = []
-        for number, batch in enumerate(own.split(batch_size)):
-            batches.append(tensors_of(body(batch)))
-            if progress is not None:
-                done = number * batch_size + len(batch)
-                progress("running the teacher", done, len(own))
+        batches = [tensors_of(body(batch)) for batch in own.split(batch_size)]
     together = [torch.cat(parts) for parts in zip(*batches, strict=True)]
     if is_shared:
         together = [ranks.side_by_side(each, 0) for each in together]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from fsc.images.augmentation import mirrored
 from fsc.methods.features import computed
-from fsc.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -22,13 +21,11 @@ class FixedViews:
             read.
         batch_size: images that go through a network at once where nothing is trained.
         targets: what goes with them, [V, N, ...] each: features, scores or labels.
-        progress: told while that is computed, where there are many images.
     """
 
     images: Tensor
     batch_size: int
     targets: Sequence[Tensor] = ()
-    progress: Progress | None = None
 
     @classmethod
     def of(cls, images: Tensor, batch_size: int) -> FixedViews:
@@ -59,8 +56,7 @@ class FixedViews:
             labels: behind that, int64 [N]; the same for every view.
             seen_through: what it gives for a view is read in its place.
         """
-        told = (self.images, self.batch_size, self.progress)
-        targets = [] if wanted is None else computed(wanted, *told)
+        targets = [] if wanted is None else computed(wanted, self.images, self.batch_size)
         if labels is not None:
             targets.append(labels.expand(len(self.images), len(labels)))
         images = self.images

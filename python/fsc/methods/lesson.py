@@ -157,11 +157,13 @@ class Learner:
         views = self.lesson.views
         generator = torch.Generator().manual_seed(self.lesson.seed)
         chosen = torch.randperm(views.count, generator=generator, device="cpu")[:_MEASURED]
-        if len(chosen) >= ranks.count():
-            chosen = ranks.share(chosen)
+        is_shared = len(chosen) >= ranks.count()
         preconditioner.measure(
-            views.draw(few, generator, self._layout)[0]
+            # As in a step: all ranks draw the same views, and each takes its part of them.
+            views.draw(few, generator, self._layout, own)[0]
             for few in chosen.split(self.lesson.schedule.batch_size)
+            for own in [ranks.own(len(few)) if is_shared else slice(None)]
+            if not is_shared or own.stop > own.start
         )
 
     def state(self) -> State:

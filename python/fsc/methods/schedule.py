@@ -54,11 +54,8 @@ class Schedule:
         max_retries: how often the training starts again at half the rate, where it diverged.
         views: "mirrored": the images and their mirror images; "crops": other parts of them at every
             step, resized to the whole and mirrored one time in two, as is usual for ImageNet. The
-            teacher is run on each. "hard": with them ones that are moved, recoloured and mixed,
-            `hard_images` together, see `fsc.images.augmentation.filled_up`; not with labels.
-        hard_images: how many are made, and what the teacher gives for each computed, once. Where
-            they would take more than 512 MB, or are fewer than four times those given, they are
-            made anew at every step, and the teacher runs on each.
+            teacher is run on each. "hard": others at every step likewise, moved, recoloured and
+            mixed, see `fsc.images.hard_augmentation`; not with labels.
         precision: "bfloat16" runs the student and its loss under ``torch.autocast``; weights,
             gradients, SGD and what the teacher gives stay float32. It helps on GPUs and processors
             that compute with bfloat16 (AVX-512 BF16, AMX); on another processor a step takes 4 to
@@ -80,13 +77,12 @@ class Schedule:
     batch_norm: Literal["train", "frozen"] = "train"
     max_retries: int = 3
     views: Kind = "mirrored"
-    hard_images: int = 1500
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         """Refuses values that no training can use."""
         check_kind(self.views)
-        for name in ("steps", "batch_size", "hard_images"):
+        for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         check_rate("learning_rate", self.learning_rate)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from fsc.images.augmentation import filled_up
 from fsc.images.checks import AXES
 from fsc.images.crops import random_crops
 from fsc.images.hard_augmentation import hardened
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["mirrored", "crops", "hard"]
 AnyViews = FixedViews | FreshViews
-# Of hard images that are held in memory, 512 MB in float32.
-_MOST_VALUES = 1 << 27
+# Of hard images at least so many are drawn from in turn, each of them made anew.
+_LEAST_HARD = 256
 
 
 def views_of(schedule: Schedule, task: Task) -> AnyViews:
@@ -34,13 +33,10 @@ def views_of(schedule: Schedule, task: Task) -> AnyViews:
     if schedule.views == "crops":
         return FreshViews(task.images, random_crops, task.batch_size)
     if schedule.views == "hard":
-        count = schedule.hard_images
-        fits = count * task.images[0].numel() <= _MOST_VALUES
-        if not fits or count < 4 * len(task.images):
-            return FreshViews(task.images, hardened, task.batch_size)
-        # Not those that layers may have been solved on.
-        images = filled_up(task.images, count, seed=task.seed + 1)
-        return FixedViews(images[None], task.batch_size, progress=task.progress)
+        # However few there are, a minibatch is as large as it is to be.
+        copies = math.ceil(_LEAST_HARD / len(task.images))
+        images = task.images.repeat(copies, *[1] * (task.images.ndim - 1))
+        return FreshViews(images, hardened, task.batch_size)
     return FixedViews.of(task.images, task.batch_size)
 
 
