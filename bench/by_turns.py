@@ -12,36 +12,13 @@ import warnings
 
 import click
 import torch
+from helpers.on_digits import digits, small_vgg, trained_vgg
 from torch import Tensor, nn
 
 import fsc
 from fsc import BackProp, FitNet
-from fsc.images import data
 from fsc.schemes import Scheme
-from fsc.training import supervised
 from fsc.training.evaluate import accuracy
-
-_WIDTHS = (16, 32, 64)
-
-
-def small_vgg(*counts: int, seed: int = 0) -> nn.Sequential:
-    """Stages of so many 3x3 convolutions with BatchNorm, max-pooling between them, and a head."""
-    torch.manual_seed(seed)
-    layers: list[nn.Module] = []
-    before = 1
-    for count, width in zip(counts, _WIDTHS, strict=True):
-        layers += [nn.MaxPool2d(2)] if layers else []
-        for _ in range(count):
-            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
-            layers += [nn.ReLU()]
-            before = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 10))
-
-
-def digits(split: str) -> tuple[Tensor, Tensor]:
-    """Images [N, 1, 8, 8] of a split, and their classes [N]."""
-    found = data.load("digits", split)
-    return data.to_tensor(found.images, [0.3], [0.37]), torch.from_numpy(found.labels)
 
 
 def drawn(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -54,8 +31,7 @@ def drawn(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def trained() -> nn.Sequential:
     """The teacher."""
-    teacher = small_vgg(1, 2, 2)
-    supervised.train(teacher, *digits("train"), epochs=6, learning_rate=0.05)
+    teacher = trained_vgg(1, 2, 2)
     print(f"teacher {accuracy(teacher, *digits('test')):.1f}")
     return teacher
 

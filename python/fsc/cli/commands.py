@@ -12,7 +12,7 @@ import click
 
 from fsc import method_names, models
 from fsc.cli import goal_options, options, typed
-from fsc.cli.parts import methods, part
+from fsc.cli.parts import many_students, part
 from fsc.cli.studies import analyse, grid, sweep, tradeoff
 
 
@@ -97,14 +97,7 @@ def evaluate(**given: Any) -> None:
 @options.model_name
 @options.data_name
 @goal_options.goal
-@options.draw
-@options.num_seeds
-@methods(method_names.COMPARED)
-@click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
-@options.resume
-@options.figure_path
-@options.overwrite
-@options.test_images()
+@many_students(method_names.COMPARED)
 @click.option(
     "--latency",
     "is_timed",
@@ -112,9 +105,6 @@ def evaluate(**given: Any) -> None:
     help="Measure the milliseconds of teacher and students too, for 1 image and for 64 at once, on "
     "one thread.",
 )
-@options.teacher_and_data
-@options.resources
-@options.machine
 def compare(**given: Any) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     from fsc.cli import compare as work

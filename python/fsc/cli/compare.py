@@ -60,7 +60,7 @@ def command(
     is_timed: bool,
 ) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
-    training_options.check(methods)
+    training_options.check(methods, joins=resume)
     plan = _Plan(list(dict.fromkeys(methods)), draw, num_seeds, is_timed)
     given = (asked, plan.methods, source, resources, results, num_test)
     inputs, settings = repeated.begun("compare", *given, resume=resume)

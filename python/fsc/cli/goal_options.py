@@ -76,30 +76,17 @@ _OPTIONS = (
 )
 
 
+def _list(flag: str, kind: typed.Values, what: str) -> Callable[[Command], Command]:
+    told = f"{what}, as in {kind.example}."
+    return click.option(flag, type=kind, metavar=kind.name, default=(), help=told)
+
+
 # Several targets, each a list.
 _SEVERAL = (
     *_REFINING,
-    click.option(
-        "--drop-blocks",
-        type=typed.COUNTS,
-        metavar=typed.COUNTS.name,
-        default=(),
-        help="Numbers of residual blocks that go, as in 2,4,6.",
-    ),
-    click.option(
-        "--pruning-ratio",
-        type=typed.SHARES_GONE,
-        metavar=typed.SHARES_GONE.name,
-        default=(),
-        help="Shares of the channels that go, everywhere alike.",
-    ),
-    click.option(
-        "--flops",
-        type=typed.SHARES_LEFT,
-        metavar=typed.SHARES_LEFT.name,
-        default=(),
-        help="Shares of the multiply-accumulates that stay, as in 0.8,0.6,0.5.",
-    ),
+    _list("--drop-blocks", typed.COUNTS, "Numbers of residual blocks that go"),
+    _list("--pruning-ratio", typed.SHARES_GONE, "Shares of the channels that go, everywhere alike"),
+    _list("--flops", typed.SHARES_LEFT, "Shares of the multiply-accumulates that stay"),
 )
 
 

@@ -48,15 +48,15 @@ class Asked:
         style: which channels are pruned, all or those inside blocks.
     """
 
-    scheme_name: str | None
-    flops: float | None
-    parameters: float | None
-    pruning_ratio: float | None
-    drop_blocks: int | None
-    decouple: str | None
-    ignored: tuple[str, ...]
-    round_to: int
-    style: Style
+    scheme_name: str | None = None
+    flops: float | None = None
+    parameters: float | None = None
+    pruning_ratio: float | None = None
+    drop_blocks: int | None = None
+    decouple: str | None = None
+    ignored: tuple[str, ...] = ()
+    round_to: int = 1
+    style: Style = "residual"
 
     def __post_init__(self) -> None:
         """Refuses two of them and shares that are none, before anything is loaded."""

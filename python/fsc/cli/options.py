@@ -197,7 +197,7 @@ resume = click.option(
 METHOD = click.Choice(method_names.NAMES)
 
 
-def _together(*several: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def together(*several: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several options as one, in their order."""
 
     def add(command: Command) -> Command:
@@ -208,8 +208,8 @@ def _together(*several: Callable[[Command], Command]) -> Callable[[Command], Com
     return add
 
 
-teacher_and_data = _together(checkpoint_path, data_root, size, normalize)
-resources = _together(
+teacher_and_data = together(checkpoint_path, data_root, size, normalize)
+resources = together(
     training_options.mir_steps,
     training_options.views,
     training_options.precision,
@@ -217,8 +217,8 @@ resources = _together(
     batch_size,
     memory_budget,
 )
-draw = _together(num_shots, num_ways, num_images)
-machine = _together(device, threads)
+draw = together(num_shots, num_ways, num_images)
+machine = together(device, threads)
 
 
 def test_images(default: int | None = None) -> Callable[[Command], Command]:

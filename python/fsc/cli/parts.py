@@ -1,4 +1,4 @@
-"""How a verb's options become what its work takes, and the option for methods."""
+"""How a verb's options become what its work takes, and options of verbs that make students."""
 
 from __future__ import annotations
 
@@ -33,4 +33,22 @@ def methods(default: Sequence[str] | None = None, told: str | None = None) -> Ca
         default=default,
         show_default=told or True,
         help="May be given several times.",
+    )
+
+
+def many_students(default: Sequence[str]) -> Callable[..., Any]:
+    """The options of verbs that make students by several methods and draws, and may resume."""
+    runs = "Write every run to this file."
+    return options.together(
+        options.draw,
+        options.num_seeds,
+        methods(default),
+        click.option("--json", "json_path", type=options.FILE, help=runs),
+        options.resume,
+        options.figure_path,
+        options.overwrite,
+        options.test_images(),
+        options.teacher_and_data,
+        options.resources,
+        options.machine,
     )

@@ -8,7 +8,7 @@ import click
 
 from fsc import method_names
 from fsc.cli import goal_options, options, typed
-from fsc.cli.parts import methods, part
+from fsc.cli.parts import many_students, methods, part
 
 
 @click.command("analyse")
@@ -64,17 +64,7 @@ def analyse(**given: Any) -> None:
     help="What it takes, as in 100,200,400.",
 )
 @goal_options.goal
-@options.draw
-@options.num_seeds
-@methods(["mir-before"])
-@click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
-@options.resume
-@options.figure_path
-@options.overwrite
-@options.test_images()
-@options.teacher_and_data
-@options.resources
-@options.machine
+@many_students(["mir-before"])
 def sweep(**given: Any) -> None:
     """Show accuracy against steps, rate, passes or number of images, in a table and a figure."""
     from fsc.cli import sweep as work
@@ -88,17 +78,7 @@ def sweep(**given: Any) -> None:
 @options.model_name
 @options.data_name
 @goal_options.several_targets
-@options.draw
-@options.num_seeds
-@methods(["default"])
-@click.option("--json", "json_path", type=options.FILE, help="Write every run to this file.")
-@options.resume
-@options.figure_path
-@options.overwrite
-@options.test_images()
-@options.teacher_and_data
-@options.resources
-@options.machine
+@many_students(["default"])
 def tradeoff(**given: Any) -> None:
     """Show accuracy against measured latency for several targets, in a table and a figure."""
     from fsc.cli import tradeoff as work

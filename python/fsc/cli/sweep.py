@@ -34,7 +34,7 @@ def command(
 ) -> None:
     """Compress for every value and draw by every method, and evaluate each student."""
     methods = tuple(dict.fromkeys(methods))
-    swept.check(methods)
+    swept.check(methods, joins=resume)
     given = (asked, methods, source, resources, results, num_test)
     inputs, settings = repeated.begun("sweep", *given, resume=resume)
     sample = swept.largest_sample(inputs)

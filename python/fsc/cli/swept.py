@@ -73,8 +73,12 @@ class Swept:
                     f"{number}."
                 )
 
-    def check(self, methods: Sequence[str]) -> None:
+    def check(self, methods: Sequence[str], *, joins: bool = False) -> None:
         """Make sure, before anything is loaded, that all methods have what is swept.
+
+        Args:
+            methods: by name.
+            joins: whether they join runs that are there already.
 
         Raises:
             ValueError: one has not, or steps are given twice.
@@ -84,7 +88,7 @@ class Swept:
                 "--mir-steps must be left out with --over steps, whose --values it is, got "
                 f"{click.get_current_context().params['mir_steps']}"
             )
-        training_options.check(methods)
+        training_options.check(methods, joins=joins)
         setting = _SETTINGS.get(self.over)
         others = [name for name in methods if setting and not _has(name, setting)]
         # Beside a method that has passes all others are levels.

@@ -93,22 +93,22 @@ class Targets:
     def each(self) -> list[Target]:
         """All of them, one list after another."""
         return [
-            # All digits: runs are found again by them.
-            Target(kind, f"{flag} {int(value) if value == int(value) else value}", asked)
+            self._target(kind, flag, value)
             for kind, flag, _ in _KINDS
             for value in getattr(self, kind)
-            for asked in [self._asked(kind, value)]
         ]
 
-    def _asked(self, kind: str, value: float) -> Asked:
-        given: dict[str, Any] = dict.fromkeys(
-            ("scheme_name", "flops", "parameters", "pruning_ratio", "drop_blocks", "decouple")
-        )
+    def _target(self, kind: str, flag: str, value: float) -> Target:
+        # All digits: runs are found again by them.
+        words = f"{flag} {int(value) if value == int(value) else value}"
         if kind == "drop_blocks":
-            whole: dict[str, Any] = {"ignored": (), "round_to": 1, "style": "residual"}
-            return Asked(**(given | {kind: int(value)} | whole))
-        refined = {"ignored": self.ignored, "round_to": self.round_to, "style": self.style}
-        return Asked(**(given | {kind: value} | refined))
+            return Target(kind, words, Asked(drop_blocks=int(value)))
+        refined: dict[str, Any] = {
+            "ignored": self.ignored,
+            "round_to": self.round_to,
+            "style": self.style,
+        }
+        return Target(kind, words, Asked(**(refined | {kind: value})))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -133,13 +133,16 @@ class _Plan:
     draw: Draw
     num_seeds: int
 
-    def check(self) -> None:
+    def check(self, *, joins: bool) -> None:
         """Make sure, before anything is loaded, that all methods go with all targets.
+
+        Args:
+            joins: whether their runs join others that are there already.
 
         Raises:
             ValueError: one does not.
         """
-        training_options.check(self.methods)
+        training_options.check(self.methods, joins=joins)
         for target in self.targets:
             target.asked.check_methods(self.methods)
 
@@ -177,7 +180,7 @@ def command(
 ) -> None:
     """Compress to every target by every method, evaluate and time each student."""
     plan = _Plan(targets.each(), tuple(dict.fromkeys(methods)), draw, num_seeds)
-    plan.check()
+    plan.check(joins=resume)
     given = (plan.targets[0].asked, plan.methods, source, resources, results, num_test)
     inputs, settings = repeated.begun("tradeoff", *given, resume=resume)
     # A target that does not fit fails before the others have cost anything.
@@ -202,13 +205,14 @@ def command(
 def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, results: Results) -> None:
     teacher = comparison.teacher
     assert teacher is not None
+    about = len(inputs.test_images), comparison.identity["flops_teacher"]
     rows, curves = [], []
     for kind, _, name in _KINDS:
         of_kind = [target.words for target in plan.targets if target.kind == kind]
         for method in plan.methods if of_kind else ():
             runs = {words: _runs(comparison, method, plan.num_seeds, words) for words in of_kind}
             found = {words: each for words, each in runs.items() if each}
-            rows += [tradeoff_table.row(words, each, inputs) for words, each in found.items()]
+            rows += [tradeoff_table.row(words, each, *about) for words, each in found.items()]
             curves += [Curve(method, name, _points(found))] if found else []
     if not curves:
         raise ValueError("--method must have one whose students stay finite, got none")

@@ -12,7 +12,6 @@ from fsc.cli.comparison import Record
 from fsc.cli.given import Inputs
 from fsc.cli.sweep_table import RUINED
 from fsc.images.checks import device_of
-from fsc.networks import cost
 from fsc.report.interval import SMALL_TEST_SET
 
 _HEADINGS = (
@@ -27,16 +26,16 @@ _HEADINGS = (
 )
 
 
-def row(target: str, runs: Sequence[Record], inputs: Inputs) -> tuple[str, ...]:
+def row(target: str, runs: Sequence[Record], num_test: int, flops_teacher: int) -> tuple[str, ...]:
     """The mean over the draws of one method and target."""
-    num_test, top1 = len(inputs.test_images), [run.top1 for run in runs]
+    top1 = [run.top1 for run in runs]
     flops = statistics.fmean(run.flops for run in runs)
     return (
         runs[0].method,
         target + (f" {RUINED[0]}" if any(run.ruined for run in runs) else ""),
         tables.spread(*tables.mean_and_std(top1)),
         tables.interval(top1, num_test) if num_test < SMALL_TEST_SET else "",
-        _percent(flops / cost.flops(inputs.teacher, inputs.example)),
+        _percent(flops / flops_teacher),
         *(_percent(statistics.fmean(run.share_of_time(each) for run in runs)) for each in (0, 1)),
         *tables.durations([[run.seconds for run in runs]]),
     )

@@ -42,20 +42,20 @@ _OF_TRAINING = (
 )
 
 
-def check(methods: Sequence[str]) -> None:
+def check(methods: Sequence[str], *, joins: bool = False) -> None:
     """Make sure that these options, where they are typed, are for a method that takes them.
+
+    Args:
+        methods: by name.
+        joins: whether they join runs that are there already, which may have taken them.
 
     Raises:
         ValueError: none of the methods does.
     """
     context = click.get_current_context()
-    resumes = bool(context.params.get("resume"))
     for name, flag, takers in _OF_TRAINING:
         is_typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        # What runs share that are there already may well be of no use to those that are added.
-        if resumes or not is_typed:
-            continue
-        if not any(method in takers for method in methods):
+        if is_typed and not joins and not any(method in takers for method in methods):
             raise ValueError(
                 f"{flag} must go with --method {' or '.join(takers)}, got "
                 f"{context.params[name]} for {', '.join(methods)}"

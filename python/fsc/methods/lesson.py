@@ -157,14 +157,15 @@ class Learner:
         views = self.lesson.views
         generator = torch.Generator().manual_seed(self.lesson.seed)
         chosen = torch.randperm(views.count, generator=generator, device="cpu")[:_MEASURED]
-        is_shared = len(chosen) >= ranks.count()
-        preconditioner.measure(
-            # As in a step: all ranks draw the same views, and each takes its part of them.
-            views.draw(few, generator, self._layout, own)[0]
-            for few in chosen.split(self.lesson.schedule.batch_size)
-            for own in [ranks.own(len(few)) if is_shared else slice(None)]
-            if not is_shared or own.stop > own.start
-        )
+
+        def drawn() -> Iterator[Tensor]:
+            for few in chosen.split(self.lesson.schedule.batch_size):
+                # As in a step: all ranks draw the same views, and each takes its part of them.
+                own = ranks.own(len(few))
+                if own.stop > own.start:
+                    yield views.draw(few, generator, self._layout, own)[0]
+
+        preconditioner.measure(drawn())
 
     def state(self) -> State:
         """All that the steps to come depend on, beside the lesson and the rate."""

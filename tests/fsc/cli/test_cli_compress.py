@@ -183,3 +183,12 @@ def test_interrupted_evaluation_keeps_the_student(fsc, on_digits, tmp_path, monk
     student = checkpoint.load(tmp_path / "model.safetensors")
     assert student.layer1[0].conv1.out_channels == 9
     assert "top1" not in json.loads((tmp_path / "report.json").read_text())
+
+
+def test_steps_are_refused_for_a_method_without_any_also_when_a_run_goes_on(compress_digits):
+    result = compress_digits("l1", "--flops", 0.5, "--mir-steps", 2, "--resume")
+    assert result.exit_code == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: --mir-steps must go with --method ") and last.endswith(
+        ", got 2 for l1"
+    )
