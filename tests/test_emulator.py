@@ -123,3 +123,17 @@ def test_tensor_cores_have_the_layout_and_the_rounding_of_tf32(kernels: ctypes.C
     whole = torch.randint(-8, 9, (16, 8)).float(), torch.randint(-8, 9, (8, 8)).float()
     kernels.product(pointer(whole[0]), pointer(whole[1]), pointer(c))
     assert torch.equal(c, whole[0] @ whole[1])
+
+
+def test_what_tensor_cores_read_of_a_value_in_two_parts_is_all_but_a_float32_of_it(
+    kernels: ctypes.CDLL,
+) -> None:
+    values, high, low = torch.randn(32), torch.empty(32), torch.empty(32)
+    values[:3] = torch.tensor([float("inf"), float("nan"), 0.0])
+    values[3:5] = torch.tensor([-1, 0x7FFFFFFF], dtype=torch.int32).view(torch.float32)  # NaN
+    kernels.split_values(pointer(values), pointer(high), pointer(low))
+    finite = values.isfinite()
+    error = (high.double() + low.double() - values.double())[finite].abs()
+    assert bool((error <= 2**-21 * values[finite].abs()).all())
+    assert bool((low[finite].abs() <= 2**-11 * values[finite].abs()).all())
+    assert bool((high + low)[~finite].isnan().all())

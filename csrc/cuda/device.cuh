@@ -111,14 +111,8 @@ FSC_DEVICE void atomic_add(int* address, int value) { atomicAdd(address, value);
 FSC_DEVICE double multiply_add(double a, double b, double c) { return fma(a, b, c); }
 FSC_DEVICE float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 
-// Rounds to the 10 bits of mantissa that tensor cores read.
-FSC_DEVICE uint32_t to_tf32(float value) {
-  uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
-  return bits;
-}
-
-// c += a b, [16, 8] x [8, 8] in TF32 with float32 sums, the fragments of a warp as PTX lays them out.
+// c += a b, [16, 8] x [8, 8] in TF32 with float32 sums, the fragments of a warp as PTX lays them out. Of each value the
+// upper 19 bits are read.
 FSC_DEVICE void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -128,6 +122,7 @@ FSC_DEVICE void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (
 }
 
 FSC_DEVICE float bits_to_float(uint32_t bits) { return __uint_as_float(bits); }
+FSC_DEVICE uint32_t float_to_bits(float value) { return __float_as_uint(value); }
 
 }  // namespace fsc::device
 

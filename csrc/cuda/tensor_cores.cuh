@@ -13,6 +13,10 @@ struct Split {
   uint32_t low;
 };
 
+// To nearest, ties away from zero, by integers: the conversion takes more instructions, as it looks for infinity too.
+// The largest NaNs overflow to zero and survive in what is left.
+FSC_DEVICE uint32_t rounded_to_tf32(uint32_t bits) { return (bits + 0x1000u) & 0xffffe000u; }
+
 // Whether the values of a type are TF32 numbers.
 template <typename scalar_t>
 constexpr bool kIsTf32 = sizeof(scalar_t) == 2;
@@ -20,16 +24,18 @@ constexpr bool kIsTf32 = sizeof(scalar_t) == 2;
 // kExact: the value is a TF32 number; then nothing is left.
 template <bool kExact>
 FSC_DEVICE Split split(float value) {
-  const uint32_t high = to_tf32(value);
-  if constexpr (kExact) return {high, 0};
-  // What a conversion leaves in the bits that tensor cores ignore is not part of the number.
-  return {high, to_tf32(value - bits_to_float(high & 0xffffe000u))};
+  const uint32_t bits = float_to_bits(value);
+  if constexpr (kExact) return {bits, 0};
+  const uint32_t high = rounded_to_tf32(bits);
+  // Tensor cores cut the low part off after ten bits: 2^-21 of the value at most, below float32's precision beside it.
+  return {high, float_to_bits(value - bits_to_float(high))};
 }
 
 // sums += left(row, k) right(k, column) over k in [begin, end), a multiple of 8 of them, for the 16 kRows rows and 8
 // kColumns columns of a warp, in the layout of mma. Tensor cores truncate their sums, which is a bias: so these are
 // short and begin with zero, the products with a low part have sums of their own, and all beyond is rounded to nearest.
-// The products of two low parts are below float32's precision. Infinity comes out as NaN.
+// The products of two low parts are below float32's precision. Infinity comes out as NaN, and so do numbers that round
+// to it: those within 2^-12 of float32's largest.
 template <bool kExact, int kRows, int kColumns, typename Left, typename Right>
 FSC_DEVICE void multiply_fragments(const Left& left, const Right& right, int begin, int end,
                                    float (&sums)[kRows][kColumns][4]) {

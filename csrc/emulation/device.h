@@ -72,14 +72,8 @@ inline void atomic_add(int* address, int value) { *address += value; }
 inline double multiply_add(double a, double b, double c) { return a * b + c; }
 inline float multiply_add(float a, float b, float c) { return a * b + c; }
 
-// Round to nearest, ties away from zero, as cvt.rna does.
-inline uint32_t to_tf32(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7f800000u) == 0x7f800000u) return bits & 0xffffe000u;
-  return (bits + 0x1000u) & 0xffffe000u;
-}
-
 inline float bits_to_float(uint32_t bits) { return std::bit_cast<float>(bits); }
+inline uint32_t float_to_bits(float value) { return std::bit_cast<uint32_t>(value); }
 
 // Each lane shows its fragments to the warp and then computes its own four sums.
 // Layout (PTX, mma.m16n8k8, tf32), with g = lane / 4 and t = lane % 4:

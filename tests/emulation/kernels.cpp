@@ -4,6 +4,7 @@
 
 #include "cuda/pipeline.cuh"
 #include "cuda/reduce.cuh"
+#include "cuda/tensor_cores.cuh"
 
 namespace {
 
@@ -30,12 +31,20 @@ FSC_KERNEL(64) half_waits_kernel() {
 // c [16, 8] = a [16, 8] b [8, 8], by one warp.
 FSC_KERNEL(32) product_kernel(const float* a, const float* b, float* c) {
   const int g = thread() / 4, t = thread() % 4;
-  const uint32_t left[4] = {to_tf32(a[g * 8 + t]), to_tf32(a[(g + 8) * 8 + t]), to_tf32(a[g * 8 + t + 4]),
-                            to_tf32(a[(g + 8) * 8 + t + 4])};
-  const uint32_t right[2] = {to_tf32(b[t * 8 + g]), to_tf32(b[(t + 4) * 8 + g])};
+  const auto rounded = [](float value) { return rounded_to_tf32(float_to_bits(value)); };
+  const uint32_t left[4] = {rounded(a[g * 8 + t]), rounded(a[(g + 8) * 8 + t]), rounded(a[g * 8 + t + 4]),
+                            rounded(a[(g + 8) * 8 + t + 4])};
+  const uint32_t right[2] = {rounded(b[t * 8 + g]), rounded(b[(t + 4) * 8 + g])};
   float sums[4] = {};
   mma_tf32(sums, left, right);
   for (int i = 0; i < 4; ++i) c[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sums[i];
+}
+
+// The two parts that tensor cores read of each value.
+FSC_KERNEL(32) split_kernel(const float* values, float* high, float* low) {
+  const Split parts = split<false>(values[thread()]);
+  high[thread()] = bits_to_float(parts.high & 0xffffe000u);
+  low[thread()] = bits_to_float(parts.low & 0xffffe000u);
 }
 
 // Blocks in pairs pass values around among themselves `rounds` times, a barrier of the pair after each; rows [0] and
@@ -167,5 +176,9 @@ const char* pass_on(int64_t* values, unsigned* counters, int64_t blocks, int rou
 
 void product(const float* a, const float* b, float* c) {
   run(1, 32, [&] { product_kernel(a, b, c); });
+}
+
+void split_values(const float* values, float* high, float* low) {
+  run(1, 32, [&] { split_kernel(values, high, low); });
 }
 }
