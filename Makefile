@@ -6,7 +6,7 @@ FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp tests/stand_in/*.cpp)
 RUFF_PATHS := setup.py csrc fsc_ext python tests bench examples
 comma := ,
 
-.PHONY: demo test test-emulated check-cuda check-install sanitize lint format bench build tools
+.PHONY: demo test test-emulated check-cuda check-install sanitize lint format bench gpu build tools
 
 # The main job without any data: train a small network, compress it by every method.
 demo: build
@@ -45,6 +45,11 @@ sanitize: tools
 	for tool in memcheck racecheck; do \
 		compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/pytest tests/ops -k "cuda and not compile" || exit 1; \
 	done
+
+# On a machine with a GPU, with the Python that is there and nothing fetched; goes on where it stopped.
+GPU_RESULTS ?= gpu-results
+gpu:
+	$(PYTHON) bench/gpu.py $(GPU_RESULTS) $(STAGES)
 
 # BENCH_JSON=FILE keeps the figures for bench/table.py; DEVICE=cuda measures on a GPU, by its own clock.
 DEVICE ?= cpu
