@@ -289,6 +289,7 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "given channels by steps": compressed(CD(solver=Proximal(4), support=SUPPORT)),
     "given weights": compressed(CD(support=WEIGHTS), SPARSE),
     "noise": compressed(CD(noise=0.2)),
+    "steps with noise": compressed(CD(noise=0.2, solver=Proximal(steps=4))),
     **{
         f"every kind, {name}": compressed(method, scheme, every_kind)
         for name, (method, scheme) in {

@@ -108,6 +108,9 @@ class Pose:
         activation: whether a ReLU stands between the layer and the comparison.
         num_columns: pixels of the layer's output over all images.
         has_shortcuts: whether both networks add something to its output before it is compared.
+        noise: deviation of the noise that every step draws anew for the student's inputs, as a
+            share of the largest feature of each image; 0: none.
+        seed: of that noise.
     """
 
     layer: nn.Conv2d
@@ -115,6 +118,8 @@ class Pose:
     activation: Activation
     num_columns: int
     has_shortcuts: bool = False
+    noise: float = 0.0
+    seed: int = 0
 
 
 def all_channels(layer: nn.Conv2d) -> Tensor:

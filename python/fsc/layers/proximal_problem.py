@@ -18,6 +18,7 @@ from fsc.layers.layer_problem import (
     to_matrix,
 )
 from fsc.layers.moments import Moments
+from fsc.layers.noisy_inputs import NoisyInputs
 from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal, iterate
 
@@ -25,8 +26,8 @@ from fsc.solvers.proximal import Proximal, iterate
 class ProximalProblem:
     """The iterations on moments, or on the layer's own inputs; they move the weight alone.
 
-    Moments serve where nothing stands behind the layer, all images are taken at once, and the
-    inputs have more columns than rows; a step then costs the same for any number of images.
+    Moments serve where nothing stands behind the layer, all images are taken at once, the inputs
+    have more columns than rows and no noise; a step then costs the same for any number of images.
 
     Args:
         pose: the layer and its objective.
@@ -42,7 +43,11 @@ class ProximalProblem:
         patch = Patch.of(pose.layer)
         columns = pose.num_columns * len(pose.objective.terms)
         on_moments = pose.activation == "none" and not solver.batch_size and columns >= patch.dim
-        self.inputs = _Sums(pose) if on_moments else _Images(pose, solver.batch_size)
+        self.inputs: _Sums | _Images | NoisyInputs
+        if pose.noise:
+            self.inputs = NoisyInputs(pose, solver.batch_size)
+        else:
+            self.inputs = _Sums(pose) if on_moments else _Images(pose, solver.batch_size)
 
     def accumulate(
         self, input_teacher: Tensor, input_student: Tensor, shortcuts: Shortcuts | None

@@ -69,7 +69,8 @@ class CrossDistillation:
             scheme -> its output channels, or for a scheme of single weights, with `ClosedForm`
             only, the weights' numbers in the flattened tensor. None: the solver chooses.
         noise: deviation of Gaussian noise on the student's features while a layer is solved, as a
-            share of their maximum; 0.2 is the paper's "Gauss." (Table 14).
+            share of their maximum; 0.2 is the paper's "Gauss." (Table 14). `Proximal` draws it anew
+            at every step, but for quantized layers; not behind an addition, see `after_addition`.
         solve_on: the least number of images that layers are solved on: where fewer are given,
             mirror images and hard ones join them, see `fsc.images.augmentation.filled_up`. Moments
             add up, so that they cost their forwards alone; but what the walk holds grows with them,
@@ -114,6 +115,10 @@ class CrossDistillation:
         if self.after_addition and self.activation == "none" and by_steps:
             raise ValueError(
                 "after_addition must be False with Proximal before the activation, got True"
+            )
+        if self.after_addition and self.noise and by_steps:
+            raise ValueError(
+                f"noise must be 0 with Proximal and after_addition, got {self.noise:g}"
             )
         if self.support is not None:
             object.__setattr__(self, "support", _integers(self.support))

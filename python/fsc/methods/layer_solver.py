@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -106,6 +106,7 @@ class LayerSolver(Visitor):
         self.held_back = {} if by_channels else self._held_back(graph, teacher)
         self._drifted = False
         self._noise = Noise(settings.noise, len(task.images))
+        self._draws_anew = False  # whether the steps of a layer draw the noise themselves
         _check_names("crossing", settings.crossing or (), self._solvable)
         self._form: Form | None = None
         self._problem: LayerProblem | None = None
@@ -140,7 +141,7 @@ class LayerSolver(Visitor):
         if self._form is None:
             self._begin(layer, input_teacher)
         if self._known is None:
-            self._accumulate(input_teacher, self._noise.added(input_student))
+            self._accumulate(input_teacher, input_student)
 
     def before_run(self, layer: Layer) -> None:
         """Solves the layer and writes its weight into the student."""
@@ -205,7 +206,9 @@ class LayerSolver(Visitor):
         output_size = patch.output_size((size[0], size[1]))
         self._columns = self._num_images * output_size[0] * output_size[1]
         self._sums.begin(convolution.out_channels, output_size)
-        self._problem = self._pose(layer, convolution)
+        bits = self.plans.plan(layer.name, convolution).bits
+        self._draws_anew = isinstance(self.settings.solver, Proximal) and bits is None
+        self._problem = self._pose(layer, convolution, bits)
         if self.journal is not None:
             self._known = self.journal.find(layer.name, convolution.weight.device)
         self._noise.begin(self.settings.seed + layer.index, input_teacher[0])
@@ -213,6 +216,8 @@ class LayerSolver(Visitor):
     def _accumulate(self, input_teacher: Tensor, input_student: Tensor) -> None:
         form = self._form
         assert form is not None and self._problem is not None
+        if not self._draws_anew:
+            input_student = self._noise.added(input_student)
         for piece in form.pieces(input_teacher):
             images = [form.image(side[piece]) for side in (input_teacher, input_student)]
             added = self._sums.of(piece, len(input_teacher))
@@ -236,7 +241,7 @@ class LayerSolver(Visitor):
                 f"too small for them, got {self.settings.solver}"
             ) from error
 
-    def _pose(self, layer: Layer, convolution: nn.Conv2d) -> LayerProblem:
+    def _pose(self, layer: Layer, convolution: nn.Conv2d, bits: int | None) -> LayerProblem:
         settings, solver = self.settings, self.settings.solver
         has_shortcuts = self._sums.are_compared
         follows = layer.sum_activation if has_shortcuts else layer.activation
@@ -245,9 +250,11 @@ class LayerSolver(Visitor):
         crosses = settings.crossing is None or layer.name in settings.crossing
         objective = settings.objective if crosses else Estimation()
         pose = Pose(convolution, objective, activation, self._columns, has_shortcuts)
+        if self._draws_anew:
+            pose = replace(pose, noise=settings.noise, seed=settings.seed + layer.index)
         steps = solver.steps if isinstance(solver, Proximal) else 0
         on_step = None if self.progress is None else _Steps(self.progress, layer.name, steps)
-        return problem_of(pose, solver, self.plans.plan(layer.name, convolution).bits, on_step)
+        return problem_of(pose, solver, bits, on_step)
 
     def _remember(self, name: str, solution: Solution, seconds: float) -> None:
         self._drifted, self._known = True, None
