@@ -96,7 +96,7 @@ class Proximal:
 def iterate(
     solver: Proximal,
     weight: Tensor,
-    run: Callable[..., Tensor],
+    run: Callable[..., object],
     count: int | None,
     dim: int | None,
     on_step: Callable[[int], None] | None = None,
@@ -106,7 +106,8 @@ def iterate(
     Args:
         solver: the schedule.
         weight: where to start, [C_out, C_in, kH, kW], contiguous.
-        run: `fsc_ext.solve_quadratic_` or `fsc_ext.solve_relu_` with the problem filled in.
+        run: `fsc_ext.solve_quadratic_` or `fsc_ext.solve_relu_` with the problem filled in, or steps
+            as they take them.
         count: how many slices along `dim`, or single weights, stay; None: all of them.
         dim: 0 prunes output filters, 1 input channels, None single weights.
         on_step: called with the number of steps done, now and then.
