@@ -75,6 +75,7 @@ def _places(first: int) -> list[str]:
         ("chain", "teacher"),
         ("chain", "previous"),
         ("layer norms", "teacher"),
+        ("layer norms", "previous"),
         ("batch norms", "previous"),
     ],
 )

@@ -69,6 +69,8 @@ class Journal:
     with a warning, and its layer solved again. Of several processes the first alone reads and
     writes.
 
+    Work of several rounds keeps networks and states of trainings, each round in a part of its own.
+
     Args:
         folder: where the files are; it is made with the first of them.
         identity: what two runs must share to be the same compression, as JSON would hold it.
