@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -19,9 +20,10 @@ from fsc.methods.agreement import check_ranks, check_shares
 from fsc.methods.arguments import check_numbers
 from fsc.methods.features import scores_of
 from fsc.methods.held_out import Judge, parted
-from fsc.methods.journal import fingerprint, origin
-from fsc.methods.round_rules import Candidate, Rules, checked_rules
-from fsc.methods.rounds import MaskedAndCut, RoundsOfPruning
+from fsc.methods.journal import Journal, fingerprint, origin
+from fsc.methods.round_after_round import RoundAfterRound
+from fsc.methods.round_rules import Candidate, checked_rules
+from fsc.methods.rounds import RoundsOfPruning
 from fsc.networks import cost
 from fsc.networks.entry import Entry, enter
 from fsc.networks.gathering import Images
@@ -84,6 +86,7 @@ def prune_iteratively(
     batch_size: int = 64,
     seed: int = 0,
     progress: Progress | None = None,
+    journal: str | os.PathLike[str] | None = None,
 ) -> IterativeResult:
     """Prunes a network by turns, each time by as much as the scores of several cuts allow.
 
@@ -108,7 +111,7 @@ def prune_iteratively(
         rounds: how many there are at most.
         flops: share of the teacher's multiply-accumulates; no round begins with a network that has
             come down to it. The last cut may go some way below.
-        lowest_score: in percent, at most what the teacher has.
+        lowest_score: in percent, above 1 and at most what the teacher has.
         align_to: whose channels are ranked, and whose outputs every candidate is aligned to: those
             of the "teacher" as it was given, or, as the paper has it, of the network of the
             "previous" round, whose errors add up then.
@@ -126,6 +129,10 @@ def prune_iteratively(
         seed: of the images that are held out, and of what FSKD draws; the same seed gives the same
             bits.
         progress: called with (what, done, total), the round and the ratio in front of what.
+        journal: a folder where every candidate is kept once it is scored; of those that do not go
+            on the numbers alone stay. A call with the same arguments goes on with the next one,
+            with the bits of an uninterrupted run; damaged files are dropped with a warning. Delete
+            it when the student is safe. None: nothing is kept.
 
     Returns:
         The network of the last round, and all candidates with their scores.
@@ -136,8 +143,9 @@ def prune_iteratively(
 
     Raises:
         ValueError: an argument is out of its range or does not fit; no ratio removes a channel, or
-            none of the first round reaches `lowest_score`.
+            none of the first round reaches `lowest_score`; the journal is of another call.
         TypeError: an argument is of the wrong type.
+        OSError: the journal cannot be written.
 
     Example:
         >>> import fsc
@@ -154,52 +162,24 @@ def prune_iteratively(
     entry = _entered(teacher, images)
     left, scored = (ignored, round_to, style), (labels, score_images, score_labels)
     asked = rules.definition() | {"align_to": align_to}
-    own = partial(_identity, method, seed, entry, *left, *scored)
-    check_ranks(_NAME, entry.images, lambda: own() | asked)
+    own = partial(_identity, asked, method, seed, entry, *left, *scored)
+    check_ranks(_NAME, entry.images, own)
+    kept = None if journal is None else Journal(journal, own())
     seen, judge = parted(_NAME, entry, *scored, batch_size, seed)
     check_shares(_NAME, seen, "the images that are not held out")
     result = _result(entry, judge, lowest_score)
     told = progress if ranks.is_first() else None
     shown = replace(entry, images=seen)
     pruning = RoundsOfPruning(method, shown, *left, batch_size, seed, told)
+    turns = RoundAfterRound(rules, pruning, judge, align_to == "previous", kept)
     with evaluation_mode(entry.teacher), torch.no_grad():
-        last = _in_rounds(rules, result, pruning, judge, align_to)
-    result.student = in_dtype_of(entry.given, last.cut)
+        ending = turns.run(result.flops_teacher)
+    if ending.warning is not None and ranks.is_first():
+        warnings.warn(ending.warning, CompressionWarning, stacklevel=2)
+    result.candidates = ending.candidates
+    result.student = in_dtype_of(entry.given, ending.network.cut)
     pass_on(entry.teacher, result.student)
     return result
-
-
-def _in_rounds(
-    rules: Rules, result: IterativeResult, pruning: RoundsOfPruning, judge: Judge, align_to: AlignTo
-) -> MaskedAndCut:
-    """Round after round, until it is enough; the candidates are told, the last network given."""
-    network = pruning.first
-    share, end, ran_out = 1.0, f"the {rules.rounds} rounds were over", False
-    for number in range(1, rules.rounds + 1):
-        made = []
-        for ratio in rules.pruning_ratios:
-            what = f"round {number} of {rules.rounds}, ratio {ratio:g}"
-            found = pruning.pruned(network, ratio, align_to == "previous", what)
-            if found is not None:
-                sizes = pruning.flops(found), cost.parameters(found.cut)
-                made.append((Candidate(number, ratio, judge.score(found.cut), *sizes), found))
-        best = rules.best([candidate for candidate, _ in made])
-        result.candidates += [replace(each, is_kept=each is best) for each, _ in made]
-        if best is None:
-            if number == 1:
-                raise ValueError(rules.refusal(result.candidates))
-            ran_out = not made
-            end = f"round {number} gave nothing {'smaller' if ran_out else 'good enough'}"
-            break
-        network = next(found for candidate, found in made if candidate is best)
-        share = best.flops / result.flops_teacher
-        if rules.flops is not None and share <= rules.flops:
-            return network
-    wanted = "" if rules.flops is None else f", before {rules.flops:g}"
-    if (wanted or ran_out) and ranks.is_first():
-        sentence = f"{end} at {share:.3g} of the multiply-accumulates{wanted}"
-        warnings.warn(sentence, CompressionWarning, stacklevel=3)
-    return network
 
 
 def _entered(teacher: nn.Module, images: Images) -> Entry:
@@ -212,6 +192,7 @@ def _entered(teacher: nn.Module, images: Images) -> Entry:
 
 
 def _identity(
+    asked: dict[str, Any],
     method: FSKD,
     seed: int,
     entry: Entry,
@@ -222,7 +203,7 @@ def _identity(
     score_images: Tensor | None,
     score_labels: Tensor | None,
 ) -> dict[str, Any]:
-    """What all ranks must share beside the rules."""
+    """What all ranks must share, and two calls for one to go on where the other stopped."""
     left = {"ignored": sorted(map(str, ignored)), "round_to": round_to, "style": style}
     found = {
         "labels": entry.labels if labels is None else labels,
@@ -232,7 +213,7 @@ def _identity(
     # What is no tensor is refused afterwards.
     scored = {n: fingerprint([each]) for n, each in found.items() if isinstance(each, Tensor)}
     own = origin(method, seed, entry.given, entry.images, None)
-    return own | left | dict.fromkeys(found) | scored
+    return own | left | dict.fromkeys(found) | scored | asked
 
 
 def _result(entry: Entry, judge: Judge, lowest_score: float | None) -> IterativeResult:

@@ -3,6 +3,7 @@
 import copy
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,20 @@ def test_it_ends_once_the_share_is_reached_and_says_where_it_is_not() -> None:
         _run(rounds=9, flops=0.05, lowest_score=80)
 
 
-def test_the_paper_aligns_to_the_network_of_the_round_before() -> None:
-    teacher, images = _given()
+def _group_norms() -> nn.Module:
+    """What normalises over all channels at once leaves the masked ones out."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(1, 8, 3), nn.GroupNorm(1, 8), nn.ReLU(), nn.Conv2d(8, 10, 3), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, 10)),
+    ).eval()
+
+
+@pytest.mark.parametrize("make", [lambda: trained_vgg(1, 1, 2), _group_norms])
+def test_the_paper_aligns_to_the_network_of_the_round_before(make: Callable[[], nn.Module]) -> None:
+    teacher, images = make(), digits("train")[0][:60]
     given = {"pruning_ratios": [0.3], "rounds": 2, "score_images": images[:5]}
-    result = _run(align_to="previous", **given)
+    result = fsc.prune_iteratively(teacher, images, align_to="previous", **given, **METHOD)  # type: ignore[arg-type]
     first = fsc.compress(teacher, images, pruning_ratio=0.3, method=OPTIONS["method"]).student
     second = fsc.compress(first, images, pruning_ratio=0.3, method=OPTIONS["method"]).student
     for name, value in second.state_dict().items():
@@ -188,7 +199,11 @@ def test_the_same_seed_gives_the_same_bits_and_progress_is_told() -> None:
         ({"rounds": 1.5}, TypeError, r"rounds must be an integer, got 1\.5"),
         ({"flops": 0}, ValueError, "flops must be above 0 and below 1, got 0"),
         ({"flops": 1.0}, ValueError, "flops must be above 0 and below 1, got 1.0"),
-        ({"lowest_score": 101}, ValueError, "lowest_score must be above 0 and at most 100"),
+        ({"lowest_score": 101}, ValueError, "must be in percent, above 1 and at most 100, got 101"),
+        ({"lowest_score": 0.9}, ValueError, r"lowest_score must be in percent, .*, got 0\.9"),
+        ({"lowest_score": 1}, ValueError, "lowest_score must be in percent, .*, got 1$"),
+        ({"lowest_score": 0}, ValueError, "lowest_score must be in percent, .*, got 0$"),
+        ({"flops": True}, TypeError, "flops must be a number, got True"),
         ({"lowest_score": "9"}, TypeError, "lowest_score must be a number, got '9'"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         ({"seed": "x"}, TypeError, "seed must be an integer, got 'x'"),

@@ -194,22 +194,33 @@ def aligned(device: torch.device) -> Found:
 
 
 def taught(device: torch.device) -> Found:
-    """A student with weights of its own, trained and aligned by turns."""
+    """A student with weights of its own, trained and aligned by turns, and the last turn again."""
     teacher, student = chain().to(device), chain().to(device)
     images = torch.randn(6, 3, 8, 8).to(device)
     training = fsc.FitNet(steps=4, batch_size=4)
     # On many images, and damped: what few leave open is decided by rounding.
     method = fsc.Alternation(training=training, alignment=fsc.FSKD(damping=1.0), rounds=2)
-    with strict(device):
-        return method.teach(teacher, student, images, LABELS.to(device)).state_dict()
+    with strict(device), tempfile.TemporaryDirectory() as folder:
+        method.teach(teacher, student, images, LABELS.to(device), journal=folder)
+        forget_the_second_round(folder)
+        again = method.teach(teacher, student, images, LABELS.to(device), journal=folder)
+    return again.state_dict()
 
 
 def by_turns(device: torch.device) -> Found:
-    """Two rounds of pruning."""
+    """Two rounds of pruning, the second one twice."""
     teacher, images = chain().to(device), torch.randn(6, 3, 8, 8).to(device)
-    with strict(device):
-        found = fsc.prune_iteratively(teacher, images, pruning_ratios=[0.2], rounds=2)
-    return found.student.state_dict()
+    with strict(device), tempfile.TemporaryDirectory() as folder:
+        given = {"pruning_ratios": [0.2], "rounds": 2, "journal": folder}
+        fsc.prune_iteratively(teacher, images, **given)  # type: ignore[arg-type]
+        forget_the_second_round(folder)
+        again = fsc.prune_iteratively(teacher, images, **given)  # type: ignore[arg-type]
+    return again.student.state_dict()
+
+
+def forget_the_second_round(folder: str) -> None:
+    (entry,) = Path(folder).glob("round-2-*")
+    entry.unlink()
 
 
 CASES: dict[str, Callable[[torch.device], Found]] = {

@@ -98,6 +98,22 @@ def test_two_processes_prune_and_teach_by_turns_as_one_does() -> None:
             assert torch.equal(value, second[name][key]), (name, key)
 
 
+def test_what_was_kept_by_turns_is_read_and_written_by_the_first_rank(tmp_path: Path) -> None:
+    expected = rank_work.by_turns(str(tmp_path / "one"))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert len(before) == 4
+    found = on_ranks(rank_work.by_turns, str(tmp_path / "one"))  # which have nothing to do
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    first, _ = on_ranks(rank_work.by_turns, str(tmp_path / "two"))
+    found += [first, rank_work.by_turns(str(tmp_path / "two"))]
+    for one, other in ((expected, found[0]), (expected, found[1]), (found[2], found[3])):
+        assert one["scores"] == other["scores"]
+        for name in ("pruned", "taught"):
+            for key, value in one[name].items():
+                assert torch.equal(value, other[name][key]), (name, key)
+    assert len(list((tmp_path / "two").rglob("*.safetensors"))) == 4
+
+
 def test_other_arguments_and_too_few_images_by_turns_are_refused() -> None:
     for said in on_ranks(rank_work.refused_by_turns):
         for sentence, name in zip(said, ("ignored", "labels", "score_images"), strict=False):

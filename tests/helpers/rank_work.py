@@ -113,16 +113,18 @@ def own_images() -> None:
     fsc.compress(network, seen, method="cd-nc", scheme=shared_cases.HALF)
 
 
-def by_turns() -> dict[str, Any]:
+def by_turns(journal: str | None = None) -> dict[str, Any]:
     """A network pruned iteratively, and one that is trained and aligned by turns."""
+    folders = [None if journal is None else f"{journal}/{name}" for name in ("pruned", "taught")]
     torch.manual_seed(0)
     (teacher, student), seen = (chain().double() for _ in range(2)), shared_cases.images()
     training = fsc.BackProp(**shared_cases.FROZEN)
     alternation = fsc.Alternation(training=training, rounds=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fsc.CompressionWarning)
-        pruned = _pruned_iteratively(teacher, seen)
-        taught = alternation.teach(teacher, student, seen, torch.arange(5) % 4)
+        pruned = _pruned_iteratively(teacher, seen, journal=folders[0])
+        given = (teacher, student, seen, torch.arange(5) % 4)
+        taught = alternation.teach(*given, journal=folders[1])
     scores = [each.score for each in pruned.candidates]
     states = [dict(network.state_dict()) for network in (pruned.student, taught)]
     return {"scores": scores, "pruned": states[0], "taught": states[1]}

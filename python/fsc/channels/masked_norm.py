@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ class MaskedLayerNorm(nn.LayerNorm):
         stays: which channels stay, bool [C].
     """
 
+    is_layer_of_fsc: ClassVar[bool] = True
     stays: Tensor
 
     def __init__(self, norm: nn.LayerNorm, stays: Tensor) -> None:
@@ -56,6 +57,7 @@ class MaskedGroupNorm(nn.GroupNorm):
         stays: which channels stay, bool [C].
     """
 
+    is_layer_of_fsc: ClassVar[bool] = True
     stays: Tensor
 
     def __init__(self, norm: nn.GroupNorm, stays: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,13 +21,18 @@ from fsc.methods.kd import KD, without_labels
 from fsc.methods.opening import AnyBlocks, opening
 from fsc.methods.schedule import Part, check_rate, in_words, trained
 from fsc.methods.soundness import Yardstick
+from fsc.methods.training_state import TrainingState, put_back, values_of
 from fsc.methods.two_networks import say
 from fsc.networks.entry import Entry
 from fsc.networks.gathering import Images
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.observed import Observed
 from fsc.networks.outputs import tensors_of
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress
+
+# In the part of the journal that a round has: the student after it, the part of its alignment.
+_ENTRY, _ALIGNMENT = "student", "alignment"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +89,7 @@ class Alternation:
         batch_size: int = 64,
         seed: int = 0,
         progress: Progress | None = None,
+        journal: str | os.PathLike[str] | None = None,
     ) -> nn.Module:
         """Train and align any student.
 
@@ -99,6 +106,10 @@ class Alternation:
             seed: of the order of the images and of what is drawn of them; the same seed gives the
                 same bits.
             progress: called with (what, done, total), the round in front of what.
+            journal: a folder where the student is kept after every round, and its training every 50
+                steps. A call with the same arguments goes on from there, with the bits of an
+                uninterrupted run; damaged files are dropped with a warning. Delete it when the
+                student is safe. None: nothing is kept.
 
         Returns:
             The student in evaluation mode; with BatchNorms folded where it was aligned.
@@ -110,8 +121,10 @@ class Alternation:
                 the teacher than it began.
 
         Raises:
-            ValueError: no block can be matched, labels are missing, or an argument does not fit.
+            ValueError: no block can be matched, labels are missing, an argument does not fit, or
+                the journal is of another call.
             TypeError: an argument is of the wrong type.
+            OSError: the journal cannot be written.
 
         Example:
             >>> def net(*widths):
@@ -127,7 +140,7 @@ class Alternation:
             torch.Size([12, 4])
         """
         given = (teacher, student, images)
-        asked = (blocks, None, batch_size, seed, progress)
+        asked = (blocks, None, batch_size, seed, progress, journal)
         own, other, task = opening("teach", self, self.training, given, labels, *asked)
         left = self._left(own, other, task, blocks)
         yardstick = Yardstick(own.teacher, own.images, batch_size)
@@ -160,15 +173,9 @@ class Alternation:
         losses: list[float] = []
         for number in range(1, self.rounds + 1):
             turn = _turn(task, number, self.rounds)
-            if losses and self.alignment is not None:
-                match = blocks_matched("teach", task.teacher, student, task.images[:1], blocks)
-                with torch.no_grad():
-                    said += recover(self.alignment, match, turn)[1]
-                student = match.student.model
-            parts = self.training.parts(student, {}, turn)
-            rates = trained(student, parts, self.training, turn, stays_near=False)
-            said += [f"round {number}: {each}" for each in in_words(self.training, rates)]
-            losses.append(ranks.first(partial(_loss, parts[-1])))
+            student, loss, told = self._round(student, number, turn, blocks)
+            losses.append(loss)
+            said += told
             if self._has_settled(losses):
                 return student, said
         if self.rounds > 2:  # fewer cannot tell
@@ -178,17 +185,56 @@ class Alternation:
             )
         return student, said
 
+    def _round(
+        self, student: nn.Module, number: int, turn: Task, blocks: AnyBlocks
+    ) -> tuple[nn.Module, float, list[str]]:
+        """The student of a round, its loss and what is to be said: found on disk, or made now."""
+        journal = turn.journal
+        told: list[str] = []
+        is_aligned = self.alignment is not None and number > 1
+        entry = None if journal is None else journal.read(_ENTRY, f"round {number} is made again")
+        if entry is not None:
+            values, header = entry
+            if is_aligned:  # which folds BatchNorm, before anything else
+                student = Observed.folded(student, turn.images[:1]).model
+            put_back(student, values)
+            return student.eval(), float.fromhex(header["loss"]), header["said"]
+        if is_aligned:
+            student, told = self._aligned(student, turn, blocks)
+        parts = self.training.parts(student, {}, turn)
+        rates = trained(student, parts, self.training, turn, stays_near=False)
+        told += [f"round {number}: {each}" for each in in_words(self.training, rates)]
+        loss = ranks.first(partial(_loss, parts[-1]))
+        if journal is not None:
+            journal.write(_ENTRY, values_of(student), {"loss": loss.hex(), "said": told})
+            for part in (journal, journal.within(_ALIGNMENT)):
+                TrainingState(part).drop()
+        return student, loss, told
+
+    def _aligned(
+        self, student: nn.Module, turn: Task, blocks: AnyBlocks
+    ) -> tuple[nn.Module, list[str]]:
+        """A student aligned to the teacher, and what is to be said of it."""
+        assert self.alignment is not None
+        match = blocks_matched("teach", turn.teacher, student, turn.images[:1], blocks)
+        journal = None if turn.journal is None else turn.journal.within(_ALIGNMENT)
+        with torch.no_grad():
+            _, told = recover(self.alignment, match, replace(turn, journal=journal))
+        return match.student.model, told
+
 
 def _turn(task: Task, number: int, rounds: int) -> Task:
-    """The task of one round, which draws for itself."""
+    """The task of one round, which draws for itself, with a part of the journal for itself."""
+    journal = None if task.journal is None else task.journal.within(f"round-{number}")
+    turn = replace(task, seed=task.seed + number - 1, journal=journal)
     if task.progress is None:
-        return replace(task, seed=task.seed + number - 1)
+        return turn
     told = task.progress
 
     def progress(what: str, done: int, total: int) -> None:
         told(f"round {number} of {rounds}: {what}", done, total)
 
-    return replace(task, seed=task.seed + number - 1, progress=progress)
+    return replace(turn, progress=progress)
 
 
 def _loss(part: Part) -> float:

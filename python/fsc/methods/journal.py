@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -68,6 +69,8 @@ class Journal:
     with a warning, and its layer solved again. Of several processes the first alone reads and
     writes.
 
+    Work of several rounds keeps networks and states of trainings, each round in a part of its own.
+
     Args:
         folder: where the files are; it is made with the first of them.
         identity: what two runs must share to be the same compression, as JSON would hold it.
@@ -81,7 +84,14 @@ class Journal:
         """Takes up what the folder holds."""
         self.folder = Path(folder)
         self._identity = as_json(identity)
+        self._part = ""
         ranks.first(self._check)
+
+    def within(self, part: str) -> Journal:
+        """The same journal for a part of the work, whose entries are its own: "round-2-NAME"."""
+        found = copy.copy(self)
+        found._part = f"{self._part}{part}-"
+        return found
 
     def find(self, name: str, device: torch.device | str = "cpu") -> Solution | None:
         """The solution of a layer, where it was solved before, on the device of the layer.
@@ -127,7 +137,7 @@ class Journal:
             tensors, header = read_tensors(path)
             if not isinstance(header, dict) or CHECKSUM not in header:
                 raise ValueError(f"{path} is damaged: it holds no checksum")
-            if header.get(_IDENTITY) != self._identity or header.get(_ENTRY) != name:
+            if header.get(_IDENTITY) != self._identity or header.get(_ENTRY) != path.stem:
                 raise ValueError(f"{path} is damaged: it does not say whose it is")
         except ValueError as error:
             _drop(path, error, otherwise)
@@ -140,8 +150,17 @@ class Journal:
         Raises:
             OSError: the file cannot be written; what it held before stays.
         """
-        whole = {**header, _ENTRY: name, _IDENTITY: self._identity}
-        ranks.first(lambda: write_tensors(self._path(name), tensors, whole))
+        path = self._path(name)
+        whole = {**header, _ENTRY: path.stem, _IDENTITY: self._identity}
+        ranks.first(lambda: write_tensors(path, tensors, whole))
+
+    def remove(self, name: str) -> None:
+        """Removes an entry that is of no use any more, where there is one.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        ranks.first(lambda: self._path(name).unlink(missing_ok=True))
 
     def signature(self) -> Writers:
         """The file that says whose the folder is though it holds no entry, and its writer."""
@@ -177,7 +196,7 @@ class Journal:
         raise AnotherCompression(self.folder, found, self._identity)
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.safetensors"
+        return self.folder / f"{self._part}{name}.safetensors"
 
 
 def _digest(identity: dict[str, Any]) -> str:

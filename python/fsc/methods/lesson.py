@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fsc import ranks
 from fsc.methods.preconditioner import Preconditioner
-from fsc.methods.training_state import State
+from fsc.methods.training_state import State, values_of
 from fsc.networks.outputs import tensors_of
 
 if TYPE_CHECKING:
@@ -170,11 +170,7 @@ class Learner:
     def state(self) -> State:
         """All that the steps to come depend on, beside the lesson and the rate."""
         # All of the student, not the body alone: lessons before this one have trained the rest.
-        tensors = {
-            f"student.{key}": value
-            for key, value in self.student.state_dict().items()
-            if isinstance(value, Tensor)
-        }
+        tensors = values_of(self.student)
         for index, parameter in enumerate(self.body.parameters()):
             momentum = self._optimizer.state[parameter].get("momentum_buffer")
             if momentum is not None:
@@ -185,14 +181,6 @@ class Learner:
         tensors["generator"] = self._generator.get_state()
         tensors["dropout"] = _default_state(self.lesson.views.example.device)
         return tensors, {"step": self.step}
-
-    @staticmethod
-    def restore_student(student: nn.Module, state: State) -> None:
-        """Gives a student the weights that it had where another learner stopped."""
-        state_dict = student.state_dict()  # with the versions that modules ask for
-        for key in list(state_dict):
-            state_dict[key] = state[0].get(f"student.{key}", state_dict[key])
-        student.load_state_dict(state_dict)
 
     def restore(self, state: State) -> None:
         """Goes on where another one stopped; the student has its weights already."""

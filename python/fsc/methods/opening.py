@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from fsc.methods.agreement import check_ranks
 from fsc.methods.arguments import check_numbers
 from fsc.methods.base import Task
 from fsc.methods.block_layers import BLOCKS, Blocks
-from fsc.methods.journal import fingerprint, origin
+from fsc.methods.journal import Journal, fingerprint, origin
 from fsc.methods.labelling import labels_for
 from fsc.methods.two_networks import entered
 from fsc.methods.views import check_views
@@ -39,6 +41,7 @@ def opening(
     batch_size: int,
     seed: int,
     progress: Progress | None,
+    journal: str | os.PathLike[str] | None = None,
 ) -> tuple[Entry, Entry, Task]:
     """Check what a teacher and any student are given with, and bring it together.
 
@@ -53,12 +56,13 @@ def opening(
         batch_size: images that go through a network at once.
         seed: of what is drawn.
         progress: told on the first rank.
+        journal: a folder where the work is kept; None: nowhere.
 
     Returns:
         (the teacher, the student, a task that removes nothing).
 
     Raises:
-        ValueError: an argument does not fit.
+        ValueError: an argument does not fit, or the journal is of another call.
         TypeError: an argument is of the wrong type.
     """
     if isinstance(blocks, str) and blocks not in BLOCKS:
@@ -70,11 +74,12 @@ def opening(
     learned = labels_for(function, learner, labels, loaded, own.teacher, own.images)
     check_views(function, learner, own.teacher, own.images, learned)
     _check_outputs(function, own, other)
-    asked = (own, other, seed, blocks, channels)
-    check_ranks(function, own.images, lambda: _identity(method, *asked, learned))
+    identity = partial(_identity, method, own, other, seed, blocks, channels, learned)
+    check_ranks(function, own.images, identity)
+    kept = None if journal is None else Journal(journal, identity())
     told = progress if ranks.is_first() else None
     given = (own.teacher, own.images, Scheme("given", {}), batch_size)
-    return own, other, Task(*given, seed=seed, progress=told, labels=learned)
+    return own, other, Task(*given, seed=seed, progress=told, journal=kept, labels=learned)
 
 
 def _check_outputs(function: str, own: Entry, other: Entry) -> None:

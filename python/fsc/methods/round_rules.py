@@ -100,12 +100,14 @@ def checked_rules(
         if not 0 < ratio < 1:
             raise ValueError(f"pruning_ratios must be above 0 and below 1, got {ratio}")
     check_count("rounds", rounds)
-    for name, value, most in (("flops", flops, 1), ("lowest_score", lowest_score, 100)):
-        if value is None:
-            continue
-        if not isinstance(value, int | float) or isinstance(value, bool):
+    for name, value in (("flops", flops), ("lowest_score", lowest_score)):
+        if not isinstance(value, int | float | None) or isinstance(value, bool):
             raise TypeError(f"{name} must be a number, got {value!r}")
-        if not 0 < value <= most or (name == "flops" and value == most):
-            limit = "below 1" if name == "flops" else f"at most {most}"
-            raise ValueError(f"{name} must be above 0 and {limit}, got {value}")
+    if flops is not None and not 0 < flops < 1:
+        raise ValueError(f"flops must be above 0 and below 1, got {flops}")
+    if lowest_score is not None and not 1 < lowest_score <= 100:
+        # A share would let every network pass.
+        raise ValueError(
+            f"lowest_score must be in percent, above 1 and at most 100, got {lowest_score}"
+        )
     return Rules(found, int(rounds), flops, lowest_score)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fsc.channels.cutting import cut_channels
+from fsc.channels.cutting import cut_channels, mask_channels
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups, check_cut
 from fsc.methods.base import Task
 from fsc.methods.fskd import FSKD
 from fsc.methods.l1_norm import largest_channels
+from fsc.methods.training_state import put_back
 from fsc.networks import cost, surgery
 from fsc.networks.entry import Entry
 from fsc.progress import Progress
@@ -88,7 +89,12 @@ class RoundsOfPruning:
         self.first = MaskedAndCut(folded, copy.deepcopy(folded), sizes, {})
 
     def pruned(
-        self, network: MaskedAndCut, ratio: float, from_previous: bool, what: str
+        self,
+        network: MaskedAndCut,
+        ratio: float,
+        from_previous: bool,
+        what: str,
+        values: Mapping[str, Tensor] | None = None,
     ) -> MaskedAndCut | None:
         """What a network is without a share of its channels; None where that is none of them.
 
@@ -98,6 +104,7 @@ class RoundsOfPruning:
             from_previous: whether that network ranks the channels and says what those left are to
                 give; the teacher does otherwise.
             what: is done, in words.
+            values: of the masked network, where it was aligned before; None: it is aligned now.
         """
         counts = {
             name: self._left(group, network.counts[name], ratio)
@@ -110,8 +117,12 @@ class RoundsOfPruning:
             ranked = wanted = network.masked
         kept = largest_channels(ranked, self.groups, counts)
         masked = copy.deepcopy(network.masked)
-        self.method.recover(wanted, masked, kept, self._task(what))
-        check_cut(self.teacher, self.groups, kept, self.images[:1])
+        if values is None:
+            self.method.recover(wanted, masked, kept, self._task(what))
+            check_cut(self.teacher, self.groups, kept, self.images[:1])
+        else:
+            mask_channels(masked, self.groups, kept)
+            put_back(masked, values)
         cut = copy.deepcopy(masked)
         cut_channels(cut, self.groups, kept)
         return MaskedAndCut(masked, cut.eval(), counts, kept)

@@ -13,7 +13,7 @@ from fsc.methods.base import Task
 from fsc.methods.lesson import Learner, Lesson, all_trainable, own_draws
 from fsc.methods.memory_layout import fast_layout
 from fsc.methods.soundness import Yardstick, is_sound, not_finite
-from fsc.methods.training_state import TrainingState
+from fsc.methods.training_state import TrainingState, put_back
 from fsc.methods.views import Kind, check_kind, judged_images
 
 # At each the loss is looked at, and the state kept where there is a journal.
@@ -210,7 +210,7 @@ class _Run:
             for number in range(first, len(self.parts)):
                 if found is not None:
                     # Before the part is made: it may be made of what was trained before it.
-                    Learner.restore_student(self.student, found)
+                    put_back(self.student, found[0])
                 body, lesson = self.parts[number]()
                 with all_trainable(body), fast_layout(body, lesson.views.example) as layout:
                     learner = Learner(self.student, body, lesson, 0.5**retry, layout)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fsc.methods.block_choice import ENTRY as BLOCKS
 from fsc.methods.journal import Journal
@@ -51,6 +51,29 @@ class TrainingState:
         """
         if self._journal is not None:
             self._journal.write(_ENTRY, tensors, counts)
+
+    def drop(self) -> None:
+        """Removes what was kept, once the training is over and what it made is kept elsewhere.
+
+        Raises:
+            OSError: the file cannot be removed.
+        """
+        if self._journal is not None:
+            self._journal.remove(_ENTRY)
+
+
+def values_of(network: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a network, as `put_back` takes them."""
+    state = network.state_dict()
+    return {f"student.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def put_back(network: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Gives a network of the same making the values that `values_of` had, in its own layout."""
+    state = network.state_dict()  # with the versions that modules ask for
+    for key in list(state):
+        state[key] = values.get(f"student.{key}", state[key])
+    network.load_state_dict(state)
 
 
 def in_words(folder: Path) -> str:

@@ -49,7 +49,9 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if module_qualified_name in self.whole:
             return True
-        return isinstance(m, QuantizedInputConv2d) or computes_as_torch(m)
+        # What rooms above put into a network says so itself.
+        is_own = isinstance(m, QuantizedInputConv2d) or getattr(m, "is_layer_of_fsc", False)
+        return is_own or computes_as_torch(m)
 
     def call_module(
         self,
