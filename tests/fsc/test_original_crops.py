@@ -124,7 +124,7 @@ def test_what_lies_around_a_crop_is_not_mixed_in(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     Image.fromarray(pixels).save(tmp_path / "a" / "1.png")
     folder = ImageFolder(tmp_path, size=8, mean=(0, 0, 0), std=(1, 1, 1))
-    place = np.zeros((8, 8, 3), dtype=np.uint8)
+    place = np.zeros((3, 8, 8), dtype=np.uint8)
     _crops(folder)._write(place, 0, [10, 10, 20, 20], mirrored=False)
     assert (place == 255).all()
 

@@ -84,12 +84,9 @@ class OriginalCrops:
         width, height = self._sides[chosen].unbind(1)
         boxes, mirrored = random_parts(len(chosen), height, width, generator)
         jobs = zip(chosen[own].tolist(), boxes[own].tolist(), mirrored[own].tolist(), strict=True)
-        _, channels, *size = self._example.shape
+        shape = (len(chosen[own]), *self._example.shape[1:])
         pixels = torch.empty(
-            (len(chosen[own]), *size, channels),
-            dtype=torch.uint8,
-            device="cpu",
-            pin_memory=self._example.is_cuda,
+            shape, dtype=torch.uint8, device="cpu", pin_memory=self._example.is_cuda
         )
         made = [
             self._started(partial(self._write, place, *job))
@@ -108,13 +105,14 @@ class OriginalCrops:
         return work if self._pool is None else self._pool.submit(work).result
 
     def _write(self, place: np.ndarray, index: int, box: list[int], mirrored: bool) -> None:
-        """Make a part of a file, uint8 [H, W, C]."""
+        """Make a part of a file, uint8 [C, H, W]."""
         top, left, height, width = box
         # Cut before: Pillow would mix in what lies around a box.
         part = self._original(index).crop((left, top, left + width, top + height))
-        part = part.resize((place.shape[1], place.shape[0]), self._preparation.resampling)
-        values = np.asarray(part).reshape(place.shape)
-        place[:] = values[:, ::-1] if mirrored else values
+        channels, height, width = place.shape
+        part = part.resize((width, height), self._preparation.resampling)
+        values = np.asarray(part).reshape(height, width, channels)
+        place[:] = (values[:, ::-1] if mirrored else values).transpose(2, 0, 1)
 
     def _original(self, index: int) -> Image.Image:
         """A file, decoded."""
@@ -134,8 +132,8 @@ class OriginalCrops:
         return image
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        """Bytes [B, H, W, C] as a network reads them, [B, C, H, W]."""
-        device, (mean, std) = self._example.device, self._statistics
+        """Bytes [B, C, H, W] as a network reads them."""
+        mean, std = self._statistics
         # As few bytes as possible go to the device, and nobody waits for them.
-        x = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
-        return ((x / 255 - mean) / std).to(self._example.dtype).contiguous()
+        x = pixels.to(self._example.device, non_blocking=True).float()
+        return x.div_(255).sub_(mean).div_(std).to(self._example.dtype)
