@@ -1,6 +1,7 @@
 """Crops of whole files: what they show, the same bits by any threads, and trainings on them."""
 
 import copy
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,29 @@ def test_crops_are_those_of_pillow(tmp_path: Path, interpolation: str) -> None:
     for index, box, mirror, crop in zip(chosen, boxes, mirrored, found, strict=True):
         expected = torch.from_numpy(_reference(folder, int(index), box, bool(mirror)))
         torch.testing.assert_close(crop, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["bilinear", "bicubic"])
+def test_crops_are_those_of_torchvision(tmp_path: Path, kind: str) -> None:
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed")
+    from fsc.models.torchvision_import import import_library
+
+    transforms = import_library("torchvision").transforms
+    for index, (width, height) in enumerate(SIZES):
+        write_image(tmp_path / "a" / f"{index}.png", width, height, seed=index)
+    folder = ImageFolder(tmp_path, (10, 8), interpolation=kind)
+    found = _crops(folder).begin(torch.arange(6), _generator(2))()
+    widths, heights = (torch.tensor(each) for each in zip(*SIZES, strict=True))
+    boxes, mirrored = random_parts(6, heights, widths, _generator(2))
+    theirs = transforms.functional
+    for file, box, mirror, crop in zip(folder.files, boxes, mirrored, found, strict=True):
+        with Image.open(file) as image:
+            mode = transforms.InterpolationMode(kind)
+            part = theirs.resized_crop(image, *box.tolist(), [8, 8], mode)
+        part = theirs.to_tensor(theirs.hflip(part) if mirror else part)
+        mean, std = folder.preparation.mean, folder.preparation.std
+        assert torch.equal(crop, theirs.normalize(part, mean, std))
 
 
 def test_boxes_of_images_of_several_sizes_are_those_of_each() -> None:
