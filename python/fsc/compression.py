@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fsc import method_names, ranks
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
+from fsc.images.folder import ImageFolder
 from fsc.methods.agreement import check_ranks
 from fsc.methods.arguments import check_numbers
 from fsc.methods.base import Method, Task, check_removes_weights
@@ -23,7 +24,7 @@ from fsc.methods.examination import Examination
 from fsc.methods.journal import Journal, origin
 from fsc.methods.labelling import labels_for
 from fsc.methods.solve_then_train import SolveThenTrain
-from fsc.methods.views import check_views
+from fsc.methods.views import check_views, originals_for, with_files
 from fsc.methods.whole_layers import check_takes
 from fsc.models.recognition import recognise
 from fsc.networks.entry import Entry, enter
@@ -77,7 +78,9 @@ def compress(
             name or the one dict that it takes, with one N; masks and indices may be integers. Or a
             DataLoader, a Dataset, a list or another iterable of images or batches, or of tuples and
             dicts of them; labels behind them, or under "labels" or "label", go to a method that
-            learns them, and what the teacher does not take is dropped.
+            learns them, and what the teacher does not take is dropped. An
+            `fsc.images.folder.ImageFolder`, or a Subset of one, is what `views="original-crops"`
+            asks for.
         labels: class indices, int64 [N], beside images that come without. Few methods learn them:
             `BackProp` needs them, `KD`, `FitNet` and `MiR(tune_head=True)` do more with them.
         method: one of `fsc.methods`, such as `CrossDistillation(...)` or `MiR(...)`, or its name,
@@ -103,7 +106,8 @@ def compress(
         memory_budget: bytes of activations held in memory before they go to disk; None: all. What
             cross distillation solves a single layer from comes on top: both inputs of a layer
             that is solved by steps (activation="relu"), or the columns of a layer that is solved
-            from them because it sees few pixels.
+            from them because it sees few pixels. While a method crops files, of these decoded; None
+            is 2 GB there.
         seed: seeds whatever the method draws; the same seed gives the same bits, on a GPU where
             cuDNN does (`torch.backends.cudnn.deterministic`).
         progress: called with (what, done, total) while the work goes on.
@@ -142,16 +146,17 @@ def compress(
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
     method = method_of(method, entry.teacher)
+    originals = originals_for("compress", method, images)
     learned = labels_for("compress", method, labels, entry.labels, entry.teacher, entry.images)
-    check_views("compress", method, entry.teacher, entry.images, learned)
+    check_views("compress", method, entry.teacher, entry.images, learned, originals)
     goal = _fitting(goal, method, entry)
     progress = progress if ranks.is_first() else None
-    own = partial(identity, entry.given, entry.images, method, goal, seed, learned)
+    own = partial(identity, entry.given, entry.images, method, goal, seed, learned, originals)
     check_ranks("compress", entry.images, own)
     kept = None if journal is None else Journal(journal, own())
     start = time.perf_counter()
     settings = (batch_size, memory_budget, seed, progress, kept)
-    task = _planned(goal, method, entry, learned, *settings)
+    task = replace(_planned(goal, method, entry, learned, *settings), originals=originals)
     return _carried_out(method, task, entry.given, time.perf_counter() - start)
 
 
@@ -239,6 +244,7 @@ def identity(
     goal: Goal,
     seed: int,
     labels: Tensor | None = None,
+    originals: ImageFolder | None = None,
 ) -> dict[str, Any]:
     """What two compressions must share for one to go on where the other stopped.
 
@@ -249,8 +255,13 @@ def identity(
         goal: what is asked for; a scheme, not its name.
         seed: of whatever the method draws.
         labels: those that the method learns; None: it learns none.
+        originals: the files that the method crops; None: it crops none.
+
+    Raises:
+        OSError: a file cannot be read.
     """
-    return origin(method, seed, teacher, images, labels) | {"scheme": goal.definition()}
+    own = with_files(origin(method, seed, teacher, images, labels), originals)
+    return own | {"scheme": goal.definition()}
 
 
 def check_types(teacher: object, method: object) -> None:

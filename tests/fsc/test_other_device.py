@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from image_folders import write_patterns
 from kinds import every_kind
 from known_groups import found_once
 from networks import chain
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 import fsc
 from fsc import models, schemes
 from fsc.images import augmentation
+from fsc.images.folder import ImageFolder
 from fsc.images.names import AUGMENTATIONS
 from fsc.methods import Method
 from fsc.methods.journal import Journal
@@ -84,6 +86,17 @@ def student_of(
     json.dumps(result.report.to_dict())
     assert result.report.device == str(images.device)
     return result.student.state_dict()
+
+
+def on_files(device: torch.device) -> Found:
+    """A method that crops files, which threads do on the CPU."""
+    method = fsc.KD(steps=4, batch_size=4, views="original-crops")
+    with tempfile.TemporaryDirectory() as name:
+        folder = ImageFolder(write_patterns(Path(name), [(12, 9), (8, 20), (9, 9), (15, 11)]), 8)
+        teacher, example = chain().to(device), folder[0][0].to(device)
+        with strict(example.device):
+            made = fsc.compress(teacher, folder, method=method, scheme=SCHEME)
+        return made.student.state_dict()
 
 
 def spilled(device: torch.device) -> Found:
@@ -249,6 +262,7 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "mir, head on crops": compressed(
         fsc.MiR(steps=4, batch_size=4, tune_head=True, views="crops"), labels=LABELS
     ),
+    "kd, crops of files": on_files,
     "mir, any student": mimicked,
     "bp": compressed(fsc.BackProp(steps=4, batch_size=4), labels=LABELS),
     "kd": compressed(fsc.KD(steps=4, batch_size=4), labels=LABELS),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import rank_work
 import torch
+from image_folders import write_patterns
 from ranked import on_ranks
 from shared_cases import CASES, all_compressed, compressed
 
@@ -77,6 +78,16 @@ def test_every_rank_sees_its_own_images_alone() -> None:
     assert [walked for walked, _ in on_ranks(rank_work.seen_by_each, "moments")] == [[2], [3]]
     trained = [trained for _, trained in on_ranks(rank_work.seen_by_each, "mir")]
     assert trained == [[1, 1, 1, 1], [2, 1, 2, 1]]
+
+
+def test_two_processes_crop_files_as_one_does(tmp_path: Path) -> None:
+    sizes = [(20, 12), (9, 30), (16, 16), (8, 11), (25, 10)]
+    folder = str(write_patterns(tmp_path, sizes))
+    expected, whole = rank_work.cropping(folder)
+    (first, own), (second, other) = on_ranks(rank_work.cropping, folder)
+    assert [whole, own, other] == [[3, 2, 3, 2], [1, 1, 1, 1], [2, 1, 2, 1]]
+    torch.testing.assert_close(first, expected, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_fewer_images_than_ranks_are_refused() -> None:

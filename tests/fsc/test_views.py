@@ -236,5 +236,6 @@ def test_signals_are_not_cropped_for_any_student() -> None:
 
 
 def test_unknown_views_are_refused() -> None:
-    with pytest.raises(ValueError, match="views must be one of mirrored, crops, hard, got 'flips'"):
+    known = "mirrored, crops, hard, original-crops"
+    with pytest.raises(ValueError, match=f"views must be one of {known}, got 'flips'"):
         fsc.BackProp(views="flips")  # type: ignore[arg-type]

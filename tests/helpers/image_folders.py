@@ -1,5 +1,6 @@
 """Folders of small images, as users have them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,4 +24,18 @@ def write_classes(
     for label, name in enumerate(names):
         for index in range(count):
             write_image(root / name / f"{index}.png", seed=100 * label + index, **size)
+    return root
+
+
+def write_patterns(root: Path, sizes: Sequence[tuple[int, int]]) -> Path:
+    """One image of each width and height, red by its column, green by its row, blue by its number.
+
+    They lie in two classes by turns.
+    """
+    for index, (width, height) in enumerate(sizes):
+        rows, columns = np.mgrid[:height, :width]
+        colours = (255 * columns / width, 255 * rows / height, np.full_like(rows, 20 * index))
+        path = root / ("cat", "dog")[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.stack(colours, 2).astype(np.uint8)).save(path)
     return root

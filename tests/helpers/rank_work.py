@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 import fsc
 from fsc import ranks
+from fsc.images.folder import ImageFolder
 from fsc.layers.moments import Columns, Moments
 from fsc.methods import layerwise
 from fsc.methods.lesson import Learner, Lesson
@@ -98,6 +99,25 @@ def seen_by_each(name: str) -> tuple[list[int], list[int]]:
         layerwise.walk = usual
         handle.remove()
     return walked, trained
+
+
+def cropping(folder: str) -> tuple[dict[str, Tensor], list[int]]:
+    """A student trained on crops of five files, and how many this rank trains on in every step."""
+    trained: list[int] = []
+
+    def watch(module: nn.Module, given: tuple[Any, ...]) -> None:
+        if isinstance(module, nn.Conv2d) and module.in_channels == 3 and torch.is_grad_enabled():
+            trained.append(len(given[0]))
+
+    torch.manual_seed(0)
+    files = ImageFolder(folder, 8)
+    handle = register_module_forward_pre_hook(watch)
+    try:
+        method = fsc.MiR(views="original-crops", **shared_cases.FROZEN)
+        student = fsc.compress(chain(), files, method=method, scheme=shared_cases.HALF).student
+    finally:
+        handle.remove()
+    return dict(student.state_dict()), trained
 
 
 def too_few() -> None:

@@ -23,6 +23,9 @@ from fsc.networks import cost
 from fsc.report import methods_figure
 from fsc.report.interval import SMALL_TEST_SET
 
+# Of the views that are not the papers' for CIFAR-10 -> what is said of them.
+_VIEWS = {"crops": ", trained on crops", "original-crops": ", trained on crops of the files"}
+
 
 @dataclass(frozen=True)
 class _Plan:
@@ -136,7 +139,7 @@ def _report(
 
 def _title(inputs: Inputs, identity: dict[str, Any], plan: _Plan, goal: Goal) -> str:
     augment = f", augmented by {identity['augment']}" if identity["augment"] else ""
-    views = ", trained on crops" if identity["views"] == "crops" else ""
+    views = _VIEWS.get(identity["views"], "")
     return (
         f"{inputs.model_title} on {inputs.data_title}, {goal.in_words}, "
         f"{plan.draw}, {plan.draws}{augment}{views}"

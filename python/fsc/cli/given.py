@@ -166,11 +166,17 @@ class Inputs:
         decoded = images.decoded() if isinstance(images, ImageFolder) else images
         return decoded, self.test_labels[:num_test]
 
+    def files_of(self, sample: FewShotSample) -> ImageFolder | None:
+        """The images of a sample as files; None where they do not come from a folder."""
+        return self.train.at(sample.indices) if isinstance(self.train, ImageFolder) else None
+
     def images_of(self, sample: FewShotSample) -> Tensor:
         """The normalised images of a sample, float32 [N, C, H, W], where the teacher is."""
-        if isinstance(self.train, ImageFolder):
-            images = self.train.at(sample.indices).decoded()
+        files = self.files_of(sample)
+        if files is not None:
+            images = files.decoded()
         else:
+            assert isinstance(self.train, data.Split)
             chosen = self.train.images[sample.indices]  # [N, H, W, C]
             images = data.to_tensor(chosen, self.normalization.mean, self.normalization.std)
         return images.to(device_of(self.teacher, images))

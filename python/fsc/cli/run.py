@@ -18,7 +18,8 @@ from fsc.cli.teachers import to_header
 from fsc.compression import identity
 from fsc.goal import Goal
 from fsc.images.augmentation import augmented
-from fsc.images.names import MIX_LABELS, VIEWS
+from fsc.images.folder import ImageFolder
+from fsc.images.names import MIX_LABELS, OF_FILES, VIEWS
 from fsc.images.sampling import FewShotSample
 from fsc.methods import Method
 from fsc.networks import checkpoint
@@ -167,9 +168,10 @@ def make_student(
     Raises:
         ValueError: something does not fit together; the sentence says what.
     """
+    files = _files(method, inputs, sample, settings)
     return compress(
         inputs.teacher,
-        _images(inputs, sample, settings),
+        _images(inputs, sample, settings) if files is None else files,
         labels=_labels(method, inputs, sample, settings),
         method=settings.method(method, inputs),
         **vars(settings.goal),
@@ -185,10 +187,9 @@ def identity_of(
     method: str, inputs: Inputs, sample: FewShotSample, settings: Settings
 ) -> dict[str, Any]:
     """What `make_student` with the same arguments must share with a run that it goes on with."""
-    images = _images(inputs, sample, settings)
-    made = settings.method(method, inputs)
-    labels = _labels(method, inputs, sample, settings)
-    return identity(inputs.teacher, images, made, settings.goal, sample.seed, labels)
+    given, made = (inputs, sample, settings), settings.method(method, inputs)
+    shared = (inputs.teacher, _images(*given), made, settings.goal, sample.seed)
+    return identity(*shared, _labels(method, *given), _files(method, *given))
 
 
 def _images(inputs: Inputs, sample: FewShotSample, settings: Settings) -> Tensor:
@@ -197,6 +198,14 @@ def _images(inputs: Inputs, sample: FewShotSample, settings: Settings) -> Tensor
     if settings.augment is None:
         return images
     return augmented(images, settings.augment, seed=sample.seed)
+
+
+def _files(
+    method: str, inputs: Inputs, sample: FewShotSample, settings: Settings
+) -> ImageFolder | None:
+    """The files of what is compressed from, for a method that crops them."""
+    crops = settings.views == OF_FILES and method in method_names.WITH_VIEWS
+    return inputs.files_of(sample) if crops else None
 
 
 def check_labels(

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from fsc import method_names
-from fsc.images.names import VIEWS
+from fsc.images.names import FOLDER, OF_FILES, VIEWS
 
 mir_steps = click.option(
     "--mir-steps",
@@ -24,7 +24,8 @@ views = click.option(
     show_default=True,
     help="What MiR, BP, KD and FitNet are trained on: the images and their mirror images; crops, "
     "other parts of them at every step, as is usual for ImageNet; or, where no labels are learned, "
-    "with hard ones, moved, recoloured and mixed.",
+    "with hard ones, moved, recoloured and mixed. original-crops is for folder:PATH: parts of the "
+    "whole files, at their own resolution.",
 )
 precision = click.option(
     "--precision",
@@ -50,9 +51,11 @@ def check(methods: Sequence[str], *, joins: bool = False) -> None:
         joins: whether they join runs that are there already, which may have taken them.
 
     Raises:
-        ValueError: none of the methods does.
+        ValueError: none of the methods does, or files are to be cropped and there are none.
     """
     context = click.get_current_context()
+    if context.params["views"] == OF_FILES:
+        _check_files(context.params["data_name"], context.params["augment"])
     for name, flag, takers in _OF_TRAINING:
         is_typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if is_typed and not joins and not any(method in takers for method in methods):
@@ -60,3 +63,16 @@ def check(methods: Sequence[str], *, joins: bool = False) -> None:
                 f"{flag} must go with --method {' or '.join(takers)}, got "
                 f"{context.params[name]} for {', '.join(methods)}"
             )
+
+
+def _check_files(data_name: str, augment: str | None) -> None:
+    if not data_name.startswith(FOLDER):
+        raise ValueError(
+            f"--views {OF_FILES} must go with --data {FOLDER}PATH, whose files are cropped, got "
+            f"{data_name}"
+        )
+    if augment is not None:
+        raise ValueError(
+            f"--augment must be left out with --views {OF_FILES}: images that are added have no "
+            f"files, got {augment}"
+        )

@@ -34,38 +34,57 @@ def random_crops(images: Tensor, generator: torch.Generator, own: slice = slice(
         torch.Size([4, 3, 8, 8])
     """
     count, _, height, width = images.shape
-    boxes = random_boxes(count, height, width, generator)
-    mirrored = torch.rand(count, generator=generator, dtype=torch.float64, device="cpu") < 0.5
+    boxes, mirrored = random_parts(count, height, width, generator)
     return resized_parts(images[own], boxes[own], mirrored[own])
 
 
-def random_boxes(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+def random_parts(
+    count: int, height: int | Tensor, width: int | Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Which parts of images, as `random_boxes` has them, and which are mirrored, bool [N]."""
+    boxes = random_boxes(count, height, width, generator)
+    mirrored = torch.rand(count, generator=generator, dtype=torch.float64, device="cpu") < 0.5
+    return boxes, mirrored
+
+
+def random_boxes(
+    count: int, height: int | Tensor, width: int | Tensor, generator: torch.Generator
+) -> Tensor:
     """Parts of images: shares of the area and logarithms of the ratio are drawn uniformly.
 
     Of ten draws the first that lies within the image is taken; without any it is the middle, as
     wide or as high as the image and of the nearest ratio that is allowed.
 
+    Args:
+        count: N; what is drawn depends on nothing else.
+        height: of all images, or of each, integers [N] on the CPU.
+        width: likewise.
+        generator: of the CPU.
+
     Returns:
         top, left, height and width in pixels, int64 [N, 4], on the CPU.
     """
+    whole = torch.stack(
+        [torch.as_tensor(side, device="cpu").expand(count) for side in (height, width)], 1
+    )  # [N, 2]
+    middle = torch.tensor([_middle(*sides) for sides in whole.tolist()], device="cpu").view(-1, 2)
+    whole = whole.double()
     drawn = torch.rand(
         count, _ATTEMPTS + 1, 2, generator=generator, dtype=torch.float64, device="cpu"
     )
     area, shape = drawn[:, :_ATTEMPTS].unbind(2)  # [N, attempts] each
-    area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * area)
+    area = whole.prod(1, keepdim=True) * (AREA[0] + (AREA[1] - AREA[0]) * area)
     low, high = map(math.log, RATIO)
     ratio = (low + (high - low) * shape).exp()  # of width to height
     widths = (area * ratio).sqrt().round()
     heights = (area / ratio).sqrt().round()
-    fits = (widths.clamp(1, width) == widths) & (heights.clamp(1, height) == heights)
+    fits = (heights >= 1) & (heights <= whole[:, :1]) & (widths >= 1) & (widths <= whole[:, 1:])
     first = fits.int().argmax(1, keepdim=True)  # the first of the largest
-    middle_height, middle_width = _middle(height, width)
-    found = fits.any(1)
-    heights = heights.gather(1, first)[:, 0].where(found, heights.new_tensor(middle_height))
-    widths = widths.gather(1, first)[:, 0].where(found, widths.new_tensor(middle_width))
-    sides = torch.stack([heights, widths], 1)  # [N, 2]
-    free = sides.new_tensor([height, width]) - sides
-    starts = (drawn[:, _ATTEMPTS] * (free + 1)).where(found[:, None], free / 2).floor()
+    found = fits.any(1, keepdim=True)
+    sides = torch.cat([heights.gather(1, first), widths.gather(1, first)], 1)  # [N, 2]
+    sides = sides.where(found, middle.double())
+    free = whole - sides
+    starts = (drawn[:, _ATTEMPTS] * (free + 1)).where(found, free / 2).floor()
     return torch.cat([starts, sides], 1).long()
 
 

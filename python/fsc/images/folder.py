@@ -12,6 +12,7 @@ import numpy as np
 import PIL
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 
 from fsc.files import reason
 from fsc.images.preparation import (
@@ -125,11 +126,27 @@ class ImageFolder(Sequence[tuple[Tensor, int]]):
         return torch.stack([self.preparation.read(file) for file in self.files])
 
     def fingerprint(self) -> str:
-        """SHA-256 of what images and labels depend on: every file, and what is done to it."""
+        """SHA-256 of what images and labels depend on: every file, and what is done to it.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
         whole = hashlib.sha256(f"{self.preparation!r} Pillow {PIL.__version__}".encode())
         for file, label in zip(self.files, self.labels, strict=True):
-            whole.update(f"{label} ".encode() + hashlib.sha256(file.read_bytes()).digest())
+            try:
+                content = file.read_bytes()
+            except OSError as error:
+                raise OSError(f"image {file} cannot be read: {reason(error)}") from error
+            whole.update(f"{label} ".encode() + hashlib.sha256(content).digest())
         return whole.hexdigest()
+
+
+def folder_of(images: object) -> ImageFolder | None:
+    """The folder of images in their order, where they are one, or a `Subset` of one."""
+    if isinstance(images, Subset):
+        whole = folder_of(images.dataset)
+        return None if whole is None else whole.at([int(index) for index in images.indices])
+    return images if isinstance(images, ImageFolder) else None
 
 
 def splits(

@@ -7,6 +7,8 @@ SPLITS = ("train", "test")
 AUGMENTATIONS = ("mirror", "crop", "mixup", "hard")
 # Augmentations and views of which two images become one.
 MIX_LABELS = ("mixup", "hard")
-# Of images that a method is trained on: as they are and mirrored, other parts at every step, or
-# recoloured, moved and mixed.
-VIEWS = ("mirrored", "crops", "hard")
+# Of images that a method is trained on: as they are and mirrored; other parts at every step;
+# recoloured, moved and mixed; other parts of the files that they were made from.
+VIEWS = ("mirrored", "crops", "hard", "original-crops")
+# Those that are made from the files of a folder, as large as they are there.
+OF_FILES = "original-crops"

@@ -89,18 +89,26 @@ class Preparation:
                 f"got {self.interpolation!r}"
             )
 
-    def read(self, path: str | os.PathLike[str]) -> Tensor:
-        """Decode and prepare one image file.
+    @property
+    def resampling(self) -> Image.Resampling:
+        """How Pillow resizes."""
+        return _INTERPOLATIONS[self.interpolation]
+
+    def statistics(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Mean and std, float32 [C, 1, 1] each, to go with values between 0 and 1."""
+        both = (torch.tensor(each, device=device) for each in (self.mean, self.std))
+        mean, std = (each.view(-1, 1, 1) for each in both)
+        return mean, std
+
+    def decoded(self, path: str | os.PathLike[str]) -> Image.Image:
+        """Decode one image file, as large as it is there.
 
         Colours become grey where the network reads one channel, and grey colours where it reads
         three. Transparency and the orientation that a camera noted are ignored, as by torchvision.
 
-        Returns:
-            float32 [C, H, W].
-
         Raises:
-            ValueError: the file is damaged, is no JPEG, PNG or WebP, has more than 8 bits a
-                channel, or would be too large.
+            ValueError: the file is damaged, is no JPEG, PNG or WebP, or has more than 8 bits a
+                channel.
             OSError: it cannot be opened.
         """
         with _opened(path) as image:
@@ -108,9 +116,21 @@ class Preparation:
             try:
                 # A palette with transparency goes through RGBA, or Pillow warns.
                 wide = image.convert("RGBA") if image.mode in ("P", "PA") else image
-                decoded = wide.convert(_MODES[len(self.mean)])
+                return wide.convert(_MODES[len(self.mean)])
             except _DECODING_ERRORS as error:
                 raise ValueError(f"image {path} is damaged: {reason(error)}") from error
+
+    def read(self, path: str | os.PathLike[str]) -> Tensor:
+        """Decode and prepare one image file.
+
+        Returns:
+            float32 [C, H, W].
+
+        Raises:
+            ValueError: what `decoded` raises, or the image would be too large.
+            OSError: it cannot be opened.
+        """
+        decoded = self.decoded(path)
         try:
             square = self._square(decoded)
         except _DECODING_ERRORS as error:
@@ -119,9 +139,8 @@ class Preparation:
                 f"brought to, got {self.size}: {reason(error)}"
             ) from error
         pixels = np.array(square, dtype=np.uint8)  # [H, W] or [H, W, C]
-        shape = (len(self.mean), 1, 1)
         x = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).float()
-        mean, std = (torch.tensor(each, device="cpu").view(shape) for each in (self.mean, self.std))
+        mean, std = self.statistics()
         x = (x / 255 - mean) / std
         return x.contiguous()
 
@@ -134,7 +153,7 @@ class Preparation:
         if min(width, height) != shorter:
             longer = int(shorter * max(width, height) / min(width, height))
             new = (shorter, longer) if width <= height else (longer, shorter)
-            image = image.resize(new, _INTERPOLATIONS[self.interpolation])
+            image = image.resize(new, self.resampling)
         left, top = (round((side - crop) / 2) for side in image.size)
         return image.crop((left, top, left + crop, top + crop))
 

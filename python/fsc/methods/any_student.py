@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.images.folder import ImageFolder
 from fsc.methods.agreement import check_ranks
 from fsc.methods.base import Task
 from fsc.methods.features import TeacherFeatures, Where, head_features
@@ -19,7 +20,7 @@ from fsc.methods.labelling import labels_for
 from fsc.methods.schedule import in_words
 from fsc.methods.soundness import Yardstick
 from fsc.methods.two_networks import entered, say
-from fsc.methods.views import check_views
+from fsc.methods.views import check_views, originals_for, with_files
 from fsc.networks import tracing
 from fsc.networks.entry import Entry
 from fsc.networks.features import truncate
@@ -43,12 +44,14 @@ class Pair:
         student: the same for the student.
         replaced: the student's layers with the teacher's head behind.
         labels: int64 [N], or None.
+        originals: the files that the images were made from, where the method crops them.
     """
 
     teacher: Entry
     student: Entry
     replaced: Replaced
     labels: Tensor | None
+    originals: ImageFolder | None
 
 
 def paired(
@@ -56,10 +59,11 @@ def paired(
 ) -> Pair:
     """Check and bring together all that `MiR.mimic` is given; see there."""
     own, other, loaded = entered("mimic", teacher, student, images)
+    originals = originals_for("mimic", method, images)
     learned = labels_for("mimic", method, labels, loaded, own.teacher, own.images)
-    check_views("mimic", method, own.teacher, own.images, learned)
+    check_views("mimic", method, own.teacher, own.images, learned, originals)
     replaced = _replaced(own, other, method.features)
-    return Pair(own, other, replaced, learned)
+    return Pair(own, other, replaced, learned, originals)
 
 
 def mimicked(
@@ -85,6 +89,7 @@ def mimicked(
         progress=progress,
         journal=kept,
         labels=pair.labels,
+        originals=pair.originals,
     )
     with torch.no_grad():
         yardstick = Yardstick(teacher, images, batch_size)
@@ -149,4 +154,5 @@ def _identity(method: MiR, pair: Pair, seed: int) -> dict[str, object]:
     """What two calls must share for one to go on where the other stopped."""
     images, labels = pair.teacher.images, pair.labels
     shared = origin(method, seed, pair.teacher.given, images, labels)
+    shared = with_files(shared, pair.originals)
     return shared | {"student": fingerprint(pair.student.given.state_dict().values())}

@@ -38,7 +38,8 @@ class BackProp(Schedule):
         decay, warm_up, clip_norm, precondition, batch_norm, precision: as in
             `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rate, where it diverged.
-        views: "mirrored" or "crops", drawn anew at every step; not "hard", which mixes images.
+        views: "mirrored", "crops" or "original-crops", drawn anew at every step; not "hard", which
+            mixes images.
 
     Raises:
         ValueError: a value is out of its range.

@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from fsc.channels.groups import ChannelGroup
+from fsc.images.folder import ImageFolder
 from fsc.methods.journal import Journal
 from fsc.methods.whole_layers import refusal
 from fsc.progress import Progress
@@ -39,6 +40,7 @@ class Task:
         groups: the teacher's channels as they go together, where the scheme removes some.
         removal: what removing channels costs each group, where it is known already.
         labels: classes of the images, int64 [N], for a method that learns them.
+        originals: the files that the images were made from, for a method that crops these.
     """
 
     teacher: nn.Module
@@ -52,6 +54,7 @@ class Task:
     groups: Sequence[ChannelGroup] = ()
     removal: Mapping[str, Removal] = field(default_factory=dict)
     labels: Tensor | None = None
+    originals: ImageFolder | None = None
 
     def channels_left(self) -> dict[str, int]:
         """How many channels of each group stay, for methods that remove channels.

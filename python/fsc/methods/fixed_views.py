@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from fsc.images.augmentation import mirrored
 from fsc.methods.features import computed
+from fsc.methods.minibatches import Begun, Views
 
 
 @dataclass(frozen=True)
-class FixedViews:
+class FixedViews(Views):
     """Images as they are and mirrored; as they are alone where they have no mirror image.
 
     Args:
@@ -64,15 +65,13 @@ class FixedViews:
             (images,) = computed(seen_through, self.images, self.batch_size)
         return replace(self, images=images, targets=targets)
 
-    def draw(
-        self,
-        chosen: Tensor,
-        generator: torch.Generator,
-        layout: torch.memory_format,
-        own: slice = slice(None),
-    ) -> tuple[Tensor, list[Tensor]]:
+    def begin(self, chosen: Tensor, generator: torch.Generator, own: slice = slice(None)) -> Begun:
         """One of the views of each chosen image, and what goes with it."""
         view = torch.randint(len(self.images), (len(chosen),), generator=generator, device="cpu")
-        drawn = view[own].to(self.images.device), chosen[own].to(self.images.device)
-        images = self.images[drawn].to(memory_format=layout)
-        return images, [target[drawn] for target in self.targets]
+
+        def given(layout: torch.memory_format) -> tuple[Tensor, list[Tensor]]:
+            drawn = view[own].to(self.images.device), chosen[own].to(self.images.device)
+            images = self.images[drawn].to(memory_format=layout)
+            return images, [target[drawn] for target in self.targets]
+
+        return given

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from fsc.images.original_crops import OriginalCrops
 from fsc.images.scale import spread
 from fsc.methods.features import computed
 from fsc.methods.memory_layout import layout_for
+from fsc.methods.minibatches import Begun, Views
 from fsc.networks.outputs import tensors_of
 
 # Views of images, by draws of a generator, of those of a minibatch that are wanted.
@@ -33,7 +35,7 @@ class _Frozen:
 
 
 @dataclass(frozen=True)
-class FreshViews:
+class FreshViews(Views):
     """Images of which every minibatch sees other views.
 
     None is seen twice: what a teacher gives is computed for each, on the view itself.
@@ -41,7 +43,7 @@ class FreshViews:
     Args:
         images: [N, C, H, W].
         maker: of views [B, C, H, W] from images, a generator of the CPU and those of the B that are
-            wanted.
+            wanted; or of views of the files that images were made from.
         batch_size: images that go through a network at once where nothing is trained.
         wanted: what it gives for a view is to be given.
         labels: behind that, int64 [N]; a view has the label of its image.
@@ -49,7 +51,7 @@ class FreshViews:
     """
 
     images: Tensor
-    maker: Maker
+    maker: Maker | OriginalCrops
     batch_size: int
     wanted: _Frozen | None = None
     labels: Tensor | None = None
@@ -59,6 +61,11 @@ class FreshViews:
     def count(self) -> int:
         """The number of images."""
         return len(self.images)
+
+    @property
+    def ahead(self) -> int:
+        """How many minibatches are to be begun before they are asked for: those of files."""
+        return self.maker.ahead if isinstance(self.maker, OriginalCrops) else 0
 
     @property
     def example(self) -> Tensor:
@@ -85,19 +92,22 @@ class FreshViews:
         frozen = [n if n is None else _Frozen(n, image) for n in (wanted, seen_through)]
         return replace(self, wanted=frozen[0], labels=labels, seen_through=frozen[1])
 
-    def draw(
-        self,
-        chosen: Tensor,
-        generator: torch.Generator,
-        layout: torch.memory_format,
-        own: slice = slice(None),
-    ) -> tuple[Tensor, list[Tensor]]:
+    def begin(self, chosen: Tensor, generator: torch.Generator, own: slice = slice(None)) -> Begun:
         """Other views of the chosen images, and what goes with them."""
         drawn = chosen.to(self.images.device)
+        if isinstance(self.maker, OriginalCrops):
+            made = self.maker.begin(chosen, generator, own)
+            return lambda layout: self._given(made(), drawn[own], layout)
         views = self.maker(self.images[drawn], generator, own)
+        return lambda layout: self._given(views, drawn[own], layout)
+
+    def _given(
+        self, views: Tensor, drawn: Tensor, layout: torch.memory_format
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What a network reads of views of the drawn images, and what it is to give for them."""
         if self.seen_through is None:
             views = views.to(memory_format=layout)
         targets = [] if self.wanted is None else self.wanted(views)
         if self.labels is not None:
-            targets.append(self.labels[drawn[own]])
+            targets.append(self.labels[drawn])
         return views if self.seen_through is None else self.seen_through(views)[0], targets

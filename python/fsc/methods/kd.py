@@ -45,7 +45,8 @@ class KD(Schedule):
         decay, warm_up, clip_norm, precondition, batch_norm, precision: as in
             `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rate, where it diverged.
-        views: "mirrored", "crops", drawn anew at every step, or, without labels, "hard".
+        views: "mirrored", "crops" or "original-crops", drawn anew at every step, or, without
+            labels, "hard".
 
     Raises:
         ValueError: a value is out of its range.

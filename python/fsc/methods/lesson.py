@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.methods.minibatches import Minibatches, Views
 from fsc.methods.preconditioner import Preconditioner
 from fsc.methods.training_state import State, values_of
 from fsc.networks.outputs import tensors_of
@@ -22,37 +23,6 @@ if TYPE_CHECKING:
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 # Images on which the inputs of layers are measured.
 _MEASURED = 256
-
-
-class Views(Protocol):
-    """What a lesson takes its minibatches from: views of images, with what goes with them."""
-
-    @property
-    def count(self) -> int:
-        """The number of images."""
-
-    @property
-    def example(self) -> Tensor:
-        """What a network reads of one of them, [1, ...]."""
-
-    def draw(
-        self,
-        chosen: Tensor,
-        generator: torch.Generator,
-        layout: torch.memory_format,
-        own: slice = slice(None),
-    ) -> tuple[Tensor, Sequence[Tensor]]:
-        """A view of some images, and what goes with it.
-
-        Args:
-            chosen: which images, int64 [B], on the CPU.
-            generator: of the CPU, for all that is drawn: its state decides what comes next.
-            layout: in memory, of what a network reads.
-            own: those of the chosen that are wanted; what is drawn is drawn for all.
-
-        Returns:
-            (what a network reads [B, ...], what it is to give for that, [B, ...] each).
-        """
 
 
 @dataclass(frozen=True)
@@ -113,35 +83,24 @@ class Learner:
         )
         damping = lesson.schedule.precondition
         self._preconditioner = None if damping is None else Preconditioner(body, damping)
-        self._generator = torch.Generator().manual_seed(lesson.seed)
-        self._order = torch.empty(0, dtype=torch.int64)  # images of this pass still to come
+        size = lesson.schedule.batch_size
+        self._minibatches = Minibatches(lesson.views, size, lesson.steps, lesson.seed)
 
     def advance(self) -> Tensor:
         """One step; returns the loss before it, of this rank's part of the minibatch."""
         lesson = self.lesson
         if self._preconditioner is not None and not self._preconditioner.is_measured:
             self._measure(self._preconditioner)
-        if not len(self._order):
-            self._order = torch.randperm(
-                lesson.views.count, generator=self._generator, device="cpu"
-            )
-        chosen = self._order[: lesson.schedule.batch_size]
-        self._order = self._order[lesson.schedule.batch_size :]
-        # All ranks draw the same minibatch, and each takes its part of it.
-        own = ranks.own(len(chosen))
-        size = own.stop - own.start
-        # Where there are fewer images than ranks some take one that counts nothing.
-        own = own if size else slice(0, 1)
-        images, wanted = lesson.views.draw(chosen, self._generator, self._layout, own)
+        given = self._minibatches.take(self._layout)
         for group in self._optimizer.param_groups:
             group["lr"] = lesson.schedule.rate_at(self.learning_rate, self.step, lesson.steps)
         with torch.enable_grad(), ranks.listening():
-            with _precision(lesson.schedule.precision, images.device):
-                loss = lesson.loss(tensors_of(self._parallel(images)), wanted)
+            with _precision(lesson.schedule.precision, given.images.device):
+                loss = lesson.loss(tensors_of(self._parallel(given.images)), given.wanted)
             self._optimizer.zero_grad()
             if ranks.count() > 1:
                 # Losses are means over images, gradients then means over ranks.
-                (loss * (size * ranks.count() / len(chosen))).backward()
+                (loss * (given.share * ranks.count())).backward()
             else:
                 loss.backward()
         if lesson.schedule.clip_norm is not None:
@@ -177,8 +136,7 @@ class Learner:
                 tensors[f"momentum.{index}"] = momentum
         if self._preconditioner is not None:
             tensors |= self._preconditioner.state()
-        tensors["order"] = self._order
-        tensors["generator"] = self._generator.get_state()
+        tensors |= self._minibatches.state()
         tensors["dropout"] = _default_state(self.lesson.views.example.device)
         return tensors, {"step": self.step}
 
@@ -191,8 +149,7 @@ class Learner:
                 self._optimizer.state[parameter]["momentum_buffer"] = momentum
         if self._preconditioner is not None:
             self._preconditioner.restore(tensors)
-        self._order = tensors["order"]
-        self._generator.set_state(tensors["generator"])
+        self._minibatches.restore(tensors, counts["step"])
         _set_default_state(self.lesson.views.example.device, tensors["dropout"])
         self.step = counts["step"]
 

@@ -62,7 +62,7 @@ class MiR(Schedule):
             before the first step.
         views: "mirrored", as the paper has it for CIFAR-10, or "crops", as for ImageNet: every
             minibatch then has other parts of the images, and the teacher's features of those; or
-            "hard", see `fsc.methods.schedule.Schedule`.
+            "hard" or "original-crops", see `fsc.methods.schedule.Schedule`.
 
     Raises:
         ValueError: a value is out of its range.

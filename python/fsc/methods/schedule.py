@@ -55,7 +55,10 @@ class Schedule:
         views: "mirrored": the images and their mirror images; "crops": other parts of them at every
             step, resized to the whole and mirrored one time in two, as is usual for ImageNet. The
             teacher is run on each. "hard": others at every step likewise, moved, recoloured and
-            mixed, see `fsc.images.hard_augmentation`; not with labels.
+            mixed, see `fsc.images.hard_augmentation`; not with labels. "original-crops": other
+            parts of the files that the images were made from, at their own resolution, see
+            `fsc.images.original_crops`; images are then an `fsc.images.folder.ImageFolder`, or a
+            Subset of one.
         precision: "bfloat16" runs the student and its loss under ``torch.autocast``; weights,
             gradients, SGD and what the teacher gives stay float32. It helps on GPUs and processors
             that compute with bfloat16 (AVX-512 BF16, AMX); on another processor a step takes 4 to

@@ -115,7 +115,7 @@ class SolveThenTrain:
             return None
         if method.views == "hard" and not are_pictures(task.teacher, task.images):
             method = replace(method, views="mirrored")
-        check_views("compress", method, task.teacher, task.images)
+        check_views("compress", method, task.teacher, task.images, originals=task.originals)
         if method.tune_head:
             check_head(task.teacher)
         return method

@@ -1,14 +1,20 @@
 """Crops drawn anew at every step, and N-way-K-shot, from the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from image_folders import write_classes
 from refusals import sentence
 
 from fsc.cli import run
 from fsc.images import sampling
+from fsc.methods import mir, schedule
+from fsc.methods.base import Task
+from fsc.methods.training_state import TrainingState
+from fsc.methods.views import views_of
 
 TRIED = ("--test-images", 20, "--threads", 1)
 NET = """
@@ -125,3 +131,82 @@ def test_analyse_and_grid_draw_classes_too(fsc, on_digits, tmp_path: Path, verb)
     assert "1 image of each of 3 classes" in result.stdout or verb[0] == "grid"
     found = json.loads((tmp_path / "x.json").read_text())
     assert (found["shots"], found["ways"], found["images"]) == (1, 3, None)
+
+
+@pytest.mark.parametrize("method", ["mir-before", "kd"])
+def test_files_are_cropped(fsc, pets, tmp_path: Path, monkeypatch, method: str) -> None:
+    seen = []
+    real = run.compress
+    monkeypatch.setattr(run, "compress", lambda *a, **k: seen.append(a[1]) or real(*a, **k))
+    given = ("compress", *pets, "--method", method, "--no-evaluate", "--images", 5)
+    written = {}
+    for views in ("original-crops", "crops"):
+        out = tmp_path / views
+        result = fsc(*given, "--views", views, "--mir-steps", 3, "--output", out)
+        assert result.exit_code == 0, result.output
+        written[views] = (out / "model.safetensors").read_bytes()
+        report = json.loads((out / "report.json").read_text())
+        assert report["hyper_parameters"]["views"] == views
+    files, images = seen
+    sample = sampling.FewShotSample.load(tmp_path / "crops" / "samples.json")
+    assert [f"{file.parent.name}/{file.name}" for file in files.files] == sample.files
+    assert torch.equal(files.decoded(), images)
+    assert written["original-crops"] != written["crops"]
+
+
+def test_a_run_on_files_is_taken_up_as_such_only(fsc, pets, tmp_path: Path, monkeypatch) -> None:
+    def stopping(*given: object) -> None:
+        real(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(schedule, "_STEPS_BETWEEN_LOOKS", 2)
+    real = TrainingState.keep
+    given = ("compress", *pets, "--method", "mir-before", "--no-evaluate", "--images", 5)
+    given = (*given, "--mir-steps", 6, "--output", tmp_path / "out")
+    crops = ("--views", "original-crops")
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingState, "keep", stopping)
+        assert fsc(*given, *crops).exit_code != 0
+    refused = sentence(fsc(*given, "--resume"))
+    told = "--resume must go on with the same run, got --views mirrored instead of original-crops"
+    assert told in refused and "give --views original-crops" in refused
+    assert fsc(*given, *crops, "--resume").exit_code == 0
+
+
+def test_compare_says_that_files_are_cropped(fsc, pets, tmp_path: Path) -> None:
+    root = Path(str(pets[3]).removeprefix("folder:"))
+    shutil.copytree(root / "train", root / "val")
+    given = ("compare", *pets, "--images", 4, "--seeds", 1, "--mir-steps", 2)
+    methods = ("--method", "l1", "--method", "mir-before")
+    result = fsc(*given, *methods, "--views", "original-crops")
+    assert result.exit_code == 0, result.output
+    assert "1 draw, trained on crops of the files" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("verb", ["compress", "compare"])
+def test_crops_of_files_without_files_are_refused(fsc, on_digits, pets, tmp_path, verb) -> None:
+    where = ("--output", tmp_path / "out") if verb == "compress" else ()
+    typed = (*where, "--method", "mir-before", "--views", "original-crops", "--shots", 1)
+    assert sentence(fsc(verb, *on_digits, *typed)) == (
+        "--views original-crops must go with --data folder:PATH, whose files are cropped, got "
+        "digits"
+    )
+    assert sentence(fsc(verb, *pets, *typed, "--augment", "mirror")) == (
+        "--augment must be left out with --views original-crops: images that are added have no "
+        "files, got mirror"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_gone_is_named(fsc, pets, tmp_path: Path, monkeypatch) -> None:
+    lost: list[Path] = []
+
+    def losing(method: object, task: Task) -> object:
+        lost.append(task.originals.files[1])
+        lost[0].unlink()
+        return views_of(method, task)
+
+    monkeypatch.setattr(mir, "views_of", losing)
+    given = ("compress", *pets, "--method", "mir-before", "--no-evaluate", "--images", 4)
+    result = fsc(*given, "--views", "original-crops", "--output", tmp_path / "out")
+    assert sentence(result) == f"image {lost[0]} cannot be read: No such file or directory"
