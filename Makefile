@@ -22,11 +22,12 @@ test: tools
 # The operators' tests on the source of the CUDA kernels, run by the host emulator.
 test-emulated: tools
 	$(BIN)/python csrc/emulation/build.py
-	FSC_EMULATE=1 $(PYTEST) tests/ops
+	FSC_EMULATE=1 $(PYTEST) tests/ops tests/test_figures.py
 
-# Compiles the CUDA kernels for every architecture; no GPU is needed, but nvcc is.
-check-cuda: build
-	$(BIN)/python csrc/cuda/check.py
+# Compiles the CUDA kernels for every architecture, counts, and compares with csrc/cuda/figures.json; no GPU is needed,
+# but nvcc is. WRITE=1 keeps what is found instead.
+check-cuda: tools
+	$(BIN)/python csrc/cuda/check.py $(if $(WRITE),--write)
 
 lint: tools
 	$(BIN)/ruff check $(RUFF_PATHS)

@@ -1,129 +1,186 @@
-"""Compiles all CUDA sources for sm_80, 90, 100 and 120; fails where a hot kernel spills registers.
+"""Compiles all CUDA sources for sm_80, 90, 100 and 120, counts, and compares with a kept table.
 
-python csrc/cuda/check.py
+python csrc/cuda/check.py [--write] [--launches]
+
+Fails where a hot kernel (figures/hot.py) spills registers, and where a figure is worse than
+figures.json says (figures/table.py has the tolerances); --write keeps what is found.
 
 Needs nvcc 12.8 or newer, but neither a GPU nor a torch built for CUDA: a CPU torch carries the
 headers. They take longer than the kernels, so the sources are compiled as one file; that each
-includes what it needs shows where the emulator compiles them one by one. Prints the most registers
-that each kernel takes, and every variant that spills: the slow path of a float64 division saves a
-few registers, which does no harm outside hot loops. Other local memory counts too: a parameter may
-be copied there to be indexed.
+includes what it needs shows where the emulator compiles them one by one. The slow path of a float64
+division saves a few registers, which does no harm outside hot loops; other local memory counts too:
+a parameter may be copied there to be indexed. Machine code is read by cuobjdump and nvdisasm, of
+CUDA_HOME, the path or the packages nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm. --launches asks
+the host code alone, through the emulator, and needs none of them.
 """
 
-import re
+from __future__ import annotations
+
+import argparse
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
-from torch.utils.cpp_extension import COMMON_NVCC_FLAGS, include_paths
+from figures import compiling, model, sass, table
+from figures.hot import TENSOR_CORES, is_hot, is_single, short_name
+from figures.launches import Recorder
+from figures.loops import KernelCounts, counted
+from figures.operations import Work, works
 
-ROOT = Path(__file__).resolve().parents[2]
-ARCHITECTURES = (80, 90, 100, 120)
-# Kernels whose time is that of their inner loop.
-HOT = (
-    "layer_kernel",
-    "stored_kernel",
-    "weight_gradient_kernel",
-    "quadratic_kernel",
-    "gram_tiles_kernel",
-    "resident_moments_kernel",
-    "resident_images_kernel",
-    "adam_kernel",
-    "sgd_kernel",
-    "soft_threshold_kernel",
-    "mix_kernel",
-    "residual_kernel",
-)
-ENTRY = re.compile(
-    r"Compiling entry function '(\w+)' for '(sm_\d+)'.*?(\d+) bytes stack frame, "
-    r"(\d+) bytes spill stores.*?Used (\d+) registers",
-    re.DOTALL,
-)
-# Of a kernel in its mangled name.
-NAME = re.compile(r"\d([a-z_]+_kernel)")
+Counted = dict[int, dict[str, KernelCounts]]  # by architecture and mangled name
 
 
-class Kernel(NamedTuple):
-    """A variant of a kernel; bytes of stack and of spills."""
-
-    name: str
-    target: str
-    stack: int
-    spills: int
-    registers: int
-
-
-def command(nvcc: str, source: Path, architecture: int, output: Path) -> list[str]:
-    """The call of nvcc; flags as in setup.py and as torch adds them to those."""
-    # The host's half is the same for all, and only asked whether it compiles.
-    what = ["-c", "-Xcompiler=-O0"] if architecture == ARCHITECTURES[0] else ["--cubin"]
-    target = f"-gencode=arch=compute_{architecture},code=sm_{architecture}"
-    includes = [f"-isystem={path}" for path in include_paths()]
-    flags = ["-std=c++20", "-O3", "--fmad=false", "-Xptxas=-v", *COMMON_NVCC_FLAGS]
-    defines = ["-DC10_CUDA_NO_CMAKE_CONFIGURE_FILE"]
-    own = [f"-I{ROOT / 'csrc'}"]
-    return [nvcc, *flags, *defines, target, *own, *includes, *what, str(source), "-o", str(output)]
-
-
-def compiled(nvcc: str, source: Path, architecture: int) -> list[Kernel]:
-    """What ptxas says of every kernel.
+def tell_of_registers(kernels: list[compiling.Kernel]) -> bool:
+    """Print what ptxas says; whether a hot kernel uses local memory.
 
     Raises:
-        SystemExit: nvcc failed.
+        SystemExit: it names no kernel.
     """
-    call = command(nvcc, source, architecture, source.with_name(f"{architecture}.o"))
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"check-cuda: nvcc failed for sm_{architecture}\n{done.stderr.strip()}")
-    found = ENTRY.findall(done.stdout + done.stderr)
-    print(f"sm_{architecture}: {len(found)} kernels compiled", flush=True)
-    return [Kernel(name, target, *map(int, numbers)) for name, target, *numbers in found]
+    variants = defaultdict(list)
+    for kernel in kernels:
+        variants[short_name(kernel.name).split("<")[0]].append(kernel)
+    if not variants:
+        raise SystemExit("check-cuda: ptxas named no kernel")
+    failed = False
+    for name, found in sorted(variants.items()):
+        most = max(kernel.registers for kernel in found)
+        print(f"{name}: {len(found)} variants, at most {most} registers")
+        for kernel in found:
+            if kernel.stack or kernel.spills:
+                print(f"  {kernel.spills} bytes spilled, {kernel.stack} bytes of local memory by "
+                      f"{kernel.name} for sm_{kernel.architecture}")  # fmt: skip
+                failed |= is_hot(kernel.name)
+    return failed
 
 
-def compiled_for_all(nvcc: str) -> list[Kernel]:
-    """The kernels of all sources for every architecture, two at a time."""
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
-        source = Path(folder) / "all.cu"
-        names = sorted(path.name for path in (ROOT / "csrc" / "cuda").glob("*.cu"))
-        lines = [f'#include "cuda/{name}"\n' for name in names]
-        source.write_text("".join(lines), encoding="utf-8")
-        found = pool.map(lambda architecture: compiled(nvcc, source, architecture), ARCHITECTURES)
-        return [kernel for kernels in found for kernel in kernels]
+def machine_code(kernels: list[compiling.Kernel], folder: Path) -> Counted | None:
+    """The counts of the hot kernels for float32; None where no tool reads machine code."""
+    tools = compiling.disassemblers()
+    if tools is None:
+        print(
+            "check-cuda: cuobjdump and nvdisasm were not found (CUDA_HOME, the path, or the "
+            "packages nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm): only what ptxas says and "
+            "what is launched is checked"
+        )
+        return None
+    found: Counted = {}
+    for architecture in compiling.ARCHITECTURES:
+        names = [k.name for k in kernels if k.architecture == architecture and is_single(k.name)]
+        file = compiling.binary(folder, architecture)
+        code = sass.functions(compiling.disassembled(tools, file, names))
+        found[architecture] = {name: counted(body) for name, body in code.items()}
+    return found
 
 
-def is_hot(name: str) -> bool:
-    """Whether a mangled name is that of a hot kernel; float64, for gradient checks, never is."""
-    return any(hot in name and f"{hot}Id" not in name for hot in HOT)
+def kernel_rows(
+    kernels: list[compiling.Kernel], counts: Counted | None, launched: list[Work]
+) -> dict[str, dict[str, float]]:
+    """The figures of every hot kernel for float32, as large as the operations launch it."""
+    sizes: dict[str, tuple[int, int]] = {}  # most threads and shared memory
+    for work in launched:
+        for launch in work.recorded.launches:
+            size = launch.threads, launch.shared_bytes
+            sizes[launch.kernel] = max(sizes.get(launch.kernel, (0, 0)), size)
+    rows = {}
+    for kernel in sorted(kernels, key=lambda each: (each.architecture, each.name)):
+        if not is_single(kernel.name):
+            continue
+        row: dict[str, float] = {"registers": kernel.registers, "spilled_bytes": kernel.spills}
+        if kernel.name in sizes:
+            fit = model.blocks_that_fit(kernel.architecture, kernel.registers, *sizes[kernel.name])
+            row["blocks_an_sm"] = fit
+        if counts is not None:
+            loop = counts[kernel.architecture][kernel.name].loop
+            if loop.products:
+                row |= {
+                    "instructions": loop.instructions,
+                    "products": loop.products,
+                    "product_share": round(loop.product_share, 4),
+                    "divisions": loop.divisions,
+                    "bytes_a_load": round(loop.bytes_a_load, 2),
+                    "uncounted_loops": loop.unknown,
+                }
+        rows[f"sm_{kernel.architecture} {short_name(kernel.name)}"] = row
+    return rows
+
+
+def recorded_works() -> list[Work]:
+    """All operations, on the emulator as it is built now."""
+    build = Path(__file__).resolve().parents[1] / "emulation" / "build.py"
+    subprocess.run([sys.executable, str(build)], check=True, stdout=subprocess.DEVNULL)
+    with Recorder(TENSOR_CORES) as recorder:
+        return list(works(recorder))
+
+
+def operation_rows(launched: list[Work], machine: model.Machine | None) -> dict:
+    """The figures of every operation on every shape."""
+    return {f"{work.name} {work.shape.name}": model.figures_of(work, machine) for work in launched}
+
+
+def compare(found: dict) -> list[str]:
+    """What is worse than the kept table; of one that another nvcc made what no compiler changes."""
+    kept = table.read()
+    compared = set(table.RULES)
+    if "nvcc" in found and kept.get("nvcc") != found["nvcc"]:
+        print(f"check-cuda: the kept figures are those of nvcc {kept.get('nvcc')}, this is "
+              f"{found['nvcc']}: only launches and bytes are compared")  # fmt: skip
+        compared -= set(table.OF_COMPILER)
+    said = []
+    for title in ("kernels", "operations"):
+        if title in found:
+            said += table.complaints(kept.get(title, {}), found[title], compared)
+    return said
+
+
+def check(arguments: argparse.Namespace) -> list[str]:
+    """All that is wrong.
+
+    Raises:
+        SystemExit: there is no nvcc, or it failed.
+    """
+    if arguments.launches:
+        found = {"operations": operation_rows(recorded_works(), None)}
+        print(table.printed("operations", found["operations"]))
+        return compare(found)
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        raise SystemExit("check-cuda: nvcc was not found on the PATH; install a CUDA toolkit")
+    with tempfile.TemporaryDirectory() as folder:
+        kernels = compiling.compiled_for_all(nvcc, Path(folder))
+        spilled = tell_of_registers(kernels)
+        counts = machine_code(kernels, Path(folder))
+    launched = recorded_works()
+    registers = {k.name: k.registers for k in kernels if k.architecture == 90}
+    machine = model.Machine(registers, counts[90]) if counts else None
+    found = {
+        "nvcc": compiling.nvcc_version(nvcc),
+        "kernels": kernel_rows(kernels, counts, launched),
+        "operations": operation_rows(launched, machine),
+    }
+    for title in ("kernels", "operations"):
+        print("\n" + table.printed(title, found[title]))
+    said = ["a hot kernel uses local memory; see above"] if spilled else []
+    if not arguments.write:
+        return said + compare(found)
+    if machine is None:
+        raise SystemExit("check-cuda: a table without counts of machine code is not kept")
+    table.write(found)
+    print(f"\nkept in {table.KEPT}")
+    return said
 
 
 def main() -> None:
     """Checks all sources."""
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        raise SystemExit("check-cuda: nvcc was not found on the PATH; install a CUDA toolkit")
-    variants = defaultdict(list)
-    for kernel in compiled_for_all(nvcc):
-        named = NAME.search(kernel.name)
-        variants[named[1] if named else kernel.name].append(kernel)
-    if not variants:
-        raise SystemExit("check-cuda: ptxas named no kernel")
-    failed = False
-    for name, kernels in sorted(variants.items()):
-        most = max(kernel.registers for kernel in kernels)
-        print(f"{name}: {len(kernels)} variants, at most {most} registers")
-        for kernel in kernels:
-            if kernel.stack or kernel.spills:
-                print(f"  {kernel.spills} bytes spilled, {kernel.stack} bytes of local memory by "
-                      f"{kernel.name} for {kernel.target}")  # fmt: skip
-                failed |= is_hot(kernel.name)
-    if failed:
-        raise SystemExit("check-cuda: a hot kernel uses local memory; see above")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="keep the figures that are found")
+    parser.add_argument("--launches", action="store_true", help="only launches, without nvcc")
+    said = check(parser.parse_args())
+    if said:
+        raise SystemExit("\n".join(f"check-cuda: {sentence}" for sentence in said))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

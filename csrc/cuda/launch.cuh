@@ -59,8 +59,27 @@ const scalar_t* pointer(const std::optional<at::Tensor>& tensor) {
 }
 
 #ifdef FSC_EMULATE
-inline int64_t multiprocessors() { return 24; }
-inline int64_t most_shared_bytes() { return 160 << 10; }
+inline int64_t multiprocessors() { return emulation::device.multiprocessors; }
+inline int64_t most_shared_bytes() { return emulation::device.most_shared_bytes; }
+
+template <typename... Parameters, typename... Arguments>
+void emulate(const Grid& grid, bool barriers, bool together, void (*kernel)(Parameters...),
+             const Arguments&... arguments) {
+  const std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
+  std::apply(
+      [&](const Parameters&... each) {
+        emulation::run({grid.blocks,
+                        grid.blocks_y,
+                        grid.threads,
+                        static_cast<size_t>(grid.shared_bytes),
+                        barriers,
+                        together,
+                        reinterpret_cast<const void*>(kernel),
+                        {{&each, sizeof(each)}...}},
+                       [&] { kernel(each...); });
+      },
+      values);
+}
 #else
 inline int64_t device_attribute(cudaDeviceAttr attribute) {
   int value = 0;
@@ -89,8 +108,7 @@ void launch(const Grid& grid, void (*kernel)(Parameters...), const Arguments&...
   TORCH_INTERNAL_ASSERT(grid.blocks < (int64_t{1} << 31) && grid.blocks_y < (1 << 16), "too many blocks for a launch");
   TORCH_INTERNAL_ASSERT(grid.shared_bytes <= most_shared_bytes(), "too much shared memory for a block");
 #ifdef FSC_EMULATE
-  emulation::run({grid.blocks, grid.blocks_y, grid.threads, static_cast<size_t>(grid.shared_bytes), barriers},
-                 [&] { kernel(static_cast<Parameters>(arguments)...); });
+  emulate(grid, barriers, false, kernel, arguments...);
 #else
   allow_shared(reinterpret_cast<const void*>(kernel), grid.shared_bytes);
   const dim3 blocks(static_cast<unsigned>(grid.blocks), static_cast<unsigned>(grid.blocks_y));
@@ -124,8 +142,7 @@ bool fits_together(const Grid& grid, void (*kernel)(Parameters...)) {
 template <typename... Parameters, typename... Arguments>
 void launch_together(const Grid& grid, void (*kernel)(Parameters...), const Arguments&... arguments) {
 #ifdef FSC_EMULATE
-  emulation::run({grid.blocks, grid.blocks_y, grid.threads, static_cast<size_t>(grid.shared_bytes), true, true},
-                 [&] { kernel(static_cast<Parameters>(arguments)...); });
+  emulate(grid, true, true, kernel, arguments...);
 #else
   allow_shared(reinterpret_cast<const void*>(kernel), grid.shared_bytes);
   const dim3 blocks(static_cast<unsigned>(grid.blocks), static_cast<unsigned>(grid.blocks_y));

@@ -17,7 +17,7 @@ BUILD = ROOT / "build" / "emulation"
 def main() -> None:
     """Writes one C++ file that includes each .cu, and builds what has changed."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    sources = [str(ROOT / "csrc" / "emulation" / "fibers.cpp")]
+    sources = [str(path) for path in sorted((ROOT / "csrc" / "emulation").glob("*.cpp"))]
     listed = (ROOT / "csrc" / "sources.txt").read_text(encoding="utf-8").split()
     for name in listed:
         if not name.endswith(".cu"):

@@ -80,6 +80,7 @@ inline uint32_t float_to_bits(float value) { return std::bit_cast<uint32_t>(valu
 //   a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4)   b: (t, g), (t + 4, g)
 //   c: (g, 2 t), (g, 2 t + 1), (g + 8, 2 t), (g + 8, 2 t + 1)
 inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  if (emulation::counting) return emulation::count_product();
   emulation::Fragments& all = emulation::warp_fragments();
   const int lane = thread() % kWarp;
   std::memcpy(all.a[lane], a, sizeof(a));

@@ -59,6 +59,7 @@ struct Fiber {
 
 struct Warp {
   Barrier barrier;
+  int64_t products = 0;  // while they are counted
   uint64_t slots[kWarp];
   Fragments fragments;
 };
@@ -108,6 +109,7 @@ int64_t blocks_together = 0;
 bool progress = false;
 bool in_turns = false;  // whether threads are fibers
 std::minstd_rand order_of_turns(1);
+Counts counts{};
 
 void fail(const char* sentence) { fault = sentence; }
 
@@ -211,6 +213,8 @@ void warp_barrier() {
 }
 
 void arrive_and_wait(unsigned* counter, unsigned arrivals) {
+  ++counts.waits;
+  if (counting) return;
   ++*counter;
   progress = true;
   while (static_cast<int>(*counter - arrivals) < 0) yield();
@@ -220,6 +224,7 @@ void begin_copy(void* to, const void* from, size_t bytes, bool valid) {
   const auto off = [bytes](const void* address) { return reinterpret_cast<uintptr_t>(address) % bytes != 0; };
   if (off(to) || off(from)) fault = "emulator: the addresses of a copy are not multiples of its bytes";
   std::memset(to, kPoison, bytes);
+  if (valid) counts.copied_bytes += static_cast<int64_t>(bytes);
   Copies& mine = running->copies[place.thread];
   mine.begun.push_back({to, valid ? from : nullptr, bytes, mine.groups});
 }
@@ -245,12 +250,29 @@ uint64_t exchange(uint64_t bits, int lane) {
   return found;
 }
 
+void count_product() { running->warps[place.thread / kWarp].products += place.thread % kWarp == 0; }
+
+Counts count(const Launch& launch, const std::function<void()>& thread) {
+  body = &thread;
+  in_turns = counting = true;
+  counts = {};
+  if (blocks.empty()) blocks.resize(1);
+  const int64_t middle = launch.blocks_x * launch.blocks_y / 2;
+  prepare(blocks[0], launch, middle % launch.blocks_x, middle / launch.blocks_x);
+  for (Warp& warp : blocks[0].warps) warp.products = 0;
+  finish({&blocks[0]});
+  for (const Warp& warp : blocks[0].warps) counts.products = std::max(counts.products, warp.products);
+  return counts;
+}
+
 Fragments& warp_fragments() { return running->warps[place.thread / kWarp].fragments; }
 
 void run(const Launch& launch, const std::function<void()>& thread) {
+  if (observer) return observer(launch, thread);
   body = &thread;
   fault = nullptr;
   in_turns = launch.barriers;
+  counting = false;
   const int64_t count = launch.blocks_x * launch.blocks_y;
   if (const size_t alive = launch.together ? count : 1; blocks.size() < alive) blocks.resize(alive);
   std::vector<Block*> together;

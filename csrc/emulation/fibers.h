@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 namespace fsc::emulation {
 
@@ -38,14 +39,45 @@ void begin_copy(void* to, const void* from, size_t bytes, bool valid);
 void commit_copies();
 void wait_for_copies(int left);
 
+// A parameter of a kernel, as it lies in memory.
+struct Parameter {
+  const void* start;
+  size_t bytes;
+};
+
 struct Launch {
   int64_t blocks_x;
   int64_t blocks_y;
   int threads;
   size_t shared_bytes;
-  bool barriers;          // false: no thread waits for another, so plain calls will do
-  bool together = false;  // all blocks are alive at once, as blocks must be that wait for each other
+  bool barriers;                           // false: no thread waits for another, so plain calls will do
+  bool together = false;                   // all blocks are alive at once, as blocks must be that wait for each other
+  const void* kernel = nullptr;            // for recorder.cpp
+  std::vector<Parameter> parameters = {};  // likewise
 };
+
+// The device that launches see (cuda/launch.cuh).
+struct Device {
+  int64_t multiprocessors = 24;
+  int64_t most_shared_bytes = 160 << 10;
+};
+inline Device device;
+
+// Where there is one, launches go to it, and do not run.
+inline void (*observer)(const Launch&, const std::function<void()>& thread) = nullptr;
+
+// What a block does, by the warp that does most of it.
+struct Counts {
+  int64_t products;      // instructions of tensor cores
+  int64_t copied_bytes;  // of all threads, by asynchronous copies
+  int64_t waits;         // for other blocks
+};
+// One block of the middle of a launch with barriers, for its counts alone: its products are not computed, and it waits
+// for no other block.
+Counts count(const Launch& launch, const std::function<void()>& thread);
+// Whether that is what runs; a tensor core instruction is to be counted then.
+inline bool counting = false;
+void count_product();
 
 // Runs every block, with shared memory that is poisoned before.
 // Throws std::runtime_error when threads wait for others that have returned, when a thread returns with copies that
