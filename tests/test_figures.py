@@ -60,7 +60,7 @@ def test_machine_code_is_read_by_function_and_instruction() -> None:
     copy, branch = found["_Z1bv"][1], found["_Z1bv"][10]
     assert (copy.address, copy.name, copy.predicate) == (16, "LDGSTS", "")
     assert sass.load_bytes(copy) == 16
-    assert (branch.target, branch.predicate, branch.is_conditional) == (16, "!P1", True)
+    assert (branch.target, branch.conditions) == (16, ["!P1"])
     assert len(found["_Z1bv"]) == 12  # not what the assembler fills up with
 
 
@@ -80,9 +80,7 @@ def test_bytes_of_loads_from_global_memory(load: str, size: int) -> None:
 
 def test_an_iteration_counts_inner_loops_as_often_as_they_run() -> None:
     found = loops.counted(code(*SLABS))
-    assert found.loop == loops.Counts(
-        instructions=5 + 4 * 5, products=8, loads=1, loaded_bytes=16
-    )
+    assert found.loop == loops.Counts(instructions=5 + 4 * 5, products=8, loads=1, loaded_bytes=16)
     assert found.loop.product_share == 8 / 25 and found.loop.bytes_a_load == 16
     assert found.outside == 2
 
@@ -95,19 +93,26 @@ def test_the_main_loop_has_no_inner_loop_of_unknown_length() -> None:
 @pytest.mark.parametrize(
     "start, step, test, branch, trips",
     [
-        ("MOV R1, 0x2", "IADD3 R1, P3, R1, 0x2, RZ", "ISETP.LT.AND P0, PT, R1, 0xa, PT", "@P0", 4),
-        ("MOV R1, 0x4", "VIADD R1, R1, 0xffffffff", "ISETP.NE.AND P0, PT, R1, RZ, PT", "@P0", 4),
-        ("UMOV UR1, 0x0", "UIADD3 UR1, UR1, 0x1, URZ", "UISETP.GE.AND UP0, UPT, UR1, 0x3, UPT",
-         "@!UP0", 3),
+        ("MOV R1, 0x2", "IADD3 R1, P3, R1, 0x2, RZ",
+         "ISETP.LT.AND P0, PT, R1, 0xa, PT", "@P0 BRA", 4),
+        ("MOV R1, 0x4", "VIADD R1, R1, 0xffffffff",
+         "ISETP.NE.AND P0, PT, R1, RZ, PT", "@P0 BRA", 4),
+        ("UMOV UR1, 0x0", "UIADD3 UR1, UR1, 0x1, URZ",
+         "UISETP.GE.AND UP0, UPT, UR1, 0x3, UPT", "@!UP0 BRA", 3),
+        # As sm_100 and sm_120 branch.
+        ("UMOV UR1, URZ", "UIADD3 UR1, UPT, UPT, UR1, 0x8, URZ",
+         "UISETP.GE.U32.AND UP0, UPT, UR1, 0x20, UPT", "BRA.U !UP0,", 4),
         # That of threads that share a loop; unknown where it counts down.
-        ("S2R R1, SR_TID.X", "VIADD R1, R1, 0x80", "ISETP.GE.AND P0, PT, R1, 0x200, PT", "@!P0", 4),
-        ("S2R R1, SR_TID.X", "VIADD R1, R1, 0xffffffff", "ISETP.NE.AND P0, PT, R1, RZ, PT", "@P0",
-         None),
-        ("MOV R1, RZ", "VIADD R1, R1, 0x1", "ISETP.NE.AND P0, PT, R1, R5, PT", "@P0", None),
+        ("S2R R1, SR_TID.X", "VIADD R1, R1, 0x80",
+         "ISETP.GE.AND P0, PT, R1, 0x200, PT", "@!P0 BRA", 4),
+        ("S2R R1, SR_TID.X", "VIADD R1, R1, 0xffffffff",
+         "ISETP.NE.AND P0, PT, R1, RZ, PT", "@P0 BRA", None),
+        ("MOV R1, RZ", "VIADD R1, R1, 0x1",
+         "ISETP.NE.AND P0, PT, R1, R5, PT", "@P0 BRA", None),
     ],
 )  # fmt: skip
 def test_trips_of_a_loop(start: str, step: str, test: str, branch: str, trips: int | None) -> None:
-    flow = loops.Ways(code(start, PRODUCT, step, test, f"{branch} BRA 0x10", "EXIT")).flow
+    flow = loops.Ways(code(start, PRODUCT, step, test, f"{branch} 0x10", "EXIT")).flow
     assert trips_of(flow, flow.loops[0]) == trips
 
 
@@ -179,7 +184,7 @@ def test_hot_kernels_are_there_and_named_in_words() -> None:
     assert [name for name in hot.HOT if not re.search(rf"\b{name}\(", sources)] == []
     mangled = "_ZN3fsc6device17gram_tiles_kernelI{}EEvPKdl"
     assert hot.short_name(mangled.format("f")) == "gram_tiles_kernel<float>"
-    assert hot.short_name(mangled.format("fLi48")) == "gram_tiles_kernel<float, 48>"
+    assert hot.short_name(mangled.format("fLi48E")) == "gram_tiles_kernel<float, 48>"
     assert hot.is_single(mangled.format("f")) and hot.is_hot(mangled.format("f"))
     assert not hot.is_hot(mangled.format("d"))
 
@@ -285,4 +290,4 @@ def test_the_recorded_device_has_as_many_multiprocessors_as_asked() -> None:
     def together(lines: list[str]) -> set[str]:
         return {line for line in lines if "resident" in line}
 
-    assert together(recorded(8)) != together(recorded(132))
+    assert together(recorded(2)) != together(recorded(132))

@@ -107,6 +107,12 @@ def architectures() -> tuple[str | None, str]:
     return known[-1] + "+PTX", f"{why}, TORCH_CUDA_ARCH_LIST any"
 
 
+def threads_of_nvcc(names: str | None) -> list[str]:
+    """The flag that compiles several architectures at the same time instead of in turn."""
+    count = len(re.split("[; ]+", names)) if names else 1
+    return [f"--threads={count}"] if count > 1 else []
+
+
 def _visible(capabilities: list[tuple[int, int]]) -> str:
     names = ", ".join(f"{major}.{minor}" for major, minor in sorted(set(capabilities)))
     if min(capabilities) < OLDEST_GPU:

@@ -41,9 +41,11 @@ def extension() -> Extension:
     """The extension module, with CUDA kernels where `build_cuda.decision` says so."""
     listed = (ROOT / "csrc" / "sources.txt").read_text(encoding="utf-8").split()
     with_cuda, reason = build_cuda.decision()
+    nvcc = NVCC
     if with_cuda:
         names, why = build_cuda.architectures()
         reason += f"; for {names or 'the GPUs here'}: {why}"
+        nvcc = [*NVCC, *build_cuda.threads_of_nvcc(names)]
         if names:
             os.environ["TORCH_CUDA_ARCH_LIST"] = names
     kind = CUDAExtension if with_cuda else CppExtension
@@ -56,7 +58,7 @@ def extension() -> Extension:
             ("FSC_CUDA_VERSION", f'"{torch.version.cuda if with_cuda else ""}"'),
             ("FSC_CUDA_REASON", f'"{reason}"'),
         ],
-        extra_compile_args={"cxx": CXX, "nvcc": NVCC} if with_cuda else {"cxx": CXX},
+        extra_compile_args={"cxx": CXX, "nvcc": nvcc} if with_cuda else {"cxx": CXX},
         extra_link_args=["-s"] if platform.system() == "Linux" else [],
     )
     module.notes = [

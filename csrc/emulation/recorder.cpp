@@ -11,7 +11,6 @@
 #include <set>
 #include <sstream>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -52,7 +51,6 @@ class Watched final : public c10::Allocator {
 Watched watched;
 std::string found;                 // a line a launch
 std::vector<std::string> counted;  // parts of the names of kernels whose blocks are counted
-std::map<std::tuple<const void*, int64_t, int64_t, size_t>, Counts> known;
 
 std::string name_of(const void* kernel) {
   Dl_info info{};
@@ -80,9 +78,7 @@ void record(const Launch& launch, const std::function<void()>& thread) {
   Counts of_block{};
   for (const std::string& part : counted) {
     if (name.find(part) == std::string::npos) continue;
-    const auto key = std::tuple(launch.kernel, launch.blocks_x, launch.blocks_y, launch.shared_bytes);
-    if (!known.contains(key)) known[key] = count(launch, thread);
-    of_block = known[key];
+    of_block = count(launch, thread);
     break;
   }
   std::ostringstream line;
@@ -109,7 +105,6 @@ extern "C" void fsc_record(int64_t multiprocessors, int64_t shared_bytes, const 
   std::istringstream words(parts);
   counted.clear();
   for (std::string part; words >> part;) counted.push_back(part);
-  known.clear();
   found.clear();
   device = {multiprocessors, shared_bytes};
   if (!observer) {

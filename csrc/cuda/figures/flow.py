@@ -52,12 +52,14 @@ class Flow:
             if instruction.predicate in ("", "PT"):
                 return []
             return behind
-        # BRA.DIV leads to what warps do whose threads have parted: these do not.
-        if instruction.name != "BRA" or "DIV" in instruction.modifiers:
+        # A call on a condition is a jump: for sm_80 ptxas leaves loops like that. BRA.DIV leads to
+        # what warps do whose threads have parted: these do not.
+        jumps = instruction.name == "BRA" and "DIV" not in instruction.modifiers
+        if not jumps and not (instruction.name == "CALL" and instruction.conditions):
             return None
         target = self.index.get(instruction.target if instruction.target is not None else -1)
         there = [] if target is None else [target]
-        return there + behind if instruction.is_conditional else there
+        return there + behind if instruction.conditions else there
 
     def _cut(self) -> None:
         leaders, waiting, last = {self.entry}, [self.entry], {}

@@ -51,10 +51,12 @@ class Counts(NamedTuple):
 class Ways:
     """The longest ways through a function and its loops."""
 
-    def __init__(self, code: list[Instruction], entry: int = 0) -> None:
-        """Read the code."""
+    def __init__(
+        self, code: list[Instruction], entry: int = 0, calls: dict[int, Counts] | None = None
+    ) -> None:
+        """Read the code from an instruction on; `calls` are the subroutines that are known."""
         self.flow = Flow(code, entry)
-        self._calls: dict[int, Counts] = {}
+        self._calls: dict[int, Counts] = {} if calls is None else calls
         self._loops: dict[int, Counts] = {}  # by their headers
 
     def of_block(self, block: int) -> Counts:
@@ -71,7 +73,7 @@ class Ways:
                     loaded_bytes=read,
                 )
             )
-            if instruction.name == "CALL":
+            if instruction.name == "CALL" and not instruction.conditions:
                 total = total.plus(self.of_call(instruction))
         return total
 
@@ -82,7 +84,7 @@ class Ways:
             return Counts()
         if entry not in self._calls:
             self._calls[entry] = Counts()  # for one that calls itself
-            called = Ways(self.flow.code, entry).of_function()
+            called = Ways(self.flow.code, entry, self._calls).of_function()
             self._calls[entry] = called if called.divisions else Counts()
         return self._calls[entry]
 

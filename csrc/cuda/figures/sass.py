@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 FUNCTION = re.compile(r"^\s*Function : (\S+)")
 LINE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*);")
+PREDICATE = re.compile(r"!?U?P[\dT]$")
 TARGET = re.compile(r"(?:^|[\s,(`])(0x[0-9a-f]+)\)?\s*$")
 
 
@@ -37,10 +38,11 @@ class Instruction(NamedTuple):
         return int(found[1], 16) if found else None
 
     @property
-    def is_conditional(self) -> bool:
-        """Whether the next instruction may follow though this one leads elsewhere."""
-        always = self.predicate in ("", "PT")
-        return not always or self.operands.count(",") > 0 or bool(re.match(r"!?U?P", self.operands))
+    def conditions(self) -> list[str]:
+        """The predicates on which a branch is taken: its own, and one among its operands."""
+        first = self.operands.split(",")[0].strip()
+        asked = [self.predicate, first if PREDICATE.match(first) else ""]
+        return [one for one in asked if one not in ("", "PT", "UPT")]
 
 
 def functions(dump: str) -> dict[str, list[Instruction]]:

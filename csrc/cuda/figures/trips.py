@@ -107,16 +107,17 @@ def trips_of(flow: Flow, loop: Loop) -> int | None:
     code = flow.instructions(loop.latches[0])
     branch = code[-1]
     goes_on = branch.target == flow.code[loop.header].address
-    if branch.name != "BRA" or branch.predicate in ("", "PT") or branch.operands.count(","):
+    conditions = branch.conditions
+    if branch.name != "BRA" or len(conditions) != 1:
         return None
-    test = comparison(code[:-1], branch.predicate.lstrip("!"))
+    test = comparison(code[:-1], conditions[0].lstrip("!"))
     how = next((m for m in test.modifiers if m in HOLDS), None) if test else None
     if test is None or how is None:
         return None
     counter, bound = operands_of(test)[2], constant(operands_of(test)[3])
     if bound is None or not REGISTER.match(counter):
         return None
-    holds_on = goes_on != branch.predicate.startswith("!")
+    holds_on = goes_on != conditions[0].startswith("!")
     return _counted(flow, loop, counter, bound, test, lambda a, b: HOLDS[how](a, b) == holds_on)
 
 
