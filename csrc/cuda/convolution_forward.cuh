@@ -186,6 +186,8 @@ layer_kernel(LayerPointers<scalar_t, networks> p, Convolution c, int filter_tile
   for (int n = 0; n < networks; ++n) sums[n].clear();
   locate(c, block(), memory.pixels);
   convolve<scalar_t, real_t, networks, copies, filters>(p, c, filter_tile * filters, split, memory, sums);
+  FSC_UNROLL
+  for (int n = 0; n < networks; ++n) sums[n].settle();
   if (p.deal.splits == 1) return finish<filters, scalar_t, real_t, networks>(p, c, filter_tile, memory.pixels, sums);
   real_t* part = part_of<filters>(p, filter_tiles, filter_tile, split);
   FSC_UNROLL

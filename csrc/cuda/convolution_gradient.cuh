@@ -30,7 +30,7 @@ struct GradientMemory {
     Operand<kRows> input[inputs];
   } stages[kStages];
   Row rows[kRows];
-  Row filter_rows[filters];        // of the residual, as offsets
+  Row filter_rows[filters];        // of the residual
   Pixel pixels[2][kSlab<real_t>];  // of the slabs under way
 };
 
@@ -58,7 +58,7 @@ FSC_DEVICE void correlate(const GradientPointers<scalar_t, inputs>& p, const Con
     deal_out<copies, width, depth, filters>(
         pixels, memory.filter_rows, [&](int k, int filter, const Pixel& pixel, const Row& at) {
           place<width>(kTransposed ? &stage.residual[k][filter] : &stage.residual[filter][k],
-                       p.residual + pixel.output + at.offset, pixel.image >= 0 && at.y == 0);
+                       moved(p.residual + pixel.output, at.offset), pixel.image >= 0 && at.y == 0);
         });
     spot = spot.moved(c, depth);
     if (thread() < depth) memory.pixels[(s + 1) % 2][thread()] = pixel_of(c, spot);
@@ -90,9 +90,11 @@ weight_gradient_kernel(GradientPointers<scalar_t, inputs> p, Convolution c, int 
   if (thread() < Memory::kRows) memory.rows[thread()] = row_of(c, first_row + thread());
   if (thread() < filters) {
     const int filter = first_filter + thread();
-    memory.filter_rows[thread()] = {filter * c.output_strides[0], filter < c.filters ? 0 : kOutside, 0};
+    const int stride = c.output_strides[0] * static_cast<int>(sizeof(scalar_t));
+    memory.filter_rows[thread()] = filter < c.filters ? Row{filter * stride, 0, 0} : Row{0, kOutside, 0};
   }
   correlate<scalar_t, real_t, inputs, copies, filters>(p, c, split, memory, sums);
+  sums.settle();
   real_t* part = p.parts + static_cast<int64_t>(split) * c.filters * c.rows;
   sums.visit([&](int row, int column, real_t& sum) {
     const int filter = first_filter + row, k = first_row + column;

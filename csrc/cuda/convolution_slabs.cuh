@@ -53,30 +53,37 @@ enum class Copies { kChannels, kPixels };
 template <Copies copies, typename real_t>
 constexpr int kCopyWidth = copies == Copies::kChannels ? kVectorWidth<real_t> : 1;
 
+// Calls copy(number, what lies at it) for the numbers first, first + step, ... below `end`, some of them read before
+// they are copied, so that copies follow each other.
+template <int step, int end, typename Entry, typename Copy>
+FSC_DEVICE void copy_each(const Entry* entries, int first, const Copy& copy) {
+  static_assert(end % step == 0);
+  constexpr int count = end / step, together = count % 4 == 0 ? 4 : 1;
+  FSC_UNROLL
+  for (int i = 0; i < count; i += together) {
+    Entry read[together];
+    FSC_UNROLL
+    for (int j = 0; j < together; ++j) read[j] = entries[first + (i + j) * step];
+    FSC_UNROLL
+    for (int j = 0; j < together; ++j) copy(first + (i + j) * step, read[j]);
+  }
+}
+
 // Deals out [pixels, rows] to the threads: calls copy(pixel's number, row's number, pixel, row), where width
 // neighbouring rows make one copy.
 template <Copies copies, int width, int pixels, int rows, typename Copy>
 FSC_DEVICE void deal_out(const Pixel* all_pixels, const Row* all_rows, const Copy& copy) {
   if constexpr (copies == Copies::kChannels) {
-    constexpr int across = rows / width, step = kTileThreads / across;
-    static_assert(pixels % step == 0);
-    const int r = thread() % across * width, first = thread() / across;
+    constexpr int across = rows / width;
+    const int r = thread() % across * width;
     const Row row = all_rows[r];
-    FSC_UNROLL
-    for (int i = 0; i < pixels; i += step) {
-      const Pixel pixel = all_pixels[first + i];
-      copy(first + i, r, pixel, row);
-    }
+    copy_each<kTileThreads / across, pixels>(all_pixels, thread() / across,
+                                             [&](int p, const Pixel& pixel) { copy(p, r, pixel, row); });
   } else {
-    constexpr int step = kTileThreads / pixels;
-    static_assert(rows % step == 0);
-    const int p = thread() % pixels, first = thread() / pixels;
+    const int p = thread() % pixels;
     const Pixel pixel = all_pixels[p];
-    FSC_UNROLL
-    for (int i = 0; i < rows; i += step) {
-      const Row row = all_rows[first + i];
-      copy(p, first + i, pixel, row);
-    }
+    copy_each<kTileThreads / pixels, rows>(all_rows, thread() / pixels,
+                                           [&](int r, const Row& row) { copy(p, r, pixel, row); });
   }
 }
 

@@ -64,8 +64,13 @@ struct alignas(16) Pixel {
 };
 
 template <typename scalar_t>
+FSC_DEVICE const scalar_t* moved(const scalar_t* from, int64_t bytes) {
+  return reinterpret_cast<const scalar_t*>(reinterpret_cast<const char*>(from) + bytes);
+}
+
+template <typename scalar_t>
 FSC_DEVICE const scalar_t* address(const scalar_t* input, const Pixel& pixel, const Row& row) {
-  return reinterpret_cast<const scalar_t*>(reinterpret_cast<const char*>(input) + pixel.input + row.offset);
+  return moved(moved(input, pixel.input), row.offset);
 }
 
 // A pixel by the number of its image and its own within that.

@@ -83,6 +83,7 @@ quadratic_kernel(QuadraticPointers<scalar_t> p) {
         multiply<kIsTf32<scalar_t>>([&](int row, int k) { return stage.left[row][k]; },
                                     [&](int column, int k) { return stage.right[column][k]; }, product);
       });
+  product.settle();
   double sum = 0;
   const real_t factor = p.factor;
   product.visit([&](int row, int column, real_t& value) {

@@ -47,11 +47,21 @@ struct Sums {
   static constexpr int kRowSums = rows / kDown / 16, kColumnSums = columns / kAcross / 8;
   static constexpr int kEntries = kRowSums * kColumnSums * 4;
   real_t values[kRowSums][kColumnSums][4];
+  // The products with a low part, 2^-11 of the others: what tensor cores truncate of them is below float32's precision.
+  real_t small[kRowSums][kColumnSums][4];
 
   FSC_DEVICE real_t& entry(int i) { return values[i / (4 * kColumnSums)][i / 4 % kColumnSums][i % 4]; }
   FSC_DEVICE void clear() {
     FSC_UNROLL
-    for (int i = 0; i < kEntries; ++i) entry(i) = 0;
+    for (int i = 0; i < kEntries; ++i) {
+      entry(i) = 0;
+      small[i / (4 * kColumnSums)][i / 4 % kColumnSums][i % 4] = 0;
+    }
+  }
+  // Behind the last product.
+  FSC_DEVICE void settle() {
+    FSC_UNROLL
+    for (int i = 0; i < kEntries; ++i) entry(i) += small[i / (4 * kColumnSums)][i / 4 % kColumnSums][i % 4];
   }
 
   // Where the warp's part begins, and of the 2 kRowSums rows and 2 kColumnSums columns of a thread the one of a number:
@@ -72,14 +82,19 @@ struct Sums {
   }
 };
 
-// sums += left(row, k) right(column, k) over one slab; kExact where both give nothing but TF32 numbers.
+// sums += left(row, k) right(column, k) over one slab, complete when they are settled; kExact where both give nothing
+// but TF32 numbers.
 template <bool kExact, int rows, int columns, typename Left, typename Right>
 FSC_DEVICE void multiply(const Left& left, const Right& right, Sums<float, rows, columns>& sums) {
   using Part = Sums<float, rows, columns>;
   const int down = Part::first_row(), across = Part::first_column();
-  multiply_fragments<kExact>([&](int row, int k) { return left(down + row, k); },
-                             [&](int k, int column) { return right(across + column, k); }, 0, kSlab<float>,
-                             sums.values);
+  Part large;
+  large.clear();
+  add_products<kExact>([&](int row, int k) { return left(down + row, k); },
+                       [&](int k, int column) { return right(across + column, k); }, 0, kSlab<float>, large.values,
+                       sums.small);
+  FSC_UNROLL
+  for (int i = 0; i < Part::kEntries; ++i) sums.entry(i) += large.entry(i);
 }
 
 template <bool kExact, int rows, int columns, typename Left, typename Right>
