@@ -106,16 +106,32 @@ FSC_DEVICE void convolve(const LayerPointers<scalar_t, networks>& p, const Convo
   });
 }
 
-// What a pixel's share and the target of its elements are, where the target is stored.
-template <typename scalar_t, int networks>
-struct PixelGoal {
-  using real_t = wide_t<scalar_t>;
-  const scalar_t *target, *shortcut;
-  real_t share = 1;
+// The filters that a thread's sums belong to: their numbers, and their offsets in the output, negative beyond the last.
+template <typename Part>
+struct Filters {
+  static constexpr int kCount = Part::kRowSums * 2;
+  int number[kCount], offset[kCount];
 
-  FSC_DEVICE PixelGoal(const LayerPointers<scalar_t, networks>& p, const Pixel& pixel)
-      : target(p.target + pixel.output), shortcut(p.shortcut ? p.shortcut + pixel.output : nullptr) {
-    if (networks == 1 && p.share) share = static_cast<real_t>(p.share[pixel.image]);
+  FSC_DEVICE Filters(const Convolution& c, int first) {
+    FSC_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      number[i] = first + Part::row(i);
+      offset[i] = number[i] < c.filters ? number[i] * c.output_strides[0] : -1;
+    }
+  }
+
+  // Calls visit(sum, index of its filter here, pixel) for every element that the output has.
+  template <typename Visit>
+  FSC_DEVICE void visit(Part& sums, const Pixel* pixels, const Visit& visit) const {
+    FSC_UNROLL
+    for (int across = 0; across < Part::kColumnSums * 2; ++across) {
+      const Pixel pixel = pixels[Part::column(across)];
+      if (pixel.image < 0) continue;
+      FSC_UNROLL
+      for (int i = 0; i < kCount; ++i) {
+        if (offset[i] >= 0) visit(sums.values[i / 2][across / 2][i % 2 * 2 + across % 2], i, pixel);
+      }
+    }
   }
 };
 
@@ -124,39 +140,37 @@ template <int filters, typename scalar_t, typename real_t, int networks>
 FSC_DEVICE void finish(const LayerPointers<scalar_t, networks>& p, const Convolution& c, int filter_tile,
                        const Pixel* pixels, LayerSums<real_t, filters> (&sums)[networks]) {
   using Part = LayerSums<real_t, filters>;
-  constexpr int kDown = Part::kRowSums * 2;
-  const auto flat = flat_up_to<real_t>(p.epilogue.relu), flat_target = flat_up_to<real_t>(p.epilogue.relu_target);
-  int offset[kDown];
-  real_t bias[networks][kDown];
+  const Filters<Part> mine(c, filter_tile * filters);
+  Part& student = sums[networks - 1];
   FSC_UNROLL
-  for (int down = 0; down < kDown; ++down) {
-    const int filter = filter_tile * filters + Part::row(down);
-    offset[down] = filter < c.filters ? filter * c.output_strides[0] : -1;
-    FSC_UNROLL
-    for (int n = 0; n < networks; ++n) {
-      bias[n][down] = p.bias[n] && filter < c.filters ? static_cast<real_t>(p.bias[n][filter]) : real_t(0);
-    }
+  for (int n = 0; n < networks; ++n) {
+    if (p.bias[n] == nullptr) continue;
+    mine.visit(sums[n], pixels,
+               [&](real_t& s, int i, const Pixel&) { s += static_cast<real_t>(p.bias[n][mine.number[i]]); });
   }
+  if (networks == 1 && p.shortcut) {
+    mine.visit(student, pixels, [&](real_t& s, int i, const Pixel& pixel) {
+      s += static_cast<real_t>(p.shortcut[pixel.output + mine.offset[i]]);
+    });
+  }
+  const auto flat = flat_up_to<real_t>(p.epilogue.relu), flat_target = flat_up_to<real_t>(p.epilogue.relu_target);
   double sum = 0;
   FSC_UNROLL
   for (int across = 0; across < Part::kColumnSums * 2; ++across) {
     const Pixel pixel = pixels[Part::column(across)];
     if (pixel.image < 0) continue;
-    const PixelGoal<scalar_t, networks> goal(p, pixel);
-    scalar_t* residual = p.residual + pixel.output;
+    real_t share = 1;
+    if (networks == 1 && p.share) share = static_cast<real_t>(p.share[pixel.image]);
     FSC_UNROLL
-    for (int down = 0; down < kDown; ++down) {
-      if (offset[down] < 0) continue;
-      const auto product = [&](int n) {
-        return sums[n].values[down / 2][across / 2][down % 2 * 2 + across % 2] + bias[n][down];
-      };
-      real_t s = product(networks - 1), t = 0;
-      if constexpr (networks == 2) t = product(0);
-      if constexpr (networks == 1) t = static_cast<real_t>(goal.target[offset[down]]);
-      if (networks == 1 && goal.shortcut) s += static_cast<real_t>(goal.shortcut[offset[down]]);
-      const auto compared = compare(s, t, flat, flat_target);
-      sum += static_cast<double>(goal.share) * compared.square();
-      residual[offset[down]] = static_cast<scalar_t>(goal.share * compared.residual);
+    for (int i = 0; i < mine.kCount; ++i) {
+      if (mine.offset[i] < 0) continue;
+      const int64_t at = pixel.output + mine.offset[i];
+      const int down = i / 2, entry = i % 2 * 2 + across % 2;
+      real_t target = sums[0].values[down][across / 2][entry];
+      if constexpr (networks == 1) target = static_cast<real_t>(p.target[at]);
+      const auto compared = compare(student.values[down][across / 2][entry], target, flat, flat_target);
+      sum += static_cast<double>(share) * compared.square();
+      p.residual[at] = static_cast<scalar_t>(share * compared.residual);
     }
   }
   sum = block_sum(sum, shared<double>());

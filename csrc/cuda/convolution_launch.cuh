@@ -13,16 +13,15 @@ namespace fsc {
 // What a block may have on every GPU from sm_80 on.
 constexpr size_t kCommonSharedBytes = 99 << 10;
 
-// Calls use(way of copying, filters of a tile), both as types.
+// Calls use(way of copying, filters of a tile), both as types; other types than float32 have one way and one tile.
 template <typename scalar_t, typename Use>
 void with_tile(bool channels, int filters, const Use& use) {
   using device::Copies;
   const auto with_copies = [&](auto tile) {
-    if (channels) {
-      use(std::integral_constant<Copies, Copies::kChannels>(), tile);
-    } else {
-      use(std::integral_constant<Copies, Copies::kPixels>(), tile);
+    if constexpr (std::is_same_v<scalar_t, float>) {
+      if (channels) return use(std::integral_constant<Copies, Copies::kChannels>(), tile);
     }
+    use(std::integral_constant<Copies, Copies::kPixels>(), tile);
   };
   if constexpr (std::is_same_v<scalar_t, float>) {
     if (filters == 16) return with_copies(std::integral_constant<int, 16>());
