@@ -115,8 +115,8 @@ struct Layer {
 
   bool relu() const { return activation == "relu"; }
 
-  // x_T and x_S; neither input is copied where a mixture is one of them.
-  std::tuple<at::Tensor, at::Tensor> mixed_inputs() const {
+  // x_T and x_S, each where it is wanted; neither input is copied where a mixture is one of them.
+  std::tuple<at::Tensor, at::Tensor> mixed_inputs(bool wants_teacher = true, bool wants_student = true) const {
     const auto format = input_student.suggest_memory_format();
     const at::Tensor teacher = input_teacher.contiguous(format);
     const at::Tensor student = input_student.contiguous(format);
@@ -125,8 +125,11 @@ struct Layer {
     };
     at::Tensor x_teacher = mixture(alpha);
     at::Tensor x_student = mixture(1 - beta);
-    const at::Tensor new_teacher = x_teacher.defined() ? at::Tensor() : at::empty_like(student);
-    const at::Tensor new_student = x_student.defined() ? at::Tensor() : at::empty_like(student);
+    const auto place_of = [&](bool wanted, const at::Tensor& x) {
+      return wanted && !x.defined() ? at::empty_like(student) : at::Tensor();
+    };
+    const at::Tensor new_teacher = place_of(wants_teacher, x_teacher);
+    const at::Tensor new_student = place_of(wants_student, x_student);
     if (new_teacher.defined() || new_student.defined()) {
       mix(in_layout_of(teacher, student), student, new_teacher, new_student, alpha, beta);
     }
@@ -213,18 +216,25 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor> cross_distill_layer_backwa
   const auto shape = layer.check();
   TORCH_CHECK(residual.sizes() == at::IntArrayRef(shape), op, ": residual must be ", at::IntArrayRef(shape), ", got ",
               residual.sizes());
-  const auto [x_teacher, x_student] = layer.mixed_inputs();
-  // The convolution is linear, so the factor 2 / N meets its small results instead of the residual.
-  const at::Tensor scale = grad_loss.mul(2 * layer.per_image());
-  const bool through_student = output_mask[0] && beta > 0;
   const auto own = output_mask[1] ? own_weight_gradient(layer, residual, grad_loss) : std::nullopt;
-  auto [grad_x, grad_weight, grad_bias] = layer.convolve_backward(
-      residual, x_student, weight_student, {through_student, output_mask[1] && !own, output_mask[2]});
-  at::Tensor grad_input;
+  const bool through_student = output_mask[0] && beta > 0, through_teacher = output_mask[0] && alpha < 1;
+  const std::array<bool, 3> convolved{through_student, output_mask[1] && !own, output_mask[2]};
+  const auto [x_teacher, x_student] =
+      layer.mixed_inputs(through_teacher, convolved[1] || (through_teacher && layer.relu()));
+  at::Tensor grad_input, grad_x, grad_weight, grad_bias, scale;
+  if (convolved[0] || convolved[1] || convolved[2]) {
+    // But for the weight's gradient the input lends its shape alone.
+    const at::Tensor& x = x_student.defined() ? x_student : input_student;
+    std::tie(grad_x, grad_weight, grad_bias) = layer.convolve_backward(residual, x, weight_student, convolved);
+  }
+  // The convolution is linear, so the factor 2 / N meets its small results instead of the residual.
+  if (through_teacher || grad_x.defined() || grad_weight.defined() || grad_bias.defined()) {
+    scale = grad_loss.mul(2 * layer.per_image());
+  }
   if (output_mask[0]) {
     grad_input = at::zeros_like(input_student);
     if (through_student) grad_input.addcmul_(grad_x, scale, beta);
-    if (alpha < 1) {
+    if (through_teacher) {
       grad_input.addcmul_(grad_through_teacher(layer, residual, x_teacher, x_student), scale, 1 - alpha);
     }
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "cuda/reduce.cuh"
 #include "cuda/vector.cuh"
@@ -53,12 +54,23 @@ struct Compared {
   FSC_DEVICE double square() const { return static_cast<double>(difference) * static_cast<double>(difference); }
 };
 
+// Where an activation is flat: up to 0, or nowhere, which no value is at or below. A number instead of a branch.
+template <typename real_t>
+FSC_DEVICE real_t flat_up_to(bool relu) {
+  return relu ? real_t(0) : std::numeric_limits<real_t>::quiet_NaN();
+}
+
+// Compared as x <= 0, so that NaN stays NaN.
+template <typename real_t>
+FSC_DEVICE Compared<real_t> compare(real_t s, real_t t, real_t flat_up_to, real_t flat_up_to_target) {
+  const bool flat = s <= flat_up_to;
+  const real_t d = (flat ? real_t(0) : s) - (t <= flat_up_to_target ? real_t(0) : t);
+  return {d, flat ? real_t(0) : d};
+}
+
 template <typename real_t>
 FSC_DEVICE Compared<real_t> compare(real_t s, real_t t, const Epilogue& epilogue) {
-  // Compared as x <= 0, so that NaN stays NaN.
-  const bool flat = epilogue.relu && s <= 0;
-  const real_t d = (flat ? real_t(0) : s) - (epilogue.relu_target && t <= 0 ? real_t(0) : t);
-  return {d, flat ? real_t(0) : d};
+  return compare(s, t, flat_up_to<real_t>(epilogue.relu), flat_up_to<real_t>(epilogue.relu_target));
 }
 
 // Residual and, for every block, the sum of squared differences.

@@ -17,19 +17,18 @@ constexpr int kStages = 2;
 // to the stage, after the work that those loads were behind. Others may still read the last stages at the end.
 template <typename Stage, int stages, typename Fill, typename Keep, typename Work>
 FSC_DEVICE void pipeline(Stage (&memory)[stages], int64_t count, const Fill& fill, const Keep& keep, const Work& work) {
-  FSC_UNROLL
-  for (int s = 0; s < stages - 1; ++s) {
-    if (s < count) fill(s, memory[s]), keep(memory[s]);
-    commit_copies();
-  }
-  for (int64_t s = 0; s < count; ++s) {
-    wait_for_copies<stages - 2>();
-    // Now the copies of all threads are there, and none reads the stage that is filled next.
-    barrier();
+  // One loop, from before the first stage on, so that what fills is compiled once.
+  FSC_ROLLED
+  for (int64_t s = 1 - stages; s < count; ++s) {
+    if (s >= 0) {
+      wait_for_copies<stages - 2>();
+      // Now the copies of all threads are there, and none reads the stage that is filled next.
+      barrier();
+    }
     const int64_t next = s + stages - 1;
     if (next < count) fill(next, memory[next % stages]);
     commit_copies();
-    work(memory[s % stages]);
+    if (s >= 0) work(memory[s % stages]);
     if (next < count) keep(memory[next % stages]);
   }
 }

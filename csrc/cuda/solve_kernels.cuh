@@ -5,7 +5,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "cuda/convolution_kernels.cuh"
+#include "cuda/convolution_slabs.cuh"
+#include "cuda/cross_distill_kernels.cuh"
 #include "cuda/step_kernels.cuh"
 
 namespace fsc::device {
@@ -47,7 +48,7 @@ begin_step_kernel(const double* sums, int64_t count, double scale, Progress p) {
 template <typename scalar_t>
 struct QuadraticPointers {
   const scalar_t* weight;   // W [rows, columns]
-  const scalar_t* hessian;  // H [columns, columns]
+  const scalar_t* hessian;  // H [columns, columns], symmetric
   const scalar_t* target;   // C [rows, columns]
   scalar_t* gradient;       // [rows, columns]
   double* sums;             // one a block
@@ -56,18 +57,12 @@ struct QuadraticPointers {
   double factor;
 };
 
-// 64 columns, from first_column on, of the rows of a slab, from first_row on, of a square matrix, by column.
-template <typename scalar_t, typename real_t>
-FSC_DEVICE void fetch_columns(const scalar_t* matrix, int64_t size, int64_t first_row, int64_t first_column,
-                              Slab<real_t>& slab) {
-  const int mine = thread() % kTile;
-  const int64_t column = first_column + mine;
-  for (int k = thread() / kTile; k < kSlab<real_t>; k += kTileThreads / kTile) {
-    const int64_t row = first_row + k;
-    const bool inside = row < size && column < size;
-    place(&slab[mine][k], matrix + (inside ? row * size + column : 0), inside);
-  }
-}
+template <typename real_t>
+struct TwoSlabs {
+  struct Stage {
+    Slab<real_t> left, right;
+  } stages[kStages];
+};
 
 // With P = W H: the gradient factor (P - C) and, for every block, the sum of W (P - 2 C).
 template <typename scalar_t>
@@ -78,13 +73,17 @@ quadratic_kernel(QuadraticPointers<scalar_t> p) {
   Sums<real_t> product;
   product.clear();
   pipeline(
-      shared<StoredMemory<real_t>>()->stages, slabs_of<real_t>(p.columns),
+      shared<TwoSlabs<real_t>>()->stages, slabs_of<real_t>(p.columns),
       [&](int64_t s, auto& stage) {
         const int64_t k = s * kSlab<real_t>;
-        fetch(p.weight, p.rows, p.columns, first_row, k, stage.weight);
-        fetch_columns(p.hessian, p.columns, k, first_column, stage.x);
+        fetch(p.weight, p.rows, p.columns, first_row, k, stage.left);
+        fetch(p.hessian, p.columns, p.columns, first_column, k, stage.right);
       },
-      [&](const auto& stage) { multiply<kIsTf32<scalar_t>>(stage.weight, stage.x, product); });
+      [&](const auto& stage) {
+        multiply<kIsTf32<scalar_t>>([&](int row, int k) { return stage.left[row][k]; },
+                                    [&](int column, int k) { return stage.right[column][k]; }, product);
+      });
+  product.settle();
   double sum = 0;
   const real_t factor = p.factor;
   product.visit([&](int row, int column, real_t& value) {

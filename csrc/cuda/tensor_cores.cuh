@@ -31,16 +31,14 @@ FSC_DEVICE Split split(float value) {
   return {high, float_to_bits(value - bits_to_float(high))};
 }
 
-// sums += left(row, k) right(k, column) over k in [begin, end), a multiple of 8 of them, for the 16 kRows rows and 8
-// kColumns columns of a warp, in the layout of mma. Tensor cores truncate their sums, which is a bias: so these are
-// short and begin with zero, the products with a low part have sums of their own, and all beyond is rounded to nearest.
-// The products of two low parts are below float32's precision. Infinity comes out as NaN, and so do numbers that round
-// to it: those within 2^-12 of float32's largest.
+// large and small += left(row, k) right(k, column) over k in [begin, end), a multiple of 8 of them, for the 16 kRows
+// rows and 8 kColumns columns of a warp, in the layout of mma; `small` takes the products with a low part, where there
+// are. The products of two low parts are below float32's precision. Infinity comes out as NaN, and so do numbers that
+// round to it: those within 2^-12 of float32's largest.
 template <bool kExact, int kRows, int kColumns, typename Left, typename Right>
-FSC_DEVICE void multiply_fragments(const Left& left, const Right& right, int begin, int end,
-                                   float (&sums)[kRows][kColumns][4]) {
+FSC_DEVICE void add_products(const Left& left, const Right& right, int begin, int end,
+                             float (&large)[kRows][kColumns][4], float (&small)[kRows][kColumns][4]) {
   const int g = thread() % kWarp / 4, t = thread() % 4;
-  float large[kRows][kColumns][4] = {}, small[kRows][kColumns][4] = {};
   // Unrolled, it takes so many registers that fewer blocks fit.
   FSC_ROLLED
   for (int k = begin; k < end; k += 8) {
@@ -62,6 +60,15 @@ FSC_DEVICE void multiply_fragments(const Left& left, const Right& right, int beg
       }
     }
   }
+}
+
+// sums += left(row, k) right(k, column) likewise. Tensor cores truncate their sums, which is a bias: so these are short
+// and begin with zero, the products with a low part have sums of their own, and all beyond is rounded to nearest.
+template <bool kExact, int kRows, int kColumns, typename Left, typename Right>
+FSC_DEVICE void multiply_fragments(const Left& left, const Right& right, int begin, int end,
+                                   float (&sums)[kRows][kColumns][4]) {
+  float large[kRows][kColumns][4] = {}, small[kRows][kColumns][4] = {};
+  add_products<kExact>(left, right, begin, end, large, small);
   FSC_UNROLL
   for (int i = 0; i < kRows * kColumns * 4; ++i) {
     const int r = i / (4 * kColumns), c = i / 4 % kColumns;

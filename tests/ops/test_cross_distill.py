@@ -119,6 +119,23 @@ def test_layer_takes_weights_of_any_width_and_address(device, dtype, channels, o
     torch.testing.assert_close(found, expected, **tolerance)
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("channels", [5, 24])
+@pytest.mark.parametrize("filters", [6, 20, 72])
+def test_layer_of_any_width(device, filters, channels, layout):
+    # On GPUs narrow layers have narrow tiles, few pixels split the products, and neighbouring
+    # channels are copied together where there are multiples of four of them.
+    shapes = [(3, channels, 9, 7)] * 2 + [(filters, channels, 3, 3)] * 2 + [(filters,)] * 2
+    tensors = [torch.randn(shape, device=device) for shape in shapes]
+    tensors = [t.requires_grad_(i % 2 == 1) for i, t in enumerate(tensors)]
+    arranged = [layouts(t).get(layout, t).detach().requires_grad_(t.requires_grad) for t in tensors]
+    settings = {"alpha": 0.7, "beta": 0.4, "padding": 1, "stride": (1, 2)}
+    found = loss_and_gradients(fsc_ext.cross_distill_layer, arranged, **settings)
+    expected = loss_and_gradients(reference.cross_distill_layer, tensors, **settings)
+    # Sums of up to 216 products of the order of one, and gradients over 108 pixels.
+    torch.testing.assert_close(found, expected, rtol=3e-5, atol=3e-4)
+
+
 @pytest.mark.parametrize("activation", ["relu", "none"])
 @pytest.mark.parametrize(("alpha", "beta"), CORNERS)
 def test_layer_gradcheck(device, activation, alpha, beta):
@@ -237,6 +254,20 @@ def test_opcheck(device):
         torch.library.opcheck(_ops.soft_cross_mix.default, mixed)
         sample = (tensors[1], tensors[0], "relu")
         torch.library.opcheck(_ops.distill_residual.default, sample)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("last", [(0, 1), (2, 3), (0, 3)], ids=["inputs", "weights", "one each"])
+def test_opcheck_of_mixed_layouts(device, dtype, last):
+    tensors = [t.detach() for t in layer_inputs(device, dtype)]
+    tensors = [layouts(t)["channels_last"] if i in last else t for i, t in enumerate(tensors)]
+    arguments = [0.9, 0.3, "relu", [1, 1], [1, 1], [1, 1], 1]
+    _, residual = _ops.cross_distill_layer(*tensors, *arguments)
+    sample = (torch.ones((), dtype=dtype, device=device), residual, *tensors, *arguments)
+    for mask in ([True, True, True], [False, True, False]):
+        torch.library.opcheck(_ops.cross_distill_layer_backward.default, (*sample, mask))
+    tensors = [t.requires_grad_(i % 2 == 1) for i, t in enumerate(tensors)]
+    torch.library.opcheck(_ops.cross_distill_layer.default, (*tensors, *arguments))
 
 
 def test_empty_inputs(device):

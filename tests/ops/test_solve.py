@@ -114,6 +114,25 @@ def test_trajectory_on_images(device, penalty, settings):
     assert torch.equal(weight == 0, expected[0] == 0)
 
 
+@pytest.mark.parametrize("penalty", ["l1", "group_l2"])
+@pytest.mark.parametrize("channels", [10, 24])
+@pytest.mark.parametrize("filters", [6, 20, 40])
+def test_minibatches_of_wider_layers(device, filters, channels, penalty):
+    # On GPUs few pixels split the products, of the last batch, which is smaller, more often.
+    weight = torch.randn(filters, channels, 3, 3, device=device) * 0.1
+    x = torch.randn(7, channels, 7, 7, device=device)
+    target = torch.randn(7, filters, 4, 4, device=device).relu()
+    rates, amounts = torch.tensor([[0.02] * 5, [0.01] * 5], dtype=torch.float64)
+    settings = {"penalty": penalty, "optimizer": "sgd", "momentum": 0.8}
+    loss = layer_loss(x, target, batch_size=4)
+    expected = reference.minimise(weight, loss, rates, amounts, **settings)
+    losses = fsc_ext.solve_relu_(
+        weight, x, target, rates, amounts, stride=2, padding=1, batch_size=4, **settings
+    )
+    torch.testing.assert_close(weight, expected[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses.float(), expected[1].float(), rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize("activation", ["relu", "none"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_all_images_at_once(device, activation, layout):
