@@ -95,6 +95,39 @@ def _sizes(window: dict[str, Any]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("device", devices(), ids=str)
+def test_tokens(device: Any) -> None:
+    # What a linear layer reads, [N, L, C], seen as images of one pixel a line.
+    student, teacher = (
+        torch.randint(-4, 5, (3, 8, count), device=device).float().movedim(-1, 1)[..., None]
+        for count in (8, 5)
+    )
+    zeros = [torch.zeros_like(x) for x in start(8, 5, torch.float64, device)]
+    expected = expected_sums(zeros, student, teacher)
+    gram_accumulate_(*zeros, student, teacher)
+    for actual, wanted in zip(zeros, expected, strict=True):
+        assert torch.equal(actual, wanted)
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+@pytest.mark.parametrize("window", [{}, {"kernel_size": (1, 3), "padding": (0, 1)}], ids=str)
+@pytest.mark.parametrize("width", [9000, 9001])
+def test_long_lines(width: int, window: Any, device: Any) -> None:
+    # The coordinates of such pixels do not fit into halves of 32 bits.
+    student = torch.randint(-4, 5, (2, 3, 1, width), device=device).float()
+    teacher = torch.randint(-4, 5, (2, 2, 1, width), device=device).float()
+    zeros = [torch.zeros_like(x) for x in start(*_sizes_of(window, 3, 2), torch.float64, device)]
+    expected = expected_sums(zeros, student, teacher, ones=True, **window)
+    gram_accumulate_(*zeros, student, teacher, **window)
+    for actual, wanted in zip(zeros, expected, strict=True):
+        assert torch.equal(actual, wanted)
+
+
+def _sizes_of(window: dict[str, Any], student: int, teacher: int) -> tuple[int, int]:
+    """Of Gram matrices with a row of ones."""
+    return features(window, student) + 1, features(window, teacher) + 1
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
 def test_many_features_in_several_blocks(device: Any) -> None:
     student = torch.randint(-3, 4, (40, 70, 3, 3), device=device).float()
     teacher = torch.randint(-3, 4, (40, 33, 3, 3), device=device).float()
@@ -155,10 +188,12 @@ def test_batches_add_up_as_one() -> None:
 
 
 def test_sums_over_panels_are_float64() -> None:
-    # 2 ** 24 + 1 is no float32: a float32 running sum would lose every later panel.
+    # 2 ** 24 + 1 is no float32: a float32 running sum would lose every later panel. Between the
+    # large numbers and the ones are more zeros than a panel holds.
     gram = torch.zeros(1, 1, dtype=torch.float64)
-    images = torch.ones(3, 1, 100, 100)
+    images = torch.ones(4, 1, 100, 100)
     images[0] *= 4096.0
+    images[1] = 0.0
     gram_accumulate_(gram, None, None, images, None)
     assert gram.item() == 10_000 * 4096.0**2 + 20_000
 
