@@ -22,6 +22,7 @@ using fsc::ceil_div;
 using fsc::Grams;
 using fsc::GramSide;
 using fsc::OptionalTensor;
+using fsc::device::Copies;
 using fsc::device::GramTargets;
 using fsc::device::GramTiles;
 using fsc::device::kTile;
@@ -86,19 +87,33 @@ bool has_lines(const GramSide& side, int64_t width) {
          address % (width * sizeof(scalar_t)) == 0;
 }
 
-// Calls run(index_t, std::integral_constant of the columns that a thread copies at a time).
+// Whether the channels of a pixel are one line that can be copied `width` values at a time.
+template <typename scalar_t>
+bool has_pixels(const GramSide& side, int64_t width) {
+  const at::Tensor& input = side.input;
+  const auto whole = [&](int64_t d) { return input.size(d) == 1 || input.stride(d) % width == 0; };
+  const auto address = reinterpret_cast<uintptr_t>(input.const_data_ptr<scalar_t>());
+  constexpr int64_t exact = int64_t{1} << 32;  // of the quotients in Turn
+  return side.features() * side.channels() < exact && !side.chosen.has_value() && input.stride(1) == 1 &&
+         input.size(1) % width == 0 && whole(0) && whole(2) && whole(3) && address % (width * sizeof(scalar_t)) == 0;
+}
+
+// Calls run(index_t, std::integral_constant of Copies).
 template <typename scalar_t, typename Run>
 void choose(const OptionalSide& student, const OptionalSide& teacher, const Run& run) {
-  constexpr int wide = sizeof(scalar_t) == 8 ? 2 : 4;
+  constexpr int width = fsc::device::kWide<scalar_t>;
   const auto all = [&](const auto& holds) {
     return (!student.has_value() || holds(*student)) && (!teacher.has_value() || holds(*teacher));
   };
-  const bool few = all(has_few_values);
-  if (few && all([](const GramSide& side) { return has_lines<scalar_t>(side, wide); })) {
-    return run(int32_t{}, std::integral_constant<int, wide>{});
+  const bool few = all(has_few_values), short_lines = all(has_short_lines);
+  if (few && all([](const GramSide& side) { return has_lines<scalar_t>(side, width); })) {
+    return run(int32_t{}, std::integral_constant<Copies, Copies::kPixels>{});
   }
-  if (few && all(has_short_lines)) return run(int32_t{}, std::integral_constant<int, 1>{});
-  run(int64_t{}, std::integral_constant<int, 1>{});
+  if (few && short_lines && all([](const GramSide& side) { return has_pixels<scalar_t>(side, width); })) {
+    return run(int32_t{}, std::integral_constant<Copies, Copies::kChannels>{});
+  }
+  if (few && short_lines) return run(int32_t{}, std::integral_constant<Copies, Copies::kValues>{});
+  run(int64_t{}, std::integral_constant<Copies, Copies::kValues>{});
 }
 
 template <typename scalar_t, typename index_t>
@@ -108,11 +123,13 @@ fsc::device::Features<scalar_t, index_t> features_of(const OptionalSide& side, b
   const auto stride = [&](int64_t d) { return static_cast<index_t>(input.stride(d)); };
   return {input.const_data_ptr<scalar_t>(),
           {stride(0), stride(1), line ? 0 : stride(2), line ? 1 : stride(3)},
+          side->chosen.has_value() ? side->chosen->const_data_ptr<int64_t>() : nullptr,
+          static_cast<int>(input.size(1)),
           static_cast<int>(side->features()),
           side->ones};
 }
 
-// `step`: columns from one slab to the next. A channel that is one line counts as an image of one line.
+// `step`: columns from one that a thread stands at to its next. A channel that is one line counts as an image of one.
 template <typename index_t>
 fsc::device::Geometry<index_t> geometry_of(const GramSide& side, bool line, int64_t step) {
   const int64_t lines = line ? 1 : side.window.height.outputs(side.input.size(2));
@@ -138,14 +155,26 @@ GramTargets targets_of(const Grams& grams, const OptionalSide& student, const Op
   const int64_t begin = ceil_div(above, fsc::device::kRowsOfNetwork) * fsc::device::kRowsOfNetwork;
   TORCH_CHECK(begin + below <= std::numeric_limits<int>::max() - kTile, fsc::kGramOp,
               ": the features of student and teacher must be fewer than 2^31, got ", above, " and ", below);
-  return {matrix_of(grams.student), matrix_of(grams.cross),  matrix_of(grams.teacher),
-          static_cast<int>(above),  static_cast<int>(below), static_cast<int>(begin)};
+  return {matrix_of(grams.student),
+          matrix_of(grams.cross),
+          matrix_of(grams.teacher),
+          static_cast<int>(above),
+          static_cast<int>(below),
+          static_cast<int>(begin),
+          1};
+}
+
+// Rows are counted tap by tap.
+fsc::device::Turn turned(const OptionalSide& side) {
+  if (!side.has_value() || side->channels() == 0) return {1, 0, 0};
+  return {static_cast<int>(side->window.taps()), static_cast<int>(side->channels()),
+          static_cast<uint32_t>(ceil_div(int64_t{1} << 32, side->channels()))};
 }
 
 // The sides that are given have the same images and pixels.
 void add_products(const Grams& grams, const OptionalSide& student, const OptionalSide& teacher) {
   const GramSide& any = student.has_value() ? *student : *teacher;
-  const GramTargets targets = targets_of(grams, student, teacher);
+  GramTargets targets = targets_of(grams, student, teacher);
   const int64_t lines = ceil_div(targets.all_rows(), kTile);
   const GramTiles tiles{grams.student.defined() ? 0 : targets.teacher_begin / kTile,
                         grams.teacher.defined() ? lines - 1 : ceil_div(targets.teacher_begin, kTile) - 1};
@@ -157,15 +186,17 @@ void add_products(const Grams& grams, const OptionalSide& student, const Optiona
     const int64_t slabs = ceil_div(columns, slab), splits = splits_of(num_tiles, slabs);
     const auto options = any.input.options().dtype(at::kDouble).memory_format(std::nullopt);
     const at::Tensor sums = at::empty({splits == 1 ? 0 : splits, num_tiles, kTile, kTile}, options);
-    choose<scalar_t>(student, teacher, [&](auto zero, auto width) {
+    choose<scalar_t>(student, teacher, [&](auto zero, auto copies) {
       using index_t = decltype(zero);
-      const bool line = width > 1;
+      constexpr bool line = copies() == Copies::kPixels;
+      if (copies() == Copies::kChannels) targets.student_turn = turned(student), targets.teacher_turn = turned(teacher);
       const fsc::device::Stacked<scalar_t, index_t> rows{features_of<scalar_t, index_t>(student, line),
                                                          features_of<scalar_t, index_t>(teacher, line),
                                                          targets.teacher_begin};
+      const int64_t step = slab / fsc::device::Operand<scalar_t, index_t, copies()>::kColumns;
       fsc::launch<true>(
           {num_tiles, fsc::device::kTileThreads, sizeof(fsc::device::GramMemory<scalar_t, index_t>), splits},
-          fsc::device::gram_tiles_kernel<scalar_t, index_t, width()>, rows, geometry_of<index_t>(any, line, slab),
+          fsc::device::gram_tiles_kernel<scalar_t, index_t, copies()>, rows, geometry_of<index_t>(any, line, step),
           targets, tiles, slabs, splits, sums.data_ptr<double>());
     });
     if (splits == 1) return;
@@ -186,9 +217,10 @@ void accumulate(const Grams& grams, const OptionalSide& student, const OptionalS
 void gram_accumulate_cuda(const OptionalTensor& gram_student, const OptionalTensor& gram_cross,
                           const OptionalTensor& gram_teacher, const OptionalTensor& student,
                           const OptionalTensor& teacher, at::IntArrayRef kernel_size, at::IntArrayRef stride,
-                          at::IntArrayRef padding, at::IntArrayRef dilation) {
+                          at::IntArrayRef padding, at::IntArrayRef dilation, const OptionalTensor& channels_student,
+                          const OptionalTensor& channels_teacher) {
   fsc::update_grams(gram_student, gram_cross, gram_teacher, student, teacher, {kernel_size, stride, padding, dilation},
-                    accumulate);
+                    channels_student, channels_teacher, accumulate);
 }
 
 }  // namespace

@@ -31,8 +31,10 @@ template <typename scalar_t, typename index_t>
 struct Features {
   const scalar_t* data;  // [N, C, H, W], in any layout
   index_t strides[4];
-  int count;  // channels * taps
-  bool ones;  // a last row of ones
+  const int64_t* chosen;  // the channels that count, null where all do
+  int channels;           // C
+  int count;              // channels that count * taps
+  bool ones;              // a last row of ones
 };
 
 // Where a row looks from the pixel that the window stands at.
@@ -93,15 +95,21 @@ struct Cursor {
   }
 };
 
-template <typename scalar_t, typename index_t>
+// kTurned: rows are counted tap by tap, in each channel by channel, and not the other way round.
+template <bool kTurned, typename scalar_t, typename index_t>
 FSC_DEVICE Row<index_t> row_at(const Features<scalar_t, index_t>& features, const Window& window, int r) {
-  if (r < 0 || r >= features.count) return {0, word_of<index_t>(kFar<index_t>, 0)};
+  const Row<index_t> nowhere{0, word_of<index_t>(kFar<index_t>, 0)};
+  if (r < 0 || r >= features.count) return nowhere;
   const int across = static_cast<int>(window.width.kernel), taps = static_cast<int>(window.height.kernel) * across;
-  const int channel = r / taps, tap = r % taps;
+  const int of_all = kTurned ? r % features.channels : r / taps;
+  const int64_t channel = features.chosen == nullptr ? of_all : features.chosen[of_all];
+  if (channel < 0 || channel >= features.channels) return nowhere;
+  const int tap = kTurned ? r / features.channels : r % taps;
   const auto down = static_cast<index_t>(tap / across * window.height.dilation - window.height.padding);
   const auto right = static_cast<index_t>(tap % across * window.width.dilation - window.width.padding);
-  return {channel * features.strides[1] + down * features.strides[2] + right * features.strides[3],
-          word_of(down, right)};
+  return {
+      static_cast<index_t>(channel) * features.strides[1] + down * features.strides[2] + right * features.strides[3],
+      word_of(down, right)};
 }
 
 // kWindow: false where a row is its channel, pixel for pixel, so that nothing is compared but the end of the images.

@@ -33,15 +33,15 @@ struct GramMemory {
 };
 
 // Both operands of a tile; one slab does where they are the same rows.
-template <typename scalar_t, typename index_t, int kWidth>
+template <typename scalar_t, typename index_t, Copies kCopies>
 struct Operands {
   using Stage = typename GramMemory<scalar_t, index_t>::Stage;
-  Operand<scalar_t, index_t, kWidth> left, right;
+  Operand<scalar_t, index_t, kCopies> left, right;
   bool same;
 
-  FSC_DEVICE void fill(const Column<index_t>& column, Stage& stage) {
-    left.fill(column, stage.left);
-    if (!same) right.fill(column, stage.right);
+  FSC_DEVICE void fill(const Column<index_t>& column, int c, Stage& stage) {
+    left.fill(column, c, stage.left);
+    if (!same) right.fill(column, c, stage.right);
   }
   FSC_DEVICE void keep(Stage& stage) {
     left.keep(stage.left);
@@ -50,7 +50,7 @@ struct Operands {
 };
 
 // The product of a tile: sums of a panel in registers, of all panels in shared memory.
-template <typename real_t, bool kExact>
+template <typename real_t, bool kExact, bool kTurned>
 struct PanelSums {
   Sums<real_t> sums;
   double* totals;  // [kTile, kPieceLine]
@@ -66,7 +66,11 @@ struct PanelSums {
 
   FSC_DEVICE void add(const Slab<real_t>& left, const Slab<real_t>& right) {
     if (!wanted) return;
-    multiply<kExact>(left, right, sums);
+    if constexpr (kTurned) {
+      multiply_turned<kExact>(left, right, sums);
+    } else {
+      multiply<kExact>(left, right, sums);
+    }
     if (++slabs == kPanelSlabs) end_panel();
   }
 
@@ -83,30 +87,34 @@ struct PanelSums {
 
 // The tile's part of [S; T] [S; T]^T over the share of the slabs that block_y has, of `splits`: added to the Gram
 // matrices where it is all, written to sums [splits, tiles, kTile, kTile] otherwise.
-template <typename scalar_t, typename index_t, int kWidth>
+template <typename scalar_t, typename index_t, Copies kCopies>
 FSC_KERNEL(kTileThreads, kTileBlocks)
 gram_tiles_kernel(Stacked<scalar_t, index_t> rows, Geometry<index_t> geometry, GramTargets targets, GramTiles tiles,
                   int64_t num_slabs, int64_t splits, double* sums) {
   using real_t = wide_t<scalar_t>;
-  using Loader = Operand<scalar_t, index_t, kWidth>;
+  constexpr bool turned = kCopies == Copies::kChannels;
+  using Loader = Operand<scalar_t, index_t, kCopies>;
   auto& memory = *shared<GramMemory<scalar_t, index_t>>();
   const GramTile tile = tiles.at(block());
   for (int i = thread(); i < kTile; i += num_threads()) {
-    memory.left[i] = rows.row(geometry.window, tile.row + i);
-    memory.right[i] = rows.row(geometry.window, tile.column + i);
+    memory.left[i] = rows.template row<turned>(geometry.window, tile.row + i);
+    memory.right[i] = rows.template row<turned>(geometry.window, tile.column + i);
   }
   barrier();
 
-  Operands<scalar_t, index_t, kWidth> slabs{
+  Operands<scalar_t, index_t, kCopies> slabs{
       {rows, memory.left, tile.row}, {rows, memory.right, tile.column}, tile.row == tile.column};
-  PanelSums<real_t, kIsTf32<scalar_t>> panel(targets, tile, memory.totals);
+  PanelSums<real_t, kIsTf32<scalar_t>, turned> panel(targets, tile, memory.totals);
   const int64_t first = block_y() * num_slabs / splits, last = (block_y() + 1) * num_slabs / splits;
   Cursor<index_t> cursor(geometry.pixels, first * kSlab<real_t> + Loader::first_column());
   pipeline(
       memory.stages, last - first,
       [&](int64_t, auto& stage) {
-        slabs.fill(column_at<(kWidth == 1)>(rows.student, rows.teacher, geometry, cursor), stage);
-        cursor.step(geometry.pixels);
+        FSC_UNROLL
+        for (int c = 0; c < Loader::kColumns; ++c) {
+          slabs.fill(column_at<kCopies != Copies::kPixels>(rows.student, rows.teacher, geometry, cursor), c, stage);
+          cursor.step(geometry.pixels);
+        }
       },
       [&](auto& stage) { slabs.keep(stage); },
       [&](const auto& stage) { panel.add(stage.left, slabs.same ? stage.left : stage.right); });

@@ -53,19 +53,42 @@ struct GramMatrix {
   }
 };
 
+// From rows that are counted tap by tap, in each channel by channel, to their places in a Gram matrix.
+struct Turn {
+  int taps;  // one: nothing is turned
+  int channels;
+  uint32_t inverse;  // 2^32 / channels, rounded up
+
+  // The quotient is right while channels * channels * taps is below 2^32.
+  FSC_DEVICE int place_of(int r) const {
+    if (taps == 1 || r >= channels * taps) return r;
+    const int tap = static_cast<int>(static_cast<uint64_t>(r) * inverse >> 32);
+    return (r - tap * channels) * taps + tap;
+  }
+};
+
 // What entries of the lower half of [S; T] [S; T]^T are added to.
 struct GramTargets {
   GramMatrix student, cross, teacher;  // [rows_S, rows_S], [rows_T, rows_S], [rows_T, rows_T]
   int student_rows, teacher_rows, teacher_begin;
+  Turn student_turn, teacher_turn;
 
   constexpr int all_rows() const { return teacher_begin + teacher_rows; }
+
+  // Value by value: a parameter of a kernel whose address is taken would be copied to local memory.
+  FSC_DEVICE Turn turned(bool of_teacher) const {
+    return {of_teacher ? teacher_turn.taps : student_turn.taps,
+            of_teacher ? teacher_turn.channels : student_turn.channels,
+            of_teacher ? teacher_turn.inverse : student_turn.inverse};
+  }
 
   // Calls visit(matrix, index of the entry, index of its mirror image or -1) where the entry was asked for.
   template <typename Visit>
   FSC_DEVICE void find(int row, int column, const Visit& visit) const {
     if (column > row) return;
     const bool below = row >= teacher_begin, right = column >= teacher_begin;
-    const int r = row - (below ? teacher_begin : 0), c = column - (right ? teacher_begin : 0);
+    const int r = turned(below).place_of(row - (below ? teacher_begin : 0));
+    const int c = turned(right).place_of(column - (right ? teacher_begin : 0));
     const int height = below ? teacher_rows : student_rows, width = right ? teacher_rows : student_rows;
     const GramMatrix matrix{below ? (right ? teacher.data : cross.data) : student.data,
                             below ? (right ? teacher.is_double : cross.is_double) : student.is_double};
