@@ -73,3 +73,28 @@ def bench_gram(run: Any, shape: tuple[int, ...], variant: Any) -> None:
         )
     ]
     run(f"gram_accumulate_ {kernel}x{kernel} {shape[1:]}", variant, sums, student, teacher, kernel)
+
+
+def chosen(sums: list[Tensor], student: Tensor, teacher: Tensor, kept: Tensor) -> None:
+    gram_accumulate_(*sums, student, teacher, channels_student=kept, channels_teacher=kept)
+
+
+def copied(sums: list[Tensor], student: Tensor, teacher: Tensor, kept: Tensor) -> None:
+    gram_accumulate_(*sums, student[:, kept], teacher[:, kept])
+
+
+@pytest.mark.parametrize("variant", [chosen, copied], ids=["fused", "copied"])
+@pytest.mark.parametrize("shape", POINTWISE, ids=lambda s: "x".join(map(str, s)))
+def bench_chosen_channels(run: Any, shape: tuple[int, ...], variant: Any) -> None:
+    num_images, _, channels, size = shape
+    student, teacher = (torch.randn(num_images, channels, size, size).relu() for _ in range(2))
+    kept = torch.arange(0, channels, 2)
+    sums = [torch.zeros(len(kept), len(kept), dtype=torch.float64) for _ in range(3)]
+    run(
+        f"gram_accumulate_ of half the channels {shape[:1] + shape[2:]}",
+        variant,
+        sums,
+        student,
+        teacher,
+        kept,
+    )

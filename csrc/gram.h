@@ -22,11 +22,13 @@ constexpr const char* kGramOp = "gram_accumulate_";
 struct GramSide {
   at::Tensor input;  // [N, C, H, W]
   Window window;
-  bool ones;  // a last row of ones, for the bias
+  OptionalTensor chosen;  // the channels that count, int64 [R], contiguous; all of them where there is none
+  bool ones;              // a last row of ones, for the bias
 
   int64_t images() const { return input.size(0); }
   int64_t pixels() const { return window.height.outputs(input.size(2)) * window.width.outputs(input.size(3)); }
-  int64_t features() const { return input.size(1) * window.taps(); }
+  int64_t channels() const { return chosen.has_value() ? chosen->numel() : input.size(1); }
+  int64_t features() const { return channels() * window.taps(); }
   int64_t rows() const { return features() + (ones ? 1 : 0); }
 };
 
@@ -41,7 +43,25 @@ inline Axis check_axis(size_t i, const std::array<at::IntArrayRef, 4>& pairs) {
   return {pairs[0][i], pairs[1][i], pairs[2][i], pairs[3][i]};
 }
 
-inline GramSide check_side(const char* name, const OptionalTensor& input, const Window& window) {
+// Of `count` channels. On a device, values stay unread: that would wait for it.
+inline OptionalTensor check_channels(const char* name, const OptionalTensor& channels, int64_t count) {
+  if (!channels.has_value()) return std::nullopt;
+  TORCH_CHECK(channels->scalar_type() == at::kLong, kGramOp, ": ", name, " must be int64, got ",
+              channels->scalar_type());
+  check_rank(kGramOp, name, *channels, 1, "[R]");
+  const at::Tensor listed = channels->contiguous();
+#if !defined(__CUDACC__)
+  for (int64_t i = 0; i < listed.numel(); ++i) {
+    const int64_t channel = listed.const_data_ptr<int64_t>()[i];
+    TORCH_CHECK(channel >= 0 && channel < count, kGramOp, ": ", name, " must be channels from 0 to ", count - 1,
+                ", got ", channel);
+  }
+#endif
+  return listed;
+}
+
+inline GramSide check_side(const char* name, const OptionalTensor& input, const Window& window,
+                           const char* channels_name, const OptionalTensor& channels) {
   TORCH_CHECK(input.has_value(), kGramOp, ": ", name, " must be given where a Gram matrix needs it, got None");
   check_floating(kGramOp, name, *input);
   TORCH_CHECK(input->dim() == 4 || input->dim() == 2, kGramOp, ": ", name, " must be [N, C, H, W] or [N, C], got ",
@@ -50,7 +70,7 @@ inline GramSide check_side(const char* name, const OptionalTensor& input, const 
   const bool fits = window.height.outputs(images.size(2)) > 0 && window.width.outputs(images.size(3)) > 0;
   TORCH_CHECK(fits || images.numel() == 0, kGramOp, ": ", name, " must be as large as the kernel, got ",
               images.sizes());
-  return {images, window, false};
+  return {images, window, check_channels(channels_name, channels, images.size(1)), false};
 }
 
 // Whether the matrix has a row of ones more than the features; `rows` and `columns` count the features.
@@ -109,12 +129,17 @@ struct Grams {
 template <typename Add>
 void update_grams(const OptionalTensor& gram_student, const OptionalTensor& gram_cross,
                   const OptionalTensor& gram_teacher, const OptionalTensor& student, const OptionalTensor& teacher,
-                  const std::array<at::IntArrayRef, 4>& pairs, const Add& add) {
+                  const std::array<at::IntArrayRef, 4>& pairs, const OptionalTensor& channels_student,
+                  const OptionalTensor& channels_teacher, const Add& add) {
   const Window window{check_axis(0, pairs), check_axis(1, pairs)};
   const bool both = gram_cross.has_value();
   std::optional<GramSide> left, right;
-  if (both || gram_teacher.has_value()) left = check_side("teacher", teacher, window);
-  if (both || gram_student.has_value()) right = check_side("student", student, window);
+  if (both || gram_teacher.has_value()) {
+    left = check_side("teacher", teacher, window, "channels_teacher", channels_teacher);
+  }
+  if (both || gram_student.has_value()) {
+    right = check_side("student", student, window, "channels_student", channels_student);
+  }
   if (both) check_pair(right->input, left->input);
   const std::array<GramTarget, 3> targets{{{"gram_student", gram_student, right, right},
                                            {"gram_cross", gram_cross, left, right},

@@ -71,7 +71,8 @@ TORCH_LIBRARY(fsc_ext, m) {
   // gram
   m.def(
       "gram_accumulate_(Tensor(a!)? gram_student, Tensor(b!)? gram_cross, Tensor(c!)? gram_teacher, Tensor? student, "
-      "Tensor? teacher, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation) -> ()");
+      "Tensor? teacher, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation, "
+      "Tensor? channels_student=None, Tensor? channels_teacher=None) -> ()");
 
   // elimination
   m.def("elimination_order(Tensor weight, Tensor inverse, int removable) -> (Tensor order, Tensor rises)");

@@ -19,6 +19,8 @@ def gram_accumulate_(
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
     dilation: int | tuple[int, int] = 1,
+    channels_student: Tensor | None = None,
+    channels_teacher: Tensor | None = None,
 ) -> None:
     r"""Adds the Gram matrices of a layer's inputs to running sums, in place.
 
@@ -56,11 +58,16 @@ def gram_accumulate_(
         stride: at least 1.
         padding: at least 0, with zeros.
         dilation: at least 1.
+        channels_student: the channels of `student` that U_S has, in this order, int64 [R]; C_S is
+            then R. The same sums as with `student[:, channels_student]`, without that copy. None:
+            all of them. On a GPU a channel that `student` has not is one of zeros, because to look
+            for it would wait for the device.
+        channels_teacher: of `teacher`, likewise.
 
     Raises:
         ValueError: the tensors are on different devices.
-        RuntimeError: a shape or dtype does not fit, no Gram matrix is given, or a tensor
-            requires a gradient while gradients are recorded.
+        RuntimeError: a shape or dtype does not fit, a channel is not there, no Gram matrix is
+            given, or a tensor requires a gradient while gradients are recorded.
 
     Example:
         >>> gram = torch.zeros(2, 2, dtype=torch.float64)
@@ -76,7 +83,8 @@ def gram_accumulate_(
         "student": student,
         "teacher": teacher,
     }
-    require_one_device("gram_accumulate_", **tensors)
+    chosen = {"channels_student": channels_student, "channels_teacher": channels_teacher}
+    require_one_device("gram_accumulate_", **tensors, **chosen)
     if all(gram is None for gram in (gram_student, gram_cross, gram_teacher)):
         raise RuntimeError("gram_accumulate_: at least one Gram matrix must be given, got None")
     for name, tensor in tensors.items():
@@ -85,7 +93,8 @@ def gram_accumulate_(
                 f"gram_accumulate_: {name} must not require a gradient, because the sums have "
                 "none; call it under torch.no_grad()"
             )
-    _ops.gram_accumulate_(*tensors.values(), kernel_size, stride, padding, dilation)
+    window = kernel_size, stride, padding, dilation
+    _ops.gram_accumulate_(*tensors.values(), *window, *chosen.values())
 
 
 @torch.library.register_fake("fsc_ext::gram_accumulate_")
@@ -99,5 +108,7 @@ def _(
     stride: list[int],
     padding: list[int],
     dilation: list[int],
+    channels_student: Tensor | None = None,
+    channels_teacher: Tensor | None = None,
 ) -> None:
     return None

@@ -41,7 +41,9 @@ struct Side : fsc::GramSide {
   at::Tensor buffer = {};  // [rows() * width of a panel]
 
   // Such an input is the transposed matrix of its columns already.
-  bool is_matrix() const { return window.trivial() && !ones && input.is_contiguous(at::MemoryFormat::ChannelsLast); }
+  bool is_matrix() const {
+    return window.trivial() && !ones && !chosen.has_value() && input.is_contiguous(at::MemoryFormat::ChannelsLast);
+  }
 };
 
 // Writes the columns in `range` of `images` [n, C, H, W], contiguous, to the buffer of `side`.
@@ -51,13 +53,15 @@ at::Tensor fill_panel(const Side& side, const at::Tensor& images, Range range) {
   const bool line = side.window.trivial();
   const int64_t pixels = images.size(2) * images.size(3), image_stride = images.size(1) * pixels;
   const int64_t height = line ? 1 : images.size(2), width = line ? pixels : images.size(3);
+  const int64_t* chosen = side.chosen.has_value() ? side.chosen->const_data_ptr<int64_t>() : nullptr;
   at::Tensor panel = side.buffer.narrow(0, 0, side.rows() * columns).view({side.rows(), columns});
   AT_DISPATCH_FLOATING_TYPES(images.scalar_type(), kOp, [&] {
     const scalar_t* source = images.const_data_ptr<scalar_t>();
     scalar_t* destination = panel.data_ptr<scalar_t>();
     at::parallel_for(0, side.features(), grain(columns), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        fsc::fill_row(source + r / taps * pixels, image_stride, height, width, side.window, r % taps, range,
+        const int64_t channel = chosen == nullptr ? r / taps : chosen[r / taps];
+        fsc::fill_row(source + channel * pixels, image_stride, height, width, side.window, r % taps, range,
                       destination + r * columns);
       }
     });
@@ -182,9 +186,10 @@ void accumulate(const Grams& grams, const std::optional<fsc::GramSide>& student,
 void gram_accumulate_cpu(const OptionalTensor& gram_student, const OptionalTensor& gram_cross,
                          const OptionalTensor& gram_teacher, const OptionalTensor& student,
                          const OptionalTensor& teacher, at::IntArrayRef kernel_size, at::IntArrayRef stride,
-                         at::IntArrayRef padding, at::IntArrayRef dilation) {
+                         at::IntArrayRef padding, at::IntArrayRef dilation, const OptionalTensor& channels_student,
+                         const OptionalTensor& channels_teacher) {
   fsc::update_grams(gram_student, gram_cross, gram_teacher, student, teacher, {kernel_size, stride, padding, dilation},
-                    accumulate);
+                    channels_student, channels_teacher, accumulate);
 }
 
 }  // namespace

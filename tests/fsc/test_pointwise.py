@@ -143,6 +143,19 @@ def test_explicit_and_absorbed_are_one(
         assert (layer(features) - by_hand).abs().max() <= most
 
 
+def test_channels_of_the_teacher_are_chosen_without_a_copy() -> None:
+    """What a copy of some channels gives, which the teacher has in another order."""
+    torch.manual_seed(0)
+    layer, channels = nn.Conv2d(3, 4, 3), torch.tensor([5, 0, 3, 2])
+    teacher, student = torch.randn(2, 6, 5, 5), torch.randn(2, 4, 5, 5)
+    for rows in (torch.arange(4)[None], torch.tensor([[0, 2], [3, 1]])):
+        found, copied = PointwiseProblem(layer, rows), PointwiseProblem(layer, rows)
+        found.accumulate(teacher, student, channels)
+        copied.accumulate(teacher[:, channels], student)
+        for grams, expected in zip(found.grams, copied.grams, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(grams, expected, strict=True))
+
+
 def _explicit(given: Tensor, rows: Tensor, factors: list[Tensor], axis: int) -> Tensor:
     """What Q, or Q and a bias, makes of the rows of a value, group by group."""
     made = given.clone().movedim(axis, 0)

@@ -95,6 +95,87 @@ def _sizes(window: dict[str, Any]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("device", devices(), ids=str)
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
+@pytest.mark.parametrize("ones", [False, True], ids=["plain", "ones"])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_whole_vectors_of_channels(window: Any, ones: bool, dtype: Any, device: Any) -> None:
+    # Device code copies neighbouring channels together and counts the rows in another order.
+    student = torch.randint(-4, 5, (5, 12, 9, 7), device=device).to(dtype)
+    teacher = torch.randint(-4, 5, (5, 4, 9, 7), device=device).to(dtype)
+    sizes = features(window, 12) + ones, features(window, 4) + ones
+    sums = [torch.zeros_like(x) for x in start(*sizes, torch.float64, device)]
+    expected = expected_sums(sums, student, teacher, ones=ones, **window)
+    images = (each.to(memory_format=torch.channels_last) for each in (student, teacher))
+    gram_accumulate_(*sums, *images, **window)
+    for actual, wanted in zip(sums, expected, strict=True):
+        assert torch.equal(actual, wanted)
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+@pytest.mark.parametrize("ones", [False, True], ids=["plain", "ones"])
+@pytest.mark.parametrize("window", WINDOWS[:2], ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "strided", "channels_last"])
+def test_chosen_channels(layout: str, window: Any, ones: bool, device: Any) -> None:
+    # In any order, of either side, more than once: as of copies that hold them.
+    student = torch.randint(-4, 5, (9, 8, 6, 6), device=device).float()
+    teacher = torch.randint(-4, 5, (9, 5, 6, 6), device=device).float()
+    kept = torch.tensor([6, 1, 2, 3, 7, 6], device=device)
+    given = torch.tensor([4, 0, 0, 2], device=device)
+    for own, other in ((kept, given), (None, given), (kept, None)):
+        first = student if own is None else student[:, own]
+        second = teacher if other is None else teacher[:, other]
+        sizes = features(window, first.shape[1]) + ones, features(window, second.shape[1]) + ones
+        sums = [torch.zeros_like(x) for x in start(*sizes, torch.float64, device)]
+        expected = expected_sums(sums, first, second, ones=ones, **window)
+        images = layouts(student)[layout], layouts(teacher)[layout]
+        gram_accumulate_(*sums, *images, **window, channels_student=own, channels_teacher=other)
+        for actual, wanted in zip(sums, expected, strict=True):
+            assert torch.equal(actual, wanted)
+
+
+def test_chosen_channels_of_linear_features_and_none() -> None:
+    images = torch.randint(-4, 5, (9, 8)).float()
+    kept, none = torch.tensor([5, 3]), torch.zeros(0, dtype=torch.int64)
+    gram, empty = torch.zeros(2, 2, dtype=torch.float64), torch.zeros(0, 0)
+    gram_accumulate_(gram, None, None, images, None, channels_student=kept)
+    assert torch.equal(gram, reference.gram(images[:, kept], images[:, kept]))
+    gram_accumulate_(None, None, empty, None, images, channels_teacher=none)
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+def test_tokens(device: Any) -> None:
+    # What a linear layer reads, [N, L, C], seen as images of one pixel a line.
+    student, teacher = (
+        torch.randint(-4, 5, (3, 8, count), device=device).float().movedim(-1, 1)[..., None]
+        for count in (8, 5)
+    )
+    zeros = [torch.zeros_like(x) for x in start(8, 5, torch.float64, device)]
+    expected = expected_sums(zeros, student, teacher)
+    gram_accumulate_(*zeros, student, teacher)
+    for actual, wanted in zip(zeros, expected, strict=True):
+        assert torch.equal(actual, wanted)
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+@pytest.mark.parametrize("window", [{}, {"kernel_size": (1, 3), "padding": (0, 1)}], ids=str)
+@pytest.mark.parametrize("width", [9000, 9001])
+def test_long_lines(width: int, window: Any, device: Any) -> None:
+    # The coordinates of such pixels do not fit into halves of 32 bits.
+    student = torch.randint(-4, 5, (2, 3, 1, width), device=device).float()
+    teacher = torch.randint(-4, 5, (2, 2, 1, width), device=device).float()
+    zeros = [torch.zeros_like(x) for x in start(*_sizes_of(window, 3, 2), torch.float64, device)]
+    expected = expected_sums(zeros, student, teacher, ones=True, **window)
+    gram_accumulate_(*zeros, student, teacher, **window)
+    for actual, wanted in zip(zeros, expected, strict=True):
+        assert torch.equal(actual, wanted)
+
+
+def _sizes_of(window: dict[str, Any], student: int, teacher: int) -> tuple[int, int]:
+    """Of Gram matrices with a row of ones."""
+    return features(window, student) + 1, features(window, teacher) + 1
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
 def test_many_features_in_several_blocks(device: Any) -> None:
     student = torch.randint(-3, 4, (40, 70, 3, 3), device=device).float()
     teacher = torch.randint(-3, 4, (40, 33, 3, 3), device=device).float()
@@ -155,10 +236,12 @@ def test_batches_add_up_as_one() -> None:
 
 
 def test_sums_over_panels_are_float64() -> None:
-    # 2 ** 24 + 1 is no float32: a float32 running sum would lose every later panel.
+    # 2 ** 24 + 1 is no float32: a float32 running sum would lose every later panel. Between the
+    # large numbers and the ones are more zeros than a panel holds.
     gram = torch.zeros(1, 1, dtype=torch.float64)
-    images = torch.ones(3, 1, 100, 100)
+    images = torch.ones(4, 1, 100, 100)
     images[0] *= 4096.0
+    images[1] = 0.0
     gram_accumulate_(gram, None, None, images, None)
     assert gram.item() == 10_000 * 4096.0**2 + 20_000
 
@@ -214,6 +297,10 @@ def test_opcheck() -> None:
     torch.library.opcheck(
         op, (sums[0].T, None, sums[2], student, teacher.to(memory_format=last), *three)
     )
+    kept = torch.tensor([3, 0])
+    torch.library.opcheck(
+        op, (*start(2, 2, torch.float64, "cpu"), student, teacher, *one), {"channels_teacher": kept}
+    )
 
 
 def test_compile() -> None:
@@ -264,11 +351,37 @@ FLOAT = square(3, torch.float32)
         ),
         ((square(3), None, None, IMAGES, None), {"stride": (1, 1, 1)}, "stride must be one number"),
         ((square(3), None, None, IMAGES, None), {"dilation": 0}, "dilation must be at least 1"),
+        (
+            (square(1), None, None, IMAGES, None),
+            {"channels_student": torch.zeros(1)},
+            "channels_student must be int64, got Float",
+        ),
+        (
+            (None, None, square(1), None, IMAGES),
+            {"channels_teacher": torch.zeros(1, 1, dtype=torch.int64)},
+            r"channels_teacher must be \[R\], got \[1, 1\]",
+        ),
+        (
+            (square(2), None, None, IMAGES, None),
+            {"channels_student": torch.tensor([0, 3])},
+            "channels_student must be channels from 0 to 2, got 3",
+        ),
+        (
+            (square(4), None, None, IMAGES, None),
+            {"channels_student": torch.tensor([0, 1])},
+            r"gram_student must be \[2, 2\], or .* got \[4, 4\]",
+        ),
     ],
 )
 def test_bad_arguments(arguments: Any, window: Any, message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
         gram_accumulate_(*arguments, **window)
+
+
+def test_chosen_channels_on_another_device() -> None:
+    kept = torch.tensor([0, 1, 2], device="meta")
+    with pytest.raises(ValueError, match="got .* channels_student on meta"):
+        gram_accumulate_(square(3), None, None, IMAGES, None, channels_student=kept)
 
 
 @pytest.mark.parametrize("place", range(5))

@@ -107,11 +107,17 @@ def test_solve_quadratic(device, dtype):
     assert close(half, wide, dtype)
 
 
-def test_gram(device, dtype):
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_gram(device, dtype, kernel_size, channels_last):
     half, wide = pair(dtype, device, 3, 4, 6, 6)
-    found, expected = (torch.zeros(36, 36, device=device) for _ in range(2))
-    fsc_ext.gram_accumulate_(found, None, None, half, None, kernel_size=3, padding=1)
-    fsc_ext.gram_accumulate_(expected, None, None, wide, None, kernel_size=3, padding=1)
+    if channels_last:
+        half = half.to(memory_format=torch.channels_last)
+    size = 4 * kernel_size**2 + 1
+    found, expected = (torch.zeros(size, size, device=device) for _ in range(2))
+    window = {"kernel_size": kernel_size, "padding": kernel_size // 2}
+    fsc_ext.gram_accumulate_(found, None, None, half, None, **window)
+    fsc_ext.gram_accumulate_(expected, None, None, wide, None, **window)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
 

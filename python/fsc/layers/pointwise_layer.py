@@ -29,15 +29,31 @@ class PointwiseProblem:
         self.has_bias = intercept and layer.bias is not None
         self.columns = 0
         size = rows.shape[1] + self.has_bias
+        self._all = _is_all(layer, rows)
         zero = torch.zeros(size, size, dtype=ACCUMULATOR, device=layer.weight.device)
         # G_SS, G_TS and G_TT of every group, with a row of ones where there is a bias.
         self.grams = [(zero.clone(), zero.clone(), zero.clone()) for _ in rows]
 
-    def accumulate(self, output_teacher: Tensor, output_student: Tensor) -> None:
-        """Takes up one batch of what both give, channel by channel."""
+    def accumulate(
+        self, output_teacher: Tensor, output_student: Tensor, channels: Tensor | None = None
+    ) -> None:
+        """Takes up one batch of what both give, channel by channel.
+
+        Args:
+            output_teacher: the teacher's.
+            output_student: the layer's.
+            channels: the teacher's of each channel of the layer's, [C_out]; None: the same.
+        """
         teacher, student = (as_image(self.layer, o) for o in (output_teacher, output_student))
         for grams, own in zip(self.grams, self.rows, strict=True):
-            fsc_ext.gram_accumulate_(*grams, _channels(student, own), _channels(teacher, own))
+            other = own if channels is None else channels.to(own.device)[own]
+            fsc_ext.gram_accumulate_(
+                *grams,
+                student,
+                teacher,
+                channels_student=None if self._all else own,
+                channels_teacher=None if self._all and channels is None else other,
+            )
         self.columns += student[:, 0].numel()
 
     def join_ranks(self) -> None:
@@ -147,6 +163,12 @@ def as_image(layer: nn.Module, output: Tensor) -> Tensor:
         pixels = output[:, None] if output.ndim == 2 else output.flatten(1, -2)
         return pixels.movedim(-1, 1)[..., None]
     return output if output.ndim == 4 else output.flatten(2)[..., None]
+
+
+def _is_all(layer: Any, rows: Tensor) -> bool:
+    """Whether the rows are all channels of a layer, in their order."""
+    count = getattr(layer, "out_channels", len(layer.weight))
+    return len(rows) == 1 and rows[0].tolist() == list(range(count))
 
 
 def _channels(image: Tensor, rows: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class Aligner(Visitor):
     """
 
     kind = LAYER_OR_NORM
+    chooses = True
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class Aligner(Visitor):
             return
         if self._problem is None:
             self._problem = self._posed(layer)
-        self._problem.accumulate(output_teacher, output_student)
+        self._problem.accumulate(output_teacher, output_student, layer.channels)
 
     def after_run(self, layer: Layer) -> Callable[[Tensor], Tensor] | None:
         """Finds Q and lets the layer absorb it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -103,8 +103,13 @@ def _meet(meeting: Meeting, sides: tuple[_Side, _Side], visitor: Visitor, layer:
     student.run_to(meeting.student)
     read = _read(meeting, student.network)
     axis = -1 if isinstance(layer.student, nn.Linear) else 1
+    channels = meeting.channels if visitor.chooses and meeting.layer is meeting.student else None
+    if channels is not None:
+        layer = replace(layer, channels=channels.to(teacher.device))
     for batch in range(len(student.batches)):
-        wanted = meeting.chosen(teacher.value(meeting.teacher, batch), axis)
+        wanted = teacher.value(meeting.teacher, batch)
+        if channels is None:
+            wanted = meeting.chosen(wanted, axis)
         if meeting.layer not in read:
             visitor.on_inputs(layer, wanted, student.value(meeting.student, batch))
             continue

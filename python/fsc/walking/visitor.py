@@ -25,6 +25,8 @@ class Layer:
         num_images: number of images in all batches together.
         index: position among all layers that the visitor sees in execution order, from 0.
         count: number of those layers.
+        channels: the teacher's of every channel that the student's layer gives, int64 [C]; None:
+            the same. Only visitors that choose see more of the teacher's.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Layer:
     num_images: int
     index: int
     count: int
+    channels: Tensor | None = None
 
 
 class Visitor:
@@ -51,9 +54,12 @@ class Visitor:
 
     Attributes:
         kind: which modules are layers to it.
+        chooses: whether `on_outputs` may see channels of the teacher that the student has not, and
+            takes `layer.channels` of them: they are copied otherwise.
     """
 
     kind: Kind = LAYER
+    chooses: bool = False
 
     def wants(self, name: str) -> bool:
         """Tell whether the other hooks are called for this layer; unwanted ones just run."""
