@@ -45,6 +45,7 @@ from fsc_ext.prox import (  # noqa: E402
     prox_l1,
     prox_l1_,
 )
+from fsc_ext.prox_foreach import foreach_prox_group_l2_  # noqa: E402
 from fsc_ext.quantize import prox_quantize, quantize_weight  # noqa: E402
 from fsc_ext.solve import solve_quadratic_, solve_relu_  # noqa: E402
 from fsc_ext.step import adam_prox_, sgd_prox_  # noqa: E402
@@ -75,6 +76,7 @@ __all__ = [
     "elimination_order",
     "foreach_adam_prox_",
     "foreach_fuse_conv_bn",
+    "foreach_prox_group_l2_",
     "foreach_sgd_prox_",
     "fuse_conv_bn",
     "gram_accumulate_",

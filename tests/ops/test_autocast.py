@@ -27,6 +27,12 @@ def absorb(weight: Tensor, vector: Tensor) -> list[Tensor]:
     ]
 
 
+def prox_lists(weight: Tensor, vector: Tensor) -> list[Tensor]:
+    changed = [weight.clone(), vector.clone()]
+    fsc_ext.foreach_prox_group_l2_(changed, [1.0, 0.1])
+    return changed
+
+
 def gram(images: Tensor) -> list[Tensor]:
     sums = [torch.zeros(4, 4, device=images.device) for _ in range(3)]
     fsc_ext.gram_accumulate_(*sums, images, images + 1)
@@ -98,6 +104,7 @@ CALLS: dict[str, Callable[[Tensor, Tensor, Tensor], list[Tensor]]] = {
     "elimination_order": lambda x, w, v: eliminate(w),
     "foreach_adam_prox_": lambda x, w, v: steps_on_lists(w, v),
     "foreach_fuse_conv_bn": lambda x, w, v: fold_lists(w, v),
+    "foreach_prox_group_l2_": lambda x, w, v: prox_lists(w, v),
     "foreach_sgd_prox_": lambda x, w, v: steps_on_lists(w, v),
     "fuse_conv_bn": lambda x, w, v: [*fsc_ext.fuse_conv_bn(w, v, v, v.exp(), v, v, 1e-5)],
     "gram_accumulate_": lambda x, w, v: gram(x),
