@@ -92,6 +92,9 @@ TORCH_LIBRARY(fsc_ext, m) {
   m.def(
       "absorb_conv1x1(Tensor weight, Tensor? bias, Tensor pointwise_weight, Tensor? pointwise_bias) "
       "-> (Tensor weight, Tensor bias)");
+  m.def(
+      "foreach_absorb_conv1x1(Tensor[] weights, Tensor?[] biases, Tensor[] pointwise_weights, "
+      "Tensor?[] pointwise_biases) -> (Tensor[] weights, Tensor[] biases)");
 }
 
 PYBIND11_MODULE(_C, m) {
