@@ -46,3 +46,25 @@ def bench_absorb_conv1x1(run: Any, shape: tuple[int, ...], variant: Any) -> None
     channels = shape[0]
     arguments = (torch.randn(channels), torch.randn(channels, channels), torch.randn(channels))
     run(f"absorb_conv1x1 {shape}", variant, torch.randn(shape), *arguments)
+
+
+@pytest.mark.parametrize("variant", ["fused", "loop", "plain"])
+def bench_foreach_absorb_conv1x1(run: Any, variant: str) -> None:
+    widths = [16] * 18 + [32] * 18 + [64] * 18
+    weights = [torch.randn(width, width, 3, 3) for width in widths]
+    biases, shifts = ([torch.randn(width) for width in widths] for _ in range(2))
+    lists = weights, biases, [torch.randn(width, width) for width in widths], shifts
+
+    def fused() -> None:
+        fsc_ext.foreach_absorb_conv1x1(*lists)
+
+    def loop() -> None:
+        for layer in zip(*lists, strict=True):
+            fsc_ext.absorb_conv1x1(*layer)
+
+    def plain() -> None:
+        for layer in zip(*lists, strict=True):
+            plain_absorb(*layer)
+
+    variants = {"fused": fused, "loop": loop, "plain": plain}
+    run("foreach_absorb_conv1x1 resnet56", variants[variant])

@@ -98,3 +98,31 @@ def bench_keep_topk_groups(run, weight, dim, keep):
     values = fresh(weight)
     count = values.shape[dim] // 2
     run(f"keep_topk_groups {weight} dim {dim}", lambda: keep(values.clone(), count, dim))
+
+
+# The 54 3x3 layers of ResNet-56 behind the first one.
+RESNET56 = [(16, 16)] * 18 + [(32, 16)] + [(32, 32)] * 17 + [(64, 32)] + [(64, 64)] * 17
+
+
+@pytest.mark.parametrize("variant", ["fused", "loop", "plain"])
+def bench_foreach_prox_group_l2_(run, variant):
+    layers = [torch.randn(*shape, 3, 3) for shape in RESNET56]
+    thresholds = [1e-6] * len(layers)
+
+    def fused() -> None:
+        fsc_ext.foreach_prox_group_l2_(layers, thresholds, 1)
+
+    def loop() -> None:
+        for weight in layers:
+            fsc_ext.prox_group_l2_(weight, 1e-6, 1)
+
+    def plain() -> None:
+        norms = [torch.linalg.vector_norm(w, dim=[0, 2, 3], keepdim=True) for w in layers]
+        torch._foreach_reciprocal_(norms)
+        torch._foreach_mul_(norms, -1e-6)
+        torch._foreach_add_(norms, 1.0)
+        torch._foreach_clamp_min_(norms, 0.0)
+        torch._foreach_mul_(layers, norms)
+
+    variants = {"fused": fused, "loop": loop, "plain": plain}
+    run("foreach_prox_group_l2_ resnet56", variants[variant])

@@ -1,8 +1,9 @@
-// What every backend of `fuse_conv_bn` and of the same for lists of layers checks before it works.
+// What every backend of `fuse_conv_bn`, of `absorb_conv1x1` and of the same for lists of layers checks before it works.
 #pragma once
 
 #include <ATen/core/List.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 
 #include <cmath>
 #include <optional>
@@ -71,21 +72,23 @@ inline Folded fuse_conv_bn(const at::Tensor& weight, const OptionalTensor& bias,
   return {weights[0], biases[0]};
 }
 
+// Lists beside the weights have as many entries.
+inline void check_length(const char* op, const char* name, const char* what, size_t found, size_t wanted) {
+  TORCH_CHECK(found == wanted, op, ": ", name, " must hold ", wanted, " ", what, ", one for each of weights, got ",
+              found);
+}
+
 inline FoldedLists foreach_fuse_conv_bn(at::TensorList weights, const c10::List<OptionalTensor>& biases,
                                         at::TensorList running_means, at::TensorList running_vars,
                                         const c10::List<OptionalTensor>& bn_weights,
                                         const c10::List<OptionalTensor>& bn_biases, at::ArrayRef<double> eps) {
   constexpr const char* op = "foreach_fuse_conv_bn";
-  const auto check_length = [&](const char* name, const char* what, size_t found) {
-    TORCH_CHECK(found == weights.size(), op, ": ", name, " must hold ", weights.size(), " ", what,
-                ", one for each of weights, got ", found);
-  };
-  check_length("biases", "tensors", biases.size());
-  check_length("running_means", "tensors", running_means.size());
-  check_length("running_vars", "tensors", running_vars.size());
-  check_length("bn_weights", "tensors", bn_weights.size());
-  check_length("bn_biases", "tensors", bn_biases.size());
-  check_length("eps", "numbers", eps.size());
+  check_length(op, "biases", "tensors", biases.size(), weights.size());
+  check_length(op, "running_means", "tensors", running_means.size(), weights.size());
+  check_length(op, "running_vars", "tensors", running_vars.size(), weights.size());
+  check_length(op, "bn_weights", "tensors", bn_weights.size(), weights.size());
+  check_length(op, "bn_biases", "tensors", bn_biases.size(), weights.size());
+  check_length(op, "eps", "numbers", eps.size(), weights.size());
   std::vector<FuseLayer> layers;
   layers.reserve(weights.size());
   for (size_t i = 0; i < weights.size(); ++i) {
@@ -95,6 +98,83 @@ inline FoldedLists foreach_fuse_conv_bn(at::TensorList weights, const c10::List<
     check_same_dtype(op, {"weight", "weights", layers[i].index}, weights[i], {"weight", "weights", 0}, weights[0]);
   }
   return fold_layers(layers);
+}
+
+// ---- a 1x1 convolution into the one before it ----
+
+// A layer and the 1x1 convolution behind it.
+struct AbsorbLayer {
+  const char* op;
+  at::Tensor weight;  // [C_out, C_in, ...]
+  OptionalTensor bias;
+  at::Tensor pointwise_weight;  // [C_new, C_out] or [C_new, C_out, 1, 1]
+  OptionalTensor pointwise_bias;
+  int64_t index = -1;  // in the lists, where it is one of several
+
+  Argument named(const char* alone, const char* list) const { return {alone, list, index}; }
+
+  void check() const {
+    const Argument name = named("weight", "weights"), pointwise = named("pointwise_weight", "pointwise_weights");
+    check_floating(op, name, weight);
+    TORCH_CHECK(weight.dim() >= 2, op, ": ", name, " must be [C_out, C_in, ...], got ", weight.sizes());
+    const int64_t channels = weight.size(0), rank = pointwise_weight.dim();
+    const bool is_matrix = rank == 2 || (rank == 4 && pointwise_weight.size(2) == 1 && pointwise_weight.size(3) == 1);
+    TORCH_CHECK(is_matrix && pointwise_weight.size(1) == channels, op, ": ", pointwise,
+                " must be [C_new, C_out] or [C_new, C_out, 1, 1] with C_out = ", channels, ", got ",
+                pointwise_weight.sizes());
+    check_same_dtype(op, pointwise, pointwise_weight, name, weight);
+    if (bias) check_vector(named("bias", "biases"), *bias, "C_out", channels);
+    if (pointwise_bias) {
+      check_vector(named("pointwise_bias", "pointwise_biases"), *pointwise_bias, "C_new", pointwise_weight.size(0));
+    }
+  }
+
+ private:
+  void check_vector(const Argument& name, const at::Tensor& vector, const char* what, int64_t size) const {
+    check_same_dtype(op, name, vector, named("weight", "weights"), weight);
+    TORCH_CHECK(vector.dim() == 1 && vector.size(0) == size, op, ": ", name, " must be [", what, "] with ", what, " = ",
+                size, ", got ", vector.sizes());
+  }
+};
+
+// A weight of other output channels in the layout of one that by_channels gave.
+inline at::Tensor empty_with_channels(const at::Tensor& dense, int64_t channels) {
+  std::vector<int64_t> sizes = dense.sizes().vec();
+  sizes[0] = channels;
+  const auto format = dense.is_contiguous() ? at::MemoryFormat::Contiguous : at::MemoryFormat::ChannelsLast;
+  return at::empty(sizes, dense.options().memory_format(format));
+}
+
+// Elements of one output channel.
+inline int64_t inner_size(const at::Tensor& weight) { return c10::multiply_integers(weight.sizes().slice(1)); }
+
+// The layers that have absorbed theirs, of each backend; all arguments are checked.
+FoldedLists absorb_layers(at::ArrayRef<AbsorbLayer> layers);
+
+inline Folded absorb_conv1x1(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& pointwise_weight,
+                             const OptionalTensor& pointwise_bias) {
+  const AbsorbLayer layer{"absorb_conv1x1", weight, bias, pointwise_weight, pointwise_bias};
+  layer.check();
+  const auto [weights, biases] = absorb_layers(layer);
+  return {weights[0], biases[0]};
+}
+
+inline FoldedLists foreach_absorb_conv1x1(at::TensorList weights, const c10::List<OptionalTensor>& biases,
+                                          at::TensorList pointwise_weights,
+                                          const c10::List<OptionalTensor>& pointwise_biases) {
+  constexpr const char* op = "foreach_absorb_conv1x1";
+  check_length(op, "biases", "tensors", biases.size(), weights.size());
+  check_length(op, "pointwise_weights", "tensors", pointwise_weights.size(), weights.size());
+  check_length(op, "pointwise_biases", "tensors", pointwise_biases.size(), weights.size());
+  std::vector<AbsorbLayer> layers;
+  layers.reserve(weights.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    layers.push_back(
+        {op, weights[i], biases.get(i), pointwise_weights[i], pointwise_biases.get(i), static_cast<int64_t>(i)});
+    layers[i].check();
+    check_same_dtype(op, {"weight", "weights", layers[i].index}, weights[i], {"weight", "weights", 0}, weights[0]);
+  }
+  return absorb_layers(layers);
 }
 
 }  // namespace FSC_BACKEND

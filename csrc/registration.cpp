@@ -35,6 +35,7 @@ TORCH_LIBRARY(fsc_ext, m) {
   m.def("prox_l1_(Tensor(a!) input, float threshold) -> ()");
   m.def("prox_group_l2(Tensor weight, float threshold, int dim) -> Tensor");
   m.def("prox_group_l2_(Tensor(a!) weight, float threshold, int dim) -> ()");
+  m.def("foreach_prox_group_l2_(Tensor(a!)[] weights, float[] thresholds, int dim) -> ()");
   m.def("keep_topk_(Tensor(a!) weight, int count) -> Tensor");
   m.def("keep_topk_groups_(Tensor(a!) weight, int count, int dim) -> Tensor");
 
@@ -92,6 +93,9 @@ TORCH_LIBRARY(fsc_ext, m) {
   m.def(
       "absorb_conv1x1(Tensor weight, Tensor? bias, Tensor pointwise_weight, Tensor? pointwise_bias) "
       "-> (Tensor weight, Tensor bias)");
+  m.def(
+      "foreach_absorb_conv1x1(Tensor[] weights, Tensor?[] biases, Tensor[] pointwise_weights, "
+      "Tensor?[] pointwise_biases) -> (Tensor[] weights, Tensor[] biases)");
 }
 
 PYBIND11_MODULE(_C, m) {

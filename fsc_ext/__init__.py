@@ -34,7 +34,8 @@ from fsc_ext.cross_distill import (  # noqa: E402
     soft_cross_mix,
 )
 from fsc_ext.elimination import elimination_order  # noqa: E402
-from fsc_ext.fold import absorb_conv1x1, foreach_fuse_conv_bn, fuse_conv_bn  # noqa: E402
+from fsc_ext.fold import foreach_fuse_conv_bn, fuse_conv_bn  # noqa: E402
+from fsc_ext.fold_absorb import absorb_conv1x1, foreach_absorb_conv1x1  # noqa: E402
 from fsc_ext.gram import gram_accumulate_  # noqa: E402
 from fsc_ext.line_search import line_search_relu_  # noqa: E402
 from fsc_ext.prox import (  # noqa: E402
@@ -45,6 +46,7 @@ from fsc_ext.prox import (  # noqa: E402
     prox_l1,
     prox_l1_,
 )
+from fsc_ext.prox_foreach import foreach_prox_group_l2_  # noqa: E402
 from fsc_ext.quantize import prox_quantize, quantize_weight  # noqa: E402
 from fsc_ext.solve import solve_quadratic_, solve_relu_  # noqa: E402
 from fsc_ext.step import adam_prox_, sgd_prox_  # noqa: E402
@@ -73,8 +75,10 @@ __all__ = [
     "cross_distill_layer",
     "distill_residual",
     "elimination_order",
+    "foreach_absorb_conv1x1",
     "foreach_adam_prox_",
     "foreach_fuse_conv_bn",
+    "foreach_prox_group_l2_",
     "foreach_sgd_prox_",
     "fuse_conv_bn",
     "gram_accumulate_",

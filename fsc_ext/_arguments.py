@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 
@@ -49,3 +50,20 @@ def require_pair(op: str, name: str, values: tuple[float, float]) -> tuple[float
     if not isinstance(values, tuple | list) or len(values) != 2:
         raise ValueError(f"{op}: {name} must be two numbers, got {values!r}")
     return values[0], values[1]
+
+
+def refuse_gradients(op: str, alone: str, **lists: Sequence[Tensor | None]) -> None:
+    """What lists of layers ask of their tensors where gradients are recorded.
+
+    Raises:
+        RuntimeError: one requires a gradient; the sentence names it, and the operator on one layer.
+    """
+    if not torch.is_grad_enabled():
+        return
+    for name, tensors in lists.items():
+        for index, tensor in enumerate(tensors):
+            if tensor is not None and tensor.requires_grad:
+                raise RuntimeError(
+                    f"{op}: {name}[{index}] must not require a gradient, because the layers of "
+                    f"lists get none; call it under torch.no_grad(), or {alone} layer by layer"
+                )

@@ -1,4 +1,4 @@
-"""Folding on weights: BatchNorm (one layer or many) or a 1x1 convolution into the one before it."""
+"""Folding on weights: BatchNorm, of one layer or of many, into the convolution before it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device, require_one_device_of_lists
+from fsc_ext._arguments import (
+    refuse_gradients,
+    require_one_device,
+    require_one_device_of_lists,
+)
 
 _ops = torch.ops.fsc_ext
 
@@ -125,75 +129,27 @@ def foreach_fuse_conv_bn(
         "bn_biases": bn_biases,
     }
     require_one_device_of_lists("foreach_fuse_conv_bn", **lists)
-    if torch.is_grad_enabled():
-        _refuse_gradients("foreach_fuse_conv_bn", **lists)
+    refuse_gradients("foreach_fuse_conv_bn", "fuse_conv_bn", **lists)
     if not any(tensor is not None for tensors in lists.values() for tensor in tensors):
         return [], []  # without any tensor the dispatcher finds no device
     each = [eps] * len(weights) if isinstance(eps, int | float) else eps
     return _ops.foreach_fuse_conv_bn(*lists.values(), each)
 
 
-def _refuse_gradients(op: str, **lists: Sequence[Tensor | None]) -> None:
-    for name, tensors in lists.items():
-        for index, tensor in enumerate(tensors):
-            if tensor is not None and tensor.requires_grad:
-                raise RuntimeError(
-                    f"{op}: {name}[{index}] must not require a gradient, because the layers of "
-                    "lists get none; call it under torch.no_grad(), or fuse_conv_bn layer by layer"
-                )
-
-
-def absorb_conv1x1(
-    weight: Tensor,
-    bias: Tensor | None,
-    pointwise_weight: Tensor,
-    pointwise_bias: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    r"""The weight and bias of one convolution that does what it and a 1x1 convolution after it did.
-
-    .. math:: W' = Q W \qquad b' = Q b + b_Q
-
-    Few Sample Knowledge Distillation (Li et al., 2020), Theorem 1, with the bias carried along.
-    The product runs in the dtype of the weights, under autocast too. With groups the result is
-    another layer: a convolution with groups must be written out as a dense one before.
-
-    Args:
-        weight: [C_out, C_in, ...] of rank at least 2, float32 or float64.
-        bias: [C_out], or None for zero.
-        pointwise_weight: Q, [C_new, C_out] or [C_new, C_out, 1, 1].
-        pointwise_bias: [C_new], or None for zero.
-
-    Returns:
-        The weight [C_new, C_in, ...] and the bias [C_new], which is zero where both are None;
-        differentiable in every argument.
-
-    Raises:
-        ValueError: the tensors are on different devices.
-        RuntimeError: a shape or dtype does not match that of `weight`.
-
-    Example:
-        >>> absorb_conv1x1(torch.ones(2, 1), torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 3.0]]))
-        (tensor([[4.]]), tensor([7.]))
-    """
-    require_one_device(
-        "absorb_conv1x1",
-        weight=weight,
-        bias=bias,
-        pointwise_weight=pointwise_weight,
-        pointwise_bias=pointwise_bias,
-    )
-    return _ops.absorb_conv1x1(weight, bias, pointwise_weight, pointwise_bias)
-
-
-@torch.library.register_fake("fsc_ext::fuse_conv_bn")
-def _fake_fuse_conv_bn(weight: Tensor, *others: object) -> tuple[Tensor, Tensor]:
+def layout_by_channels(weight: Tensor) -> torch.memory_format:
+    """The layout of what is folded into a weight: channels-last where the weight is that."""
     channels_last = (
         weight.dim() == 4
         and not weight.is_contiguous()
         and weight.is_contiguous(memory_format=torch.channels_last)
     )
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return torch.empty_like(weight, memory_format=layout), weight.new_empty(weight.shape[0])
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+@torch.library.register_fake("fsc_ext::fuse_conv_bn")
+def _fake_fuse_conv_bn(weight: Tensor, *others: object) -> tuple[Tensor, Tensor]:
+    fused = torch.empty_like(weight, memory_format=layout_by_channels(weight))
+    return fused, weight.new_empty(weight.shape[0])
 
 
 @torch.library.register_fake("fsc_ext::foreach_fuse_conv_bn")

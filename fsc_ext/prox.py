@@ -8,7 +8,12 @@ from torch import Tensor
 _ops = torch.ops.fsc_ext
 
 
-def _refuse_gradient(op: str, name: str, tensor: Tensor) -> None:
+def refuse_gradient(op: str, name: str, tensor: Tensor) -> None:
+    """What every projection in place asks of its tensors.
+
+    Raises:
+        RuntimeError: the tensor requires a gradient where gradients are recorded.
+    """
     if torch.is_grad_enabled() and tensor.requires_grad:
         raise RuntimeError(
             f"{op}: {name} must not require a gradient, because an in-place projection has none; "
@@ -46,7 +51,7 @@ def prox_l1_(input: Tensor, threshold: float) -> Tensor:
     Raises:
         RuntimeError: as `prox_l1`, or `input` requires a gradient.
     """
-    _refuse_gradient("prox_l1_", "input", input)
+    refuse_gradient("prox_l1_", "input", input)
     _ops.prox_l1_(input, threshold)
     return input
 
@@ -85,7 +90,7 @@ def prox_group_l2_(weight: Tensor, threshold: float, dim: int = 0) -> Tensor:
     Raises:
         RuntimeError: as `prox_group_l2`, or `weight` requires a gradient.
     """
-    _refuse_gradient("prox_group_l2_", "weight", weight)
+    refuse_gradient("prox_group_l2_", "weight", weight)
     _ops.prox_group_l2_(weight, threshold, dim)
     return weight
 
@@ -110,7 +115,7 @@ def keep_topk_(weight: Tensor, count: int) -> Tensor:
         >>> keep_topk_(torch.tensor([1.0, -3.0, 2.0]), 2)
         tensor([False,  True,  True])
     """
-    _refuse_gradient("keep_topk_", "weight", weight)
+    refuse_gradient("keep_topk_", "weight", weight)
     return _ops.keep_topk_(weight, count)
 
 
@@ -136,7 +141,7 @@ def keep_topk_groups_(weight: Tensor, count: int, dim: int = 1) -> Tensor:
         >>> keep_topk_groups_(torch.tensor([[1.0, 2.0], [1.0, 2.0]]), 1)
         tensor([False,  True])
     """
-    _refuse_gradient("keep_topk_groups_", "weight", weight)
+    refuse_gradient("keep_topk_groups_", "weight", weight)
     return _ops.keep_topk_groups_(weight, count, dim)
 
 

@@ -53,8 +53,8 @@ def foreach_adam_prox_(
 
     The line of Algorithm 1 of Cross Distillation (Bai et al., 2020) for all layers of a network,
     with the bits of `adam_prox_`. On CUDA devices one launch updates all tensors and does the
-    soft thresholds of "l1"; other penalties follow it tensor by tensor. Everything is checked
-    before anything is changed, and an empty list is no error.
+    soft thresholds of "l1", a second one those of "group_l2"; other penalties follow tensor by
+    tensor. Everything is checked before anything is changed, and an empty list is no error.
 
     Args:
         weights: tensors of any shapes of rank at least 1, all of one dtype, float32 or float64;

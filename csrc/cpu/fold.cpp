@@ -1,5 +1,5 @@
-// Folding on the CPU: BatchNorm into the convolution before it, layers of a list one after another; a 1x1 convolution
-// into the one before it.
+// Folding on the CPU: BatchNorm or a 1x1 convolution into the convolution before it, layers of a list one after
+// another.
 #include "fold.h"
 
 #include <ATen/Dispatch.h>
@@ -95,50 +95,25 @@ Folded fold(const fsc::FuseLayer& layer) {
 
 // ---- 1x1 convolution ----
 
-// Sizes may be symbolic here: this function is traced, not only run.
-void check_absorb(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& pointwise_weight,
-                  const OptionalTensor& pointwise_bias) {
-  constexpr const char* op = "absorb_conv1x1";
-  if (weight.is_cpu()) fsc::check_floating(op, "weight", weight);
-  TORCH_CHECK(weight.dim() >= 2, op, ": weight must be [C_out, C_in, ...], got ", weight.sym_sizes());
-  const auto channels = weight.sym_size(0);
-  const auto rank = pointwise_weight.dim();
-  const bool pointwise =
-      rank == 2 || (rank == 4 && pointwise_weight.sym_size(2) == 1 && pointwise_weight.sym_size(3) == 1);
-  TORCH_CHECK(pointwise && pointwise_weight.sym_size(1) == channels, op,
-              ": pointwise_weight must be [C_new, C_out] or [C_new, C_out, 1, 1] with C_out = ", channels, ", got ",
-              pointwise_weight.sym_sizes());
-  fsc::check_same_dtype(op, "pointwise_weight", pointwise_weight, "weight", weight);
-  if (bias.has_value()) {
-    fsc::check_same_dtype(op, "bias", *bias, "weight", weight);
-    TORCH_CHECK(bias->dim() == 1 && bias->sym_size(0) == channels, op, ": bias must be [C_out] with C_out = ", channels,
-                ", got ", bias->sym_sizes());
-  }
-  if (pointwise_bias.has_value()) {
-    fsc::check_same_dtype(op, "pointwise_bias", *pointwise_bias, "weight", weight);
-    TORCH_CHECK(pointwise_bias->dim() == 1 && pointwise_bias->sym_size(0) == pointwise_weight.sym_size(0), op,
-                ": pointwise_bias must be [C_new] with C_new = ", pointwise_weight.sym_size(0), ", got ",
-                pointwise_bias->sym_sizes());
-  }
-}
-
 at::Tensor absorb_bias(const OptionalTensor& bias, const at::Tensor& matrix, const OptionalTensor& pointwise_bias) {
   if (bias.has_value() && pointwise_bias.has_value()) return at::addmv(*pointwise_bias, matrix, *bias);
   if (bias.has_value()) return at::mv(matrix, *bias);
-  if (pointwise_bias.has_value()) return pointwise_bias->clone();
-  return at::zeros_symint({matrix.sym_size(0)}, matrix.options());
+  if (pointwise_bias.has_value()) return pointwise_bias->clone(at::MemoryFormat::Contiguous);
+  return at::zeros({matrix.size(0)}, matrix.options());
 }
 
-// Made of differentiable ATen calls only, so that gradients, tracing and every device come with it.
-Folded absorb_conv1x1(const at::Tensor& weight, const OptionalTensor& bias, const at::Tensor& pointwise_weight,
-                      const OptionalTensor& pointwise_bias) {
-  check_absorb(weight, bias, pointwise_weight, pointwise_bias);
-  // Autocast knows only some of the products below: weight and bias would differ in dtype.
-  const c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
-  const at::Tensor matrix = pointwise_weight.flatten(1);  // [C_new, C_out]
-  std::vector<c10::SymInt> sizes = weight.sym_sizes().vec();
-  sizes[0] = matrix.sym_size(0);
-  return {at::mm(matrix, weight.flatten(1)).view_symint(sizes), absorb_bias(bias, matrix, pointwise_bias)};
+// The product as PyTorch multiplies matrices on the CPU.
+Folded absorb(const fsc::AbsorbLayer& layer) {
+  const at::Tensor matrix = layer.pointwise_weight.flatten(1);  // [C_new, C_out]
+  const at::Tensor dense = fsc::by_channels(layer.weight);
+  const int64_t inner = fsc::inner_size(dense);
+  const auto rows = [inner](const at::Tensor& weight) {
+    return weight.as_strided({weight.size(0), inner}, {inner, 1});
+  };
+  const at::Tensor absorbed = fsc::empty_with_channels(dense, matrix.size(0));
+  at::Tensor product = rows(absorbed);
+  at::mm_out(product, matrix, rows(dense));
+  return {absorbed, absorb_bias(layer.bias, matrix, layer.pointwise_bias)};
 }
 
 }  // namespace
@@ -153,9 +128,21 @@ fsc::FoldedLists fsc::fold_layers(at::ArrayRef<FuseLayer> layers) {
   return folded;
 }
 
+fsc::FoldedLists fsc::absorb_layers(at::ArrayRef<AbsorbLayer> layers) {
+  // Autocast knows only some of the products: weight and bias would differ in dtype.
+  const c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
+  FoldedLists folded;
+  for (const AbsorbLayer& layer : layers) {
+    auto [weight, bias] = absorb(layer);
+    std::get<0>(folded).push_back(std::move(weight));
+    std::get<1>(folded).push_back(std::move(bias));
+  }
+  return folded;
+}
+
 TORCH_LIBRARY_IMPL(fsc_ext, CPU, m) {
   m.impl("fuse_conv_bn", fsc::fuse_conv_bn);
   m.impl("foreach_fuse_conv_bn", fsc::foreach_fuse_conv_bn);
+  m.impl("absorb_conv1x1", fsc::absorb_conv1x1);
+  m.impl("foreach_absorb_conv1x1", fsc::foreach_absorb_conv1x1);
 }
-
-TORCH_LIBRARY_IMPL(fsc_ext, CompositeImplicitAutograd, m) { m.impl("absorb_conv1x1", absorb_conv1x1); }

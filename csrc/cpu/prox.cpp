@@ -75,14 +75,6 @@ at::Tensor prox_group_l2_cpu(const at::Tensor& weight, double threshold, int64_t
   return output;
 }
 
-void prox_group_l2_inplace_cpu(at::Tensor& weight, double threshold, int64_t dim) {
-  dim = fsc::check_group_arguments("prox_group_l2_", weight, threshold, dim);
-  const at::Tensor contiguous = weight.contiguous();
-  shrink_groups(contiguous, contiguous, threshold, dim);
-  if (!contiguous.is_same(weight)) weight.copy_(contiguous);
-  fsc::mark_changed(weight);
-}
-
 // ---- hard projections ----
 
 template <typename scalar_t>
@@ -136,11 +128,21 @@ at::Tensor keep_topk_groups_cpu(at::Tensor& weight, int64_t count, int64_t dim) 
 
 }  // namespace
 
+void fsc::shrink_groups_of(at::ArrayRef<ShrinkGroups> all) {
+  for (const ShrinkGroups& one : all) {
+    const at::Tensor contiguous = one.weight.contiguous();
+    ::shrink_groups(contiguous, contiguous, one.threshold, one.dim);
+    if (!contiguous.is_same(one.weight)) one.weight.copy_(contiguous);
+    mark_changed(one.weight);
+  }
+}
+
 TORCH_LIBRARY_IMPL(fsc_ext, CPU, m) {
   m.impl("prox_l1", prox_l1_cpu);
   m.impl("prox_l1_", prox_l1_inplace_cpu);
   m.impl("prox_group_l2", prox_group_l2_cpu);
-  m.impl("prox_group_l2_", prox_group_l2_inplace_cpu);
+  m.impl("prox_group_l2_", fsc::prox_group_l2_);
+  m.impl("foreach_prox_group_l2_", fsc::foreach_prox_group_l2_);
   m.impl("keep_topk_", keep_topk_cpu);
   m.impl("keep_topk_groups_", keep_topk_groups_cpu);
 }

@@ -6,11 +6,13 @@
 
 #include <cmath>
 #include <cstdint>
-#include <limits>
+#include <vector>
 
+#include "changed.h"
 #include "cuda/dispatch.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/prox_launch.cuh"
+#include "cuda/select_launch.cuh"
 #include "prox.h"
 #include "version_counter.h"
 
@@ -51,6 +53,11 @@ void prox_l1_inplace_cuda(at::Tensor& input, double threshold) {
   fsc::mark_changed(input);
 }
 
+void write_back(at::Tensor& weight, const at::Tensor& contiguous) {
+  if (!contiguous.is_same(weight)) weight.copy_(contiguous);
+  fsc::mark_changed(weight);
+}
+
 // ---- groups ----
 
 at::Tensor group_norms(const at::Tensor& weight, const Groups& groups) {
@@ -60,13 +67,9 @@ at::Tensor group_norms(const at::Tensor& weight, const Groups& groups) {
   return norms;
 }
 
-void shrink_groups(const at::Tensor& weight, const at::Tensor& output, double threshold, int64_t dim) {
-  const Groups groups = fsc::groups_of(weight, dim);
-  const at::Tensor norms = group_norms(weight, groups);
-  FSC_DISPATCH(weight.scalar_type(), "prox_group_l2", [&] {
-    fsc::launch_shrink_groups(weight.const_data_ptr<scalar_t>(), output.data_ptr<scalar_t>(),
-                              norms.const_data_ptr<double>(), groups, {threshold, nullptr});
-  });
+template <typename scalar_t>
+fsc::device::ShrinkRow<scalar_t> row_of(const at::Tensor& weight, scalar_t* output, double threshold, int64_t dim) {
+  return {weight.const_data_ptr<scalar_t>(), output, fsc::groups_of(weight, dim), {threshold, nullptr}};
 }
 
 at::Tensor prox_group_l2_cuda(const at::Tensor& weight, double threshold, int64_t dim) {
@@ -74,60 +77,81 @@ at::Tensor prox_group_l2_cuda(const at::Tensor& weight, double threshold, int64_
   const fsc::OnDeviceOf device(weight);
   const at::Tensor contiguous = weight.contiguous();
   at::Tensor output = at::empty_like(contiguous);
-  shrink_groups(contiguous, output, threshold, dim);
+  FSC_DISPATCH(weight.scalar_type(), "prox_group_l2", [&] {
+    fsc::launch_shrink_groups<scalar_t>(row_of(contiguous, output.data_ptr<scalar_t>(), threshold, dim));
+  });
   return output;
-}
-
-void prox_group_l2_inplace_cuda(at::Tensor& weight, double threshold, int64_t dim) {
-  dim = fsc::check_group_arguments("prox_group_l2_", weight, threshold, dim);
-  const fsc::OnDeviceOf device(weight);
-  const at::Tensor contiguous = weight.contiguous();
-  shrink_groups(contiguous, contiguous, threshold, dim);
-  if (!contiguous.is_same(weight)) weight.copy_(contiguous);
-  fsc::mark_changed(weight);
 }
 
 // ---- hard projections ----
 
-// Keeps the `count` largest of `measure`, which has one value for each group of the weight.
-at::Tensor keep_largest(const char* op, at::Tensor& weight, const at::Tensor& contiguous, const at::Tensor& measure,
-                        const Groups& groups, int64_t count) {
-  TORCH_CHECK(count >= 0 && count <= groups.count, op, ": count must be in [0, ", groups.count, "], got ", count);
-  at::Tensor mask = at::empty({groups.count}, weight.options().dtype(at::kBool).memory_format(std::nullopt));
-  auto* keep = reinterpret_cast<uint8_t*>(mask.data_ptr<bool>());
-  const fsc::device::Amount stay{static_cast<double>(count), nullptr};
-  FSC_DISPATCH(measure.scalar_type(), "keep_topk",
-               [&] { fsc::launch_mark_largest(measure.const_data_ptr<scalar_t>(), groups.count, stay, keep); });
-  FSC_DISPATCH(weight.scalar_type(), "keep_topk",
-               [&] { fsc::launch_clear(contiguous.data_ptr<scalar_t>(), keep, groups); });
-  if (!contiguous.is_same(weight)) weight.copy_(contiguous);
-  fsc::mark_changed(weight);
+void check_count(const char* op, int64_t count, int64_t most) {
+  TORCH_CHECK(count >= 0 && count <= most, op, ": count must be in [0, ", most, "], got ", count);
+}
+
+// Marks the `count` largest of the values, and sets the others to zero where `clears`.
+template <typename value_t>
+at::Tensor marked(const at::Tensor& values, int64_t count, bool clears) {
+  at::Tensor mask = at::empty(values.sizes(), values.options().dtype(at::kBool).memory_format(std::nullopt));
+  const fsc::device::Kept<value_t> kept{reinterpret_cast<uint8_t*>(mask.data_ptr<bool>()),
+                                        {clears ? values.data_ptr<value_t>() : nullptr, nullptr, nullptr}};
+  const fsc::Selection<value_t> selection(values.numel(), values.options());
+  selection.mark(values.const_data_ptr<value_t>(), {static_cast<double>(count), nullptr}, kept);
   return mask;
 }
 
 at::Tensor keep_topk_cuda(at::Tensor& weight, int64_t count) {
   fsc::check_floating("keep_topk_", "weight", weight);
+  check_count("keep_topk_", count, weight.numel());
   const fsc::OnDeviceOf device(weight);
   const at::Tensor contiguous = weight.contiguous();
-  return keep_largest("keep_topk_", weight, contiguous, contiguous, {1, weight.numel(), 1}, count).view(weight.sizes());
+  const at::Tensor mask =
+      FSC_DISPATCH(weight.scalar_type(), "keep_topk_", [&] { return marked<scalar_t>(contiguous, count, true); });
+  write_back(weight, contiguous);
+  return mask;
 }
 
 at::Tensor keep_topk_groups_cuda(at::Tensor& weight, int64_t count, int64_t dim) {
   fsc::check_floating("keep_topk_groups_", "weight", weight);
   dim = fsc::check_group_dim("keep_topk_groups_", weight, dim);
+  check_count("keep_topk_groups_", count, weight.size(dim));
   const fsc::OnDeviceOf device(weight);
   const at::Tensor contiguous = weight.contiguous();
   const Groups groups = fsc::groups_of(weight, dim);
-  return keep_largest("keep_topk_groups_", weight, contiguous, group_norms(contiguous, groups), groups, count);
+  const at::Tensor mask = marked<double>(group_norms(contiguous, groups), count, false);
+  const auto* keep = reinterpret_cast<const uint8_t*>(mask.const_data_ptr<bool>());
+  FSC_DISPATCH(weight.scalar_type(), "keep_topk_groups_", [&] {
+    const fsc::device::Kept<scalar_t> kept{nullptr, {contiguous.data_ptr<scalar_t>(), nullptr, nullptr}};
+    fsc::launch_clear_groups(keep, groups, kept);
+  });
+  write_back(weight, contiguous);
+  return mask;
 }
 
 }  // namespace
+
+void fsc::shrink_groups_of(at::ArrayRef<ShrinkGroups> all) {
+  if (all.empty()) return;
+  const OnDeviceOf device(all[0].weight);
+  std::vector<Changed> works;
+  for (const ShrinkGroups& one : all) works.emplace_back(one.weight);
+  FSC_DISPATCH(all[0].weight.scalar_type(), "prox_group_l2_", [&] {
+    std::vector<fsc::device::ShrinkRow<scalar_t>> rows;
+    for (size_t i = 0; i < all.size(); ++i) {
+      auto* data = works[i].data<scalar_t>();
+      rows.push_back({data, data, groups_of(all[i].weight, all[i].dim), {all[i].threshold, nullptr}});
+    }
+    launch_shrink_groups<scalar_t>(rows);
+  });
+  for (const Changed& work : works) work.finish();
+}
 
 FSC_CUDA_OPERATORS(m) {
   m.impl("prox_l1", prox_l1_cuda);
   m.impl("prox_l1_", prox_l1_inplace_cuda);
   m.impl("prox_group_l2", prox_group_l2_cuda);
-  m.impl("prox_group_l2_", prox_group_l2_inplace_cuda);
+  m.impl("prox_group_l2_", fsc::prox_group_l2_);
+  m.impl("foreach_prox_group_l2_", fsc::foreach_prox_group_l2_);
   m.impl("keep_topk_", keep_topk_cuda);
   m.impl("keep_topk_groups_", keep_topk_groups_cuda);
 }

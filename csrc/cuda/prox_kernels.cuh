@@ -1,13 +1,13 @@
-// Soft thresholds, group norms and the largest of many values on the device; no ATen here.
+// Soft thresholds and what is done by groups on the device; no ATen here.
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <type_traits>
 
+#include "cuda/amount.cuh"
 #include "cuda/reduce.cuh"
+#include "cuda/table.cuh"
 #include "cuda/vector.cuh"
 
 namespace fsc {
@@ -22,7 +22,6 @@ struct Groups {
 namespace device {
 
 constexpr int kPassThreads = 256;
-constexpr int kSelectThreads = 512;
 
 // ---- single weights ----
 
@@ -31,17 +30,6 @@ FSC_DEVICE real_t shrunk(real_t x, real_t threshold) {
   // x - x instead of 0, so that NaN stays NaN.
   return x > threshold ? x - threshold : (x < -threshold ? x + threshold : x - x);
 }
-
-// A threshold or a number of weights that the host knows, or one that lies on the device.
-struct Amount {
-  double value;
-  const double* on_device;
-
-  FSC_DEVICE double get() const { return on_device ? *on_device : value; }
-};
-
-// What a kernel finds as threshold where nothing goes.
-constexpr double kNothingGoes = -1;
 
 // A threshold that became infinite would turn infinity into NaN.
 template <typename real_t>
@@ -69,136 +57,141 @@ soft_threshold_kernel(const scalar_t* input, scalar_t* output, int64_t numel, Am
 
 // ---- groups ----
 
-// Euclidean norm of every group, one block a group.
+// A thread's way through a group, [outer, inner] of it: the elements thread(), thread() + num_threads() and so on, with
+// no division on the way.
+class GroupWalk {
+ public:
+  FSC_DEVICE GroupWalk(const Groups& groups, int64_t g)
+      : left_(groups.outer * groups.inner - thread()), inner_(groups.inner), row_(groups.count * groups.inner) {
+    // No thread is beyond the first row where that has more elements.
+    constexpr int64_t many = 1 << 30;
+    const int inner = static_cast<int>(inner_ < many ? (inner_ > 1 ? inner_ : 1) : many);
+    const int rows = thread() / inner, step = num_threads() / inner;
+    column_ = thread() - rows * inner;
+    columns_ = num_threads() - step * inner;
+    offset_ = rows * row_ + g * inner_ + column_;
+    step_ = step * row_ + columns_;
+  }
+
+  FSC_DEVICE bool inside() const { return left_ > 0; }
+  FSC_DEVICE int64_t offset() const { return offset_; }
+
+  FSC_DEVICE void next() {
+    left_ -= num_threads();
+    offset_ += step_;
+    column_ += columns_;
+    if (column_ >= inner_) column_ -= inner_, offset_ += row_ - inner_;
+  }
+
+ private:
+  int64_t left_;    // elements from this one to the end of the group
+  int64_t inner_;   // in a row of the group
+  int64_t row_;     // from one row of the group to the next
+  int64_t offset_;  // in the weight
+  int64_t step_;
+  int64_t column_;  // in the row
+  int columns_;
+};
+
+template <typename scalar_t>
+FSC_DEVICE double square(scalar_t value) {
+  return static_cast<double>(value) * static_cast<double>(value);
+}
+
+// Loads of a thread in flight.
+constexpr int kGroupLoads = 4;
+
+// Where a block keeps what it has read of a group, behind the scratch of its sums: `slots` elements a thread, a
+// multiple of kGroupLoads. Every thread finds its own there.
+template <typename scalar_t>
+struct HeldGroup {
+  int slots;
+
+  FSC_DEVICE scalar_t& operator[](int n) const {
+    return reinterpret_cast<scalar_t*>(shared<double>() + kPassThreads / kWarp)[n * num_threads() + thread()];
+  }
+};
+
+// Euclidean norm of the group that a block works on.
+template <typename scalar_t>
+FSC_DEVICE double group_norm(const scalar_t* weight, GroupWalk walk, const HeldGroup<scalar_t>& held) {
+  double sum = 0;
+  for (int n = 0; walk.inside(); n += kGroupLoads) {
+    scalar_t values[kGroupLoads];
+    FSC_UNROLL
+    for (int u = 0; u < kGroupLoads; ++u, walk.next()) {
+      values[u] = walk.inside() ? weight[walk.offset()] : scalar_t(0);
+    }
+    FSC_UNROLL
+    for (int u = 0; u < kGroupLoads; ++u) {
+      if (n < held.slots) held[n + u] = values[u];
+      sum += square(values[u]);
+    }
+  }
+  return std::sqrt(block_sum(sum, shared<double>()));
+}
+
+// One block a group.
 template <typename scalar_t>
 FSC_KERNEL(kPassThreads)
 group_norms_kernel(const scalar_t* weight, double* norms, Groups groups) {
   for (int64_t g = block(); g < groups.count; g += num_blocks()) {
-    double sum = 0;
-    for (int64_t i = thread(); i < groups.outer * groups.inner; i += num_threads()) {
-      const int64_t o = i / groups.inner;
-      const auto value = static_cast<double>(weight[(o * groups.count + g) * groups.inner + i % groups.inner]);
-      sum += value * value;
-    }
-    sum = block_sum(sum, shared<double>());
-    if (thread() == 0) norms[g] = std::sqrt(sum);
+    const double norm = group_norm(weight, GroupWalk(groups, g), HeldGroup<scalar_t>{0});
+    if (thread() == 0) norms[g] = norm;
   }
 }
 
+// A weight whose groups shrink, among those of one launch.
 template <typename scalar_t>
-FSC_KERNEL(kPassThreads)
-shrink_groups_kernel(const scalar_t* weight, scalar_t* output, const double* norms, Groups groups, Amount by) {
-  using real_t = wide_t<scalar_t>;
-  const double threshold = by.get();
-  if (threshold == kNothingGoes) return;  // in place
-  stride_over<1>(groups.outer * groups.count * groups.inner, [&](int64_t i, int) {
-    const double norm = norms[i / groups.inner % groups.count];
-    // Written so that a NaN norm gives a NaN scale and a zero norm gives zero.
-    const auto scale = static_cast<real_t>(norm <= threshold ? 0.0 : 1.0 - threshold / norm);
-    output[i] = static_cast<scalar_t>(scale * static_cast<real_t>(weight[i]));
-  });
-}
-
-// ---- the largest ----
-
-// Values that are not negative order like their bits. NaN counts as infinity.
-FSC_DEVICE uint32_t ordered_bits(float value) {
-  value = std::isnan(value) ? INFINITY : std::fabs(value);
-  return std::bit_cast<uint32_t>(value);
-}
-FSC_DEVICE uint64_t ordered_bits(double value) {
-  value = std::isnan(value) ? static_cast<double>(INFINITY) : std::fabs(value);
-  return std::bit_cast<uint64_t>(value);
-}
-FSC_DEVICE float value_of(uint32_t bits) { return std::bit_cast<float>(bits); }
-FSC_DEVICE double value_of(uint64_t bits) { return std::bit_cast<double>(bits); }
-
-constexpr int kDigits = 256;
-
-struct SelectMemory {
-  int counts[kDigits];
-  int ties[kSelectThreads];
-  int digit;
-  int left;
+struct ShrinkRow {
+  const scalar_t* weight;
+  scalar_t* output;
+  Groups groups;
+  Amount by;
 };
 
-// The bits of the count-th largest value, and in `left` how many equal to it are among the count largest. Eight
-// bits are settled at a time, from the top, by counting; for one block and count in [1, size].
-template <typename bits_t, typename Read>
-FSC_DEVICE bits_t nth_largest_bits(SelectMemory& memory, int64_t size, int count, const Read& read) {
-  bits_t settled = 0, found = 0;
-  for (int shift = 8 * static_cast<int>(sizeof(bits_t)) - 8; shift >= 0; shift -= 8) {
-    for (int d = thread(); d < kDigits; d += num_threads()) memory.counts[d] = 0;
-    barrier();
-    for (int64_t i = thread(); i < size; i += num_threads()) {
-      const bits_t bits = read(i);
-      if ((bits & settled) == found) atomic_add(&memory.counts[(bits >> shift) & (kDigits - 1)], 1);
-    }
-    barrier();
-    if (thread() == 0) {
-      int digit = kDigits - 1, left = shift == 8 * static_cast<int>(sizeof(bits_t)) - 8 ? count : memory.left;
-      for (; left > memory.counts[digit]; --digit) left -= memory.counts[digit];
-      memory.digit = digit;
-      memory.left = left;
-    }
-    barrier();
-    settled |= static_cast<bits_t>(kDigits - 1) << shift;
-    found |= static_cast<bits_t>(memory.digit) << shift;
-    barrier();
-  }
-  return found;
-}
+constexpr int kManyShrunk = 64;
 
-// Marks the `count` largest magnitudes; of equal ones the first are kept. One block.
-template <typename value_t>
-FSC_KERNEL(kSelectThreads)
-mark_largest_kernel(const value_t* values, int64_t size, Amount stay, uint8_t* keep) {
-  using bits_t = decltype(ordered_bits(wide_t<value_t>{}));
-  const int count = static_cast<int>(stay.get());
-  auto& memory = *shared<SelectMemory>();
-  const auto read = [&](int64_t i) { return ordered_bits(static_cast<wide_t<value_t>>(values[i])); };
-  if (count == 0) {
-    for (int64_t i = thread(); i < size; i += num_threads()) keep[i] = 0;
-    return;
-  }
-  const bits_t cut = nth_largest_bits<bits_t>(memory, size, count, read);
-  // Every thread has a range of its own, so that ties are taken in the order of their index.
-  const int64_t length = (size + num_threads() - 1) / num_threads();
-  const int64_t begin = thread() * length, end = begin + length < size ? begin + length : size;
-  int mine = 0;
-  for (int64_t i = begin; i < end; ++i) mine += read(i) == cut;
-  memory.ties[thread()] = mine;
-  barrier();
-  int left = memory.left;
-  for (int t = 0; t < thread(); ++t) left -= memory.ties[t];
-  for (int64_t i = begin; i < end; ++i) {
-    const bits_t bits = read(i);
-    keep[i] = bits > cut || (bits == cut && left-- > 0);
+template <typename scalar_t, int capacity>
+using ShrinkTable = Table<ShrinkRow<scalar_t>, capacity>;
+static_assert(sizeof(ShrinkTable<double, kManyShrunk>) + sizeof(HeldGroup<double>) <= kParameterBytes);
+
+template <typename scalar_t>
+FSC_DEVICE void shrink_group(const ShrinkRow<scalar_t>& row, int64_t g, double threshold,
+                             const HeldGroup<scalar_t>& held) {
+  using real_t = wide_t<scalar_t>;
+  GroupWalk walk(row.groups, g);
+  const double norm = group_norm(row.weight, walk, held);
+  // Written so that a NaN norm gives a NaN scale and a zero norm gives zero.
+  const auto scale = static_cast<real_t>(norm <= threshold ? 0.0 : 1.0 - threshold / norm);
+  for (int n = 0; walk.inside(); ++n, walk.next()) {
+    const scalar_t value = n < held.slots ? held[n] : row.weight[walk.offset()];
+    row.output[walk.offset()] = static_cast<scalar_t>(scale * static_cast<real_t>(value));
   }
 }
 
-// The largest magnitude that goes when the `stay` largest stay. One block.
-template <typename value_t>
-FSC_KERNEL(kSelectThreads)
-largest_gone_kernel(const value_t* values, int64_t size, Amount stay, double* found) {
-  using bits_t = decltype(ordered_bits(wide_t<value_t>{}));
-  const int count = static_cast<int>(stay.get());
-  if (count == size) {
-    if (thread() == 0) *found = kNothingGoes;
-    return;
+// Norm and block soft threshold of the groups of many weights, one block a group.
+template <typename scalar_t, int capacity>
+FSC_KERNEL(kPassThreads)
+shrink_groups_kernel(ShrinkTable<scalar_t, capacity> table, HeldGroup<scalar_t> held) {
+  const Place place = place_in(table);
+  const ShrinkRow<scalar_t>& row = table.rows[place.row];
+  const double threshold = row.by.get();
+  if (threshold == kNothingGoes) return;  // in place
+  for (int64_t g = place.share.block; g < row.groups.count; g += place.share.blocks) {
+    shrink_group(row, g, threshold, held);
   }
-  const auto read = [&](int64_t i) { return ordered_bits(static_cast<wide_t<value_t>>(values[i])); };
-  const bits_t bits = nth_largest_bits<bits_t>(*shared<SelectMemory>(), size, count + 1, read);
-  if (thread() == 0) *found = static_cast<double>(value_of(bits));
 }
 
-// Zero where the mask is; `keep` has one entry for each weight, or one for each group.
+// What `stay` says of each group becomes true of its elements, one block a group.
 template <typename scalar_t>
 FSC_KERNEL(kPassThreads)
-clear_kernel(scalar_t* values, const uint8_t* keep, Groups groups) {
-  stride_over<1>(groups.outer * groups.count * groups.inner, [&](int64_t i, int) {
-    if (!keep[i / groups.inner % groups.count]) values[i] = scalar_t(0);
-  });
+clear_groups_kernel(const uint8_t* stay, Groups groups, Kept<scalar_t> kept) {
+  for (int64_t g = block(); g < groups.count; g += num_blocks()) {
+    const bool stays = stay[g];
+    if (stays && !kept.keep) continue;
+    for (GroupWalk walk(groups, g); walk.inside(); walk.next()) kept.write(walk.offset(), stays);
+  }
 }
 
 }  // namespace device

@@ -7,6 +7,7 @@
 
 #include "cuda/launch.cuh"
 #include "cuda/prox_kernels.cuh"
+#include "cuda/table_launch.cuh"
 
 namespace fsc {
 
@@ -29,36 +30,48 @@ void launch_soft_threshold(const scalar_t* input, scalar_t* output, int64_t nume
   }
 }
 
+constexpr int64_t kGroupScratch = device::kPassThreads / device::kWarp * sizeof(double);
+
+inline int64_t blocks_of(const Groups& groups) { return std::min(groups.count, kMostBlocks); }
+
 template <typename scalar_t>
 void launch_group_norms(const scalar_t* weight, double* norms, const Groups& groups) {
-  constexpr int64_t scratch = device::kPassThreads / device::kWarp * sizeof(double);
-  launch<true>({std::min(groups.count, kMostBlocks), device::kPassThreads, scratch},
-               device::group_norms_kernel<scalar_t>, weight, norms, groups);
+  launch<true>({blocks_of(groups), device::kPassThreads, kGroupScratch}, device::group_norms_kernel<scalar_t>, weight,
+               norms, groups);
+}
+
+// What a block keeps at most, so that several fit on a multiprocessor.
+constexpr int64_t kHeldBytes = 40 << 10;
+
+// Slots for the largest group of a table, as far as they go.
+template <typename scalar_t, int capacity>
+device::HeldGroup<scalar_t> held_by(const device::ShrinkTable<scalar_t, capacity>& table) {
+  int64_t most = 0;
+  for (int r = 0; r < table.count; ++r) most = std::max(most, table.rows[r].groups.outer * table.rows[r].groups.inner);
+  constexpr int64_t round = device::kGroupLoads * device::kPassThreads;
+  constexpr int64_t rounds = kHeldBytes / (round * static_cast<int64_t>(sizeof(scalar_t)));
+  return {static_cast<int>(std::min(ceil_div(most, round), rounds)) * device::kGroupLoads};
+}
+
+template <int capacity, typename scalar_t>
+void launch_shrink_tables(c10::ArrayRef<device::ShrinkRow<scalar_t>> rows) {
+  const auto count = [](const device::ShrinkRow<scalar_t>& row) { return blocks_of(row.groups); };
+  launch_tables<capacity>(rows, count, [](const device::ShrinkTable<scalar_t, capacity>& table, int64_t blocks) {
+    const auto held = held_by(table);
+    const int64_t bytes = kGroupScratch + held.slots * device::kPassThreads * static_cast<int64_t>(sizeof(scalar_t));
+    launch<true>({blocks, device::kPassThreads, bytes}, device::shrink_groups_kernel<scalar_t, capacity>, table, held);
+  });
+}
+
+// The groups of all rows, in launches of up to a table of them; a lone weight travels in a small one.
+template <typename scalar_t>
+void launch_shrink_groups(c10::ArrayRef<device::ShrinkRow<scalar_t>> rows) {
+  rows.size() == 1 ? launch_shrink_tables<1>(rows) : launch_shrink_tables<device::kManyShrunk>(rows);
 }
 
 template <typename scalar_t>
-void launch_shrink_groups(const scalar_t* weight, scalar_t* output, const double* norms, const Groups& groups,
-                          const device::Amount& by) {
-  launch<false>(grid_over(numel_of(groups), device::kPassThreads), device::shrink_groups_kernel<scalar_t>, weight,
-                output, norms, groups, by);
-}
-
-template <typename value_t>
-void launch_mark_largest(const value_t* values, int64_t size, const device::Amount& stay, uint8_t* keep) {
-  launch<true>({1, device::kSelectThreads, sizeof(device::SelectMemory)}, device::mark_largest_kernel<value_t>, values,
-               size, stay, keep);
-}
-
-template <typename value_t>
-void launch_largest_gone(const value_t* values, int64_t size, const device::Amount& stay, double* found) {
-  launch<true>({1, device::kSelectThreads, sizeof(device::SelectMemory)}, device::largest_gone_kernel<value_t>, values,
-               size, stay, found);
-}
-
-template <typename scalar_t>
-void launch_clear(scalar_t* values, const uint8_t* keep, const Groups& groups) {
-  launch<false>(grid_over(numel_of(groups), device::kPassThreads), device::clear_kernel<scalar_t>, values, keep,
-                groups);
+void launch_clear_groups(const uint8_t* stay, const Groups& groups, const device::Kept<scalar_t>& kept) {
+  launch<false>({blocks_of(groups), device::kPassThreads}, device::clear_groups_kernel<scalar_t>, stay, groups, kept);
 }
 
 }  // namespace fsc

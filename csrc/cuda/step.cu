@@ -35,7 +35,9 @@ void run_on_device(const fsc::StepRule& rule, at::ArrayRef<fsc::Step> steps, con
   // A lone weight travels in a small table.
   rows.size() == 1 ? fsc::launch_updates<1, scalar_t>(rows, adam, scalars)
                    : fsc::launch_updates<fsc::device::kManyWeights, scalar_t>(rows, adam, scalars);
-  for (size_t i = 0; i < steps.size(); ++i) fsc::launch_penalty(memories[i], rule.penalty, {steps[i].amount, nullptr});
+  std::vector<fsc::device::Amount> amounts;
+  for (const fsc::Step& s : steps) amounts.push_back({s.amount, nullptr});
+  fsc::launch_penalties<scalar_t>(memories, rule.penalty, amounts);
 }
 
 }  // namespace

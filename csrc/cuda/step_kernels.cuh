@@ -166,18 +166,4 @@ sgd_kernel(StepTable<scalar_t, capacity> table, StepScalars s) {
   row.wide ? sgd_pass<kVectorWidth<scalar_t>>(row, s, place.share) : sgd_pass<1>(row, s, place.share);
 }
 
-// Zero outside the mask, in the weight and in the optimiser's state. Where groups are kept, `keep` says which, and
-// the mask is written from it.
-template <typename scalar_t>
-FSC_KERNEL(kPassThreads)
-clear_step_kernel(StepPointers<scalar_t> p, const uint8_t* keep, Groups groups) {
-  stride_over<1>(groups.outer * groups.count * groups.inner, [&](int64_t i, int) {
-    if (keep) p.mask[i] = keep[i / groups.inner % groups.count];
-    if (p.mask[i]) return;
-    p.weight[i] = scalar_t(0);
-    if (p.first) p.first[i] = scalar_t(0);
-    if (p.second) p.second[i] = scalar_t(0);
-  });
-}
-
 }  // namespace fsc::device

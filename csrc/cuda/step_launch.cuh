@@ -5,8 +5,11 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
+#include <vector>
+
 #include "cuda/launch.cuh"
 #include "cuda/prox_launch.cuh"
+#include "cuda/select_launch.cuh"
 #include "cuda/step_kernels.cuh"
 #include "cuda/table_launch.cuh"
 #include "step.h"
@@ -21,12 +24,17 @@ struct StepMemory {
   at::Tensor norms;      // [groups] float64
   at::Tensor threshold;  // [1] float64
   at::Tensor keep;       // [groups] uint8
+  Selection<scalar_t> of_weights;
+  Selection<double> of_groups;
 
   void allocate(const at::Tensor& weight, const Penalty& penalty) {
     const auto options = weight.options().memory_format(std::nullopt);
-    if (penalty.groups) norms = at::empty({groups.count}, options.dtype(at::kDouble));
-    if (penalty.groups) keep = at::empty({groups.count}, options.dtype(at::kByte));
+    const bool keeps = penalty.rule == Penalty::Rule::kKeep;
+    if (penalty.groups && penalty.counts()) norms = at::empty({groups.count}, options.dtype(at::kDouble));
+    if (penalty.groups && keeps) keep = at::empty({groups.count}, options.dtype(at::kByte));
     if (penalty.rule == Penalty::Rule::kKeepShrunk) threshold = at::empty({1}, options.dtype(at::kDouble));
+    if (penalty.counts() && penalty.groups) of_groups = {groups.count, options};
+    if (penalty.counts() && !penalty.groups) of_weights = {weight.numel(), options};
   }
 };
 
@@ -54,47 +62,50 @@ void launch_updates(c10::ArrayRef<device::StepRow<scalar_t>> rows, bool adam, co
   });
 }
 
+template <typename scalar_t>
+device::ShrinkRow<scalar_t> shrink_row_of(const StepMemory<scalar_t>& memory, const device::Amount& by) {
+  return {memory.p.weight, memory.p.weight, memory.groups, by};
+}
+
 // Soft threshold by the largest that goes.
 template <typename scalar_t>
 void launch_keep_shrunk(const StepMemory<scalar_t>& memory, bool groups, const device::Amount& stay) {
   scalar_t* weight = memory.p.weight;
-  const int64_t numel = numel_of(memory.groups);
   double* found = memory.threshold.template data_ptr<double>();
   if (groups) {
-    double* norms = memory.norms.template data_ptr<double>();
-    launch_largest_gone(norms, memory.groups.count, stay, found);
-    launch_shrink_groups(weight, weight, norms, memory.groups, {0, found});
+    launch_group_norms(weight, memory.norms.template data_ptr<double>(), memory.groups);
+    memory.of_groups.find_gone(memory.norms.template const_data_ptr<double>(), stay, found);
+    launch_shrink_groups<scalar_t>(shrink_row_of(memory, {0, found}));
   } else {
-    launch_largest_gone(weight, numel, stay, found);
-    launch_soft_threshold(weight, weight, numel, {0, found});
+    memory.of_weights.find_gone(weight, stay, found);
+    launch_soft_threshold(weight, weight, numel_of(memory.groups), {0, found});
   }
 }
 
 template <typename scalar_t>
 void launch_keep(const StepMemory<scalar_t>& memory, bool groups, const device::Amount& stay) {
-  uint8_t* keep = groups ? memory.keep.template data_ptr<uint8_t>() : nullptr;
-  if (groups) {
-    launch_mark_largest(memory.norms.template const_data_ptr<double>(), memory.groups.count, stay, keep);
-  } else {
-    launch_mark_largest(memory.p.weight, numel_of(memory.groups), stay, memory.p.mask);
-  }
-  launch<false>(grid_over(numel_of(memory.groups), device::kPassThreads), device::clear_step_kernel<scalar_t>, memory.p,
-                keep, memory.groups);
+  const auto& p = memory.p;
+  if (!groups) return memory.of_weights.mark(p.weight, stay, {p.mask, {p.weight, p.first, p.second}});
+  uint8_t* keep = memory.keep.template data_ptr<uint8_t>();
+  double* norms = memory.norms.template data_ptr<double>();
+  launch_group_norms(p.weight, norms, memory.groups);
+  memory.of_groups.mark(norms, stay, {keep, {nullptr, nullptr, nullptr}});
+  launch_clear_groups<scalar_t>(keep, memory.groups, {p.mask, {p.weight, p.first, p.second}});
 }
 
-// What follows the update of a weight, where the update itself does not do it.
+// What follows the updates, where those do not do it: block soft thresholds of all weights in as few launches as hold
+// them, what counts weight by weight.
 template <typename scalar_t>
-void launch_penalty(const StepMemory<scalar_t>& memory, const Penalty& penalty, const device::Amount& amount) {
+void launch_penalties(c10::ArrayRef<StepMemory<scalar_t>> memories, const Penalty& penalty,
+                      c10::ArrayRef<device::Amount> amounts) {
   if (penalty.is_in_update()) return;
-  if (penalty.groups) {
-    double* norms = memory.norms.template data_ptr<double>();
-    launch_group_norms(memory.p.weight, norms, memory.groups);
-    if (penalty.rule == Penalty::Rule::kShrink) {
-      return launch_shrink_groups(memory.p.weight, memory.p.weight, norms, memory.groups, amount);
-    }
+  if (penalty.rule == Penalty::Rule::kShrink) {
+    std::vector<device::ShrinkRow<scalar_t>> rows;
+    for (size_t i = 0; i < memories.size(); ++i) rows.push_back(shrink_row_of(memories[i], amounts[i]));
+    return launch_shrink_groups<scalar_t>(rows);
   }
-  penalty.rule == Penalty::Rule::kKeep ? launch_keep(memory, penalty.groups, amount)
-                                       : launch_keep_shrunk(memory, penalty.groups, amount);
+  const auto launch_one = penalty.rule == Penalty::Rule::kKeep ? launch_keep<scalar_t> : launch_keep_shrunk<scalar_t>;
+  for (size_t i = 0; i < memories.size(); ++i) launch_one(memories[i], penalty.groups, amounts[i]);
 }
 
 // A step of a loop, whose scalars lie on the device.
@@ -103,7 +114,7 @@ void launch_step(const StepMemory<scalar_t>& memory, bool adam, const Penalty& p
                  const device::StepScalars& scalars) {
   const device::StepRow<scalar_t> row = row_of(memory, 0);
   launch_updates<1, scalar_t>(row, adam, scalars);
-  launch_penalty(memory, penalty, {0, &scalars.on_device->amount});
+  launch_penalties<scalar_t>(memory, penalty, device::Amount{0, &scalars.on_device->amount});
 }
 
 }  // namespace fsc

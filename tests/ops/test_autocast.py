@@ -27,6 +27,19 @@ def absorb(weight: Tensor, vector: Tensor) -> list[Tensor]:
     ]
 
 
+def absorb_lists(weight: Tensor, vector: Tensor) -> list[Tensor]:
+    matrix = weight[:, :, 0, 0].T  # [4, 6]
+    lists = [weight, weight[:, :1]], [vector, None], [matrix, matrix + 1], [None, vector[:4]]
+    weights, biases = fsc_ext.foreach_absorb_conv1x1(*lists)
+    return [*weights, *biases]
+
+
+def prox_lists(weight: Tensor, vector: Tensor) -> list[Tensor]:
+    changed = [weight.clone(), vector.clone()]
+    fsc_ext.foreach_prox_group_l2_(changed, [1.0, 0.1])
+    return changed
+
+
 def gram(images: Tensor) -> list[Tensor]:
     sums = [torch.zeros(4, 4, device=images.device) for _ in range(3)]
     fsc_ext.gram_accumulate_(*sums, images, images + 1)
@@ -96,8 +109,10 @@ CALLS: dict[str, Callable[[Tensor, Tensor, Tensor], list[Tensor]]] = {
     "cross_distill_layer": cross_distill,
     "distill_residual": lambda x, w, v: [*fsc_ext.distill_residual(x, x + 1)],
     "elimination_order": lambda x, w, v: eliminate(w),
+    "foreach_absorb_conv1x1": lambda x, w, v: absorb_lists(w, v),
     "foreach_adam_prox_": lambda x, w, v: steps_on_lists(w, v),
     "foreach_fuse_conv_bn": lambda x, w, v: fold_lists(w, v),
+    "foreach_prox_group_l2_": lambda x, w, v: prox_lists(w, v),
     "foreach_sgd_prox_": lambda x, w, v: steps_on_lists(w, v),
     "fuse_conv_bn": lambda x, w, v: [*fsc_ext.fuse_conv_bn(w, v, v, v.exp(), v, v, 1e-5)],
     "gram_accumulate_": lambda x, w, v: gram(x),

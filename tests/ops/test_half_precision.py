@@ -67,6 +67,12 @@ def test_proximal(device, dtype):
     assert torch.equal(half.float(), wide)
 
 
+def test_largest_of_many(device, dtype):
+    half, wide = pair(dtype, device, 130, 131)
+    assert torch.equal(fsc_ext.keep_topk_(half, 9001), fsc_ext.keep_topk_(wide, 9001))
+    assert torch.equal(half.float(), wide)
+
+
 def test_step(device, dtype):
     half, wide = pair(dtype, device, 6, 5, 3, 3)
     gradients = pair(dtype, device, 6, 5, 3, 3)
@@ -135,4 +141,12 @@ def test_fold(device, dtype):
     found = fsc_ext.fuse_conv_bn(half[0], half[1], half[2], variance[0], half[3], half[4], 1e-3)
     expected = fsc_ext.fuse_conv_bn(wide[0], wide[1], wide[2], variance[1], wide[3], wide[4], 1e-3)
     for value, other in zip(found, expected, strict=True):
+        assert close(value, other, dtype)
+
+
+def test_absorb(device, dtype):
+    half, wide = zip(*(pair(dtype, device, *s) for s in ((9, 8, 1), (9,), (5, 9))), strict=True)
+    for value, other in zip(
+        fsc_ext.absorb_conv1x1(*half), fsc_ext.absorb_conv1x1(*wide), strict=True
+    ):
         assert close(value, other, dtype)

@@ -1,5 +1,6 @@
 """A 1x1 convolution behind a layer: found from what the layer gives, and absorbed by it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -118,17 +119,31 @@ class Absorbed:
         """Changes nothing."""
         self.layer, self.rows, self.weight, self.bias = layer, rows, weight, bias
 
-    @torch.no_grad()
     def write(self) -> None:
         """W' = Q W and b' = Q b + b_Q in the place of the layer's own."""
-        form, bias = Form(self.layer), self.layer.bias
+        write_all([self])
+
+    def groups(self) -> list[tuple[Tensor, Tensor | None, Tensor, Tensor | None]]:
+        """W, b, Q and b_Q of every group."""
+        weight, bias = Form(self.layer).convolution.weight, self.layer.bias
+        return [
+            (
+                weight[own],
+                None if bias is None else bias[own],
+                factor,
+                None if self.bias is None else self.bias[index],
+            )
+            for index, (own, factor) in enumerate(zip(self.rows, self.weight, strict=True))
+        ]
+
+    def take(self, weights: list[Tensor], biases: list[Tensor]) -> None:
+        """Writes what the groups have become into the layer."""
+        form = Form(self.layer)
         weight = form.convolution.weight.detach().clone()
-        for index, (own, factor) in enumerate(zip(self.rows, self.weight, strict=True)):
-            shift = None if self.bias is None else self.bias[index]
-            given = None if bias is None else bias[own]
-            weight[own], shifted = fsc_ext.absorb_conv1x1(weight[own], given, factor, shift)
-            if bias is not None:
-                bias[own] = shifted
+        for own, group, shifted in zip(self.rows, weights, biases, strict=True):
+            weight[own] = group
+            if self.layer.bias is not None:
+                self.layer.bias[own] = shifted
         self.layer.weight.copy_(form.weight(weight))
 
     def applied(self, output: Tensor) -> Tensor:
@@ -143,6 +158,21 @@ class Absorbed:
         if isinstance(self.layer, nn.Linear):
             changed = changed[..., 0].movedim(1, -1)
         return changed.reshape(output.shape)
+
+
+@torch.no_grad()
+def write_all(absorbed: Sequence[Absorbed]) -> None:
+    """All layers absorb theirs, in one call."""
+    groups = [one.groups() for one in absorbed]
+    every = [group for own in groups for group in own]
+    if not every:
+        return
+    weights, biases = fsc_ext.foreach_absorb_conv1x1(*zip(*every, strict=True))
+    begin = 0
+    for one, own in zip(absorbed, groups, strict=True):
+        end = begin + len(own)
+        one.take(weights[begin:end], biases[begin:end])
+        begin = end
 
 
 def mixes(module: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from fsc.images.augmentation import randomly_mirrored
 from fsc.images.names import VIEWS
-from fsc.layers.pointwise_layer import Absorbed
+from fsc.layers.pointwise_layer import Absorbed, write_all
 from fsc.methods.base import Task
 from fsc.methods.block_ends import Match
 from fsc.methods.fresh_views import FreshViews
@@ -86,10 +86,12 @@ def train_together(match: Match, schedule: JointSGD, intercept: bool, task: Task
         task.seed,
     )
     rates = trained(whole, [lambda: (body, lesson)], schedule, task)
-    with torch.no_grad():
-        for meeting, module in zip(meetings, pointwise, strict=True):
-            layer = match.student.module(meeting.names[1])
-            module.absorbed(layer).write()
+    write_all(
+        [
+            module.absorbed(match.student.module(meeting.names[1]))
+            for meeting, module in zip(meetings, pointwise, strict=True)
+        ]
+    )
     return in_words(schedule, rates)
 
 
