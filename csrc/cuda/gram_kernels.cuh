@@ -66,15 +66,17 @@ struct PanelSums {
 
   FSC_DEVICE void add(const Slab<real_t>& left, const Slab<real_t>& right) {
     if (!wanted) return;
-    if constexpr (kTurned) {
-      multiply_turned<kExact>(left, right, sums);
-    } else {
-      multiply<kExact>(left, right, sums);
-    }
+    const auto in = [](const Slab<real_t>& slab) {
+      return [values = &slab[0][0]](int row, int k) {
+        return kTurned ? values[k * kTurnedLine + row] : values[row * kStraightLine<real_t> + k];
+      };
+    };
+    multiply<kExact>(in(left), in(right), sums);
     if (++slabs == kPanelSlabs) end_panel();
   }
 
   FSC_DEVICE void end_panel() {
+    sums.settle();
     sums.visit([&](int row, int column, real_t& sum) {
       double& total = totals[row * kPieceLine + column];
       total = static_cast<double>(sum) + (first ? 0.0 : total);
