@@ -82,7 +82,7 @@ class Recorder:
         multiprocessors: int = MULTIPROCESSORS,
         shared_bytes: int = SHARED_BYTES,
     ) -> None:
-        """Load the emulator; a block of each kernel whose name has a part in `counted` is counted.
+        """Load the emulator; a block of each kernel that `counted` names is counted.
 
         Raises:
             SystemExit: it has not been built.
@@ -95,7 +95,8 @@ class Recorder:
         self.library = ctypes.CDLL(str(LIBRARY))
         self.library.fsc_recorded.restype = ctypes.c_char_p
         self.device = (ctypes.c_int64(multiprocessors), ctypes.c_int64(shared_bytes))
-        self.counted = " ".join(counted).encode()
+        # As mangled names hold them: behind their length, so that no longer name ends in one.
+        self.counted = " ".join(f"{len(name)}{name}" for name in counted).encode()
 
     def __enter__(self) -> Recorder:
         """Launches are written down from here on; tensors made before are not known."""
