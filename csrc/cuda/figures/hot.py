@@ -7,10 +7,10 @@ import torch
 # With tensor cores: their time is that of their inner loop.
 TENSOR_CORES = (
     "layer_kernel",
-    "stored_kernel",
     "weight_gradient_kernel",
     "quadratic_kernel",
     "gram_tiles_kernel",
+    "absorb_kernel",
     "resident_moments_kernel",
     "resident_images_kernel",
 )
@@ -21,6 +21,8 @@ HOT = (
     "soft_threshold_kernel",
     "mix_kernel",
     "residual_kernel",
+    "count_digits_kernel",
+    "shrink_groups_kernel",
 )
 
 
