@@ -6,7 +6,7 @@ FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp tests/stand_in/*.cpp)
 RUFF_PATHS := setup.py csrc fsc_ext python tests bench examples
 comma := ,
 
-.PHONY: demo test test-emulated check-cuda check-install sanitize lint format bench gpu build tools
+.PHONY: demo test test-emulated check-cuda check-install lint format bench gpu build tools
 
 # The main job without any data: train a small network, compress it by every method.
 demo: build
@@ -39,13 +39,6 @@ format: tools
 	$(BIN)/ruff check --fix $(RUFF_PATHS)
 	$(BIN)/ruff format $(RUFF_PATHS)
 	$(BIN)/clang-format -i $(FORMATTED)
-
-# On a machine with a GPU: memory errors and races in every kernel that the operators' tests launch.
-sanitize: tools
-	@command -v compute-sanitizer > /dev/null || { echo "sanitize: compute-sanitizer of the CUDA toolkit was not found"; exit 1; }
-	for tool in memcheck racecheck; do \
-		compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/pytest tests/ops -k "cuda and not compile" || exit 1; \
-	done
 
 # On a machine with a GPU, with the Python that is there and nothing fetched; goes on where it stopped.
 GPU_RESULTS ?= gpu-results

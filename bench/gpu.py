@@ -11,6 +11,7 @@ the others are. FOLDER/results.md has everything; each stage's own words are in 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import hashlib
 import json
@@ -27,8 +28,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("csrc", "fsc_ext", "python", "tests/ops", "bench", "setup.py")
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--benchmark-disable"]
 SANITIZER = ["compute-sanitizer", "--error-exitcode", "1", "--tool"]
-# What a process of the sanitizer is given: kernels, without what torch compiles by itself.
-SANITIZED = [*PYTEST, "-x", "tests/ops", "-k", "cuda and not compile"]
+# Kernels, without what torch compiles by itself.
+SANITIZED = [*PYTEST, "-x", "-k", "cuda and not compile"]
+# A file a process, so that a stage that was stopped has others behind it that passed.
+KERNEL_TESTS = sorted(path.name for path in (ROOT / "tests" / "ops").glob("test_*.py"))
 LIMIT = 570  # seconds
 
 
@@ -52,8 +55,11 @@ STAGES = (
             *("--benchmark-max-time=0.2", "--benchmark-json={folder}/bench.json"),
         ],
     ),
-    Stage("memcheck", [*SANITIZER, "memcheck", *SANITIZED]),
-    Stage("racecheck", [*SANITIZER, "racecheck", *SANITIZED]),
+    *(
+        Stage(f"{tool}-{name[5:-3]}", [*SANITIZER, tool, *SANITIZED, f"tests/ops/{name}"])
+        for tool in ("memcheck", "racecheck")
+        for name in KERNEL_TESTS
+    ),
 )
 
 
@@ -67,9 +73,9 @@ class Found:
     sources: str
 
 
-def sources(root: Path = ROOT) -> str:
-    """SHA-256 of all that a stage depends on."""
-    digest = hashlib.sha256()
+def sources(root: Path = ROOT, machine: str = "") -> str:
+    """SHA-256 of all that a stage depends on: the files, and the machine in words."""
+    digest = hashlib.sha256(machine.encode())
     for top in SOURCES:
         path = root / top
         files = [path] if path.is_file() else sorted(path.rglob("*"))
@@ -113,9 +119,17 @@ def _found(result: str, start: float, identity: str) -> Found:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
+
+
+def _machine() -> str:
+    """The GPU, what drives it, and what compiles for it."""
+    import torch
+
+    device = torch.cuda.get_device_properties(0)
+    return f"{device}, torch {torch.__version__}, CUDA {torch.version.cuda}, {sys.version}"
 
 
 def run_all(stages: Sequence[Stage], folder: Path, limit: float, identity: str) -> dict[str, Found]:
@@ -183,7 +197,7 @@ def main() -> None:
         raise SystemExit("gpu: there is no GPU that this torch can use")
     wanted = [stage for stage in STAGES if not asked.stages or stage.name in asked.stages]
     folder = asked.folder.resolve()
-    results = run_all(wanted, folder, asked.limit, sources())
+    results = run_all(wanted, folder, asked.limit, sources(machine=_machine()))
     print(f"Written: {folder / 'results.md'}")
     passed = [name for name, found in results.items() if found.result == "passed"]
     if bad := [stage.name for stage in wanted if stage.name not in passed]:

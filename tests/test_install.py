@@ -157,7 +157,7 @@ def test_without_a_gpu_only_the_newest_generation_is_compiled(toolkit: pytest.Mo
     toolkit.setattr(torch.version, "cuda", "13.0")
     toolkit.setenv("FSC_CUDA_ARCHS", "all")
     assert build_cuda.architectures()[0] == "8.0;9.0;10.0;12.0+PTX"
-    assert build_cuda.threads_of_nvcc("8.0;9.0;10.0;12.0+PTX") == ["--threads=4"]
+    assert build_cuda.threads_of_nvcc("8.0;9.0;10.0;12.0+PTX") == ["--threads=2"]
     assert build_cuda.threads_of_nvcc("9.0+PTX") == build_cuda.threads_of_nvcc(None) == []
     toolkit.setenv("TORCH_CUDA_ARCH_LIST", "9.0")
     assert build_cuda.architectures() == ("9.0", "TORCH_CUDA_ARCH_LIST")

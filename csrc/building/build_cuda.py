@@ -109,7 +109,8 @@ def architectures() -> tuple[str | None, str]:
 
 def threads_of_nvcc(names: str | None) -> list[str]:
     """The flag that compiles several architectures at the same time instead of in turn."""
-    count = len(re.split("[; ]+", names)) if names else 1
+    # Two at most: each file that compiles at the same time has so many compilers.
+    count = min(2, len(re.split("[; ]+", names))) if names else 1
     return [f"--threads={count}"] if count > 1 else []
 
 

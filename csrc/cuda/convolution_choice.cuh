@@ -13,11 +13,11 @@ constexpr int64_t kMostFusedWork = int64_t{1} << 29;
 // `shape`: of the layer's output.
 inline bool fuses(const Layer& layer, at::IntArrayRef shape) {
   const int64_t pixels = shape[0] * shape[2] * shape[3], weights = layer.weight_student.numel();
-  const int64_t reach = dense_reach(layer.input_student.sizes(), layer.conv.padding);
+  const int64_t bytes = layer.input_student.element_size();
   return layer.conv.groups == 1 && layer.weight_teacher.sizes() == layer.weight_student.sizes() &&
          weights * pixels <= kMostFusedWork && pixels > 0 && weights > 0 &&
-         fits_kernels(layer.conv, shape[0], reach * layer.input_student.element_size(), dense_reach(shape, {0, 0}),
-                      weights);
+         fits_kernels(layer.conv, shape[0], bytes * dense_reach(layer.input_student.sizes(), layer.conv.padding),
+                      bytes * dense_reach(shape, {0, 0}), weights);
 }
 
 }  // namespace fsc

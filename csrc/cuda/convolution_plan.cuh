@@ -36,9 +36,9 @@ inline int64_t dense_reach(at::IntArrayRef shape, at::IntArrayRef padding) {
 
 // Whether the kernels' 32 bits hold all that they must: whatever lies within an image, and the weight. How many pixels
 // all images have does not matter.
-inline bool fits_kernels(const ConvGeometry& conv, int64_t images, int64_t reach_bytes, int64_t output_reach,
+inline bool fits_kernels(const ConvGeometry& conv, int64_t images, int64_t reach_bytes, int64_t output_bytes,
                          int64_t weights) {
-  return std::max({images, reach_bytes, output_reach, weights, conv.stride[0], conv.stride[1], conv.dilation[0],
+  return std::max({images, reach_bytes, output_bytes, weights, conv.stride[0], conv.stride[1], conv.dilation[0],
                    conv.dilation[1]}) < (int64_t{1} << 30);
 }
 
@@ -46,9 +46,10 @@ inline bool fits_kernels(const ConvGeometry& conv, int64_t images, int64_t reach
 inline device::Convolution convolution_of(const ConvGeometry& conv, const at::Tensor& input, const at::Tensor& weight,
                                           const at::Tensor& output) {
   TORCH_CHECK(fits_kernels(conv, input.size(0), reach_of(input, conv.padding) * input.element_size(),
-                           reach_of(output, {0, 0}), weight.numel()),
-              "fsc_ext: an image must hold fewer than 2^30 bytes and a weight fewer than 2^30 values, got input ",
-              input.sizes(), " and weight ", weight.sizes());
+                           reach_of(output, {0, 0}) * output.element_size(), weight.numel()),
+              "fsc_ext: an image and its output must hold fewer than 2^30 bytes and a weight fewer than 2^30 values, "
+              "got input ",
+              input.sizes(), ", output ", output.sizes(), " and weight ", weight.sizes());
   const auto number = [](int64_t value) { return static_cast<int>(value); };
   const auto size = [&](const at::Tensor& tensor, int64_t d) { return number(tensor.size(d)); };
   device::Convolution c{size(input, 0),  size(input, 1),  size(input, 2),  size(input, 3), size(weight, 0),

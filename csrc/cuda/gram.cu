@@ -22,7 +22,7 @@ using fsc::ceil_div;
 using fsc::Grams;
 using fsc::GramSide;
 using fsc::OptionalTensor;
-using fsc::device::Copies;
+using fsc::device::GramCopies;
 using fsc::device::GramTargets;
 using fsc::device::GramTiles;
 using fsc::device::kTile;
@@ -98,7 +98,7 @@ bool has_pixels(const GramSide& side, int64_t width) {
          input.size(1) % width == 0 && whole(0) && whole(2) && whole(3) && address % (width * sizeof(scalar_t)) == 0;
 }
 
-// Calls run(index_t, std::integral_constant of Copies).
+// Calls run(index_t, std::integral_constant of GramCopies).
 template <typename scalar_t, typename Run>
 void choose(const OptionalSide& student, const OptionalSide& teacher, const Run& run) {
   constexpr int width = fsc::device::kWide<scalar_t>;
@@ -107,20 +107,21 @@ void choose(const OptionalSide& student, const OptionalSide& teacher, const Run&
   };
   const bool few = all(has_few_values), short_lines = all(has_short_lines);
   if (few && all([](const GramSide& side) { return has_lines<scalar_t>(side, width); })) {
-    return run(int32_t{}, std::integral_constant<Copies, Copies::kPixels>{});
+    return run(int32_t{}, std::integral_constant<GramCopies, GramCopies::kPixels>{});
   }
   if (few && short_lines && all([](const GramSide& side) { return has_pixels<scalar_t>(side, width); })) {
-    return run(int32_t{}, std::integral_constant<Copies, Copies::kChannels>{});
+    return run(int32_t{}, std::integral_constant<GramCopies, GramCopies::kChannels>{});
   }
-  if (few && short_lines) return run(int32_t{}, std::integral_constant<Copies, Copies::kValues>{});
-  run(int64_t{}, std::integral_constant<Copies, Copies::kValues>{});
+  if (few && short_lines) return run(int32_t{}, std::integral_constant<GramCopies, GramCopies::kValues>{});
+  run(int64_t{}, std::integral_constant<GramCopies, GramCopies::kValues>{});
 }
 
 template <typename scalar_t, typename index_t>
 fsc::device::Features<scalar_t, index_t> features_of(const OptionalSide& side, bool line) {
   if (!side.has_value()) return {};
   const at::Tensor& input = side->input;
-  const auto stride = [&](int64_t d) { return static_cast<index_t>(input.stride(d)); };
+  // What a dimension of one has as its stride is arbitrary, and may break the alignment of copies.
+  const auto stride = [&](int64_t d) { return static_cast<index_t>(input.size(d) == 1 ? 0 : input.stride(d)); };
   return {input.const_data_ptr<scalar_t>(),
           {stride(0), stride(1), line ? 0 : stride(2), line ? 1 : stride(3)},
           side->chosen.has_value() ? side->chosen->const_data_ptr<int64_t>() : nullptr,
@@ -188,8 +189,9 @@ void add_products(const Grams& grams, const OptionalSide& student, const Optiona
     const at::Tensor sums = at::empty({splits == 1 ? 0 : splits, num_tiles, kTile, kTile}, options);
     choose<scalar_t>(student, teacher, [&](auto zero, auto copies) {
       using index_t = decltype(zero);
-      constexpr bool line = copies() == Copies::kPixels;
-      if (copies() == Copies::kChannels) targets.student_turn = turned(student), targets.teacher_turn = turned(teacher);
+      constexpr bool line = copies() == GramCopies::kPixels;
+      if (copies() == GramCopies::kChannels)
+        targets.student_turn = turned(student), targets.teacher_turn = turned(teacher);
       const fsc::device::Stacked<scalar_t, index_t> rows{features_of<scalar_t, index_t>(student, line),
                                                          features_of<scalar_t, index_t>(teacher, line),
                                                          targets.teacher_begin};

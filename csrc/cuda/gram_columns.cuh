@@ -39,7 +39,7 @@ struct Features {
 
 // Where a row looks from the pixel that the window stands at.
 template <typename index_t>
-struct alignas(2 * sizeof(index_t)) Row {
+struct alignas(2 * sizeof(index_t)) GramRow {
   index_t offset;
   word_t<index_t> shift;
 };
@@ -97,8 +97,8 @@ struct Cursor {
 
 // kTurned: rows are counted tap by tap, in each channel by channel, and not the other way round.
 template <bool kTurned, typename scalar_t, typename index_t>
-FSC_DEVICE Row<index_t> row_at(const Features<scalar_t, index_t>& features, const Window& window, int r) {
-  const Row<index_t> nowhere{0, word_of<index_t>(kFar<index_t>, 0)};
+FSC_DEVICE GramRow<index_t> row_at(const Features<scalar_t, index_t>& features, const Window& window, int r) {
+  const GramRow<index_t> nowhere{0, word_of<index_t>(kFar<index_t>, 0)};
   if (r < 0 || r >= features.count) return nowhere;
   const int across = static_cast<int>(window.width.kernel), taps = static_cast<int>(window.height.kernel) * across;
   const int of_all = kTurned ? r % features.channels : r / taps;

@@ -27,13 +27,13 @@ struct GramMemory {
   struct Stage {
     Slab<real_t> left, right;
   };
-  alignas(16) Row<index_t> left[kTile], right[kTile];
+  alignas(16) GramRow<index_t> left[kTile], right[kTile];
   alignas(16) Stage stages[kStages];
   double totals[kTile * kPieceLine];
 };
 
 // Both operands of a tile; one slab does where they are the same rows.
-template <typename scalar_t, typename index_t, Copies kCopies>
+template <typename scalar_t, typename index_t, GramCopies kCopies>
 struct Operands {
   using Stage = typename GramMemory<scalar_t, index_t>::Stage;
   Operand<scalar_t, index_t, kCopies> left, right;
@@ -89,12 +89,12 @@ struct PanelSums {
 
 // The tile's part of [S; T] [S; T]^T over the share of the slabs that block_y has, of `splits`: added to the Gram
 // matrices where it is all, written to sums [splits, tiles, kTile, kTile] otherwise.
-template <typename scalar_t, typename index_t, Copies kCopies>
+template <typename scalar_t, typename index_t, GramCopies kCopies>
 FSC_KERNEL(kTileThreads, kTileBlocks)
 gram_tiles_kernel(Stacked<scalar_t, index_t> rows, Geometry<index_t> geometry, GramTargets targets, GramTiles tiles,
                   int64_t num_slabs, int64_t splits, double* sums) {
   using real_t = wide_t<scalar_t>;
-  constexpr bool turned = kCopies == Copies::kChannels;
+  constexpr bool turned = kCopies == GramCopies::kChannels;
   using Loader = Operand<scalar_t, index_t, kCopies>;
   auto& memory = *shared<GramMemory<scalar_t, index_t>>();
   const GramTile tile = tiles.at(block());
@@ -114,7 +114,7 @@ gram_tiles_kernel(Stacked<scalar_t, index_t> rows, Geometry<index_t> geometry, G
       [&](int64_t, auto& stage) {
         FSC_UNROLL
         for (int c = 0; c < Loader::kColumns; ++c) {
-          slabs.fill(column_at<kCopies != Copies::kPixels>(rows.student, rows.teacher, geometry, cursor), c, stage);
+          slabs.fill(column_at<kCopies != GramCopies::kPixels>(rows.student, rows.teacher, geometry, cursor), c, stage);
           cursor.step(geometry.pixels);
         }
       },

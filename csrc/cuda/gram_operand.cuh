@@ -18,7 +18,7 @@ namespace fsc::device {
 constexpr int kRowsOfNetwork = 16;
 
 // What a thread copies at a time.
-enum class Copies {
+enum class GramCopies {
   kValues,    // one value
   kPixels,    // neighbouring pixels of a channel, no window
   kChannels,  // neighbouring channels of a pixel: slabs are turned, a line holds all rows of a column
@@ -35,7 +35,7 @@ struct Stacked {
   int teacher_begin;
 
   template <bool kTurned>
-  FSC_DEVICE Row<index_t> row(const Window& window, int r) const {
+  FSC_DEVICE GramRow<index_t> row(const Window& window, int r) const {
     if (r < teacher_begin) return row_at<kTurned>(student, window, r);
     return row_at<kTurned>(teacher, window, r - teacher_begin);
   }
@@ -63,17 +63,17 @@ struct OwnNetwork {
   }
 };
 
-template <typename scalar_t, typename index_t, Copies kCopies>
+template <typename scalar_t, typename index_t, GramCopies kCopies>
 struct Operand {
   using real_t = wide_t<scalar_t>;
-  static constexpr int kWidth = kCopies == Copies::kValues ? 1 : kWide<scalar_t>;
+  static constexpr int kWidth = kCopies == GramCopies::kValues ? 1 : kWide<scalar_t>;
   static constexpr int kThreads = kSlab<real_t> / kWidth;        // along a line
   static constexpr int kRows = kTile * kThreads / kTileThreads;  // of a thread
   static constexpr int kColumns = 1;                             // that it stands at for a slab
   static constexpr int kLine = sizeof(Slab<real_t>) / kTile / sizeof(real_t);
   static_assert(kRowsOfNetwork % kRows == 0);
 
-  const Row<index_t>* rows;  // of this thread, in shared memory
+  const GramRow<index_t>* rows;  // of this thread, in shared memory
   OwnNetwork<scalar_t> own;
   // Half precision waits here until it is put; the others are copied to the slab.
   scalar_t values[kRows][kWidth];
@@ -81,7 +81,7 @@ struct Operand {
   static FSC_DEVICE int first_row() { return thread() / kThreads * kRows; }
   static FSC_DEVICE int first_column() { return thread() % kThreads * kWidth; }
 
-  FSC_DEVICE Operand(const Stacked<scalar_t, index_t>& all, const Row<index_t>* table, int tile_row)
+  FSC_DEVICE Operand(const Stacked<scalar_t, index_t>& all, const GramRow<index_t>* table, int tile_row)
       : rows(table + first_row()), own(all, tile_row + first_row(), kRows) {}
 
   FSC_DEVICE void fill(const Column<index_t>& column, int, Slab<real_t>& slab) {
@@ -101,7 +101,7 @@ struct Operand {
   FSC_DEVICE void copy_rows(const Column<index_t>& column, real_t* to) {
     const index_t here = own.here(column);
     // All are read before the first copy: behind a load from shared memory sm_90 makes it wait.
-    Row<index_t> all[kRows];
+    GramRow<index_t> all[kRows];
     FSC_UNROLL
     for (int i = 0; i < kRows; ++i) all[i] = rows[i];
     FSC_UNROLL
@@ -112,7 +112,10 @@ struct Operand {
         if (!kSome || i != own.ones) copy_async<kWidth * sizeof(real_t)>(to + i * kLine, from, inside);
       } else {
         load<kWidth>(from, inside ? kWidth : 0, values[i]);
-        if (kSome && i == own.ones) fill_with(values[i], column.real);
+        // Chosen value by value: a store to values[own.ones] would move all of them to local memory.
+        const bool is_one = kSome && i == own.ones;
+        FSC_UNROLL
+        for (int c = 0; c < kWidth; ++c) values[i][c] = is_one ? scalar_t(column.real ? 1.0f : 0.0f) : values[i][c];
       }
     }
   }
@@ -127,29 +130,24 @@ struct Operand {
       }
     }
   }
-
-  static FSC_DEVICE void fill_with(scalar_t (&some)[kWidth], bool one) {
-    FSC_UNROLL
-    for (int c = 0; c < kWidth; ++c) some[c] = static_cast<scalar_t>(one ? 1.0f : 0.0f);
-  }
 };
 
 // Slabs are turned: rows of a thread are neighbouring channels, its columns are some of the slab's.
 template <typename scalar_t, typename index_t>
-struct Operand<scalar_t, index_t, Copies::kChannels> {
+struct Operand<scalar_t, index_t, GramCopies::kChannels> {
   using real_t = wide_t<scalar_t>;
   static constexpr int kWidth = kWide<scalar_t>;
   static constexpr int kThreads = kTile / kWidth;
   static constexpr int kColumns = kSlab<real_t> * kThreads / kTileThreads;
 
-  Row<index_t> row;  // of the first of its rows
+  GramRow<index_t> row;  // of the first of its rows
   OwnNetwork<scalar_t> own;
   scalar_t values[kColumns][kWidth];
 
   static FSC_DEVICE int first_row() { return thread() % kThreads * kWidth; }
   static FSC_DEVICE int first_column() { return thread() / kThreads; }
 
-  FSC_DEVICE Operand(const Stacked<scalar_t, index_t>& all, const Row<index_t>* table, int tile_row)
+  FSC_DEVICE Operand(const Stacked<scalar_t, index_t>& all, const GramRow<index_t>* table, int tile_row)
       : row(table[first_row()]), own(all, tile_row + first_row(), kWidth) {}
 
   static FSC_DEVICE real_t* place_of(int c, Slab<real_t>& slab) {

@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "cuda/launch.cuh"
 #include "cuda/select_kernels.cuh"
@@ -21,6 +22,9 @@ class Selection {
  public:
   Selection() = default;
   Selection(int64_t size, const at::TensorOptions& options) : size_(size) {
+    // Kernels count in 32 bits.
+    TORCH_CHECK(size <= std::numeric_limits<int>::max(),
+                "fsc_ext: the largest can be chosen among fewer than 2^31 values on a CUDA device, got ", size);
     if (size <= kFewValues) return;
     blocks_ = std::min(ceil_div(size, 4 * device::kSelectThreads), 2 * multiprocessors());
     constexpr int64_t settled = kPasses * sizeof(device::Settled) / sizeof(int);

@@ -169,8 +169,7 @@ def prune_iteratively(
     check_shares(_NAME, seen, "the images that are not held out")
     result = _result(entry, judge, lowest_score)
     told = progress if ranks.is_first() else None
-    shown = replace(entry, images=seen)
-    pruning = RoundsOfPruning(method, shown, *left, batch_size, seed, told)
+    pruning = RoundsOfPruning(method, replace(entry, images=seen), *left, batch_size, seed, told)
     turns = RoundAfterRound(rules, pruning, judge, align_to == "previous", kept)
     with evaluation_mode(entry.teacher), torch.no_grad():
         ending = turns.run(result.flops_teacher)

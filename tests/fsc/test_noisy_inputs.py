@@ -119,12 +119,20 @@ def test_a_network_is_compressed_with_noise_from_the_seed(activation: str) -> No
     assert not torch.equal(first["conv2.weight"], without["conv2.weight"])
 
 
-def test_grouped_layers_draw_too_and_quantized_ones_once() -> None:
+@pytest.mark.parametrize(
+    "scheme", [Scheme("half", {"0": 4}), fsc.schemes.QuantizedScheme("w4", {"0": 4})], ids=str
+)
+def test_grouped_and_quantized_layers_see_noise_too(scheme: fsc.schemes.AnyScheme) -> None:
     teacher, images = small().eval(), torch.randn(6, 3, 10, 10)
-    method = fsc.CrossDistillation(solver=Proximal(steps=5), noise=0.2)
-    for scheme in (Scheme("half", {"0": 4}), fsc.schemes.QuantizedScheme("w4", {"0": 4})):
-        result = fsc.compress(teacher, images, method=method, scheme=scheme)
-        assert result.student(images).isfinite().all()
+    noisy = fsc.CrossDistillation(solver=Proximal(steps=5), noise=0.2)
+    students = [
+        fsc.compress(teacher, images, method=method, scheme=scheme).student.state_dict()
+        for method in (noisy, replace(noisy, noise=0.0))
+    ]
+    first, grouped = ("0.weight", "4.weight")
+    assert not torch.equal(students[0][grouped], students[1][grouped])
+    is_quantized = isinstance(scheme, fsc.schemes.QuantizedScheme)
+    assert torch.equal(students[0][first], students[1][first]) != is_quantized
 
 
 def test_an_addition_is_refused() -> None:

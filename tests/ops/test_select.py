@@ -43,7 +43,6 @@ def test_groups_of_any_size(device, dtype, shape, dim):
 
 @pytest.mark.parametrize("penalty", ["topk", "soft_topk"])
 def test_steps(device, penalty):
-    # Each choice leaves its memory ready for the next.
     weight = torch.randn(4, 4243, dtype=torch.float64, device=device)
     target = torch.randn_like(weight)
     rates = torch.full((6,), 0.05, dtype=torch.float64)

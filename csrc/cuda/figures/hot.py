@@ -40,9 +40,13 @@ def short_name(mangled: str) -> str:
 
 
 def is_hot(mangled: str) -> bool:
-    """Whether a kernel is hot; those for float64, for gradient checks, never are."""
+    """Whether a kernel is hot.
+
+    Those for float64, for gradient checks, and with 64-bit indices, for inputs beyond 2^31 values,
+    never are.
+    """
     name, _, arguments = short_name(mangled).partition("<")
-    return name in HOT and not re.search(r"\bdouble\b", arguments)
+    return name in HOT and not re.search(r"\b(double|long)\b", arguments)
 
 
 def is_single(mangled: str) -> bool:

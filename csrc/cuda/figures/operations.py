@@ -26,7 +26,7 @@ class Shape(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As the issue that asks for the figures writes it."""
+        """Channels @ height of an image, and the number of images."""
         return f"{self.channels}@{self.size} N={self.images}"
 
     @property

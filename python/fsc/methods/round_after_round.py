@@ -102,7 +102,8 @@ class RoundAfterRound:
             kept = self._kept.find(number, ratio)
             if kept is not None:
                 candidate, values = kept
-                made.append((candidate, partial(pruned, values)))
+                # One that did not go on has none: it is aligned again should it now.
+                made.append((candidate, partial(pruned, values or None)))
                 continue
             found = pruned()
             if found is None:

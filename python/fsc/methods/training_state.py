@@ -69,10 +69,15 @@ def values_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def put_back(network: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Gives a network of the same making the values that `values_of` had, in its own layout."""
+    """Gives a network of the same making the values that `values_of` had, in its own layout.
+
+    Raises:
+        KeyError: a value is missing.
+    """
     state = network.state_dict()  # with the versions that modules ask for
-    for key in list(state):
-        state[key] = values.get(f"student.{key}", state[key])
+    for key, value in state.items():
+        if isinstance(value, Tensor):
+            state[key] = values[f"student.{key}"]
     network.load_state_dict(state)
 
 

@@ -106,8 +106,8 @@ def iterate(
     Args:
         solver: the schedule.
         weight: where to start, [C_out, C_in, kH, kW], contiguous.
-        run: `fsc_ext.solve_quadratic_` or `fsc_ext.solve_relu_` with the problem filled in, or steps
-            as they take them.
+        run: `fsc_ext.solve_quadratic_` or `fsc_ext.solve_relu_` with the problem filled in, or
+            steps as they take them.
         count: how many slices along `dim`, or single weights, stay; None: all of them.
         dim: 0 prunes output filters, 1 input channels, None single weights.
         on_step: called with the number of steps done, now and then.
