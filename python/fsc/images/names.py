@@ -12,3 +12,8 @@ MIX_LABELS = ("mixup", "hard")
 VIEWS = ("mirrored", "crops", "hard", "original-crops")
 # Those that are made from the files of a folder, as large as they are there.
 OF_FILES = "original-crops"
+
+
+def one_of(names: tuple[str, ...]) -> str:
+    """Names in a sentence: "a, b or c"."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -12,7 +12,7 @@ from fsc.images.checks import AXES
 from fsc.images.crops import random_crops
 from fsc.images.folder import ImageFolder, folder_of
 from fsc.images.hard_augmentation import hardened
-from fsc.images.names import MIX_LABELS, OF_FILES, VIEWS
+from fsc.images.names import MIX_LABELS, OF_FILES, VIEWS, one_of
 from fsc.images.original_crops import KEPT_BYTES, OriginalCrops
 from fsc.images.scale import spread
 from fsc.methods.base import Task
@@ -119,8 +119,8 @@ def with_files(origin: dict[str, Any], originals: ImageFolder | None) -> dict[st
 def _without_files(function: str, name: str) -> ValueError:
     asked = f"{function}: " if function else ""
     return ValueError(
-        f"{asked}views must be {', '.join(VIEWS[:-2])} or {VIEWS[-2]} for {name} where the files "
-        f"of the images are not known, got {OF_FILES!r}"
+        f"{asked}views must be {one_of(tuple(v for v in VIEWS if v != OF_FILES))} for {name} where "
+        f"the files of the images are not known, got {OF_FILES!r}"
     )
 
 
@@ -156,8 +156,8 @@ def check_views(
         )
     if views in MIX_LABELS and labels is not None:
         raise ValueError(
-            f"{function}: views must be {VIEWS[0]} or {VIEWS[1]} for {name} with labels, which "
-            "mixed images do not keep, got 'hard'"
+            f"{function}: views must be {one_of(tuple(v for v in VIEWS if v not in MIX_LABELS))} "
+            f"for {name} with labels, which mixed images do not keep, got {views!r}"
         )
     if views == OF_FILES and originals is None:
         raise _without_files(function, name)
