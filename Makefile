@@ -25,9 +25,9 @@ test-emulated: tools
 	FSC_EMULATE=1 $(PYTEST) tests/ops tests/test_figures.py
 
 # Compiles the CUDA kernels for every architecture, counts, and compares with csrc/cuda/figures.json; no GPU is needed,
-# but nvcc is. WRITE=1 keeps what is found instead.
+# but nvcc is. WRITE=1 keeps what is found instead; ONLY="80 90" leaves the other architectures out.
 check-cuda: tools
-	$(BIN)/python csrc/cuda/check.py $(if $(WRITE),--write)
+	$(BIN)/python csrc/cuda/check.py $(if $(WRITE),--write) $(if $(ONLY),--only $(ONLY))
 
 lint: tools
 	$(BIN)/ruff check $(RUFF_PATHS)

@@ -292,3 +292,16 @@ def test_the_recorded_device_has_as_many_multiprocessors_as_asked() -> None:
         return {line for line in lines if "resident" in line}
 
     assert together(recorded(2)) != together(recorded(132))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (["--only", "80"], "--only must be 90 among others, got 80"),
+        (["--only", "90", "--write"], "--only must be all architectures with --write, got 90"),
+    ],
+)
+def test_architectures_that_make_no_table(arguments: list[str], rule: str) -> None:
+    command = [sys.executable, str(ROOT / "csrc" / "cuda" / "check.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and rule in done.stderr

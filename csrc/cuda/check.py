@@ -1,6 +1,6 @@
 """Compiles all CUDA sources for sm_80, 90, 100 and 120, counts, and compares with a kept table.
 
-python csrc/cuda/check.py [--write] [--launches]
+python csrc/cuda/check.py [--write] [--launches] [--only 80 90]
 
 Fails where a hot kernel (figures/hot.py) spills registers, and where a figure is worse than
 figures.json says (figures/table.py has the tolerances); --write keeps what is found.
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from figures import compiling, model, sass, table
@@ -56,7 +57,9 @@ def tell_of_registers(kernels: list[compiling.Kernel]) -> bool:
     return failed
 
 
-def machine_code(kernels: list[compiling.Kernel], folder: Path) -> Counted | None:
+def machine_code(
+    kernels: list[compiling.Kernel], folder: Path, architectures: Sequence[int]
+) -> Counted | None:
     """The counts of the hot kernels for float32; None where no tool reads machine code."""
     tools = compiling.disassemblers()
     if tools is None:
@@ -67,7 +70,7 @@ def machine_code(kernels: list[compiling.Kernel], folder: Path) -> Counted | Non
         )
         return None
     found: Counted = {}
-    for architecture in compiling.ARCHITECTURES:
+    for architecture in architectures:
         names = [k.name for k in kernels if k.architecture == architecture and is_single(k.name)]
         file = compiling.binary(folder, architecture)
         code = sass.functions(compiling.disassembled(tools, file, names))
@@ -120,7 +123,7 @@ def operation_rows(launched: list[Work], machine: model.Machine | None) -> dict:
     return {f"{work.name} {work.shape.name}": model.figures_of(work, machine) for work in launched}
 
 
-def compare(found: dict) -> list[str]:
+def compare(found: dict, architectures: Sequence[int]) -> list[str]:
     """What is worse than the kept table; of one that another nvcc made what no compiler changes."""
     kept = table.read()
     compared = set(table.RULES)
@@ -128,10 +131,12 @@ def compare(found: dict) -> list[str]:
         print(f"check-cuda: the kept figures are those of nvcc {kept.get('nvcc')}, this is "
               f"{found['nvcc']}: only launches and bytes are compared")  # fmt: skip
         compared -= set(table.OF_COMPILER)
+    own = tuple(f"sm_{architecture} " for architecture in architectures)
+    rows = {name: row for name, row in kept.get("kernels", {}).items() if name.startswith(own)}
     said = []
-    for title in ("kernels", "operations"):
+    for title, before in (("kernels", rows), ("operations", kept.get("operations", {}))):
         if title in found:
-            said += table.complaints(kept.get(title, {}), found[title], compared)
+            said += table.complaints(before, found[title], compared)
     return said
 
 
@@ -144,14 +149,14 @@ def check(arguments: argparse.Namespace) -> list[str]:
     if arguments.launches:
         found = {"operations": operation_rows(recorded_works(), None)}
         print(table.printed("operations", found["operations"]))
-        return compare(found)
+        return compare(found, arguments.only)
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise SystemExit("check-cuda: nvcc was not found on the PATH; install a CUDA toolkit")
     with tempfile.TemporaryDirectory() as folder:
-        kernels = compiling.compiled_for_all(nvcc, Path(folder))
+        kernels = compiling.compiled_for_all(nvcc, Path(folder), arguments.only)
         spilled = tell_of_registers(kernels)
-        counts = machine_code(kernels, Path(folder))
+        counts = machine_code(kernels, Path(folder), arguments.only)
     launched = recorded_works()
     registers = {k.name: k.registers for k in kernels if k.architecture == 90}
     machine = model.Machine(registers, counts[90]) if counts else None
@@ -164,7 +169,7 @@ def check(arguments: argparse.Namespace) -> list[str]:
         print("\n" + table.printed(title, found[title]))
     said = ["a hot kernel uses local memory; see above"] if spilled else []
     if not arguments.write:
-        return said + compare(found)
+        return said + compare(found, arguments.only)
     if machine is None:
         raise SystemExit("check-cuda: a table without counts of machine code is not kept")
     table.write(found)
@@ -177,7 +182,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", action="store_true", help="keep the figures that are found")
     parser.add_argument("--launches", action="store_true", help="only launches, without nvcc")
-    said = check(parser.parse_args())
+    every = compiling.ARCHITECTURES
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        type=int,
+        choices=every,
+        default=every,
+        help="of these architectures, 90 among them, for which the times are modelled",
+    )
+    asked = parser.parse_args()
+    if 90 not in asked.only or (asked.write and set(asked.only) != set(every)):
+        rule = "all architectures with --write" if asked.write else "90 among others"
+        parser.error(f"--only must be {rule}, got {' '.join(map(str, asked.only))}")
+    said = check(asked)
     if said:
         raise SystemExit("\n".join(f"check-cuda: {sentence}" for sentence in said))
 

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -73,14 +73,14 @@ def compiled(nvcc: str, source: Path, architecture: int) -> list[Kernel]:
     return [Kernel(name, *map(int, numbers)) for name, *numbers in found]
 
 
-def compiled_for_all(nvcc: str, folder: Path) -> list[Kernel]:
-    """The kernels of all sources for every architecture, MAX_JOBS at a time, into a folder."""
+def compiled_for_all(nvcc: str, folder: Path, architectures: Sequence[int]) -> list[Kernel]:
+    """The kernels of all sources for some architectures, MAX_JOBS at a time, into a folder."""
     source = folder / "all.cu"
     names = sorted(path.name for path in (ROOT / "csrc" / "cuda").glob("*.cu"))
     lines = [f'#include "cuda/{name}"\n' for name in names]
     source.write_text("".join(lines), encoding="utf-8")
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", "2"))) as pool:
-        found = pool.map(lambda architecture: compiled(nvcc, source, architecture), ARCHITECTURES)
+        found = pool.map(lambda architecture: compiled(nvcc, source, architecture), architectures)
         return [kernel for kernels in found for kernel in kernels]
 
 
