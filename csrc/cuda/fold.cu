@@ -10,8 +10,8 @@
 #include <limits>
 #include <vector>
 
-#include "cuda/absorb_kernels.cuh"
 #include "cuda/dispatch.cuh"
+#include "cuda/fold_absorb_kernels.cuh"
 #include "cuda/fold_kernels.cuh"
 #include "cuda/table_launch.cuh"
 #include "fold.h"

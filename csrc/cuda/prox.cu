@@ -12,7 +12,7 @@
 #include "cuda/dispatch.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/prox_launch.cuh"
-#include "cuda/select_launch.cuh"
+#include "cuda/prox_select_launch.cuh"
 #include "prox.h"
 #include "version_counter.h"
 

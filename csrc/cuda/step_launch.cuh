@@ -9,7 +9,7 @@
 
 #include "cuda/launch.cuh"
 #include "cuda/prox_launch.cuh"
-#include "cuda/select_launch.cuh"
+#include "cuda/prox_select_launch.cuh"
 #include "cuda/step_kernels.cuh"
 #include "cuda/table_launch.cuh"
 #include "step.h"

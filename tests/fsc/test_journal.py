@@ -14,6 +14,7 @@ import fsc
 from fsc.files import write_together
 from fsc.methods.identity import AnotherCompression, as_json, described
 from fsc.methods.journal import Journal
+from fsc.methods.training_state import in_words
 from fsc.schemes import Scheme
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
@@ -179,3 +180,8 @@ def test_methods_that_keep_nothing_leave_nothing(compress, tmp_path) -> None:
     for method in (fsc.L1Norm(), fsc.FSKD()):
         compress(method=method)
         assert not (tmp_path / "journal").exists()
+
+
+def test_what_a_killed_process_was_writing_is_no_entry(tmp_path: Path) -> None:
+    (tmp_path / ".training.0123abcd.safetensors").write_bytes(b"half of it")
+    assert in_words(tmp_path) == ""

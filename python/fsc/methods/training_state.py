@@ -83,7 +83,8 @@ def put_back(network: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 def in_words(folder: Path) -> str:
     """What a folder of a journal holds: "12 solved layers", "150 steps of KD", both, nothing."""
-    names = {path.stem for path in folder.glob("*.safetensors")} - {BLOCKS}
+    # Hidden files are what a killed process had not finished writing.
+    names = {path.stem for path in folder.glob("[!.]*.safetensors")} - {BLOCKS}
     layers = len(names - {_ENTRY})
     found = [_counted(layers, "solved layer")] if layers else []
     header = read_header(folder / f"{_ENTRY}.safetensors") if _ENTRY in names else None

@@ -66,7 +66,7 @@ def test_a_killed_process_is_named_and_the_run_resumes(rank, fsc, compress, tmp_
     folder = tmp_path / "out"
     training = ("--method", "mir-before", "--mir-steps", 200, "--no-evaluate")
     process = by_two(*compress("out", *training))
-    while process.poll() is None and not list((folder / "unfinished").glob("*.safetensors")):
+    while process.poll() is None and not list((folder / "unfinished").glob("[!.]*.safetensors")):
         time.sleep(0.1)
     os.kill(_process_of(rank, folder), signal.SIGKILL)
     _, errors = process.communicate()

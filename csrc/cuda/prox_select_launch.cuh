@@ -9,7 +9,7 @@
 #include <limits>
 
 #include "cuda/launch.cuh"
-#include "cuda/select_kernels.cuh"
+#include "cuda/prox_select_kernels.cuh"
 
 namespace fsc {
 

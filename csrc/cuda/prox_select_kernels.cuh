@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "cuda/select_digits.cuh"
+#include "cuda/prox_select_digits.cuh"
 
 namespace fsc::device {
 
