@@ -52,6 +52,24 @@ def require_pair(op: str, name: str, values: tuple[float, float]) -> tuple[float
     return values[0], values[1]
 
 
+def require_empty(op: str, what: str, **lists: Sequence[object]) -> None:
+    """Where there are no weights, what stands beside them is empty, too: no operator looks at it.
+
+    Args:
+        op: the operator's name, for the sentence.
+        what: what the lists hold, "tensors" or "numbers".
+        lists: by the names of their arguments.
+
+    Raises:
+        RuntimeError: a list holds something.
+    """
+    for name, found in lists.items():
+        if len(found):
+            raise RuntimeError(
+                f"{op}: {name} must hold 0 {what}, one for each of weights, got {len(found)}"
+            )
+
+
 def refuse_gradients(op: str, alone: str, **lists: Sequence[Tensor | None]) -> None:
     """What lists of layers ask of their tensors where gradients are recorded.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fsc_ext._arguments import (
     refuse_gradients,
+    require_empty,
     require_one_device,
     require_one_device_of_lists,
 )
@@ -130,9 +131,11 @@ def foreach_fuse_conv_bn(
     }
     require_one_device_of_lists("foreach_fuse_conv_bn", **lists)
     refuse_gradients("foreach_fuse_conv_bn", "fuse_conv_bn", **lists)
-    if not any(tensor is not None for tensors in lists.values() for tensor in tensors):
-        return [], []  # without any tensor the dispatcher finds no device
     each = [eps] * len(weights) if isinstance(eps, int | float) else eps
+    if not any(tensor is not None for tensors in lists.values() for tensor in tensors):
+        require_empty("foreach_fuse_conv_bn", "tensors", **lists)
+        require_empty("foreach_fuse_conv_bn", "numbers", eps=each)
+        return [], []  # without any tensor the dispatcher finds no device
     return _ops.foreach_fuse_conv_bn(*lists.values(), each)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fsc_ext._arguments import (
     refuse_gradients,
+    require_empty,
     require_one_device,
     require_one_device_of_lists,
 )
@@ -103,6 +104,7 @@ def foreach_absorb_conv1x1(
     require_one_device_of_lists("foreach_absorb_conv1x1", **lists)
     refuse_gradients("foreach_absorb_conv1x1", "absorb_conv1x1", **lists)
     if not any(tensor is not None for tensors in lists.values() for tensor in tensors):
+        require_empty("foreach_absorb_conv1x1", "tensors", **lists)
         return [], []  # without any tensor the dispatcher finds no device
     return _ops.foreach_absorb_conv1x1(*lists.values())
 

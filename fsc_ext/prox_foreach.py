@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device_of_lists
+from fsc_ext._arguments import require_empty, require_one_device_of_lists
 from fsc_ext.prox import refuse_gradient
 
 _ops = torch.ops.fsc_ext
@@ -45,8 +45,10 @@ def foreach_prox_group_l2_(
     require_one_device_of_lists("foreach_prox_group_l2_", weights=weights)
     if isinstance(thresholds, int | float):
         thresholds = [thresholds] * len(weights)
-    if weights:  # without any tensor the dispatcher finds no device
-        _ops.foreach_prox_group_l2_(weights, thresholds, dim)
+    if not weights:  # without any tensor the dispatcher finds no device
+        require_empty("foreach_prox_group_l2_", "numbers", thresholds=thresholds)
+        return
+    _ops.foreach_prox_group_l2_(weights, thresholds, dim)
 
 
 @torch.library.register_fake("fsc_ext::foreach_prox_group_l2_")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device_of_lists, require_pair
+from fsc_ext._arguments import require_empty, require_one_device_of_lists, require_pair
 from fsc_ext.step import refuse_gradient
 
 _ops = torch.ops.fsc_ext
@@ -91,7 +91,9 @@ def foreach_adam_prox_(
     lists = _listed(
         op, weights=weights, grads=grads, exp_avgs=exp_avgs, exp_avg_sqs=exp_avg_sqs, masks=masks
     )
-    if any(lists.values()):  # without any tensor the dispatcher finds no device
+    if not any(lists.values()):  # without any tensor the dispatcher finds no device
+        require_empty(op, "numbers", amounts=amounts or ())
+    else:
         _ops.foreach_adam_prox_(
             *lists.values(), step, lr, *require_pair(op, "betas", betas), eps, penalty, amounts, dim
         )
@@ -148,7 +150,9 @@ def foreach_sgd_prox_(
         momentum_buffers=momentum_buffers,
         masks=masks,
     )
-    if any(lists.values()):  # without any tensor the dispatcher finds no device
+    if not any(lists.values()):  # without any tensor the dispatcher finds no device
+        require_empty("foreach_sgd_prox_", "numbers", amounts=amounts or ())
+    else:
         _ops.foreach_sgd_prox_(*lists.values(), lr, momentum, penalty, amounts, dim)
 
 

@@ -116,28 +116,26 @@ Folded absorb(const fsc::AbsorbLayer& layer) {
   return {absorbed, absorb_bias(layer.bias, matrix, layer.pointwise_bias)};
 }
 
-}  // namespace
-
-fsc::FoldedLists fsc::fold_layers(at::ArrayRef<FuseLayer> layers) {
-  FoldedLists folded;
-  for (const FuseLayer& layer : layers) {
-    auto [weight, bias] = fold(layer);
+// One after another.
+template <typename Layer, typename One>
+fsc::FoldedLists all_of(at::ArrayRef<Layer> layers, const One& one) {
+  fsc::FoldedLists folded;
+  for (const Layer& layer : layers) {
+    auto [weight, bias] = one(layer);
     std::get<0>(folded).push_back(std::move(weight));
     std::get<1>(folded).push_back(std::move(bias));
   }
   return folded;
 }
 
+}  // namespace
+
+fsc::FoldedLists fsc::fold_layers(at::ArrayRef<FuseLayer> layers) { return all_of(layers, fold); }
+
 fsc::FoldedLists fsc::absorb_layers(at::ArrayRef<AbsorbLayer> layers) {
   // Autocast knows only some of the products: weight and bias would differ in dtype.
   const c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
-  FoldedLists folded;
-  for (const AbsorbLayer& layer : layers) {
-    auto [weight, bias] = absorb(layer);
-    std::get<0>(folded).push_back(std::move(weight));
-    std::get<1>(folded).push_back(std::move(bias));
-  }
-  return folded;
+  return all_of(layers, absorb);
 }
 
 TORCH_LIBRARY_IMPL(fsc_ext, CPU, m) {

@@ -6,13 +6,19 @@
 
 #include "cuda/device.cuh"
 #include "cuda/gram_columns.cuh"
-#include "cuda/gram_product.cuh"
 #include "cuda/pipeline.cuh"
 #include "cuda/reduce.cuh"
 #include "cuda/tile.cuh"
 #include "cuda/vector.cuh"
 
 namespace fsc::device {
+
+// Values from line to line: of a slab whose lines are rows, and of one that is turned, whose lines are columns.
+template <typename real_t>
+constexpr int kStraightLine = sizeof(Slab<real_t>) / kTile / sizeof(real_t);
+constexpr int kTurnedLine = kTile + 8;
+static_assert(sizeof(Slab<float>) == kSlab<float> * kTurnedLine * sizeof(float));
+static_assert(sizeof(Slab<double>) == kSlab<double> * kTurnedLine * sizeof(double));
 
 // The teacher's rows begin at a multiple of it below the student's, so that a thread gathers rows of one network.
 constexpr int kRowsOfNetwork = 16;

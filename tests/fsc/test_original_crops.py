@@ -1,46 +1,25 @@
 """Crops of whole files: what they show, the same bits by any threads, and trainings on them."""
 
-import copy
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from image_folders import write_image, write_patterns
-from interruption import Interrupting
-from networks import chain
+from image_folders import SEVERAL_SIZES, write_image, write_patterns
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-import fsc
 from fsc.images import original_crops
 from fsc.images.crops import random_boxes, random_parts
 from fsc.images.folder import ImageFolder, folder_of
 from fsc.images.original_crops import OriginalCrops
-from fsc.methods import schedule
-from fsc.methods.minibatches import Minibatches
-from fsc.methods.solve_then_train import solving
-from fsc.schemes import Scheme
-
-# Wide, tall, square, smaller than what the network reads, too narrow for any ratio.
-SIZES = [(60, 20), (16, 40), (32, 32), (9, 10), (50, 6), (33, 21)]
-SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
-FEW = {"steps": 10, "batch_size": 4, "views": "original-crops"}
-METHODS = {
-    "mir": fsc.MiR(**FEW),
-    "head": fsc.MiR(tune_head=True, **FEW),
-    "kd": fsc.KD(learning_rate=0.02, **FEW),
-    "fitnet": fsc.FitNet(learning_rate=0.02, **FEW),
-    "bp": fsc.BackProp(learning_rate=0.02, **FEW),
-    "default": fsc.SolveThenTrain(solving(8), fsc.MiR(precondition=0.3, **FEW)),
-}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> ImageFolder:
-    return ImageFolder(write_patterns(tmp_path / "images", SIZES), size=(10, 8))
+    return ImageFolder(write_patterns(tmp_path / "images", SEVERAL_SIZES), size=(10, 8))
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -49,17 +28,6 @@ def _generator(seed: int = 0) -> torch.Generator:
 
 def _crops(folder: ImageFolder, **options: int) -> OriginalCrops:
     return OriginalCrops(folder, folder.decoded(), **options)
-
-
-def _run(name: str, images: object, **options: object) -> nn.Module:
-    torch.manual_seed(3)
-    options = {"method": METHODS[name], "scheme": SCHEME} | options
-    return fsc.compress(chain(), images, **options).student  # type: ignore[arg-type]
-
-
-def _same(one: nn.Module, other: nn.Module) -> bool:
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def _reference(folder: ImageFolder, index: int, box: Tensor, mirrored: bool) -> np.ndarray:
@@ -77,7 +45,7 @@ def _reference(folder: ImageFolder, index: int, box: Tensor, mirrored: bool) -> 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_crops_are_those_of_pillow(tmp_path: Path, interpolation: str) -> None:
-    root = write_patterns(tmp_path, SIZES)
+    root = write_patterns(tmp_path, SEVERAL_SIZES)
     folder = ImageFolder(
         root, (10, 8), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), interpolation=interpolation
     )
@@ -100,11 +68,11 @@ def test_crops_are_those_of_torchvision(tmp_path: Path, kind: str) -> None:
     from fsc.models.torchvision_import import import_library
 
     transforms = import_library("torchvision").transforms
-    for index, (width, height) in enumerate(SIZES):
+    for index, (width, height) in enumerate(SEVERAL_SIZES):
         write_image(tmp_path / "a" / f"{index}.png", width, height, seed=index)
     folder = ImageFolder(tmp_path, (10, 8), interpolation=kind)
     found = _crops(folder).begin(torch.arange(6), _generator(2))()
-    widths, heights = (torch.tensor(each) for each in zip(*SIZES, strict=True))
+    widths, heights = (torch.tensor(each) for each in zip(*SEVERAL_SIZES, strict=True))
     boxes, mirrored = random_parts(6, heights, widths, _generator(2))
     theirs = transforms.functional
     for file, box, mirror, crop in zip(folder.files, boxes, mirrored, found, strict=True):
@@ -117,13 +85,13 @@ def test_crops_are_those_of_torchvision(tmp_path: Path, kind: str) -> None:
 
 
 def test_boxes_of_images_of_several_sizes_are_those_of_each() -> None:
-    widths, heights = (torch.tensor(each) for each in zip(*SIZES * 50, strict=True))
+    widths, heights = (torch.tensor(each) for each in zip(*SEVERAL_SIZES * 50, strict=True))
     boxes = random_boxes(len(widths), heights, widths, _generator())
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] >= 1).all()
     assert (boxes[:, :2] + boxes[:, 2:] <= torch.stack([heights, widths], 1)).all()
-    for number, (width, height) in enumerate(SIZES):
+    for number, (width, height) in enumerate(SEVERAL_SIZES):
         alone = random_boxes(len(widths), height, width, _generator())
-        assert torch.equal(boxes[number :: len(SIZES)], alone[number :: len(SIZES)])
+        assert torch.equal(boxes[number :: len(SEVERAL_SIZES)], alone[number :: len(SEVERAL_SIZES)])
 
 
 def test_the_whole_file_is_seen_at_its_own_resolution(tmp_path: Path) -> None:
@@ -202,143 +170,6 @@ def test_folders_are_found_in_subsets(folder: ImageFolder) -> None:
     assert folder_of(folder) is folder
     loader = DataLoader(folder, batch_size=2)
     assert folder_of(loader) is None and folder_of(Subset(folder.decoded(), [0])) is None
-
-
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.filterwarnings("ignore:student is farther", "ignore:MiR diverged", "ignore:layers are")
-def test_every_method_trains_on_them(folder: ImageFolder, name: str) -> None:
-    student = _run(name, folder)
-    assert student.conv1.out_channels == 4 and not student.training
-    assert _same(student, _run(name, Subset(folder, range(6)), memory_budget=3000))
-    assert not _same(student, _run(name, folder, seed=1))
-
-
-@pytest.mark.filterwarnings("ignore:student is farther", "ignore:MiR diverged")
-def test_how_far_ahead_changes_nothing(
-    folder: ImageFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    students = []
-    for ahead in (0, 1, 5):
-        monkeypatch.setattr(OriginalCrops, "ahead", ahead)
-        students.append(_run("mir", folder))
-    assert _same(students[0], students[1]) and _same(students[0], students[2])
-
-
-@pytest.mark.parametrize("stop_after", [3, 9])
-@pytest.mark.parametrize("name", ["mir", "head", "fitnet"])
-@pytest.mark.filterwarnings("ignore:student is farther", "ignore:MiR diverged")
-def test_interrupted_and_resumed_has_the_same_bits(
-    tmp_path: Path, folder: ImageFolder, name: str, stop_after: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(schedule, "_STEPS_BETWEEN_LOOKS", 4)
-    journal, progress = tmp_path / "journal", Interrupting(stop_after)
-    with pytest.raises(KeyboardInterrupt):
-        _run(name, folder, journal=journal, progress=progress)
-    parts = _run(name, folder, journal=journal, progress=progress)
-    assert _same(_run(name, folder), parts)
-    changed = type(METHODS[name])(**vars(METHODS[name]) | {"views": "crops"})
-    with pytest.raises(ValueError, match=r"method\.views original-crops, not crops"):
-        _run(name, folder, method=changed, journal=journal)
-    # The middle, which is what the images were made from, stays.
-    file = folder.files[0]
-    pixels = np.array(Image.open(file))
-    pixels[:, 0] = 255
-    before = folder.decoded()
-    Image.fromarray(pixels).save(file)
-    assert torch.equal(before, folder.decoded())
-    with pytest.raises(ValueError, match="journal must belong to the same .* another images.files"):
-        _run(name, folder, journal=journal)
-
-
-class _Counting:
-    """Views that keep which minibatches were begun and which were given."""
-
-    count, ahead = 5, 2
-
-    def __init__(self) -> None:
-        self.begun: list[list[int]] = []
-        self.given: list[list[int]] = []
-
-    def begin(self, chosen: Tensor, generator: torch.Generator, own: slice = slice(None)):
-        self.begun.append(chosen.tolist() + torch.randint(100, (1,), generator=generator).tolist())
-        number = self.begun[-1]
-        return lambda layout: (self.given.append(number) or chosen, [])
-
-
-@pytest.mark.parametrize("ahead", [0, 1, 2, 7])
-def test_minibatches_are_begun_ahead_and_never_in_vain(ahead: int) -> None:
-    eager, views = _Counting(), _Counting()
-    eager.ahead, views.ahead = 0, ahead
-    layout = torch.contiguous_format
-    plain, minibatches = (Minibatches(each, 2, 8, seed=4) for each in (eager, views))
-    for step in range(8):
-        state = minibatches.state()
-        assert all(torch.equal(state[key], value) for key, value in plain.state().items())
-        if step == 5:
-            again = Minibatches(views, 2, 8, seed=0)
-            again.restore(state, step)
-            minibatches = again
-        assert torch.equal(minibatches.take(layout).images, plain.take(layout).images)
-        if step < 5:
-            assert len(views.begun) == min(8, step + 1 + ahead)
-    assert views.given == eager.given == eager.begun
-    assert [len(each) for each in eager.given[:3]] == [3, 3, 2]
-    # One more than was said is made all the same, the last image of a pass.
-    assert len(minibatches.take(layout).images) == 1
-
-
-def test_any_student_is_trained_on_them(folder: ImageFolder) -> None:
-    torch.manual_seed(3)
-    teacher = chain()
-    student = nn.Sequential(nn.Conv2d(3, 6, 5, padding=2, stride=2), nn.ReLU())
-    made = fsc.MiR(**FEW).mimic(teacher, student, folder)
-    assert made(folder.decoded()).shape == (6, 4)
-    with pytest.raises(ValueError, match="mimic: images must be an ImageFolder, .* got Tensor"):
-        fsc.MiR(**FEW).mimic(teacher, student, folder.decoded())
-
-
-@pytest.mark.parametrize("name", ["mir", "default"])
-@pytest.mark.parametrize("kind", ["Tensor", "DataLoader", "list"])
-def test_images_without_files_are_refused(folder: ImageFolder, name: str, kind: str) -> None:
-    made = {"Tensor": folder.decoded(), "DataLoader": DataLoader(folder), "list": list(folder)}
-    rule = (
-        "^compress: images must be an ImageFolder, or a Subset of one, for MiR with "
-        f"views='original-crops', got {kind}$"
-    )
-    with pytest.raises(ValueError, match=rule):
-        _run(name, made[kind])
-
-
-def test_methods_that_are_not_told_of_files_refuse() -> None:
-    teacher = chain()
-    rule = (
-        "^teach: views must be mirrored, crops or hard for KD where the files of the images are "
-        "not known, got 'original-crops'$"
-    )
-    with pytest.raises(ValueError, match=rule):
-        fsc.Alternation(training=fsc.KD(weight=1, **FEW)).teach(
-            teacher, copy.deepcopy(teacher), torch.randn(6, 3, 8, 8)
-        )
-
-
-@pytest.mark.parametrize("budget", [None, 0])
-def test_a_file_that_is_gone_is_named(folder: ImageFolder, budget: int | None) -> None:
-    gone = folder.files[3]
-
-    def progress(what: str, done: int, total: int) -> None:
-        # Whatever is kept is decoded by then; what is not is decoded at every step.
-        if what == "mimicking features" and done == 3:
-            gone.unlink()
-
-    if budget is None:
-        assert _run("mir", folder, progress=progress, memory_budget=None)
-        pattern = "images must|cannot be read"
-    else:
-        pattern = f"^image {gone} cannot be read: No such file or directory$"
-        with pytest.raises(OSError, match=pattern):
-            _run("mir", folder, progress=progress, memory_budget=budget)
-    with pytest.raises(OSError, match=f"image {gone} cannot be read: No such file or directory"):
-        _run("mir", folder)
 
 
 def test_a_file_that_became_another_is_named(folder: ImageFolder) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+# Wide, tall, square, smaller than what the network reads, too narrow for any ratio.
+SEVERAL_SIZES = [(60, 20), (16, 40), (32, 32), (9, 10), (50, 6), (33, 21)]
+
 
 def write_image(path: Path, width: int = 12, height: int = 10, seed: int = 0) -> Path:
     """An image of noise around a colour of its own; the ending of the name decides the format."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tensor_lists import assert_same
 
 from fsc_ext import absorb_conv1x1, foreach_absorb_conv1x1, reference
 from fsc_ext.testing import (
@@ -38,13 +39,6 @@ def drawn(device, dtype=torch.float32, shapes=SHAPES, rows=ROWS):
 def one_by_one(lists):
     absorbed = [absorb_conv1x1(*layer) for layer in zip(*lists, strict=True)]
     return [weight for weight, _ in absorbed], [bias for _, bias in absorbed]
-
-
-def assert_same(found, expected):
-    for tensors, others in zip(found, expected, strict=True):
-        for tensor, other in zip(tensors, others, strict=True):
-            assert tensor.dtype == other.dtype and tensor.stride() == other.stride()
-            assert torch.equal(tensor, other)
 
 
 @pytest.mark.parametrize("dtype", FLOATING, ids=str)
@@ -176,3 +170,10 @@ def test_two_devices(device, name):
     lists[name][1] = lists[name][1].to("meta")
     with pytest.raises(ValueError, match="^foreach_absorb_conv1x1: .* one device, got "):
         foreach_absorb_conv1x1(**lists)
+
+
+def test_nothing_stands_beside_no_weights(device):
+    with pytest.raises(
+        RuntimeError, match="biases must hold 0 tensors, one for each of weights, got 1"
+    ):
+        foreach_absorb_conv1x1([], [None], [])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tensor_lists import assert_same
 
 from fsc_ext import foreach_fuse_conv_bn, fuse_conv_bn
 from fsc_ext.testing import EMULATED, FLOATING, compiled, devices, layouts, strided
@@ -30,13 +31,6 @@ def drawn(device, dtype=torch.float32, shapes=SHAPES):
 def one_by_one(lists, eps):
     folded = [fuse_conv_bn(*layer) for layer in zip(*lists, eps, strict=True)]
     return [weight for weight, _ in folded], [bias for _, bias in folded]
-
-
-def assert_same(found, expected):
-    for tensors, others in zip(found, expected, strict=True):
-        for tensor, other in zip(tensors, others, strict=True):
-            assert tensor.dtype == other.dtype and tensor.stride() == other.stride()
-            assert torch.equal(tensor, other)
 
 
 @every_dtype
@@ -164,3 +158,10 @@ def test_weights_may_require_gradients_where_none_are_recorded(device):
     with torch.no_grad():
         weights, _ = foreach_fuse_conv_bn([weight], [None], [one], [one], [None], [None], 0.0)
     assert torch.equal(weights[0], weight) and not weights[0].requires_grad
+
+
+def test_nothing_stands_beside_no_weights(device):
+    with pytest.raises(
+        RuntimeError, match="eps must hold 0 numbers, one for each of weights, got 1"
+    ):
+        foreach_fuse_conv_bn([], [], [], [], [], [], [1e-5])

@@ -67,8 +67,10 @@ def test_layouts(device):
 
 
 def test_empty_list(device):
-    fsc_ext.foreach_prox_group_l2_([], [])
-    fsc_ext.foreach_prox_group_l2_([], 1.0)
+    assert fsc_ext.foreach_prox_group_l2_([], []) is None
+    assert fsc_ext.foreach_prox_group_l2_([], 1.0) is None
+    with pytest.raises(RuntimeError, match="thresholds must hold 0 numbers"):
+        fsc_ext.foreach_prox_group_l2_([], [1.0])
 
 
 def test_every_weight_says_that_it_changed(device):

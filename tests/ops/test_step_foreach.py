@@ -213,3 +213,10 @@ def test_compiles(device):
     doubled = compiled(step)(weights, grads, moments)
     assert assert_same([weights, *moments], [expected[0], *expected[2:]])
     assert assert_same([doubled], [[2 * weight for weight in expected[0]]])
+
+
+def test_nothing_stands_beside_no_weights(device):
+    with pytest.raises(
+        RuntimeError, match="amounts must hold 0 numbers, one for each of weights, got 1"
+    ):
+        fsc_ext.foreach_sgd_prox_([], [], lr=0.1, penalty="l1", amounts=[1.0])
