@@ -126,16 +126,18 @@ def test_features_that_something_else_joins_behind_the_pooling() -> None:
     assert result.report.distance < result.report.distance_start
 
 
-def test_progress_counts_every_step() -> None:
+def test_progress_counts_what_the_teacher_gives_and_every_step() -> None:
     done: list[tuple[str, int, int]] = []
     fsc.compress(
         chain(),
         torch.randn(5, 3, 8, 8),
         method=fsc.MiR(steps=7, batch_size=2, max_retries=0),
         scheme=SCHEME,
+        batch_size=4,
         progress=lambda *event: done.append(event),
     )
-    assert done == [("mimicking features", step, 7) for step in range(1, 8)]
+    before = [("preparing images,", images, 10) for images in (4, 8, 10)]  # mirrored ones too
+    assert done == before + [("mimicking features", step, 7) for step in range(1, 8)]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from fsc.methods.base import Task
 from fsc.networks import tracing
 from fsc.networks.features import feature_nodes, reader_of, truncate
 from fsc.networks.outputs import tensors_of
+from fsc.progress import Progress
 
 Where = Literal["before", "after"]
 
@@ -30,20 +31,28 @@ def body_of(model: nn.Module, where: Where) -> nn.Module:
     return truncate(model, graph, head_features(model, graph, where))
 
 
-def computed(body: nn.Module, views: Tensor, batch_size: int) -> list[Tensor]:
+def computed(
+    body: nn.Module, views: Tensor, batch_size: int, progress: Progress | None = None
+) -> list[Tensor]:
     """What a network in evaluation mode gives for [V, N, ...], every tensor as [V, N, ...].
 
     Args:
         body: the network.
         views: [V, N, ...].
         batch_size: images that go through it at once.
+        progress: called with (what, done, total).
     """
     body.eval()
     images = views.flatten(0, 1)
     is_shared = len(images) >= ranks.count()
+    own = ranks.share(images) if is_shared else images
+    batches, done = [], 0
     with torch.no_grad():
-        own = ranks.share(images) if is_shared else images
-        batches = [tensors_of(body(batch)) for batch in own.split(batch_size)]
+        for batch in own.split(batch_size):
+            batches.append(tensors_of(body(batch)))
+            done += len(batch)
+            if progress is not None:
+                progress("preparing images,", done, len(own))
     together = [torch.cat(parts) for parts in zip(*batches, strict=True)]
     if is_shared:
         together = [ranks.side_by_side(each, 0) for each in together]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fsc.images.augmentation import mirrored
 from fsc.methods.features import computed
 from fsc.methods.minibatches import Begun, Views
+from fsc.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,20 @@ class FixedViews(Views):
             read.
         batch_size: images that go through a network at once where nothing is trained.
         targets: what goes with them, [V, N, ...] each: features, scores or labels.
+        progress: told of what is found for them.
     """
 
     images: Tensor
     batch_size: int
     targets: Sequence[Tensor] = ()
+    progress: Progress | None = None
 
     @classmethod
-    def of(cls, images: Tensor, batch_size: int) -> FixedViews:
+    def of(cls, images: Tensor, batch_size: int, progress: Progress | None = None) -> FixedViews:
         """The views of images [N, ...]."""
         mirror = mirrored(images)
-        return cls(torch.stack([images] if mirror is None else [images, mirror]), batch_size)
+        views = torch.stack([images] if mirror is None else [images, mirror])
+        return cls(views, batch_size, progress=progress)
 
     @property
     def count(self) -> int:
@@ -57,13 +61,16 @@ class FixedViews(Views):
             labels: behind that, int64 [N]; the same for every view.
             seen_through: what it gives for a view is read in its place.
         """
-        targets = [] if wanted is None else computed(wanted, self.images, self.batch_size)
+        targets = [] if wanted is None else self._computed(wanted)
         if labels is not None:
             targets.append(labels.expand(len(self.images), len(labels)))
         images = self.images
         if seen_through is not None:
-            (images,) = computed(seen_through, self.images, self.batch_size)
+            (images,) = self._computed(seen_through)
         return replace(self, images=images, targets=targets)
+
+    def _computed(self, network: nn.Module) -> list[Tensor]:
+        return computed(network, self.images, self.batch_size, self.progress)
 
     def begin(self, chosen: Tensor, generator: torch.Generator, own: slice = slice(None)) -> Begun:
         """One of the views of each chosen image, and what goes with it."""

@@ -50,7 +50,7 @@ def views_of(schedule: Schedule, task: Task) -> AnyViews:
         copies = math.ceil(_LEAST_HARD / len(task.images))
         images = task.images.repeat(copies, *[1] * (task.images.ndim - 1))
         return FreshViews(images, hardened, task.batch_size)
-    return FixedViews.of(task.images, task.batch_size)
+    return FixedViews.of(task.images, task.batch_size, task.progress)
 
 
 def judged_images(schedule: Schedule, task: Task) -> Tensor:
