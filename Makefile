@@ -6,7 +6,7 @@ FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp tests/stand_in/*.cpp)
 RUFF_PATHS := setup.py csrc fsc_ext python tests bench examples
 comma := ,
 
-.PHONY: demo test test-emulated check-cuda check-install lint format bench gpu build tools
+.PHONY: demo test test-emulated check-cuda check-install lint format bench gpu zoo build tools
 
 # The main job without any data: train a small network, compress it by every method.
 demo: build
@@ -44,6 +44,11 @@ format: tools
 GPU_RESULTS ?= gpu-results
 gpu:
 	$(PYTHON) bench/gpu.py $(GPU_RESULTS) $(STAGES)
+
+# Several real networks to two sizes each, from FSC_DATA; hours. What is in examples/zoo already is left out;
+# ZOO="resnet20-0.7 resnet20-0.5" runs some only.
+zoo: build
+	$(BIN)/python examples/zoo/run.py $(ZOO)
 
 # BENCH_JSON=FILE keeps the figures for bench/table.py; DEVICE=cuda measures on a GPU, by its own clock.
 DEVICE ?= cpu

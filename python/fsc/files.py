@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +67,8 @@ def write_atomically(path: str | os.PathLike[str], writer: Callable[[Path], obje
     """Write a file under a temporary name in the same folder, then rename it.
 
     Whatever goes wrong, interruption included, `path` holds either what it held before or the
-    complete new file, and the temporary file is gone. Missing folders are made.
+    complete new file, and the temporary file is gone; that of a process which was killed goes with
+    the next writing of the file. Missing folders are made.
 
     Args:
         path: the final name.
@@ -93,6 +97,7 @@ def write_together(writers: Writers) -> None:
     try:
         for path, temporary in temporaries.items():
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(path)
             writers[path](temporary)
             _flush_to_disk(temporary)
         for path, temporary in temporaries.items():
@@ -169,7 +174,35 @@ def _existing(folder: Path) -> Path:
 
 def _temporary_name(path: Path) -> Path:
     # The suffix stays last: writers such as matplotlib choose the format by it.
-    return path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
+    name = f".{path.stem}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:12]}{path.suffix}"
+    return path.with_name(name)
+
+
+def _host() -> str:
+    """This machine, short: a process of the same number on another one is another."""
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes the temporary files of a path whose processes have ended without doing so."""
+    ours = re.compile(
+        rf"\.{re.escape(path.stem)}\.{_host()}-(\d+)-[0-9a-f]{{12}}{re.escape(path.suffix)}"
+    )
+    for entry in os.listdir(path.parent):
+        name = ours.fullmatch(entry)
+        if name is not None and not _runs(int(name[1])):
+            _remove(path.with_name(entry))
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this machine is still there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        pass
+    return True
 
 
 def _flush_to_disk(path: Path) -> None:

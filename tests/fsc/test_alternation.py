@@ -1,6 +1,7 @@
 """Zero students: training and FSKD by turns."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -172,6 +173,28 @@ def test_networks_that_do_not_fit_are_refused() -> None:
     fit_net = fsc.Alternation(training=fsc.FitNet(steps=2), alignment=None)
     with pytest.raises(ValueError, match=r"student must have a stage that ends .* in \[16, 8, 8\]"):
         fit_net.teach(teacher, narrow, images, labels)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "got"),
+    [(1, 64, "1 in minibatches of 1"), (5, 4, "5 in minibatches of 4"), (4, 1, "4 in mini")],
+)
+def test_single_images_are_refused_where_a_batch_norm_sees_one_pixel_of_them(
+    count: int, batch_size: int, got: str
+) -> None:
+    teacher, _, images, labels = _given(count)
+    student = small_vgg(1, 1, 1)
+    student.insert(-1, nn.BatchNorm1d(student[-1].in_features))
+    given = (teacher, student, images, labels)
+    sentence = f"images must fill minibatches of two or more, as BatchNorm '13' .*, got {got}"
+    training = fsc.BackProp(steps=2, batch_size=batch_size)
+    with pytest.raises(ValueError, match=sentence):
+        fsc.Alternation(training=training, alignment=None, rounds=1).teach(*given)
+    frozen = replace(training, batch_norm="frozen", learning_rate=1e-6)
+    fsc.Alternation(training=frozen, alignment=None, rounds=1).teach(*given)
+    if count == 5:  # the single image is never reached
+        short = replace(training, steps=1, learning_rate=1e-6)
+        fsc.Alternation(training=short, alignment=None, rounds=1).teach(*given)
 
 
 @QUIET

@@ -1,5 +1,8 @@
 import errno
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -106,3 +109,32 @@ def test_room_on_the_disk(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="a and .*c must have room for about 3.1 MB, got 3.0 MB free"):
         files.check_room({first: 2_000_000, second: 1_100_000})
     assert list(tmp_path.iterdir()) == []
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from fsc import files
+files.write_atomically(sys.argv[1], lambda path: (path.write_text("half"), os._exit(9)))
+"""
+
+
+def test_what_a_killed_process_was_writing_goes_with_the_next_writing(tmp_path):
+    path = tmp_path / "layer[1].0.json"
+    path.write_text("old")
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(path)], check=False)
+    (abandoned,) = tmp_path.glob(".*")
+    assert killed.returncode == 9 and path.read_text() == "old"
+    alive = abandoned.name.replace(f"-{_process(abandoned)}-", f"-{os.getppid()}-")
+    host = abandoned.name.split("-")[0].rpartition(".")[2]
+    others = {alive, abandoned.name.replace(host, "00000000"), ".layer[1].0.note.json", ".lock"}
+    for name in others:
+        (tmp_path / name).touch()
+    files.write_json(tmp_path / "other.json", {})
+    assert abandoned.exists(), "it belongs to another file"
+    files.write_json(path, {"runs": 2})
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, "other.json", *others}
+
+
+def _process(temporary):
+    return int(temporary.name.split("-")[1])

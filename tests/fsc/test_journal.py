@@ -185,3 +185,6 @@ def test_methods_that_keep_nothing_leave_nothing(compress, tmp_path) -> None:
 def test_what_a_killed_process_was_writing_is_no_entry(tmp_path: Path) -> None:
     (tmp_path / ".training.0123abcd.safetensors").write_bytes(b"half of it")
     assert in_words(tmp_path) == ""
+    Journal(tmp_path, {"seed": 0}).write("conv1", {"weight": torch.ones(2)}, {})
+    (tmp_path / "conv1.safetensors").rename(tmp_path / ".conv1.0123abcd.safetensors")
+    assert Journal(tmp_path, {"seed": 1}).read("conv1", "") is None, "nobody's whole folder"

@@ -67,6 +67,16 @@ def test_the_median_leaves_warm_up_and_outliers_out(monkeypatch):
     assert latency.latencies([nn.Flatten()], torch.zeros(1, 1, 2, 2), repeats=3) == [3.0]
 
 
+def test_every_measurement_is_given_in_turn(monkeypatch):
+    times = iter([1000.0, 1000.0] * 3 + [1.0, 10.0, 20.0, 2.0])
+    monkeypatch.setattr(latency, "_milliseconds", lambda network, image: next(times))
+    networks = [nn.Flatten(), nn.Flatten()]  # in the second turn the second one comes first
+    assert latency.timings(networks, torch.zeros(1, 1, 2, 2), repeats=2) in (
+        [[1.0, 2.0], [10.0, 20.0]],
+        [[10.0, 20.0], [1.0, 2.0]],
+    )
+
+
 @pytest.mark.parametrize(
     ("image", "repeats", "sentence"),
     [

@@ -66,7 +66,14 @@ class Measured:
             )
         if self.layer is None:
             return
-        module = dict(inputs.teacher.named_modules()).get(self.layer)
+        modules = dict(inputs.teacher.named_modules())
+        whole, _, half = self.layer.rpartition(".")
+        if half in ("depthwise", "pointwise") and self.layer not in modules and whole in modules:
+            raise ValueError(
+                f"--layer must name the layer as {inputs.model_title} has it, {whole!r}, got "
+                f"{self.layer!r}, which is only in its decoupled students"
+            )
+        module = modules.get(self.layer)
         if type(module) is not nn.Conv2d or module.groups != 1:
             told = "none" if module is None else type(module).__name__
             raise ValueError(

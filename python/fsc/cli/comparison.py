@@ -16,6 +16,7 @@ _OPTIONAL = (
     "top5",
     "milliseconds",
     "milliseconds_teacher",
+    "shares_of_time",
     "value",
     "target",
     "learning_rate",
@@ -48,10 +49,10 @@ class Record:
     """One run: accuracies in percent, seconds of compression, size of the student.
 
     Milliseconds are those of the student and of the teacher for one image and for a batch, as
-    `evaluation.Times` has them, where they were measured. Where targets are several a run has its
-    own, as it was typed, in a sweep its value; with it the learning rate that the student was
-    trained at, whether that was halved because the training had diverged, and whether the student
-    is worth nothing all the same.
+    `evaluation.Times` has them, where they were measured, with their shares. Where targets are
+    several a run has its own, as it was typed, in a sweep its value; with it the learning rate that
+    the student was trained at, whether that was halved because the training had diverged, and
+    whether the student is worth nothing all the same.
     """
 
     method: str
@@ -66,6 +67,7 @@ class Record:
     top5: float | None = None
     milliseconds: list[float] | None = None
     milliseconds_teacher: list[float] | None = None
+    shares_of_time: list[list[float]] | None = None
     value: float | None = None
     target: str | None = None
     learning_rate: float | None = None

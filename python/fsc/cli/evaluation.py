@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from fsc.cli.progress import Reporter
 from fsc.cli.run import Accuracy, accuracy_on_test, save_model
 from fsc.networks import surgery
 from fsc.networks.cost import Size
-from fsc.networks.latency import latencies
+from fsc.networks.latency import latencies, timings
 from fsc.networks.plain import plain
 from fsc.report.interval import correct, wilson
 
@@ -30,10 +31,17 @@ TIMES_NOTE = f"ms: for one image alone and for {BATCH} at once, on one thread"
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds for one image and for a batch, on one thread: of a student, of its teacher."""
+    """Milliseconds for one image and for a batch, on one thread: of a student, of its teacher.
+
+    Attributes:
+        student: medians.
+        teacher: medians.
+        shares: the middle half of what the student took over what the teacher took, turn by turn.
+    """
 
     student: tuple[float, float]
     teacher: tuple[float, float]
+    shares: tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -158,10 +166,20 @@ def times_when_folded(inputs: Inputs, student: nn.Module, reporter: Reporter) ->
 
 def _times(inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter) -> Times:
     reporter.stage(f"measuring the time for 1 and for {BATCH} images")
-    alone = latencies(networks, inputs.example)
     batch = inputs.example.repeat(BATCH, *[1] * (inputs.example.ndim - 1))
-    together = latencies(networks, batch, repeats=_BATCHES)
-    return Times((alone[0], together[0]), (alone[1], together[1]))
+    alone = timings(networks, inputs.example)
+    together = timings(networks, batch, repeats=_BATCHES)
+    own, teachers = (
+        (statistics.median(alone[each]), statistics.median(together[each])) for each in (0, 1)
+    )
+    return Times(own, teachers, (_middle_half(*alone), _middle_half(*together)))
+
+
+def _middle_half(student: Sequence[float], teacher: Sequence[float]) -> tuple[float, float]:
+    """Between which shares of the teacher's time the student's lay in every second turn."""
+    shares = [own / whole for own, whole in zip(student, teacher, strict=True)]
+    low, _, high = statistics.quantiles(shares, n=4, method="inclusive")
+    return low, high
 
 
 def kilobytes_as_saved(inputs: Inputs) -> float:

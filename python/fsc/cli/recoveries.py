@@ -17,6 +17,7 @@ from fsc.report import figure
 from fsc.report.interval import SMALL_TEST_SET
 from fsc.report.recovery import PartlyRecovered, accuracy_along
 from fsc.result import Result
+from fsc.schemes import Decoupling
 from fsc.training.evaluate import accuracy
 
 _NONE = "none"
@@ -25,7 +26,7 @@ _NONE = "none"
 def findings(trial: Trial, results: Mapping[str, Result], reporter: Reporter) -> Findings:
     """Count what students, by method, get right along their blocks (FSKD, Fig. 3b).
 
-    The student that is only pruned is among them.
+    The student that is only pruned, or decoupled, is among them.
     """
     pruned, size = results[method_names.DATA_FREE].student, batch_size_for(trial.inputs)
     given = (trial.images, trial.labels)
@@ -50,7 +51,7 @@ def findings(trial: Trial, results: Mapping[str, Result], reporter: Reporter) ->
             path,
             title=trial.title,
             label=figure.ACCURACY,
-            place="last block recovered; those behind it are only pruned",
+            place=f"last block recovered; those behind it are only {_made(trial)}",
             level=teacher_top1,
             level_name=f"teacher, {teacher_top1:.2f} %",
             num_test=num_test,
@@ -63,6 +64,11 @@ def findings(trial: Trial, results: Mapping[str, Result], reporter: Reporter) ->
     return Findings(students, [_table(trial, names, lines, teacher_top1)], draw)
 
 
+def _made(trial: Trial) -> str:
+    """What was done to the blocks before any was recovered."""
+    return "decoupled" if isinstance(trial.goal.scheme, Decoupling) else "pruned"
+
+
 def _table(
     trial: Trial, names: list[str], lines: Mapping[str, list[float]], teacher_top1: float
 ) -> Table:
@@ -70,7 +76,7 @@ def _table(
         title=f"{trial.title}: accuracy along the blocks",
         caption=tables.wrapped(
             f"top-1 % on {len(trial.images):,} test images of {trial.inputs.data_title}, with the "
-            "blocks up to this one recovered and those behind it only pruned; teacher: "
+            f"blocks up to this one recovered and those behind it only {_made(trial)}; teacher: "
             f"{teacher_top1:.2f} %"
         ),
         box=tables.BOX,

@@ -192,6 +192,7 @@ def _run_one(
         run.accuracy.top5,
         None if times is None else list(times.student),
         None if times is None else list(times.teacher),
+        None if times is None else [list(each) for each in times.shares],
         target=case.target,
     )
     is_alone = case.value is None and case.target is None

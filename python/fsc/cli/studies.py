@@ -21,8 +21,8 @@ from fsc.cli.parts import many_students, methods, part
     show_default=True,
     help="Estimation errors and inconsistencies of every layer (CD, Fig. 2 and 3), the others "
     "divided by those of the first method; correlation with the teacher where blocks end (FSKD, "
-    "Fig. 3a); accuracy with the first blocks recovered and the others only pruned (Fig. 3b); the "
-    "pointwise matrix of a layer (Fig. 8).",
+    "Fig. 3a); accuracy with the first blocks recovered and the others as l1 leaves them (Fig. "
+    "3b); the pointwise matrix of a layer (Fig. 8).",
 )
 @click.option("--layer", metavar="NAME", help="The convolution of --measure pointwise.")
 @goal_options.goal

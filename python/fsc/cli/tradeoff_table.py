@@ -61,6 +61,7 @@ def table(
         f"FLOPs, 1 image, {evaluation.BATCH}: multiply-accumulates and measured time in percent of "
         f"the teacher's, {'on one thread, ' if on_cpu else ''}BatchNorm folded in both, or in "
         "neither where one cannot be; seconds: mean time to compress",
+        *_spread(records),
         *([": ".join(RUINED)] if any(run.ruined for run in records) else []),
     )
     made = Table(title=title, caption=note, box=tables.BOX, pad_edge=False)
@@ -71,6 +72,28 @@ def table(
     for each, below in zip(rows, [*rows[1:], ("",)], strict=True):
         made.add_row(*(each[number] for number in shown), end_section=each[0] != below[0])
     return made
+
+
+def _spread(records: Sequence[Record]) -> list[str]:
+    """How far measurements of time lie from what the table says of them, the worst of all runs."""
+    farthest = [
+        max(
+            (
+                abs(share - run.share_of_time(index))
+                for run in records
+                for share in (run.shares_of_time or [[], []])[index]
+            ),
+            default=None,
+        )
+        for index in (0, 1)
+    ]
+    alone, batch = (None if each is None else f"{100 * each:.1f}" for each in farthest)
+    if alone is None:
+        return []
+    return [
+        f"of the measurements of each student half lie within {alone} of what stands here for 1 "
+        f"image, and within {batch} for {evaluation.BATCH}"
+    ]
 
 
 def _percent(share: float) -> str:

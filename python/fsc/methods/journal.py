@@ -169,7 +169,8 @@ class Journal:
 
     def _check(self) -> None:
         self._check_signature()
-        for path in sorted(self.folder.glob("*.safetensors")):
+        # Hidden files are what a killed process had not finished writing.
+        for path in sorted(self.folder.glob("[!.]*.safetensors")):
             self._check_entry(path)
 
     def _check_signature(self) -> None:

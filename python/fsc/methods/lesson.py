@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +16,7 @@ from fsc import ranks
 from fsc.methods.minibatches import Minibatches, Views
 from fsc.methods.preconditioner import Preconditioner
 from fsc.methods.training_state import State, values_of
+from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
 
 if TYPE_CHECKING:
@@ -57,6 +60,9 @@ class Learner:
         lesson: what is to be learned.
         share: of the lesson's learning rate.
         layout: in memory, of the images that it is given.
+
+    Raises:
+        ValueError: a BatchNorm in train mode would see one value of a channel.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class Learner:
         layout: torch.memory_format = torch.preserve_format,
     ) -> None:
         """Starts from the student as it is."""
+        _check_norms(body, lesson)
         self._layout = layout
         self.student = student
         self.body = body.train(lesson.schedule.batch_norm == "train")
@@ -152,6 +159,50 @@ class Learner:
         self._minibatches.restore(tensors, counts["step"])
         _set_default_state(self.lesson.views.example.device, tensors["dropout"])
         self.step = counts["step"]
+
+
+def _check_norms(body: nn.Module, lesson: Lesson) -> None:
+    """Make sure that what normalises by the minibatch always sees more than one value.
+
+    Raises:
+        ValueError: a minibatch is a single image, of which a BatchNorm sees a single pixel.
+    """
+    schedule, count = lesson.schedule, lesson.views.count
+    size = min(schedule.batch_size, count)
+    last = count % size if lesson.steps >= math.ceil(count / size) else 0
+    fewest = min(size, last) if last else size
+    if schedule.batch_norm != "train" or fewest // ranks.count() > 1:
+        return
+    name = _sees_one_value(body, lesson.views.example)
+    if name is not None:
+        raise ValueError(
+            f"images must fill minibatches of two or more, as BatchNorm {name!r} sees one pixel of "
+            f"each and normalises by the minibatch, got {count} in minibatches of {size}; give "
+            "more or fewer, or the method another batch_size or batch_norm='frozen'"
+        )
+
+
+@torch.no_grad()
+def _sees_one_value(body: nn.Module, example: Tensor) -> str | None:
+    """The first BatchNorm that sees one value of every channel of an image."""
+    found = []
+
+    def look(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if given[0].numel() == given[0].shape[1]:
+            found.append(name)
+
+    hooks = [
+        module.register_forward_pre_hook(partial(look, name))
+        for name, module in body.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
+    try:
+        with evaluation_mode(body):
+            body(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else None
 
 
 def _precision(name: str, device: torch.device) -> AbstractContextManager[object]:

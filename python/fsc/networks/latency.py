@@ -20,10 +20,30 @@ _NUM_WARM_UP = 3
 def latencies(networks: Sequence[nn.Module], images: Tensor, *, repeats: int = 50) -> list[float]:
     """Return the milliseconds that each network takes for some images at once, on one thread.
 
-    The networks take turns, so that whatever else the machine does meets all of them, and the
-    median leaves out what it does now and then. On a CPU the time of this thread counts, which is
-    that of the clock where nothing else runs. A network on another device is timed by the clock,
-    and answers when its scores are back on the CPU.
+    The median of `timings` leaves out what the machine does now and then.
+
+    Args:
+        networks: see `timings`, as for what follows.
+        images: [N, C, ...] with N above 0.
+        repeats: measurements of each.
+
+    Returns:
+        One median a network, in their order.
+
+    Raises:
+        ValueError: there is no image, or repeats is below 1.
+    """
+    return [statistics.median(each) for each in timings(networks, images, repeats=repeats)]
+
+
+def timings(
+    networks: Sequence[nn.Module], images: Tensor, *, repeats: int = 50
+) -> list[list[float]]:
+    """Measure the milliseconds that each network takes for some images at once, on one thread.
+
+    The networks take turns, so that whatever else the machine does meets all of them. On a CPU the
+    time of this thread counts, which is that of the clock where nothing else runs. A network on
+    another device is timed by the clock, and answers when its scores are back on the CPU.
 
     Args:
         networks: each runs in evaluation mode where its parameters are; modes and the number of
@@ -32,17 +52,17 @@ def latencies(networks: Sequence[nn.Module], images: Tensor, *, repeats: int = 5
         repeats: measurements of each, at least 1; a few more to warm up are not counted.
 
     Returns:
-        One median a network, in their order.
+        Every measurement of each network, turn after turn, in their order.
 
     Raises:
         ValueError: there is no image, or repeats is below 1.
     """
     if images.ndim < 2 or not len(images):
         raise ValueError(
-            f"latencies: images must be [N, C, ...] with N above 0, got {list(images.shape)}"
+            f"timings: images must be [N, C, ...] with N above 0, got {list(images.shape)}"
         )
     if repeats < 1:
-        raise ValueError(f"latencies: repeats must be at least 1, got {repeats}")
+        raise ValueError(f"timings: repeats must be at least 1, got {repeats}")
     given = [images.to(device_of(network, images)) for network in networks]
     found: list[list[float]] = [[] for _ in networks]
     with ExitStack() as stack:
@@ -55,7 +75,7 @@ def latencies(networks: Sequence[nn.Module], images: Tensor, *, repeats: int = 5
                 # Another one first each time: what the machine does may have a rhythm of its own.
                 index = (turn + place) % len(networks)
                 found[index].append(_milliseconds(networks[index], given[index]))
-    return [statistics.median(times[_NUM_WARM_UP:]) for times in found]
+    return [times[_NUM_WARM_UP:] for times in found]
 
 
 def _milliseconds(network: nn.Module, images: Tensor) -> float:

@@ -46,12 +46,16 @@ def _known_groups() -> Iterator[None]:
 def _short_measurements() -> Iterator[None]:
     """Milliseconds are medians of a few; what is said of them does not depend on how many."""
 
-    def few(networks, images, *, repeats=5):
-        return latency.latencies(networks, images, repeats=min(repeats, 5))
+    def few(measure):
+        def measured(networks, images, *, repeats=5):
+            return measure(networks, images, repeats=min(repeats, 5))
+
+        return measured
 
     with pytest.MonkeyPatch.context() as patch:
         for caller in ("evaluation", "evaluate"):
-            patch.setattr(f"fsc.cli.{caller}.latencies", few)
+            patch.setattr(f"fsc.cli.{caller}.latencies", few(latency.latencies))
+        patch.setattr("fsc.cli.evaluation.timings", few(latency.timings))
         yield
 
 

@@ -129,6 +129,12 @@ def test_pointwise_matrices_of_a_decoupled_layer(analyse, arguments):
     assert "16 x 16" in said and "change" in said
 
 
+def test_what_was_not_recovered_of_a_decoupled_student_was_not_pruned(analyse, arguments):
+    where = [each for each in arguments if each not in ("--scheme", "res-50")]
+    _, said = analyse("blocks", "--method", "fskd", given=[*where, "--decouple", 1])
+    assert "behind it only decoupled;" in said and "pruned" not in said
+
+
 def test_pointwise_matrices_of_a_pruned_layer(analyse):
     (_, after), _ = analyse("pointwise", "--layer", "layer1.0.conv1", "--method", "fskd",
                             "--method", "l1")  # fmt: skip
@@ -148,6 +154,9 @@ def test_pointwise_matrices_of_a_pruned_layer(analyse):
          "--layer must name a Conv2d of one group of resnet14, got BatchNorm2d at 'bn1'"),
         (("--measure", "pointwise", "--layer", "nothing"),
          "--layer must name a Conv2d of one group of resnet14, got none at 'nothing'"),
+        (("--decouple", 2, "--measure", "pointwise", "--layer", "layer1.0.conv1.pointwise"),
+         "--layer must name the layer as resnet14 has it, 'layer1.0.conv1', got "
+         "'layer1.0.conv1.pointwise', which is only in its decoupled students"),
         (("--decouple", 2, "--method", "l1"),
          "--measure must be correlation, blocks, pointwise where students have other layers than "
          "the teacher, as by scheme 'decoupled-2', got distances"),

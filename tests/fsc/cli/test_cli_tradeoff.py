@@ -1,6 +1,7 @@
 """`fsc tradeoff` on a small teacher."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,10 +52,31 @@ def test_targets_of_two_kinds_in_one_table_and_figure(tradeoff, tmp_path):
     assert order == [(seed, target) for seed in (0, 1) for target in targets]
     flops = [run["flops"] for run in content["runs"][:2]]
     assert flops[0] > flops[1]
-    assert all(len(run["milliseconds"]) == 2 for run in content["runs"])
+    for run in content["runs"]:
+        assert len(run["milliseconds"]) == 2
+        assert all(0 < low <= high for low, high in run["shares_of_time"])
     assert figure.read_bytes().startswith(b"\x89PNG")
-    for words in (*targets, "BatchNorm folded in both", "ms for 1 image", "95 %"):
+    for words in (
+        *targets,
+        "BatchNorm folded in both",
+        "ms for 1 image",
+        "95 %",
+        "of the measurements",
+    ):
         assert words in result.stdout
+    worst = [
+        max(abs(share - run["milliseconds"][i] / run["milliseconds_teacher"][i])
+            for run in content["runs"] for share in run["shares_of_time"][i])
+        for i in (0, 1)
+    ]  # fmt: skip
+    said = re.search(
+        r"within (\S+) of what stands here for 1 image, and within (\S+) for 64",
+        " ".join(result.stdout.split()),
+    )
+    assert said is not None
+    assert [float(each) for each in said.groups()] == pytest.approx(
+        [100 * w for w in worst], abs=0.06
+    )
     lines = [line for line in result.output.splitlines() if str(tmp_path) not in line]
     assert max(map(len, lines)) <= 80
 
@@ -137,9 +159,9 @@ def test_both_are_timed_with_their_norms_folded_or_neither(monkeypatch, has_stat
 
     def watched(networks, images, repeats=50):
         timed.append([sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in networks])
-        return [1.0, 2.0]
+        return [[1.0, 1.0, 1.0, 2.0, 3.0], [2.0, 2.0, 2.0, 2.0, 2.0]]
 
-    monkeypatch.setattr(evaluation, "latencies", watched)
+    monkeypatch.setattr(evaluation, "timings", watched)
     student, teacher = (
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=tracked))
         for tracked in (has_statistics, True)
@@ -147,6 +169,7 @@ def test_both_are_timed_with_their_norms_folded_or_neither(monkeypatch, has_stat
     inputs = SimpleNamespace(teacher=teacher, example=torch.randn(1, 3, 8, 8))
     found = evaluation.times_when_folded(inputs, student, Reporter())
     assert found.student == (1.0, 1.0) and found.teacher == (2.0, 2.0)
+    assert found.shares == ((0.5, 1.0), (0.5, 1.0))
     assert timed == [[0, 0] if has_statistics else [1, 1]] * 2
     assert isinstance(student[1], nn.BatchNorm2d) and isinstance(teacher[1], nn.BatchNorm2d)
 
@@ -168,3 +191,14 @@ def test_both_are_timed_with_their_norms_folded_or_neither(monkeypatch, has_stat
 )  # fmt: skip
 def test_what_is_no_target_is_refused(tradeoff, flags, said):
     assert said in sentence(tradeoff(*flags))
+
+
+def test_runs_whose_spread_was_not_kept_are_shown_without(tradeoff, tmp_path):
+    given = ("--pruning-ratio", "0.5", "--method", "l1", "--seeds", 1)
+    assert tradeoff(*given).exit_code == 0
+    content = read(tmp_path)
+    del content["runs"][0]["shares_of_time"]
+    (tmp_path / "runs.json").write_text(json.dumps(content))
+    result = tradeoff(*given, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "of the measurements" not in result.stdout
