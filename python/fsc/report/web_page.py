@@ -1,0 +1,279 @@
+"""A compression as one page for people: nothing to fetch, nothing to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
+
+from fsc.images.joint import Inputs, input_names
+from fsc.report import page_pictures, page_tables
+from fsc.report.markup import Markup, joined, tag
+from fsc.report.page_style import STYLE
+from fsc.report.summary import asked, millions, share
+from fsc.report.thumbnails import thumbnails
+
+# Of a report, as `fsc.Report` names them.
+_NEEDED = (
+    *("method", "hyper_parameters", "scheme", "num_images", "images", "seed", "device", "dtype"),
+    *("seconds", "parameters", "parameters_teacher", "nonzero", "flops", "flops_teacher"),
+    *("distance", "distance_start", "layers", "learning_rates", "kept", "changes", "dropped"),
+    *("decoupled", "left", "warnings", "rewritten", "versions"),
+)
+# Nothing may be fetched or run, whatever a name of a layer tries.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+class Told(Protocol):
+    """What an `fsc.Report` can do."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain lists, dicts, strings and numbers."""
+
+
+class Made(Protocol):
+    """What an `fsc.Result` has."""
+
+    @property
+    def report(self) -> Told:
+        """What was done."""
+
+
+def page(
+    result: Made | Told | Mapping[str, Any],
+    images: Inputs | None = None,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    known: Mapping[str, Any] | None = None,
+    command: str | None = None,
+) -> str:
+    """Write a compression as one HTML page, that needs no other file, no network and no script.
+
+    Args:
+        result: an `fsc.Result`, its report, or what a report.json of `fsc compress` holds.
+        images: the images that it was made from, or some of them, of which a few are shown: a
+            tensor, or the tuple or dict of a network with several inputs. None: none are shown.
+        mean: what was subtracted from each channel of images between 0 and 1, so that they look as
+            they did; None: each is stretched from its darkest to its brightest pixel.
+        std: what divided it.
+        known: what else is known, by the names of report.json: "model", "data", "shots" and
+            "ways"; "top1" and "top5" in percent, "kilobytes", "milliseconds" and
+            "milliseconds_batch" (of 64 images), each with the teacher's ("top1_teacher");
+            "test_images", how many were counted; "notes", a list of sentences;
+            "method_in_words".
+        command: what repeats it.
+
+    Returns:
+        The page, to be written as UTF-8.
+
+    Raises:
+        ValueError: a report without something that the page tells, or mean and std do not fit.
+        TypeError: images are of another type.
+
+    Example:
+        >>> import fsc, torch
+        >>> from fsc import models
+        >>> images = torch.randn(4, 3, 16, 16)
+        >>> result = fsc.compress(models.build("resnet14"), images, method="l1", flops=0.6)
+        >>> page(result, images, known={"model": "resnet14"}).startswith("<!doctype html>")
+        True
+    """
+    held = result if isinstance(result, Mapping) else getattr(result, "report", result).to_dict()
+    told = {"model": None, **held, **(known or {})}
+    missing = [name for name in _NEEDED if name not in told]
+    if missing:
+        raise ValueError(
+            "page: result must be an fsc.Result, its report or what a report.json holds, got one "
+            f"without {missing[0]!r}"
+        )
+    network = Path(str(told["model"])).name if told["model"] else "A network"
+    title = f"{network}, compressed by {told['method']}"
+    body = tag(
+        "main",
+        tag("h1", title),
+        *_lead(told, command),
+        *_warnings(told),
+        *_measured(told),
+        *_layers(told),
+        *_images(told, images, mean, std),
+        *_how(told),
+    )
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("link", rel="icon", href="data:,"),
+        tag("title", title),
+        tag("style", Markup(STYLE)),
+    )
+    return f"<!doctype html>\n{tag('html', head, tag('body', body), lang='en')}\n"
+
+
+def _lead(told: Mapping[str, Any], command: str | None) -> Iterator[Markup]:
+    parameters = (told["parameters_teacher"], told["parameters"])
+    flops = (told["flops_teacher"], told["flops"])
+    images = "1 image" if told["num_images"] == 1 else f"{told['num_images']:,} images"
+    said = (
+        f"From {images}, in {told['seconds']:.1f} seconds: {parameters[0]:,} parameters became "
+        f"{parameters[1]:,} ({share(*reversed(parameters))}), {millions(flops[0])} "
+        f"multiply-accumulates became {millions(flops[1])} ({share(*reversed(flops))})."
+    )
+    # A number and its unit stay in one line.
+    yield tag("p", said.replace(" %", "\u00a0%").replace(" M", "\u00a0M"))
+    goal = asked(told["scheme"], told["model"])
+    wanted = f"Scheme {told['scheme']}: {goal}." if goal else f"Scheme {told['scheme']}."
+    how = told.get("method_in_words")
+    yield tag("p", wanted, f" Method {told['method']}: {how}." if how else "")
+    if command is not None:
+        yield tag("p", "This repeats it:")
+        yield tag("pre", tag("code", command))
+
+
+def _warnings(told: Mapping[str, Any]) -> Iterator[Markup]:
+    if told["warnings"]:
+        items = tag("ul", *(tag("li", warning) for warning in told["warnings"]))
+        yield tag("section", tag("h2", "Warnings"), items, class_="warnings")
+
+
+def _measured(told: Mapping[str, Any]) -> Iterator[Markup]:
+    yield tag("h2", "Before and after")
+    yield page_tables.before_and_after(told)
+    notes = list(told.get("notes") or ())
+    if "top1" not in told:
+        notes.insert(0, "Right answers were not counted.")
+    start = told["distance_start"]
+    before = "" if start is None else f"; before anything was recovered by {start:.3g}"
+    notes.append(
+        f"On the images given the student's outputs differ from the teacher's by "
+        f"{told['distance']:.3g} of their energy{before}."
+    )
+    yield tag("ul", *(tag("li", note) for note in notes), class_="note")
+
+
+def _layers(told: Mapping[str, Any]) -> Iterator[Markup]:
+    yield tag("h2", "Layer by layer")
+    numbers = {each["name"]: number for number, each in enumerate(told["changes"], start=1)}
+    if told["changes"]:
+        yield page_pictures.kept(told["changes"]) or tag(
+            "p", "Every layer keeps all of its channels and weights."
+        )
+    known = [layer for layer in told["layers"] if layer["name"] in numbers]
+    drawn = page_pictures.errors(known, [numbers[layer["name"]] for layer in known])
+    if drawn is not None:
+        yield drawn
+        yield tag(
+            "p",
+            "The error of a layer is the distance of its outputs from the teacher's, as a share of "
+            "their mean square; before: with the teacher's weights on the channels that stay.",
+            class_="note",
+        )
+    else:
+        yield tag(
+            "p", "This method does not solve layers one by one: none has an error of its own."
+        )
+    yield page_tables.layers(told)
+    yield tag(
+        "p",
+        "Which channels stay, by number, is in report.json and in the report's field kept.",
+        class_="note",
+    )
+    yield from _stayed(told["left"])
+
+
+def _stayed(left: Mapping[str, str]) -> Iterator[Markup]:
+    """What was to be changed and could not be, by reasons."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        reasons.setdefault(reason, []).append(name)
+    if reasons:
+        yield tag("h3", "What stayed, and why", id="stayed")
+        items = [
+            tag("li", tag("code", ", ".join(names)), f": {reason}")
+            for reason, names in reasons.items()
+        ]
+        yield tag("ul", *items)
+
+
+def _images(
+    told: Mapping[str, Any],
+    images: Inputs | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> Iterator[Markup]:
+    yield tag("h2", "The images")
+    yield tag("p", _origin(told))
+    if images is not None:
+        yield from _shown(images, mean, std)
+    if told["images"]["mean"]:
+        yield page_tables.statistics(told["images"])
+
+
+def _shown(
+    images: Inputs, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Iterator[Markup]:
+    leaves = tree_flatten(images)[0]
+    strange = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
+    if strange or not leaves:
+        kind = type(strange[0]).__name__ if strange else type(images).__name__
+        raise TypeError(f"page: images must be a tensor, or a tuple or dict of some, got {kind}")
+    for name, leaf in zip(input_names(images), leaves, strict=True):
+        called = "" if len(leaves) == 1 else f"{name}: "
+        if leaf.ndim != 4 or not leaf.is_floating_point():
+            shape = " x ".join(map(str, leaf.shape[1:])) or "one number"
+            yield tag("p", f"{called}no pictures, {shape} each.", class_="note")
+            continue
+        if len(leaves) == 1 and mean is not None:
+            _check_statistics(leaf.shape[1], mean, std)
+            made = thumbnails(leaf, mean, std)
+        else:
+            made = thumbnails(leaf)
+            called += "each stretched from its darkest to its brightest pixel; "
+        channels = "" if leaf.shape[1] in (1, 3) else f", the first of {leaf.shape[1]} channels"
+        yield tag("p", f"{called}{len(made)} of them{channels}:", class_="note")
+        yield tag("ul", *(tag("li", each) for each in made), class_="images")
+
+
+def _check_statistics(channels: int, mean: Sequence[float], std: Sequence[float] | None) -> None:
+    if std is None or len(mean) != channels or len(std) != channels:
+        got = f"{len(mean)} and {'none' if std is None else len(std)}"
+        raise ValueError(
+            f"page: mean and std must have one number for each of the {channels} channels of the "
+            f"images, got {got}"
+        )
+
+
+def _origin(told: Mapping[str, Any]) -> str:
+    """How many images there were, and where they came from."""
+    count = "1 image" if told["num_images"] == 1 else f"{told['num_images']:,} images"
+    if not told.get("data"):
+        return f"{count}."
+    drawn = f"drawn with seed {told['seed']}"
+    shots, ways = told.get("shots"), told.get("ways")
+    if shots is None:
+        return f"{count} of {told['data']}, {drawn}."
+    classes = "each class" if ways is None else f"each of {ways} classes"
+    return f"{count} of {told['data']}, {shots} of {classes}, {drawn}."
+
+
+def _how(told: Mapping[str, Any]) -> Iterator[Markup]:
+    yield tag("h2", "How it was done")
+    run = {name: told[name] for name in ("seed", "device", "dtype", "learning_rates")}
+    if not run["learning_rates"]:
+        del run["learning_rates"]
+    yield page_tables.settings("Hyper-parameters", {**told["hyper_parameters"], **run})
+    if told["rewritten"]:
+        yield tag("p", "Rewritten in layers of torch.nn before:")
+        yield tag("ul", *(tag("li", *_rewriting(each)) for each in told["rewritten"]))
+    yield page_tables.settings("Versions", told["versions"])
+
+
+def _rewriting(each: Mapping[str, Any]) -> Iterator[object]:
+    yield tag("code", each["name"] or "the network")
+    became = f" became {each['became']}" if each["became"] else " stays as it is"
+    remark = f": {each['remark']}" if each["remark"] else ""
+    yield joined([f", {each['was']},{became}{remark}"])
