@@ -229,7 +229,11 @@ def _finish(made: _Made, measured: Measured, destination: Destination) -> None:
     content["warnings"] = [*content["warnings"], *measured.warnings]
     write_json(destination.output / "report.json", content)
     if destination.page_path is not None:
-        pages.write(destination.page_path, content, made.inputs, made.sample, measured)
+        kept = f"the student is in {destination.output}, go on with --resume"
+        try:
+            pages.write(destination.page_path, content, made.inputs, made.sample, measured)
+        except OSError as error:
+            raise OSError(f"{error}; {kept}") from error
     # With it an interrupted evaluation was taken up without solving again.
     shutil.rmtree(destination.journal, ignore_errors=True)
 

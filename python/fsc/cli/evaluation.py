@@ -90,9 +90,8 @@ class Measured:
         """What a table of it must explain."""
         explained = [COST_NOTE, *self.said, tables.FLOPS_NOTE]
         if self.milliseconds_batch is not None:
-            explained.insert(
-                1, f"ms of {BATCH}: for {BATCH} images at once, likewise, median of {_BATCHES}"
-            )
+            batch = f"ms of {BATCH}: for {BATCH} images at once, likewise, median of {_BATCHES}"
+            explained.insert(1, batch)
         return explained if self.accuracy is None else [tables.INTERVAL_NOTE, *explained]
 
 

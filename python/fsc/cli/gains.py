@@ -51,15 +51,11 @@ def doubt(measured: Measured, report: Report, round_to: int) -> str | None:
     slow = list(_not_faster(measured))
     if not slow:
         return None
+    advice = "--drop-blocks leaves whole blocks out, --flops with a lower share more channels"
     if not cuts:
-        advice = "zeros are multiplied like other numbers; --flops 0.5 removes channels"
+        advice = "--flops 0.5 removes channels, zeros are multiplied like other numbers"
     elif round_to % 8:
-        advice = (
-            "--round-to 8 leaves numbers of channels that processors are quick at, "
-            "--drop-blocks whole blocks less, a lower --flops fewer channels"
-        )
-    else:
-        advice = "--drop-blocks leaves whole blocks out, a lower --flops more channels"
+        advice = f"--round-to 8 leaves numbers of channels that processors are quick at, {advice}"
     return f"student is smaller and not faster: {', '.join(slow)}; what may help: {advice}"
 
 

@@ -74,7 +74,9 @@ svg circle.before { fill: var(--paper); stroke: var(--teacher); stroke-width: 1.
 svg line.after { stroke: var(--student); stroke-opacity: .6; }
 svg line.before { stroke: var(--teacher); stroke-opacity: .4; }
 .strip { width: 8rem; height: .7rem; margin-top: .4rem; }
-.images { display: flex; flex-wrap: wrap; gap: .5rem; padding: 0; list-style: none; max-width: none; }
+.images {
+  display: flex; flex-wrap: wrap; gap: .5rem; padding: 0; list-style: none; max-width: none;
+}
 .images li { margin: 0; }
 .images img { display: block; width: 72px; height: 72px; object-fit: contain; }
 .images .small { image-rendering: pixelated; }

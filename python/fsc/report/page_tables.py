@@ -29,8 +29,8 @@ def _measures(known: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         if known.get("test_images"):
             values = (known["top1_teacher"], known["top1"])
             ends = [wilson(value, known["test_images"]) for value in values]
-            cells = [f"{low:.1f}–{high:.1f}" for low, high in ends]
-            yield ("its 95 % interval", *cells, "")  # type: ignore[misc]
+            before, after = (f"{low:.1f}–{high:.1f}" for low, high in ends)
+            yield "its 95 % interval", before, after, ""
     if "top5" in known and "top5_teacher" in known:
         yield _accuracy("among the first five (top-5)", known, "top5")
     yield _pair("parameters", known, "parameters", "{:,}".format)
@@ -68,12 +68,9 @@ def layers(known: Mapping[str, Any]) -> Markup:
     body = []
     for number, change in enumerate(known["changes"], start=1):
         cells: list[Any] = [number, tag("td", *_breakable(change["name"]), class_="name")]
-        cells += [_number(f"{change['channels_teacher']:,}"), _number(f"{change['channels']:,}")]
-        cells += [tag("td", _which_stay(change, known)), _number(f"{change['weights_teacher']:,}")]
-        cells += [
-            _number(f"{change['weights']:,}"),
-            tag("td", *_fate(change, known), class_="fate"),
-        ]
+        cells += _counts(change, "channels")
+        cells += [tag("td", _which_stay(change, known)), *_counts(change, "weights")]
+        cells.append(tag("td", *_fate(change, known), class_="fate"))
         if solved:
             cells += _errors(solved.get(change["name"]))
         body.append(rows("td", cells))
@@ -95,6 +92,10 @@ def _head(name: str) -> Markup:
 
 def _number(content: object) -> Markup:
     return tag("td", content, class_="number")
+
+
+def _counts(change: Mapping[str, Any], kind: str) -> list[Markup]:
+    return [_number(f"{change[name]:,}") for name in (f"{kind}_teacher", kind)]
 
 
 def _errors(layer: Mapping[str, Any] | None) -> list[Markup]:

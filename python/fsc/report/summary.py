@@ -16,8 +16,12 @@ _ASKED = (
     (r"flops-([\d.e-]+)", 100.0, "{} % of the multiply-accumulates were to stay"),
     (r"parameters-([\d.e-]+)", 100.0, "{} % of the parameters were to stay"),
     (r"structured-([\d.e-]+)", 1.0, "{} % of the channels of every set were to go"),
-    (r"slimming-([\d.e-]+)", 1.0, "{} % of the sets' channels of small scales were to go"),
-    (r"blocks-(\d+)", 1.0, "residual blocks were to go, {}"),
+    (
+        r"slimming-([\d.e-]+)",
+        1.0,
+        "{} % of the sets of channels were to go",
+    ),
+    (r"blocks-(\d+)", 1.0, "{} residual blocks were to go"),
     (r"latency-([\d.e-]+)", 1.0, "blocks were to go until {} % of the latency stay"),
 )
 
@@ -90,7 +94,8 @@ def as_text(report: Mapping[str, Any]) -> str:
     """The lines as text, in two columns."""
     found = lines(report)
     width = max(len(what) for what, _ in found)
-    return "\n".join(f"{what:<{width}}  {said}" for what, said in found)
+    # Reasons and warnings are sentences of their own, which may hold lines.
+    return "\n".join(f"{what:<{width}}  {' '.join(said.split())}" for what, said in found)
 
 
 def as_table(report: Mapping[str, Any]) -> str:
@@ -112,12 +117,9 @@ def _layers(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     gone = sum(each["channels_teacher"] - each["channels"] for each in changed)
     total = sum(each["channels_teacher"] for each in changes)
     if changed:
-        found.append(
-            (
-                "layers",
-                f"{len(changed)} of {len(changes)} lose channels, {gone:,} of {total:,} channels go",
-            )
-        )
+        lose = "loses" if len(changed) == 1 else "lose"
+        said = f"{len(changed)} of {len(changes)} {lose} channels, {gone:,} of {total:,} go"
+        found.append(("layers", said))
     if report["dropped"]:
         found.append(("blocks gone", few(report["dropped"])))
     if report["decoupled"]:

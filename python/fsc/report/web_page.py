@@ -6,15 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
-from torch.utils._pytree import tree_flatten
-
-from fsc.images.joint import Inputs, input_names
-from fsc.report import page_pictures, page_tables
+from fsc.images.joint import Inputs
+from fsc.report import page_images, page_pictures, page_tables
 from fsc.report.markup import Markup, joined, tag
 from fsc.report.page_style import STYLE
 from fsc.report.summary import asked, millions, share
-from fsc.report.thumbnails import thumbnails
 
 # Of a report, as `fsc.Report` names them.
 _NEEDED = (
@@ -72,7 +68,7 @@ def page(
 
     Raises:
         ValueError: a report without something that the page tells, or mean and std do not fit.
-        TypeError: images are of another type.
+        TypeError: result or images are of another type.
 
     Example:
         >>> import fsc, torch
@@ -82,14 +78,7 @@ def page(
         >>> page(result, images, known={"model": "resnet14"}).startswith("<!doctype html>")
         True
     """
-    held = result if isinstance(result, Mapping) else getattr(result, "report", result).to_dict()
-    told = {"model": None, **held, **(known or {})}
-    missing = [name for name in _NEEDED if name not in told]
-    if missing:
-        raise ValueError(
-            "page: result must be an fsc.Result, its report or what a report.json holds, got one "
-            f"without {missing[0]!r}"
-        )
+    told = {"model": None, **_held(result), **(known or {})}
     network = Path(str(told["model"])).name if told["model"] else "A network"
     title = f"{network}, compressed by {told['method']}"
     body = tag(
@@ -99,10 +88,27 @@ def page(
         *_warnings(told),
         *_measured(told),
         *_layers(told),
-        *_images(told, images, mean, std),
+        *page_images.section(told, images, mean, std),
         *_how(told),
     )
-    head = tag(
+    return f"<!doctype html>\n{tag('html', _head(title), tag('body', body), lang='en')}\n"
+
+
+def _held(result: Made | Told | Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a report holds, once it is known that it is whole."""
+    asked_for = "page: result must be an fsc.Result, its report or what a report.json holds, got"
+    report: Any = getattr(result, "report", result)
+    if not isinstance(report, Mapping) and not hasattr(report, "to_dict"):
+        raise TypeError(f"{asked_for} {type(result).__name__}")
+    held: Mapping[str, Any] = report if isinstance(report, Mapping) else report.to_dict()
+    missing = [name for name in _NEEDED if name not in held]
+    if missing:
+        raise ValueError(f"{asked_for} one without {missing[0]!r}")
+    return held
+
+
+def _head(title: str) -> Markup:
+    return tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -111,7 +117,6 @@ def page(
         tag("title", title),
         tag("style", Markup(STYLE)),
     )
-    return f"<!doctype html>\n{tag('html', head, tag('body', body), lang='en')}\n"
 
 
 def _lead(told: Mapping[str, Any], command: str | None) -> Iterator[Markup]:
@@ -172,16 +177,12 @@ def _layers(told: Mapping[str, Any]) -> Iterator[Markup]:
             "their mean square; before: with the teacher's weights on the channels that stay.",
             class_="note",
         )
-    else:
-        yield tag(
-            "p", "This method does not solve layers one by one: none has an error of its own."
-        )
+    elif not told["layers"]:
+        yield tag("p", "This method does not solve layers one by one: none has its own error.")
     yield page_tables.layers(told)
-    yield tag(
-        "p",
-        "Which channels stay, by number, is in report.json and in the report's field kept.",
-        class_="note",
-    )
+    if told["kept"]:
+        where = "Which channels stay, by number, is in report.json and in the report's field kept."
+        yield tag("p", where, class_="note")
     yield from _stayed(told["left"])
 
 
@@ -197,67 +198,6 @@ def _stayed(left: Mapping[str, str]) -> Iterator[Markup]:
             for reason, names in reasons.items()
         ]
         yield tag("ul", *items)
-
-
-def _images(
-    told: Mapping[str, Any],
-    images: Inputs | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> Iterator[Markup]:
-    yield tag("h2", "The images")
-    yield tag("p", _origin(told))
-    if images is not None:
-        yield from _shown(images, mean, std)
-    if told["images"]["mean"]:
-        yield page_tables.statistics(told["images"])
-
-
-def _shown(
-    images: Inputs, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> Iterator[Markup]:
-    leaves = tree_flatten(images)[0]
-    strange = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
-    if strange or not leaves:
-        kind = type(strange[0]).__name__ if strange else type(images).__name__
-        raise TypeError(f"page: images must be a tensor, or a tuple or dict of some, got {kind}")
-    for name, leaf in zip(input_names(images), leaves, strict=True):
-        called = "" if len(leaves) == 1 else f"{name}: "
-        if leaf.ndim != 4 or not leaf.is_floating_point():
-            shape = " x ".join(map(str, leaf.shape[1:])) or "one number"
-            yield tag("p", f"{called}no pictures, {shape} each.", class_="note")
-            continue
-        if len(leaves) == 1 and mean is not None:
-            _check_statistics(leaf.shape[1], mean, std)
-            made = thumbnails(leaf, mean, std)
-        else:
-            made = thumbnails(leaf)
-            called += "each stretched from its darkest to its brightest pixel; "
-        channels = "" if leaf.shape[1] in (1, 3) else f", the first of {leaf.shape[1]} channels"
-        yield tag("p", f"{called}{len(made)} of them{channels}:", class_="note")
-        yield tag("ul", *(tag("li", each) for each in made), class_="images")
-
-
-def _check_statistics(channels: int, mean: Sequence[float], std: Sequence[float] | None) -> None:
-    if std is None or len(mean) != channels or len(std) != channels:
-        got = f"{len(mean)} and {'none' if std is None else len(std)}"
-        raise ValueError(
-            f"page: mean and std must have one number for each of the {channels} channels of the "
-            f"images, got {got}"
-        )
-
-
-def _origin(told: Mapping[str, Any]) -> str:
-    """How many images there were, and where they came from."""
-    count = "1 image" if told["num_images"] == 1 else f"{told['num_images']:,} images"
-    if not told.get("data"):
-        return f"{count}."
-    drawn = f"drawn with seed {told['seed']}"
-    shots, ways = told.get("shots"), told.get("ways")
-    if shots is None:
-        return f"{count} of {told['data']}, {drawn}."
-    classes = "each class" if ways is None else f"each of {ways} classes"
-    return f"{count} of {told['data']}, {shots} of {classes}, {drawn}."
 
 
 def _how(told: Mapping[str, Any]) -> Iterator[Markup]:
