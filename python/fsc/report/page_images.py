@@ -56,12 +56,12 @@ def _shown(
             continue
         if len(leaves) == 1 and mean is not None:
             _check_statistics(leaf.shape[1], mean, std)
-            made = thumbnails(leaf, mean, std)
+            made, how = thumbnails(leaf, mean, std), ""
         else:
             made = thumbnails(leaf)
-            called += "each stretched from its darkest to its brightest pixel; "
+            how = ", each stretched from its darkest to its brightest pixel"
         channels = "" if leaf.shape[1] in (1, 3) else f", the first of {leaf.shape[1]} channels"
-        yield tag("p", f"{called}{len(made)} of them{channels}:", class_="note")
+        yield tag("p", f"{called}{len(made)} of them{channels}{how}:", class_="note")
         yield tag("ul", *(tag("li", each) for each in made), class_="images")
 
 

@@ -26,7 +26,9 @@ h2 { font-size: 1.2rem; margin: 2.25rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
 p, ul, dl { margin: .5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 li { margin: .25rem 0; }
-small, .note { color: var(--soft); font-size: .875rem; }
+a { color: var(--student); }
+.flag { display: inline-block; max-width: 100%; }
+.note { color: var(--soft); font-size: .875rem; }
 code, pre { font-family: ui-monospace, monospace; font-size: .875rem; overflow-wrap: anywhere; }
 pre {
   background: var(--shade); padding: .75rem; border-radius: 4px;
@@ -53,7 +55,7 @@ tbody th { font-weight: 400; }
 .fate { min-width: 9rem; }
 figure { margin: 1.25rem 0; }
 figcaption { font-size: .9375rem; margin-bottom: .25rem; }
-.key { white-space: nowrap; color: var(--soft); font-size: .875rem; margin-left: 1rem; }
+.key { white-space: nowrap; color: var(--soft); font-size: .875rem; margin-left: .75rem; }
 .key i {
   display: inline-block; width: .75rem; height: .75rem; margin-right: .35rem;
   border-radius: 2px; vertical-align: -.05rem;

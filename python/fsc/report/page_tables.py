@@ -36,8 +36,8 @@ def _measures(known: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     yield _pair("parameters", known, "parameters", "{:,}".format)
     if known["nonzero"] < 0.99 * known["parameters"]:
         whole = known["parameters_teacher"]
-        cells = (f"{whole:,}", f"{known['nonzero']:,}", share(known["nonzero"], whole))
-        yield ("parameters that are not zero", *cells)
+        left = share(known["nonzero"], whole)
+        yield "parameters that are not zero", "", f"{known['nonzero']:,}", left
     yield _pair("multiply-accumulates for one image", known, "flops", millions)
     for name, key, form in (
         ("size of the file", "kilobytes", "{:,.0f} kB"),
@@ -108,9 +108,10 @@ def _errors(layer: Mapping[str, Any] | None) -> list[Markup]:
 
 def _which_stay(change: Mapping[str, Any], known: Mapping[str, Any]) -> Markup:
     total, stays = change["channels_teacher"], known["kept"].get(change["name"])
+    if stays is None and 0 < change["channels"] < total:
+        return Markup()  # those of the layer that it filters
     if stays is None:
-        # Where nothing says which, they all stay or none.
-        stays = range(total) if change["channels"] == total else []
+        stays = range(change["channels"])
     return strip(stays, total)
 
 
@@ -125,7 +126,7 @@ def _fate(change: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[objec
     elif gone:
         yield "1 channel went" if gone == 1 else f"{gone:,} channels went"
     elif name in known["left"]:
-        yield tag("a", "stays as it is, see why", href="#stayed")
+        yield tag("a", "keeps its channels, see why", href="#stayed")
     elif change["weights"] >= change["weights_teacher"]:
         yield "as large as it was"
     elif known["nonzero"] < 0.99 * known["parameters"]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fsc import models, scheme_tables
-from fsc.report.markup import rows, tag
+from fsc.report.markup import tag
 
 # Names of layers, or reasons, that a line has room for.
 _MOST_NAMES = 3
@@ -101,7 +101,10 @@ def as_text(report: Mapping[str, Any]) -> str:
 def as_table(report: Mapping[str, Any]) -> str:
     """The lines as a table in HTML."""
     left = "text-align: left; vertical-align: top"
-    body = [rows("td", pair, style=left) for pair in lines(report)]
+    body = [
+        tag("tr", tag("th", what, scope="row", style=left), tag("td", said, style=left))
+        for what, said in lines(report)
+    ]
     return str(tag("table", tag("tbody", *body)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -136,13 +137,19 @@ def _lead(told: Mapping[str, Any], command: str | None) -> Iterator[Markup]:
     yield tag("p", wanted, f" Method {told['method']}: {how}." if how else "")
     if command is not None:
         yield tag("p", "This repeats it:")
-        yield tag("pre", tag("code", command))
+        yield tag("pre", tag("code", _unbroken(command)))
 
 
 def _warnings(told: Mapping[str, Any]) -> Iterator[Markup]:
     if told["warnings"]:
-        items = tag("ul", *(tag("li", warning) for warning in told["warnings"]))
+        items = tag("ul", *(tag("li", _unbroken(each)) for each in told["warnings"]))
         yield tag("section", tag("h2", "Warnings"), items, class_="warnings")
+
+
+def _unbroken(sentence: str) -> Markup:
+    """Text whose flags are not broken behind a hyphen."""
+    parts = re.split(r"( )", sentence)
+    return joined(tag("span", p, class_="flag") if p[:2] == "--" else p for p in parts)
 
 
 def _measured(told: Mapping[str, Any]) -> Iterator[Markup]:
@@ -205,7 +212,8 @@ def _how(told: Mapping[str, Any]) -> Iterator[Markup]:
     run = {name: told[name] for name in ("seed", "device", "dtype", "learning_rates")}
     if not run["learning_rates"]:
         del run["learning_rates"]
-    yield page_tables.settings("Hyper-parameters", {**told["hyper_parameters"], **run})
+    given = {**told["hyper_parameters"], **run}
+    yield page_tables.settings("Hyper-parameters, seed and device", given)
     if told["rewritten"]:
         yield tag("p", "Rewritten in layers of torch.nn before:")
         yield tag("ul", *(tag("li", *_rewriting(each)) for each in told["rewritten"]))
