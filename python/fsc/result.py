@@ -14,13 +14,17 @@ from fsc.networks import cost
 from fsc.networks.blocks import dropped_of
 from fsc.networks.decoupling import decoupled_of
 from fsc.networks.joint_input import joint_of
+from fsc.networks.layer_changes import LayerChange, layer_changes
 from fsc.networks.plain import Rewriting, rewritings
 from fsc.networks.wrappers import dtype_of
+from fsc.report import summary
 
 
 @dataclass(frozen=True)
 class Report:
     """What was done and what it gave; `to_dict` is what the JSON files hold.
+
+    Printed, it says so in about ten lines; notebooks show these as a table.
 
     Args:
         method: name of the method's class.
@@ -43,6 +47,7 @@ class Report:
         learning_rates: of every run of a method that trains; the student is that of the last, the
             others diverged.
         kept: the kept output channels of every layer that lost some.
+        changes: channels and weights of every layer, before and after.
         dropped: the names of the blocks that are gone.
         decoupled: the names of the layers that are a depthwise and a pointwise one -> terms.
         left: the layers that were to be pruned or changed and could not be -> why.
@@ -67,15 +72,25 @@ class Report:
     flops_teacher: int
     distance: float
     distance_start: float | None
-    layers: list[LayerReport] = field(default_factory=list)
+    # What is as long as the network is deep is left out of the repr.
+    layers: list[LayerReport] = field(default_factory=list, repr=False)
     learning_rates: list[float] = field(default_factory=list)
-    kept: dict[str, list[int]] = field(default_factory=dict)
+    kept: dict[str, list[int]] = field(default_factory=dict, repr=False)
+    changes: list[LayerChange] = field(default_factory=list, repr=False)
     dropped: list[str] = field(default_factory=list)
     decoupled: dict[str, int] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    rewritten: list[Rewriting] = field(default_factory=list)
+    rewritten: list[Rewriting] = field(default_factory=list, repr=False)
     versions: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The most important of it as text, a line each."""
+        return summary.as_text(self.to_dict())
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        return summary.as_table(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain lists, dicts, strings and numbers."""
@@ -129,6 +144,7 @@ def report_of(
         layers=outcome.layers,
         learning_rates=outcome.learning_rates,
         kept={n: rows.tolist() for n, rows in rows_left(task.groups, outcome.kept).items()},
+        changes=layer_changes(task.teacher, outcome.student),
         dropped=list(dropped_of(outcome.student)),
         decoupled=decoupled_of(outcome.student),
         left=getattr(task.scheme, "held_back", {}) | outcome.held_back,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fsc.cli import commands, sentences, several
+from fsc.cli import commands, invocation, sentences, several
 from fsc.cli.warning_lines import warnings_as_lines
 
 EXIT_ERROR = 2
@@ -38,10 +38,15 @@ class _Commands(click.Group):
             several.tell(f"error: {sentences.of_error(error, verb)}", error)
             context.exit(EXIT_ERROR)
 
-    def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
+    def make_context(
+        self, info_name: str | None, args: list[str], *rest: Any, **keywords: Any
+    ) -> click.Context:
         """Reads what is typed before the verb."""
+        as_typed = list(args)
         try:
-            return super().make_context(*arguments, **keywords)
+            context = super().make_context(info_name, args, *rest, **keywords)
+            context.meta[invocation.TYPED] = as_typed
+            return context
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:

@@ -56,6 +56,14 @@ def demo(**given: Any) -> None:
     help="Leave student and teacher unevaluated.",
 )
 @click.option("--layers", "all_layers", is_flag=True, help="Show the error of every layer.")
+@options.latency
+@click.option(
+    "--report",
+    "page_path",
+    type=options.FILE,
+    help="Write a page for people to this file, .html: what --latency measures too, every layer, "
+    "the images.",
+)
 def compress(**given: Any) -> None:
     """Compress a pretrained network and write the student, a report and the sample."""
     from fsc.cli import compress as work
@@ -98,13 +106,7 @@ def evaluate(**given: Any) -> None:
 @options.data_name
 @goal_options.goal
 @many_students(method_names.COMPARED)
-@click.option(
-    "--latency",
-    "is_timed",
-    is_flag=True,
-    help="Measure the milliseconds of teacher and students too, for 1 image and for 64 at once, on "
-    "one thread.",
-)
+@options.latency
 def compare(**given: Any) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     from fsc.cli import compare as work

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fsc import ranks
-from fsc.cli import evaluation, outputs, resumption, several, tables, training_options
+from fsc.cli import (
+    evaluation,
+    gains,
+    outputs,
+    pages,
+    resumption,
+    several,
+    tables,
+    training_options,
+)
 from fsc.cli.drawing import Draw
 from fsc.cli.evaluation import Measured
 from fsc.cli.given import Inputs
@@ -33,6 +43,7 @@ from fsc.images.sampling import FewShotSample
 from fsc.methods.training_state import in_words
 from fsc.networks import cost
 from fsc.result import Result
+from fsc.warning import CompressionWarning
 
 _NUM_WORST_LAYERS = 5
 
@@ -48,6 +59,7 @@ def command(
     all_layers: bool,
     num_test: int | None,
     evaluated: bool,
+    is_timed: bool,
 ) -> None:
     """Compress a pretrained network and write the student, a report and the sample."""
     if num_test is not None and not evaluated:
@@ -69,12 +81,19 @@ def command(
         )
     if not several.is_first():
         return
+    # A page tells them as well.
+    is_timed = is_timed or destination.page_path is not None
     with Reporter() as reporter:
-        measured = made.measure(destination.output, reporter, evaluated=evaluated)
+        measured = made.measure(
+            destination.output, reporter, evaluated=evaluated, is_timed=is_timed
+        )
+    for warning in measured.warnings:
+        warnings.warn(warning, CompressionWarning, stacklevel=2)
     _finish(made, measured, destination)
     # Last: whoever reads it may be gone.
     made.show(measured, all_layers=all_layers)
     tables.show(f"Written to {destination.output}: {MODEL_FILE}, report.json, samples.json")
+    tables.show_written(destination.page_path)
 
 
 def _make(
@@ -105,7 +124,7 @@ def _make(
         reporter.say(tables.wrapped(*filter(None, (*inputs.notes, intention, begun))))
         try:
             result = make_student(method, inputs, sample, settings, reporter)
-            made = _Made(method, inputs, sample, result)
+            made = _Made(method, inputs, sample, settings.goal.round_to, result)
             ranks.first(lambda: made.write_or_rescue(output, journal.signature()))
         except ranks.RankLost as lost:
             kept = _kept(destination.journal) or "nothing was written"
@@ -122,6 +141,7 @@ class _Made:
     method: str
     inputs: Inputs
     sample: FewShotSample
+    round_to: int
     result: Result
 
     def report(self) -> dict[str, Any]:
@@ -156,16 +176,29 @@ class _Made:
             }
         )
 
-    def measure(self, folder: Path, reporter: Reporter, *, evaluated: bool) -> Measured:
+    def measure(
+        self, folder: Path, reporter: Reporter, *, evaluated: bool, is_timed: bool
+    ) -> Measured:
         """Measure it, once it is written.
 
         Raises:
             KeyboardInterrupt, ValueError: with the sentence that the student is there all the same.
         """
-        path = folder / MODEL_FILE
+        path, given = folder / MODEL_FILE, (self.inputs, self.result.student)
         try:
-            return evaluation.measure(
-                self.inputs, self.result.student, path, reporter, evaluated=evaluated
+            crowded = gains.crowded(self.inputs) if is_timed else None
+            timed = is_timed and crowded is None
+            measured = evaluation.measure(
+                *given, path, reporter, evaluated=evaluated, is_timed=timed
+            )
+            if not is_timed:
+                return measured
+            said = (crowded, gains.folded(self.inputs.teacher, self.result.student))
+            doubt = gains.doubt(measured, self.result.report, self.round_to)
+            return replace(
+                measured,
+                said=tuple(each for each in said if each is not None),
+                warnings=() if doubt is None else (doubt,),
             )
         except (KeyboardInterrupt, ValueError, OSError) as error:
             kept = f"the student is in {folder}; only what is measured of it is missing"
@@ -192,7 +225,15 @@ class _Made:
 
 
 def _finish(made: _Made, measured: Measured, destination: Destination) -> None:
-    write_json(destination.output / "report.json", made.report() | measured.to_dict())
+    content = made.report() | measured.to_dict()
+    content["warnings"] = [*content["warnings"], *measured.warnings]
+    write_json(destination.output / "report.json", content)
+    if destination.page_path is not None:
+        kept = f"the student is in {destination.output}, go on with --resume"
+        try:
+            pages.write(destination.page_path, content, made.inputs, made.sample, measured)
+        except OSError as error:
+            raise OSError(f"{error}; {kept}") from error
     # With it an interrupted evaluation was taken up without solving again.
     shutil.rmtree(destination.journal, ignore_errors=True)
 

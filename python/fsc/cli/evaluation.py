@@ -18,13 +18,12 @@ from fsc.cli.progress import Reporter
 from fsc.cli.run import Accuracy, accuracy_on_test, save_model
 from fsc.networks import surgery
 from fsc.networks.cost import Size
-from fsc.networks.latency import latencies, timings
+from fsc.networks.latency import BATCH, latencies, timings
 from fsc.networks.plain import plain
 from fsc.report.interval import correct, wilson
 
 COST_NOTE = "kB: of the file; ms: for one image alone on one thread, median of 50"
-# Networks are timed for one image and for so many, these a few times, because each takes long.
-BATCH = 64
+# A batch is timed a few times, because each takes long.
 _BATCHES = 5
 TIMES_NOTE = f"ms: for one image alone and for {BATCH} at once, on one thread"
 
@@ -53,18 +52,25 @@ class Measured:
         accuracy: the student's, the teacher's; None where nothing was evaluated.
         kilobytes: of the student's file, of the teacher's as fsc writes it.
         milliseconds: median time for one image, of the student, of the teacher.
+        milliseconds_batch: likewise for a batch; None where it was not measured.
+        said: what is to be known of the times, a sentence each.
+        warnings: what may not be as it was meant.
     """
 
     num_test: int
     accuracy: tuple[Accuracy, Accuracy] | None
     kilobytes: tuple[float, float]
     milliseconds: tuple[float, float]
+    milliseconds_batch: tuple[float, float] | None = None
+    said: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """What the report of a run holds of it."""
         found: dict[str, Any] = {}
-        for name, pair in (("kilobytes", self.kilobytes), ("milliseconds", self.milliseconds)):
-            found |= {name: pair[0], f"{name}_teacher": pair[1]}
+        for name in ("kilobytes", "milliseconds", "milliseconds_batch"):
+            if (pair := getattr(self, name)) is not None:
+                found |= {name: pair[0], f"{name}_teacher": pair[1]}
         if self.accuracy is not None:
             own, teachers = self.accuracy
             found |= own.to_dict() | teachers.to_dict("_teacher")
@@ -83,18 +89,28 @@ class Measured:
             num_test=self.num_test,
             kilobytes=self.kilobytes[of_teacher],
             milliseconds=self.milliseconds[of_teacher],
+            milliseconds_batch=self.milliseconds_batch and self.milliseconds_batch[of_teacher],
             top5=[] if measured is None or measured.top5 is None else [measured.top5],
         )
 
     @property
     def notes(self) -> list[str]:
         """What a table of it must explain."""
-        explained = [COST_NOTE, tables.FLOPS_NOTE]
+        explained = [COST_NOTE, *self.said, tables.FLOPS_NOTE]
+        if self.milliseconds_batch is not None:
+            batch = f"ms of {BATCH}: for {BATCH} images at once, likewise, median of {_BATCHES}"
+            explained.insert(1, batch)
         return explained if self.accuracy is None else [tables.INTERVAL_NOTE, *explained]
 
 
 def measure(
-    inputs: Inputs, student: nn.Module, path: Path, reporter: Reporter, *, evaluated: bool
+    inputs: Inputs,
+    student: nn.Module,
+    path: Path,
+    reporter: Reporter,
+    *,
+    evaluated: bool,
+    is_timed: bool = False,
 ) -> Measured:
     """Measure a student that was written to `path`, beside its teacher.
 
@@ -104,14 +120,19 @@ def measure(
         path: its file.
         reporter: told of the progress.
         evaluated: whether to count right answers too, which takes longer than all the rest.
+        is_timed: whether to time a batch too.
     """
     accuracy = None
     if evaluated:
         own_accuracy = accuracy_on_test(student, inputs, reporter, "student")
         accuracy = own_accuracy, teacher_accuracy(inputs, reporter)
-    own, teachers = milliseconds(inputs, [student, inputs.teacher], reporter)
     # As a file of fsc too: the teacher's own may hold more than weights, or half of their bits.
     sizes = kilobytes(path), kilobytes_as_saved(inputs)
+    if is_timed:
+        found = times(inputs, student, reporter)
+        alone, batch = zip(found.student, found.teacher, strict=True)
+        return Measured(len(inputs.test_images), accuracy, sizes, alone, batch)
+    own, teachers = milliseconds(inputs, [student, inputs.teacher], reporter)
     return Measured(len(inputs.test_images), accuracy, sizes, (own, teachers))
 
 

@@ -8,6 +8,13 @@ import shutil
 import sys
 from pathlib import Path
 
+import click
+
+from fsc.cli import several
+
+# Where a context keeps the arguments of the command line.
+TYPED = "fsc.cli.typed"
+
 
 def typed(*arguments: object) -> str:
     """Return a command line of `fsc` that works as it stands in the shell that called this one.
@@ -19,6 +26,18 @@ def typed(*arguments: object) -> str:
         True
     """
     return " ".join([_program(), *(shlex.quote(str(argument)) for argument in arguments)])
+
+
+def repeated() -> str:
+    """The command line that runs, for people who read of it elsewhere: `fsc` is on their path."""
+    arguments = [each for each in click.get_current_context().meta[TYPED] if each != "--resume"]
+    processes = os.environ.get("LOCAL_WORLD_SIZE", several.processes())
+    shared = several.processes() > 1
+    program = f"torchrun --nproc-per-node {processes} -m fsc" if shared else "fsc"
+    given = os.environ.get("FSC_DATA")
+    named = any(each.split("=")[0] == "--data-root" for each in arguments)
+    folder = f"FSC_DATA={shlex.quote(given)} " if given and not named else ""
+    return folder + " ".join([program, *map(shlex.quote, arguments)])
 
 
 def _program() -> str:

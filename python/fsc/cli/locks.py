@@ -48,12 +48,26 @@ def hold_files(json_path: Path | None, figure_path: Path | None, *, replacing: b
     if len(paths) == 2 and json_path == figure_path:
         raise ValueError(f"--json and --output must name two files, got {json_path} for both")
     for option, path in paths.items():
-        check_writable(path.parent)
-        click.get_current_context().with_resource(locked_file(path))
-        if path.exists() and not replacing:
-            raise FileExistsError(
-                f"{option} must name a new file, got {path}, which exists: {OTHERWISE}"
-            )
+        hold_file(option, path, replacing=replacing)
+
+
+def hold_file(option: str, path: Path, *, replacing: bool) -> None:
+    """Lock one file that a command is to write until it ends.
+
+    Args:
+        option: that names it.
+        path: of the file.
+        replacing: whether one that is there already may be replaced.
+
+    Raises:
+        OSError: it is there already, cannot be written, or another process writes it.
+    """
+    check_writable(path.parent)
+    click.get_current_context().with_resource(locked_file(path))
+    if path.exists() and not replacing:
+        raise FileExistsError(
+            f"{option} must name a new file, got {path}, which exists: {OTHERWISE}"
+        )
 
 
 @contextmanager

@@ -191,6 +191,13 @@ num_seeds = click.option(
     show_default=True,
     help="Number of draws; their seeds are 0, 1, ....",
 )
+latency = click.option(
+    "--latency",
+    "is_timed",
+    is_flag=True,
+    help="Measure the milliseconds of teacher and students too, for 1 image and for 64 at once, on "
+    "one thread.",
+)
 resume = click.option(
     "--resume", is_flag=True, help="Keep the runs that the JSON file holds already."
 )

@@ -13,7 +13,7 @@ from torch import nn
 from fsc import method_names
 from fsc.cli import options
 from fsc.cli.given import Inputs
-from fsc.cli.locks import OTHERWISE, hold_folder
+from fsc.cli.locks import OTHERWISE, hold_file, hold_folder
 from fsc.cli.run import Settings
 from fsc.files import check_room, read_json
 from fsc.methods import FSKD, CrossDistillation, SolveThenTrain
@@ -26,6 +26,7 @@ _DEMO = (
     *("report.json", "samples.json", "figure.png", "teacher.safetensors"),
     *(f"{name}.safetensors" for name in method_names.NAMES),
 )
+_PAGES = (".html", ".htm")
 # Ten networks of at most a megabyte, and a figure.
 _DEMO_BYTES = 15_000_000
 # The student, and a journal that may hold every weight with its momentum.
@@ -59,11 +60,13 @@ class Destination:
         output: the folder.
         resume: whether to go on with what is unfinished there.
         overwrite: whether what is there may be replaced.
+        page_path: what --report names: a file that may lie elsewhere; None: no page is written.
     """
 
     output: Path
     resume: bool
     overwrite: bool
+    page_path: Path | None
 
     @property
     def journal(self) -> Path:
@@ -71,14 +74,20 @@ class Destination:
         return self.output / "unfinished"
 
     def hold(self) -> None:
-        """Lock it, once no student and no solved layers of another run get lost.
+        """Lock it, once no student, no page and no solved layers of another run get lost.
 
         Raises:
             OSError: something would get lost, or the folder cannot be written.
+            ValueError: the page's name says that it is something else.
         """
+        if self.page_path is not None and self.page_path.suffix.lower() not in _PAGES:
+            raise ValueError(f"--report must name a file in .html, got {self.page_path}")
         hold_folder(self.output)
+        replacing = self.overwrite or (self.resume and self.journal.is_dir())
+        if self.page_path is not None:
+            hold_file("--report", self.page_path, replacing=replacing)
         unfinished, finished = in_words(self.journal), _found(self.output, STUDENT)
-        if self.overwrite or (self.resume and self.journal.is_dir()):
+        if replacing:
             return
         if unfinished:
             raise FileExistsError(

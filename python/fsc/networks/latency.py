@@ -6,14 +6,18 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from fsc.images.checks import device_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
 
+# Networks are timed for one image, and for so many at once.
+BATCH = 64
 _NUM_WARM_UP = 3
 
 
@@ -95,3 +99,32 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def largest_layer(network: nn.Module, image: Tensor) -> int:
+    """Bytes that one layer reads and writes at once for an image, at most.
+
+    Args:
+        network: it runs once, in evaluation mode.
+        image: [1, C, ...], moved to the device of the network.
+
+    Example:
+        >>> largest_layer(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.zeros(1, 1, 5, 5))
+        200
+    """
+    largest = 0
+
+    def weigh(_: nn.Module, read: Any, written: Any) -> None:
+        nonlocal largest
+        leaves = [leaf for leaf in tree_flatten((read, written))[0] if isinstance(leaf, Tensor)]
+        largest = max(largest, sum(leaf.nbytes for leaf in leaves))
+
+    leaves = [module for module in network.modules() if not any(module.children())]
+    hooks = [module.register_forward_hook(weigh) for module in leaves]
+    try:
+        with evaluation_mode(network), torch.inference_mode():
+            network(image.to(device_of(network, image)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return largest

@@ -1,8 +1,10 @@
-"""What people look at: figures and analyses."""
+"""What people look at: figures, analyses, and a page of what was done."""
 
 from typing import TYPE_CHECKING
 
 from fsc import lazy
 
-if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.exports(__name__, {})
+if TYPE_CHECKING:
+    from fsc.report.web_page import page as page
+else:
+    __getattr__, __dir__ = lazy.exports(__name__, {"page": "fsc.report.web_page"})
