@@ -79,6 +79,7 @@ def test_what_stays_and_warnings_are_told():
         ("parameters-0.25", "25 % of the parameters were to stay"),
         ("structured-30", "30 % of the channels of every set were to go"),
         ("slimming-60", "60 % of the sets of channels were to go"),
+        ("blocks-1", "1 residual block was to go"),
         ("blocks-2", "2 residual blocks were to go"),
         ("latency-80", "blocks were to go until 80 % of the latency stay"),
         ("sparse-90", "the scheme sets 90 % of the weights of every convolution to zero"),

@@ -42,6 +42,7 @@ pre {
 table { border-collapse: collapse; font-size: .9375rem; font-variant-numeric: tabular-nums; }
 caption {
   text-align: left; font-size: .875rem; color: var(--soft); padding-bottom: .25rem;
+  white-space: nowrap;
 }
 th, td {
   text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0;

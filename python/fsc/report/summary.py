@@ -21,6 +21,7 @@ _ASKED = (
         1.0,
         "{} % of the sets of channels were to go",
     ),
+    (r"blocks-(1)", 1.0, "{} residual block was to go"),
     (r"blocks-(\d+)", 1.0, "{} residual blocks were to go"),
     (r"latency-([\d.e-]+)", 1.0, "blocks were to go until {} % of the latency stay"),
 )
