@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,19 @@ from fsc.cli.inputs import Source
 from fsc.cli.outputs import Destination
 from fsc.cli.progress import Reporter
 from fsc.cli.run import (
-    MODEL_FILE,
     Resources,
     Settings,
     check_labels,
     describe,
+    header_for,
     make_student,
-    save_model,
 )
 from fsc.files import Writers, write_json, write_together
 from fsc.goal import Goal
 from fsc.images.sampling import FewShotSample
 from fsc.methods.training_state import in_words
+from fsc.model_card import card
+from fsc.model_folder import CARD_FILE, MODEL_FILE, writers
 from fsc.networks import cost
 from fsc.result import Result
 
@@ -74,7 +77,7 @@ def command(
     _finish(made, measured, destination)
     # Last: whoever reads it may be gone.
     made.show(measured, all_layers=all_layers)
-    tables.show(f"Written to {destination.output}: {MODEL_FILE}, report.json, samples.json")
+    tables.show(f"Written to {destination.output}: {', '.join(outputs.STUDENT)}")
 
 
 def _make(
@@ -143,18 +146,25 @@ class _Made:
 
     def write(self, folder: Path, signature: Writers) -> None:
         """Write network, report and sample, with what signs them as unfinished."""
-        header = {"method": self.method, "scheme": self.result.report.scheme}
-        # A model without its report tells nobody where it came from: all three files or none.
+        # A model without its report tells nobody where it came from: all files or none.
         write_together(
             {
                 **signature,
                 folder / "report.json": lambda path: write_json(path, self.report()),
                 folder / "samples.json": self.sample.save,
-                folder / MODEL_FILE: lambda path: save_model(
-                    path, self.result.student, self.inputs, **header
-                ),
+                **writers(folder, self.result.student, self.header, self.card({})),
             }
         )
+
+    @cached_property
+    def header(self) -> dict[str, Any]:
+        """What the file of the student says of it, and `config.json` too."""
+        known = {"method": self.method, "scheme": self.result.report.scheme}
+        return header_for(self.result.student, self.inputs, **known)
+
+    def card(self, measured: Mapping[str, float]) -> str:
+        """The text of `README.md`, with what was measured in words."""
+        return card(self.header, self.result.report, measured)
 
     def measure(self, folder: Path, reporter: Reporter, *, evaluated: bool) -> Measured:
         """Measure it, once it is written.
@@ -192,7 +202,14 @@ class _Made:
 
 
 def _finish(made: _Made, measured: Measured, destination: Destination) -> None:
-    write_json(destination.output / "report.json", made.report() | measured.to_dict())
+    folder, report = destination.output, made.report() | measured.to_dict()
+    text = made.card(measured.in_words(made.inputs.test_name))
+    write_together(
+        {
+            folder / "report.json": lambda path: write_json(path, report),
+            folder / CARD_FILE: lambda path: path.write_text(text, encoding="utf-8"),
+        }
+    )
     # With it an interrupted evaluation was taken up without solving again.
     shutil.rmtree(destination.journal, ignore_errors=True)
 

@@ -12,6 +12,7 @@ from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Accuracy, accuracy_on_test
 from fsc.cli.teachers import Statistics
+from fsc.model_folder import file_in
 from fsc.networks import cost
 from fsc.networks.latency import latencies
 
@@ -32,7 +33,7 @@ def command(
     checkpoint of a dense network, which --model names.
     """
     if path is not None:
-        path = saved.file_of(path)
+        path = file_in(path) if path.is_dir() else path
         network = saved.read(path, data_name, model_name)
         inputs = network.tested_on(data_name, data_root, size, normalize, device)
     elif model_name is not None:

@@ -18,10 +18,11 @@ from fsc.cli.run import Settings
 from fsc.files import check_room, read_json
 from fsc.methods import FSKD, CrossDistillation, SolveThenTrain
 from fsc.methods.training_state import in_words
+from fsc.model_folder import FILES, MODEL_FILE
 from fsc.networks import checkpoint
 from fsc.walking.spill import largest_frontier
 
-STUDENT = ("model.safetensors", "report.json", "samples.json")
+STUDENT = (*FILES, "report.json", "samples.json")
 _DEMO = (
     *("report.json", "samples.json", "figure.png", "teacher.safetensors"),
     *(f"{name}.safetensors" for name in method_names.NAMES),
@@ -189,6 +190,6 @@ def _is_demo(folder: Path) -> bool:
 def _still_missing(teacher: nn.Module, output: Path, journal: Path | None) -> int:
     """Bytes to come, without those that an interrupted run has written already."""
     size = sum(value.nbytes for value in teacher.state_dict().values())
-    paths = [output / STUDENT[0], *(journal.iterdir() if journal and journal.is_dir() else ())]
+    paths = [output / MODEL_FILE, *(journal.iterdir() if journal and journal.is_dir() else ())]
     there = sum(path.stat().st_size for path in paths if path.is_file())
     return max(size, _NUM_COPIES * size - there)
