@@ -1,6 +1,7 @@
 """How methods that train do it: SGD, and again at half the rate where it diverges."""
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from fsc.methods.memory_layout import fast_layout
 from fsc.methods.soundness import Yardstick, is_sound, not_finite
 from fsc.methods.training_state import TrainingState, put_back
 from fsc.methods.views import Kind, check_kind, judged_images
+
+_logger = logging.getLogger(__name__)
 
 # At each the loss is looked at, and the state kept where there is a journal.
 _STEPS_BETWEEN_LOOKS = 50
@@ -172,6 +175,8 @@ def trained(
         finite = finite and math.isfinite(distance) and not_finite(student) is None
         if finite and (not stays_near or is_sound(distance, distance_start)):
             return rates[: retry + 1]
+        if ranks.is_first():
+            _logger.info("%s diverged at a rate of %g", type(schedule).__name__, rates[retry])
     if not finite:
         tried = ", ".join(f"{rate:g}" for rate in rates)
         raise NeverFinite(
@@ -236,6 +241,9 @@ class _Run:
                 ranks.add_up(loss)
                 if not loss.isfinite():
                     return False
+                if _logger.isEnabledFor(logging.DEBUG) and ranks.is_first():
+                    done = (lesson.what, learner.step, lesson.steps)
+                    _logger.debug("%s, step %d of %d: loss %.4g", *done, loss.item())
                 if learner.step < lesson.steps:
                     tensors, counts = learner.state()
                     self._kept.keep(tensors, counts | {"retry": retry, "part": number})
