@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ def command(
     # Last: whoever reads it may be gone.
     made.show(measured, all_layers=all_layers)
     tables.show(f"Written to {destination.output}: {', '.join(outputs.STUDENT)}")
+    tables.show_written(destination.json_path)
 
 
 def _make(
@@ -204,9 +205,10 @@ class _Made:
 def _finish(made: _Made, measured: Measured, destination: Destination) -> None:
     folder, report = destination.output, made.report() | measured.to_dict()
     text = made.card(measured.in_words(made.inputs.test_name))
+    reports = [folder / "report.json", *filter(None, [destination.json_path])]
     write_together(
         {
-            folder / "report.json": lambda path: write_json(path, report),
+            **{path: partial(write_json, value=report) for path in reports},
             folder / CARD_FILE: lambda path: path.write_text(text, encoding="utf-8"),
         }
     )

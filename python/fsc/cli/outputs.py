@@ -23,7 +23,7 @@ from fsc.networks import checkpoint
 from fsc.walking.spill import largest_frontier
 
 STUDENT = (*FILES, "report.json", "samples.json")
-_DEMO = (
+DEMO = (
     *("report.json", "samples.json", "figure.png", "teacher.safetensors"),
     *(f"{name}.safetensors" for name in method_names.NAMES),
 )
@@ -60,11 +60,13 @@ class Destination:
         output: the folder.
         resume: whether to go on with what is unfinished there.
         overwrite: whether what is there may be replaced.
+        json_path: what --json names.
     """
 
     output: Path
     resume: bool
     overwrite: bool
+    json_path: Path | None
 
     @property
     def journal(self) -> Path:
@@ -76,8 +78,10 @@ class Destination:
 
         Raises:
             OSError: something would get lost, or the folder cannot be written.
+            ValueError: --json names a file of the folder.
         """
         hold_folder(self.output)
+        hold_json(self.json_path, self.output, STUDENT, replacing=self.overwrite)
         unfinished, finished = in_words(self.journal), _found(self.output, STUDENT)
         if self.overwrite or (self.resume and self.journal.is_dir()):
             return
@@ -95,6 +99,22 @@ class Destination:
             )
 
 
+def hold_json(
+    json_path: Path | None, folder: Path, names: Sequence[str], *, replacing: bool
+) -> None:
+    """Lock what --json names, beside the files that go to a folder.
+
+    Raises:
+        OSError: it cannot be written, or is there already.
+        ValueError: it is one of these files.
+    """
+    if json_path is not None and json_path.resolve() in [(folder / n).resolve() for n in names]:
+        raise ValueError(
+            f"--json must name another file than those that go to {folder}, got {json_path}"
+        )
+    options.check_outputs(json_path, None, replacing=replacing)
+
+
 def check_demo(output: Path, *, overwrite: bool) -> None:
     """Make sure that a demonstration replaces nothing but an earlier one, and has room.
 
@@ -102,7 +122,7 @@ def check_demo(output: Path, *, overwrite: bool) -> None:
         OSError: the folder holds files of the same names that are none of a demonstration, or
             there is too little room.
     """
-    found = _found(output, _DEMO)
+    found = _found(output, DEMO)
     if found and not overwrite and not _is_demo(output):
         raise FileExistsError(
             f"--output must name a folder without results, got {output} with "

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line now and then anywhere else."""
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere, with --quiet nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import TracebackType
 from rich import progress
 from rich.console import Console
 
+from fsc.cli import quietness
+
 # Where nobody watches a bar, a line this often shows that the work goes on.
 SECONDS_BETWEEN_LINES = 8.0
 
@@ -17,10 +19,10 @@ class Reporter:
     """Tells what is going on; use it as a context, so that the bar is gone at the end."""
 
     def __init__(self) -> None:
-        """Decides between bar and lines by what stderr is."""
-        self._console = Console(stderr=True)
+        """Decides between bar, lines and nothing by what stderr is, and by --quiet."""
+        self._console = Console(stderr=True, quiet=quietness.is_quiet())
         self._bar: progress.Progress | None = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.quiet:
             self._bar = progress.Progress(
                 progress.SpinnerColumn(),
                 progress.TextColumn("{task.description}", markup=False),

@@ -30,7 +30,7 @@ from fsc.cli.parts import many_students, methods, part
 @methods(told=f"{', '.join(method_names.ANALYSED)} for distances, else l1 and fskd")
 @options.test_images(1000)
 @options.seed
-@click.option("--json", "json_path", type=options.FILE, help="Write what is measured to this file.")
+@options.json_file("what is measured")
 @options.figure_path
 @options.overwrite
 @options.teacher_and_data
@@ -109,7 +109,7 @@ def tradeoff(**given: Any) -> None:
 )
 @options.test_images(10_000)
 @options.seed
-@click.option("--json", "json_path", type=options.FILE, help="Write every accuracy to this file.")
+@options.json_file("every accuracy")
 @options.figure_path
 @options.overwrite
 @options.teacher_and_data
