@@ -135,7 +135,7 @@ def test_progress_counts_every_step() -> None:
         scheme=SCHEME,
         progress=lambda *event: done.append(event),
     )
-    assert done == [("mimicking features", step, 7) for step in range(1, 8)]
+    assert done == [("mimicking features, step", step, 7) for step in range(1, 8)]
 
 
 @pytest.mark.parametrize(

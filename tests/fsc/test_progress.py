@@ -110,6 +110,19 @@ def test_what_tells_nothing_is_refused(call, given):
         call(given)
 
 
+def test_stages_are_called_by_words_that_go_in_front_of_a_number():
+    told = []
+    torch.manual_seed(0)
+    train = fsc.MiR(steps=2, learning_rate=1e-4)
+    for method in ("cd-nc", train):
+        fsc.compress(small().eval(), IMAGES, method=method, flops=0.6,
+                     progress=lambda *event: told.append(event))  # fmt: skip
+    assert list(dict.fromkeys(what for what, _, _ in told)) == [
+        *("choosing channels, layer", "layer", "mimicking features, step")
+    ]
+    assert all(1 <= done <= total for _, done, total in told)
+
+
 def test_records_have_the_name_of_their_module(caplog):
     with caplog.at_level(logging.DEBUG, logger="fsc"):
         compressed()

@@ -77,7 +77,8 @@ def command(
     _finish(made, measured, destination)
     # Last: whoever reads it may be gone.
     made.show(measured, all_layers=all_layers)
-    tables.show(f"Written to {destination.output}: {', '.join(outputs.STUDENT)}")
+    names = ", ".join(outputs.STUDENT)
+    tables.show(tables.wrapped(f"Written to {destination.output}: {names}"))
     tables.show_written(destination.json_path)
 
 

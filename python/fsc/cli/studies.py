@@ -19,10 +19,11 @@ from fsc.cli.parts import many_students, methods, part
     type=click.Choice(typed.MEASURES),
     default=typed.MEASURES[0],
     show_default=True,
-    help="Estimation errors and inconsistencies of every layer (CD, Fig. 2 and 3), the others "
-    "divided by those of the first method; correlation with the teacher where blocks end (FSKD, "
-    "Fig. 3a); accuracy with the first blocks recovered and the others only pruned (Fig. 3b); the "
-    "pointwise matrix of a layer (Fig. 8).",
+    help="distances: of every layer's output from the teacher's (CD, Fig. 2 and 3), smaller is "
+    "better, and those of the other methods divided by those of the first, where below 1 is "
+    "better; correlation: with the teacher where blocks end (FSKD, Fig. 3a), nearer to 1 is "
+    "better; blocks: accuracy with the first blocks recovered and the others only pruned (Fig. "
+    "3b), higher is better; pointwise: the pointwise matrix of a layer (Fig. 8).",
 )
 @click.option("--layer", metavar="NAME", help="The convolution of --measure pointwise.")
 @goal_options.goal

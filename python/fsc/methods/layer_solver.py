@@ -279,7 +279,7 @@ class _Steps:
         self.progress, self.name, self.steps = progress, name, steps
 
     def __call__(self, step: int) -> None:
-        self.progress(f"steps of {self.name}", step, self.steps)
+        self.progress(f"layer {self.name}, step", step, self.steps)
 
 
 def _check_names(argument: str, names: Collection[str], known: Collection[str]) -> None:

@@ -235,7 +235,7 @@ class _Run:
             loss = learner.advance()
             if progress is not None:
                 rate = f", rate {learner.learning_rate:g}" if retry else ""
-                progress(f"{lesson.what}{rate}", learner.step, lesson.steps)
+                progress(f"{lesson.what}{rate}, step", learner.step, lesson.steps)
             # Asked now and then only: a GPU would have to wait for the answer.
             if learner.step % _STEPS_BETWEEN_LOOKS == 0 or learner.step == lesson.steps:
                 ranks.add_up(loss)
