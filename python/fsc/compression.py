@@ -17,7 +17,7 @@ from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.images.folder import ImageFolder
 from fsc.methods.agreement import check_ranks
-from fsc.methods.arguments import check_numbers
+from fsc.methods.arguments import check_log, check_numbers
 from fsc.methods.base import Method, Task, check_removes_weights
 from fsc.methods.block_choice import named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
@@ -34,7 +34,7 @@ from fsc.networks.joint_input import as_given
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import pass_on
 from fsc.networks.wrappers import in_dtype_of, unwrap
-from fsc.progress import Progress, telling
+from fsc.progress import Log, Progress, telling
 from fsc.result import Report, Result, report_of
 from fsc.scheme_tables import Style
 from fsc.schemes import AnyScheme, DropBlocks
@@ -62,6 +62,7 @@ def compress(
     memory_budget: int | None = None,
     seed: int = 0,
     progress: Progress | bool = True,
+    log: Log | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Result:
     """Compresses a pretrained convolutional network with a handful of images.
@@ -115,6 +116,9 @@ def compress(
             cuDNN does (`torch.backends.cudnn.deterministic`).
         progress: True: a line on stderr says what is done, where that is a terminal or a notebook;
             False: none does. Or a function, which is called with (what, done, total).
+        log: called by methods that train with ({"loss": ..., "learning_rate": ...}, step), every 10
+            steps and after the last, as trackers of experiments are. Steps of all that is trained
+            are counted in one row. Others do not call it.
         journal: a folder where cross distillation keeps every layer that it has solved, and methods
             that train their state every 50 steps. A call with the same arguments goes on after the
             last of them, with the bits of an uninterrupted run; damaged files are dropped with a
@@ -147,6 +151,7 @@ def compress(
     """
     with telling(progress) as told:
         check_types(teacher, method)
+        check_log(log)
         check_numbers(batch_size, seed, memory_budget)
         goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
         entry = enter("compress", teacher, images)
@@ -160,8 +165,10 @@ def compress(
         kept = None if journal is None else Journal(journal, own())
         _log_start(entry, method, goal)
         start = time.perf_counter()
-        settings = (batch_size, memory_budget, seed, told if ranks.is_first() else None, kept)
-        task = replace(_planned(goal, method, entry, learned, *settings), originals=originals)
+        told, log = (told, log) if ranks.is_first() else (None, None)
+        settings = (batch_size, memory_budget, seed, told, kept)
+        task = _planned(goal, method, entry, learned, *settings)
+        task = replace(task, originals=originals, log=log)
         return _carried_out(method, task, entry.given, time.perf_counter() - start)
 
 

@@ -11,6 +11,8 @@ from typing import TextIO
 
 # Called with (what is being done, how much is done, how much there is).
 Progress = Callable[[str, int, int], None]
+# Called with (names of numbers -> numbers, the step they are of), as trackers of experiments are.
+Log = Callable[[dict[str, float], int], None]
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 

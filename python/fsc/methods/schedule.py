@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from fsc import ranks
 from fsc.methods.base import Task
@@ -21,6 +21,8 @@ _logger = logging.getLogger(__name__)
 
 # At each the loss is looked at, and the state kept where there is a journal.
 _STEPS_BETWEEN_LOOKS = 50
+# Whoever asked for the loss makes a device wait for it; at every step that would cost time.
+_STEPS_BETWEEN_LOGS = 10
 
 Precision = Literal["float32", "bfloat16"]
 # What a schedule may say in words.
@@ -208,6 +210,8 @@ class _Run:
         self._kept = TrainingState(task.journal)
         self._found = self._kept.find()
         self.first_retry = 0 if self._found is None else self._found[1]["retry"]
+        # Steps of all parts and runs, by which a log is ordered.
+        self._taken = 0 if self._found is None else self._found[1]["taken"]
 
     def take(self, retry: int) -> bool:
         """Takes all steps of all parts; False, and earlier, where a loss is not finite."""
@@ -233,6 +237,8 @@ class _Run:
         lesson, progress = learner.lesson, self.task.progress
         while learner.step < lesson.steps:
             loss = learner.advance()
+            self._taken += 1
+            self._log(learner, loss)
             if progress is not None:
                 rate = f", rate {learner.learning_rate:g}" if retry else ""
                 progress(f"{lesson.what}{rate}, step", learner.step, lesson.steps)
@@ -246,7 +252,17 @@ class _Run:
                     _logger.debug("%s, step %d of %d: loss %.4g", *done, loss.item())
                 if learner.step < lesson.steps:
                     tensors, counts = learner.state()
-                    self._kept.keep(tensors, counts | {"retry": retry, "part": number})
+                    place = {"retry": retry, "part": number, "taken": self._taken}
+                    self._kept.keep(tensors, counts | place)
         ranks.make_alike(learner.body)
         learner.body.zero_grad(set_to_none=True)
         return True
+
+    def _log(self, learner: Learner, loss: Tensor) -> None:
+        """Tell the loss of a step, where it was asked for and it is its turn."""
+        lesson, log = learner.lesson, self.task.log
+        is_last = learner.step == lesson.steps
+        if log is None or (learner.step % _STEPS_BETWEEN_LOGS and not is_last):
+            return
+        rate = lesson.schedule.rate_at(learner.learning_rate, learner.step - 1, lesson.steps)
+        log({"loss": loss.item(), "learning_rate": rate}, self._taken)
