@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,8 @@ def save_pretrained(
         overwrite: whether files of these names may be replaced.
 
     Raises:
-        TypeError: `compressed` is neither a result nor a network.
+        TypeError: `compressed` is neither a result nor a network, `preparation` none, or what was
+            measured no number.
         ValueError: the name is unknown or another network's, or a weight is NaN or Inf.
         ImportError: the library that `name` begins with is missing.
         OSError: files of these names are there already, or cannot be written.
@@ -78,6 +81,7 @@ def save_pretrained(
             "save_pretrained: compressed must be what fsc.compress gave, or a torch.nn.Module, "
             f"got {type(compressed).__name__}"
         )
+    _check_told(preparation, measured or {})
     folder = Path(folder)
     factory = _factory(name) if name else None
     own_name = factory.name if factory is not None and factory.kind == "fsc" else ""
@@ -193,6 +197,20 @@ def _metadata(
     if report is not None:
         found |= {"method": report.method, "scheme": report.scheme}
     return found
+
+
+def _check_told(preparation: object, measured: Mapping[str, float]) -> None:
+    """Make sure that a card can be made of what the user says."""
+    if not isinstance(preparation, Preparation | None):
+        raise TypeError(
+            "save_pretrained: preparation must be a fsc.images.preparation.Preparation, got "
+            f"{preparation!r}"
+        )
+    for what, value in measured.items():
+        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+            raise TypeError(
+                f"save_pretrained: measured must hold finite numbers, got {value!r} for {what!r}"
+            )
 
 
 def _check_free(folder: Path) -> None:

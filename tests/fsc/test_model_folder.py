@@ -153,6 +153,21 @@ def test_what_is_no_network_is_refused(tmp_path):
         fsc.save_pretrained({}, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        ({"measured": {"top-1": "91 %"}}, "measured must hold finite numbers, got '91 %' for"),
+        ({"measured": {"top-1": float("nan")}}, "measured must hold finite numbers, got nan for"),
+        ({"measured": {"top-1": True}}, "measured must hold finite numbers, got True for"),
+        ({"preparation": (0.5, 0.5)}, r"preparation must be a fsc.*Preparation, got \(0.5, 0.5\)"),
+    ],
+)  # fmt: skip
+def test_what_no_card_can_say_is_refused(result, tmp_path, given, got):
+    with pytest.raises(TypeError, match=f"^save_pretrained: {got}"):
+        fsc.save_pretrained(result, tmp_path / "x", **given)
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_files_that_are_there_are_replaced_on_request_alone(result, tmp_path, name):
     (tmp_path / name).write_text("mine")
