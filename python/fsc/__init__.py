@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         SolveThenTrain,
         ThiNet,
     )
+    from fsc.model_folder import from_pretrained, save_pretrained
     from fsc.networks.checkpoint import load, save
     from fsc.networks.plain import plain
     from fsc.report.inspection import Inspection, inspect
@@ -77,6 +78,7 @@ else:
             "fsc.methods",
         )
         | dict.fromkeys(("load", "save"), "fsc.networks.checkpoint")
+        | dict.fromkeys(("from_pretrained", "save_pretrained"), "fsc.model_folder")
         | dict.fromkeys(("Inspection", "inspect"), "fsc.report.inspection")
         | dict.fromkeys(("SweepRun", "sweep"), "fsc.sweeping")
         | {"plain": "fsc.networks.plain", "walk": "fsc.walking.walk"}
@@ -112,11 +114,13 @@ __all__ = [
     "ThiNet",
     "__version__",
     "compress",
+    "from_pretrained",
     "inspect",
     "load",
     "plain",
     "prune_iteratively",
     "save",
+    "save_pretrained",
     "sweep",
     "walk",
 ]

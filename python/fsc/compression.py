@@ -1,5 +1,6 @@
 """`compress`: one call from a teacher and a few images to a smaller student and a report."""
 
+import logging
 import os
 import time
 import warnings
@@ -16,7 +17,7 @@ from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.images.folder import ImageFolder
 from fsc.methods.agreement import check_ranks
-from fsc.methods.arguments import check_numbers
+from fsc.methods.arguments import check_log, check_numbers
 from fsc.methods.base import Method, Task, check_removes_weights
 from fsc.methods.block_choice import named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
@@ -33,13 +34,15 @@ from fsc.networks.joint_input import as_given
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import pass_on
 from fsc.networks.wrappers import in_dtype_of, unwrap
-from fsc.progress import Progress
-from fsc.result import Result, report_of
+from fsc.progress import Log, Progress, telling
+from fsc.result import Report, Result, report_of
 from fsc.scheme_tables import Style
 from fsc.schemes import AnyScheme, DropBlocks
 from fsc.schemes.ignoring import Ignored
 from fsc.solvers.closed_form import Selection
 from fsc.warning import CompressionWarning
+
+_logger = logging.getLogger(__name__)
 
 
 def compress(
@@ -58,7 +61,8 @@ def compress(
     batch_size: int = 64,
     memory_budget: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool = True,
+    log: Log | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Result:
     """Compresses a pretrained convolutional network with a handful of images.
@@ -110,7 +114,11 @@ def compress(
             is 2 GB there.
         seed: seeds whatever the method draws; the same seed gives the same bits, on a GPU where
             cuDNN does (`torch.backends.cudnn.deterministic`).
-        progress: called with (what, done, total) while the work goes on.
+        progress: True: a line on stderr says what is done, where that is a terminal or a notebook;
+            False: none does. Or a function, which is called with (what, done, total).
+        log: called by methods that train with ({"loss": ..., "learning_rate": ...}, step), every 10
+            steps and after the last, as trackers of experiments are. Steps of all that is trained
+            are counted in one row. Others do not call it.
         journal: a folder where cross distillation keeps every layer that it has solved, and methods
             that train their state every 50 steps. A call with the same arguments goes on after the
             last of them, with the bits of an uninterrupted run; damaged files are dropped with a
@@ -141,23 +149,51 @@ def compress(
         >>> 0.49 < report.flops / report.flops_teacher <= 0.5
         True
     """
-    check_types(teacher, method)
-    check_numbers(batch_size, seed, memory_budget)
-    goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
-    entry = enter("compress", teacher, images)
-    method = method_of(method, entry.teacher)
-    originals = originals_for("compress", method, images)
-    learned = labels_for("compress", method, labels, entry.labels, entry.teacher, entry.images)
-    check_views("compress", method, entry.teacher, entry.images, learned, originals)
-    goal = _fitting(goal, method, entry)
-    progress = progress if ranks.is_first() else None
-    own = partial(identity, entry.given, entry.images, method, goal, seed, learned, originals)
-    check_ranks("compress", entry.images, own)
-    kept = None if journal is None else Journal(journal, own())
-    start = time.perf_counter()
-    settings = (batch_size, memory_budget, seed, progress, kept)
-    task = replace(_planned(goal, method, entry, learned, *settings), originals=originals)
-    return _carried_out(method, task, entry.given, time.perf_counter() - start)
+    with telling(progress) as told:
+        check_types(teacher, method)
+        check_log(log)
+        check_numbers(batch_size, seed, memory_budget)
+        goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
+        entry = enter("compress", teacher, images)
+        method = method_of(method, entry.teacher)
+        originals = originals_for("compress", method, images)
+        learned = labels_for("compress", method, labels, entry.labels, entry.teacher, entry.images)
+        check_views("compress", method, entry.teacher, entry.images, learned, originals)
+        goal = _fitting(goal, method, entry)
+        own = partial(identity, entry.given, entry.images, method, goal, seed, learned, originals)
+        check_ranks("compress", entry.images, own)
+        kept = None if journal is None else Journal(journal, own())
+        _log_start(entry, method, goal)
+        start = time.perf_counter()
+        told, log = (told, log) if ranks.is_first() else (None, None)
+        settings = (batch_size, memory_budget, seed, told, kept)
+        task = _planned(goal, method, entry, learned, *settings)
+        task = replace(task, originals=originals, log=log)
+        return _carried_out(method, task, entry.given, time.perf_counter() - start)
+
+
+def _log_start(entry: Entry, method: Method, goal: Goal) -> None:
+    if ranks.is_first():
+        _logger.info(
+            "compressing %s by %s, %s, from %d images on %s",
+            type(entry.given).__name__,
+            type(method).__name__,
+            goal.in_words,
+            len(entry.images),
+            entry.images.device,
+        )
+
+
+def _log_end(report: Report) -> None:
+    if ranks.is_first():
+        _logger.info(
+            "compressed in %.1f s: %d of %d parameters and %d of %d multiply-accumulates stay",
+            report.seconds,
+            report.parameters,
+            report.parameters_teacher,
+            report.flops,
+            report.flops_teacher,
+        )
 
 
 def _fitting(goal: Goal, method: Method, entry: Entry) -> Goal:
@@ -216,6 +252,7 @@ def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) 
     _warn(verdict.warnings)
     verdict = replace(verdict, warnings=doubts + verdict.warnings)
     report = report_of(method, task, outcome, verdict, seconds)
+    _log_end(report)
     return Result(as_given(outcome.student), report)
 
 

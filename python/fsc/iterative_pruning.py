@@ -31,7 +31,7 @@ from fsc.networks.joint_input import joint_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import pass_on
 from fsc.networks.wrappers import in_dtype_of
-from fsc.progress import Progress
+from fsc.progress import Progress, telling
 from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import Ignored
 from fsc.warning import CompressionWarning
@@ -85,7 +85,7 @@ def prune_iteratively(
     style: Style = "residual",
     batch_size: int = 64,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool = True,
     journal: str | os.PathLike[str] | None = None,
 ) -> IterativeResult:
     """Prunes a network by turns, each time by as much as the scores of several cuts allow.
@@ -128,7 +128,7 @@ def prune_iteratively(
         batch_size: images that go through the networks at once.
         seed: of the images that are held out, and of what FSKD draws; the same seed gives the same
             bits.
-        progress: called with (what, done, total), the round and the ratio in front of what.
+        progress: as for `fsc.compress`; the round and the ratio stand in front of what is done.
         journal: a folder where every candidate is kept once it is scored; of those that do not go
             on the numbers alone stay. A call with the same arguments goes on with the next one,
             with the bits of an uninterrupted run; damaged files are dropped with a warning. Delete
@@ -168,10 +168,10 @@ def prune_iteratively(
     seen, judge = parted(_NAME, entry, *scored, batch_size, seed)
     check_shares(_NAME, seen, "the images that are not held out")
     result = _result(entry, judge, lowest_score)
-    told = progress if ranks.is_first() else None
-    pruning = RoundsOfPruning(method, replace(entry, images=seen), *left, batch_size, seed, told)
-    turns = RoundAfterRound(rules, pruning, judge, align_to == "previous", kept)
-    with evaluation_mode(entry.teacher), torch.no_grad():
+    with telling(progress) as told, evaluation_mode(entry.teacher), torch.no_grad():
+        given = (*left, batch_size, seed, told if ranks.is_first() else None)
+        pruning = RoundsOfPruning(method, replace(entry, images=seen), *given)
+        turns = RoundAfterRound(rules, pruning, judge, align_to == "previous", kept)
         ending = turns.run(result.flops_teacher)
     if ending.warning is not None and ranks.is_first():
         warnings.warn(ending.warning, CompressionWarning, stacklevel=2)

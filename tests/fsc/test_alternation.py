@@ -94,7 +94,8 @@ def test_the_same_seed_gives_the_same_bits_and_progress_is_told() -> None:
         assert torch.equal(value, other.state_dict()[name]), name
     assert not torch.equal(one[-1].weight, third[-1].weight)
     assert list(dict.fromkeys(told)) == [
-        "round 1 of 2: fine-tuning", "round 2 of 2: walk", "round 2 of 2: fine-tuning",
+        "round 1 of 2: fine-tuning, step", "round 2 of 2: block",
+        "round 2 of 2: fine-tuning, step",
     ]  # fmt: skip
 
 

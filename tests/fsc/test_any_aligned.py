@@ -202,7 +202,7 @@ def test_batches_do_not_matter_and_no_operation_runs_twice(
 
     monkeypatch.setattr(_Side, "_run", counted)
     method.align(teacher, student, images, progress=lambda *event: told.append(event))
-    assert told == [("walk", done, 4) for done in range(1, 5)]
+    assert told == [("block", done, 4) for done in range(1, 5)]
     assert len(set(ran)) == len(ran) > 10
 
 

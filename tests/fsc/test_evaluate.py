@@ -75,7 +75,7 @@ def test_progress_counts_the_images():
         2,
         lambda *call: calls.append(call),
     )
-    assert calls == [("evaluate", 2, 5), ("evaluate", 4, 5), ("evaluate", 5, 5)]
+    assert calls == [("evaluating, image", done, 5) for done in (2, 4, 5)]
 
 
 NOT_FINITE = scores_of([0, 1])

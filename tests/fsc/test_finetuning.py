@@ -35,7 +35,7 @@ def test_sparsity_is_the_same_before_and_after(sparse_student):
             assert torch.equal(parameter == 0, before[name] == 0)
             assert not torch.equal(parameter, before[name])
     assert loss(tuned) < loss(sparse_student)
-    assert done[-1] == ("epochs", 5, 5) and not tuned.training
+    assert done[-1] == ("epoch", 5, 5) and not tuned.training
 
 
 def test_same_seed_gives_the_same_bits(sparse_student):

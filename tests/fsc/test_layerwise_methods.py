@@ -112,7 +112,7 @@ def test_relu_objective_is_lowered_by_steps(axis: str) -> None:
     assert _widths(result.student) == {"conv1": 4, "conv2": 5, "conv3": 6, "conv4": 6}
     pruned = result.report.layers[1:]
     assert all(layer.error < layer.error_before for layer in pruned)
-    assert ("steps of conv2", 60, 60) in done
+    assert ("layer conv2, step", 60, 60) in done
 
 
 @pytest.mark.parametrize("axis", ["input_channels", "output_filters"])

@@ -136,8 +136,8 @@ def test_progress_counts_what_the_teacher_gives_and_every_step() -> None:
         batch_size=4,
         progress=lambda *event: done.append(event),
     )
-    before = [("preparing images,", images, 10) for images in (4, 8, 10)]  # mirrored ones too
-    assert done == before + [("mimicking features", step, 7) for step in range(1, 8)]
+    before = [("preparing images, image", images, 10) for images in (4, 8, 10)]  # mirrored ones too
+    assert done == before + [("mimicking features, step", step, 7) for step in range(1, 8)]
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_a_file_that_is_gone_is_named(folder: ImageFolder, budget: int | None) -
 
     def progress(what: str, done: int, total: int) -> None:
         # Whatever is kept is decoded by then; what is not is decoded at every step.
-        if what == "mimicking features" and done == 3:
+        if what == "mimicking features, step" and done == 3:
             gone.unlink()
 
     if budget is None:

@@ -87,11 +87,11 @@ def test_progress_says_what_is_gone() -> None:
     scheme = schemes.sparse(chain(), 0.9)
     _run(scheme=scheme, progress=lambda what, done, total: said.update({what: total}))
     assert said == {
-        "mimicking features, 20 % pruned": 6,
-        "mimicking features, 40 % pruned": 6,
-        "mimicking features, 60 % pruned": 6,
-        "mimicking features, 80 % pruned": 6,
-        "mimicking features, 90 % pruned": 12,
+        "mimicking features, 20 % pruned, step": 6,
+        "mimicking features, 40 % pruned, step": 6,
+        "mimicking features, 60 % pruned, step": 6,
+        "mimicking features, 80 % pruned, step": 6,
+        "mimicking features, 90 % pruned, step": 12,
     }
 
 

@@ -74,7 +74,7 @@ def test_it_begins_with_the_pruned_student_and_ends_with_the_recovered_one():
     assert [each.name for each in found] == [None, "conv1", "conv2", "conv3", "conv4", "head"]
     assert found[0].top1 == accuracy(before, IMAGES, LABELS)
     assert found[-1].top1 == accuracy(after, IMAGES, LABELS)
-    assert told[0] == ("blocks", 1, 6) and told[-1] == ("blocks", 6, 6)
+    assert told[0] == ("evaluating, block", 1, 6) and told[-1] == ("evaluating, block", 6, 6)
 
 
 @pytest.mark.parametrize(

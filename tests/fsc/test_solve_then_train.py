@@ -72,7 +72,7 @@ def test_an_interrupted_training_goes_on_with_the_same_bits(tmp_path) -> None:
     whole = fsc.compress(teacher, images, method=short(120), scheme=SCHEME).student
 
     def stop(what: str, done: int, total: int) -> None:
-        if what == "mimicking features" and done == 70:
+        if what == "mimicking features, step" and done == 70:
             raise KeyboardInterrupt
 
     arguments = {"method": short(120), "scheme": SCHEME, "journal": tmp_path / "journal"}
@@ -82,7 +82,7 @@ def test_an_interrupted_training_goes_on_with_the_same_bits(tmp_path) -> None:
     resumed = fsc.compress(
         teacher, images, progress=lambda what, done, total: seen.append((what, done)), **arguments
     ).student
-    steps = [done for what, done in seen if what == "mimicking features"]
+    steps = [done for what, done in seen if what == "mimicking features, step"]
     assert steps[0] > 50
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name

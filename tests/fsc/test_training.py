@@ -47,7 +47,7 @@ def test_same_seed_gives_the_same_bits(task):
 def test_tells_of_every_epoch(task):
     told = []
     training.train(network(), *task, epochs=2, progress=lambda *what: told.append(what))
-    assert told == [("epochs", 1, 2), ("epochs", 2, 2)]
+    assert told == [("epoch", 1, 2), ("epoch", 2, 2)]
 
 
 def test_shifts_move_each_image_by_at_most_one_pixel():

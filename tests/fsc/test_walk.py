@@ -246,7 +246,7 @@ def test_progress_counts_the_layers() -> None:
     told: list[tuple[str, int, int]] = []
     teacher, student, images = networks()
     walk(teacher, student, images, Visitor(), progress=lambda *args: told.append(args))
-    assert told == [("walk", 1, 3), ("walk", 2, 3), ("walk", 3, 3)]
+    assert told == [("layer", 1, 3), ("layer", 2, 3), ("layer", 3, 3)]
 
 
 def test_networks_of_different_widths_walk_together() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fsc.cli import commands, invocation, sentences, several
+from fsc.cli import commands, invocation, options, sentences, several
 from fsc.cli.warning_lines import warnings_as_lines
 
 EXIT_ERROR = 2
@@ -72,4 +72,4 @@ def main(context: click.Context) -> None:
 
 
 for _command in commands.ALL:
-    main.add_command(_command)
+    main.add_command(options.quiet(_command))

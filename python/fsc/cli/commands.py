@@ -18,6 +18,7 @@ from fsc.cli.studies import analyse, grid, sweep, tradeoff
 
 @click.command("demo")
 @options.output_folder("fsc-demo")
+@options.json_file("its report")
 @options.overwrite
 @options.seed
 @options.device
@@ -46,6 +47,7 @@ def demo(**given: Any) -> None:
 @options.resources
 @options.machine
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run in the same folder.")
+@options.json_file("the report, beside the one in the folder,")
 @options.overwrite
 @options.test_images()
 @click.option(
@@ -88,6 +90,8 @@ def compress(**given: Any) -> None:
 @options.data_root
 @options.size
 @options.normalize
+@options.json_file("what was measured")
+@options.overwrite
 @options.machine
 def evaluate(**given: Any) -> None:
     """Print top-1 accuracy, parameters and FLOPs of the network in PATH.
@@ -124,7 +128,7 @@ def compare(**given: Any) -> None:
     multiple=True,
     help="May be given several times.  [default: vgg16, resnet56, resnet34, mobilenetv2]",
 )
-@click.option("--json", "json_path", type=options.FILE, help="Write the figures to this file.")
+@options.json_file("the figures")
 @options.overwrite
 def schemes(**given: Any) -> None:
     """List the published schemes, with what they leave of a network."""
@@ -136,7 +140,7 @@ def schemes(**given: Any) -> None:
 @click.command("inspect")
 @options.model_name
 @options.size
-@click.option("--json", "json_path", type=options.FILE, help="Write what was found to this file.")
+@options.json_file("what was found")
 @options.overwrite
 def inspect(**given: Any) -> None:
     """Show which channels of a network can be cut, which go together, and why others stay.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +31,19 @@ from fsc.cli.inputs import Source
 from fsc.cli.outputs import Destination
 from fsc.cli.progress import Reporter
 from fsc.cli.run import (
-    MODEL_FILE,
     Resources,
     Settings,
     check_labels,
     describe,
+    header_for,
     make_student,
-    save_model,
 )
 from fsc.files import Writers, write_json, write_together
 from fsc.goal import Goal
 from fsc.images.sampling import FewShotSample
 from fsc.methods.training_state import in_words
+from fsc.model_card import card
+from fsc.model_folder import CARD_FILE, MODEL_FILE, writers
 from fsc.networks import cost
 from fsc.result import Result
 from fsc.warning import CompressionWarning
@@ -92,8 +95,10 @@ def command(
     _finish(made, measured, destination)
     # Last: whoever reads it may be gone.
     made.show(measured, all_layers=all_layers)
-    tables.show(f"Written to {destination.output}: {MODEL_FILE}, report.json, samples.json")
+    names = ", ".join(outputs.STUDENT)
+    tables.show(tables.wrapped(f"Written to {destination.output}: {names}"))
     tables.show_written(destination.page_path)
+    tables.show_written(destination.json_path)
 
 
 def _make(
@@ -163,18 +168,25 @@ class _Made:
 
     def write(self, folder: Path, signature: Writers) -> None:
         """Write network, report and sample, with what signs them as unfinished."""
-        header = {"method": self.method, "scheme": self.result.report.scheme}
-        # A model without its report tells nobody where it came from: all three files or none.
+        # A model without its report tells nobody where it came from: all files or none.
         write_together(
             {
                 **signature,
                 folder / "report.json": lambda path: write_json(path, self.report()),
                 folder / "samples.json": self.sample.save,
-                folder / MODEL_FILE: lambda path: save_model(
-                    path, self.result.student, self.inputs, **header
-                ),
+                **writers(folder, self.result.student, self.header, self.card({})),
             }
         )
+
+    @cached_property
+    def header(self) -> dict[str, Any]:
+        """What the file of the student says of it, and `config.json` too."""
+        known = {"method": self.method, "scheme": self.result.report.scheme}
+        return header_for(self.result.student, self.inputs, **known)
+
+    def card(self, measured: Mapping[str, float]) -> str:
+        """The text of `README.md`, with what was measured in words."""
+        return card(self.header, self.result.report, measured)
 
     def measure(
         self, folder: Path, reporter: Reporter, *, evaluated: bool, is_timed: bool
@@ -225,13 +237,20 @@ class _Made:
 
 
 def _finish(made: _Made, measured: Measured, destination: Destination) -> None:
-    content = made.report() | measured.to_dict()
-    content["warnings"] = [*content["warnings"], *measured.warnings]
-    write_json(destination.output / "report.json", content)
+    folder, report = destination.output, made.report() | measured.to_dict()
+    report["warnings"] = [*report["warnings"], *measured.warnings]
+    text = made.card(measured.in_words(made.inputs.test_name))
+    reports = [folder / "report.json", *filter(None, [destination.json_path])]
+    write_together(
+        {
+            **{path: partial(write_json, value=report) for path in reports},
+            folder / CARD_FILE: lambda path: path.write_text(text, encoding="utf-8"),
+        }
+    )
     if destination.page_path is not None:
-        kept = f"the student is in {destination.output}, go on with --resume"
+        kept = f"the student is in {folder}, go on with --resume"
         try:
-            pages.write(destination.page_path, content, made.inputs, made.sample, measured)
+            pages.write(destination.page_path, report, made.inputs, made.sample, measured)
         except OSError as error:
             raise OSError(f"{error}; {kept}") from error
     # With it an interrupted evaluation was taken up without solving again.

@@ -16,7 +16,7 @@ from fsc.cli import evaluation, inputs as cli_inputs, invocation, locks, outputs
 from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
-from fsc.files import check_writable, write_json
+from fsc.files import check_writable, read_json, write_json
 from fsc.goal import Goal
 from fsc.images import data, sampling
 from fsc.methods.identity import versions
@@ -70,11 +70,16 @@ class Cost:
     milliseconds: float
 
 
-def command(output: Path, overwrite: bool, seed: int, device: torch.device) -> None:
+def command(
+    output: Path, json_path: Path | None, overwrite: bool, seed: int, device: torch.device
+) -> None:
     """Train a small network on bundled digits and compress it by every method."""
     locks.hold_folder(output)
+    outputs.hold_json(json_path, output, outputs.DEMO, replacing=overwrite)
     outputs.check_demo(output, overwrite=overwrite)
     demonstrate(output, seed, Plan(device=device))
+    if json_path is not None:
+        write_json(json_path, read_json(output / "report.json", "report"))
 
 
 def demonstrate(output: Path, seed: int, plan: Plan) -> None:

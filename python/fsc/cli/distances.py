@@ -20,9 +20,17 @@ from fsc.report.analysis import LayerErrors, layer_errors
 from fsc.result import Result
 
 _CROSS_ENTROPY = "cross entropy"
+# With the papers' letters.
+_HEADINGS = (
+    *("estimation\nL^r", "correction\nL^c", "imitation\nL^i"),
+    *("drift, student\nε^S", "drift, teacher\nε^T"),
+)
 _DISTANCES = tables.wrapped(
-    "squared distances in percent of the energy of the teacher's output: L^r estimation, L^c "
-    "correction, L^i imitation, ε^S and ε^T inconsistencies of student and teacher",
+    "Squared distances in percent of the energy of the teacher's output; smaller is better, 0 is "
+    "the same. The outputs that are compared:",
+    "estimation: the teacher's layer in the teacher, the student's in the student",
+    "correction: both layers on the teacher's input; imitation: both on the student's",
+    "drift: one layer, the student's or the teacher's, on the inputs of both networks",
     "-: cannot be compared, as the student lost channels of that layer or of its input",
 )
 
@@ -90,7 +98,7 @@ def _table(title: str, analysis: Analysis) -> Table:
         pad_edge=False,
     )
     table.add_column("layer", no_wrap=True)
-    for heading in ("L^r", "L^c", "L^i", "ε^S", "ε^T"):
+    for heading in _HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     for layer in analysis.layers:
         distances = (
@@ -110,10 +118,10 @@ def _ratio_table(title: str, found: Sequence[Analysis]) -> Table:
     table = Table(title=f"{title}: estimation errors ÷ {first}", box=tables.BOX)
     table.pad_edge = False
     table.caption = tables.wrapped(
-        f"L^r of each student divided by that of {first}: below 1 is nearer to the teacher; -: one "
-        "of them has none, or it is zero",
+        f"Estimation error of each student divided by that of {first}: below 1 is better, nearer "
+        f"to the teacher than {first}; above 1 is worse; -: one of them has none, or it is zero",
         f"{_CROSS_ENTROPY}: of the student's answers with the labels of the test images, divided "
-        f"by that of {first} too",
+        f"by that of {first} too; below 1 is better",
     )
     table.add_column("layer", no_wrap=True)
     for analysis in found[1:]:

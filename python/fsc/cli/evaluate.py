@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
 
-from fsc.cli import evaluation, inputs as cli_inputs, saved, tables
+from fsc.cli import evaluation, inputs as cli_inputs, options, saved, tables
 from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Accuracy, accuracy_on_test
 from fsc.cli.teachers import Statistics
+from fsc.files import write_json
+from fsc.model_folder import file_in
 from fsc.networks import cost
 from fsc.networks.latency import latencies
+from fsc.report.interval import wilson
 
 
 def command(
@@ -25,14 +30,17 @@ def command(
     normalize: Statistics | None,
     device: torch.device,
     num_test: int | None,
+    json_path: Path | None,
+    overwrite: bool,
 ) -> None:
     """Print accuracy, parameters and FLOPs of the network in PATH, or of a teacher by its name.
 
     PATH is a .safetensors file that fsc wrote, the folder that fsc compress wrote it to, or a
     checkpoint of a dense network, which --model names.
     """
+    options.check_outputs(json_path, None, replacing=overwrite)
     if path is not None:
-        path = saved.file_of(path)
+        path = file_in(path) if path.is_dir() else path
         network = saved.read(path, data_name, model_name)
         inputs = network.tested_on(data_name, data_root, size, normalize, device)
     elif model_name is not None:
@@ -48,12 +56,17 @@ def command(
         if len(inputs.test_images):
             inputs.check_scores()
             accuracy = accuracy_on_test(inputs.teacher, inputs, reporter, title)
-    _show(inputs, title, path, accuracy)
+    row = _row(inputs, path, accuracy)
+    if json_path is not None:
+        name = inputs.model_name if path is None else str(path)
+        write_json(json_path, {"model": name, "data": inputs.data_name} | _to_dict(row))
+    _show(inputs, title, row, accuracy)
+    tables.show_written(json_path)
 
 
-def _show(inputs: Inputs, title: str, path: Path | None, accuracy: Accuracy | None) -> None:
+def _row(inputs: Inputs, path: Path | None, accuracy: Accuracy | None) -> tables.Row:
     (milliseconds,) = latencies([inputs.teacher], inputs.example)
-    row = tables.Row(
+    return tables.Row(
         "teacher" if path is None else path.stem,
         [] if accuracy is None else [accuracy.top1],
         [],
@@ -65,6 +78,24 @@ def _show(inputs: Inputs, title: str, path: Path | None, accuracy: Accuracy | No
         milliseconds=milliseconds,
         top5=[] if accuracy is None or accuracy.top5 is None else [accuracy.top5],
     )
+
+
+def _to_dict(row: tables.Row) -> dict[str, Any]:
+    """A row under the names that a report of `fsc compress` has for the same."""
+    found: dict[str, Any] = {"test_images": row.num_test}
+    for name, shares in (("top1", row.top1), ("top5", row.top5)):
+        if shares:
+            found[name] = shares[0]
+    if row.top1 and row.num_test:
+        found["top1_interval"] = list(wilson(row.top1[0], row.num_test))
+    return found | {
+        **asdict(row.size),
+        "kilobytes": row.kilobytes,
+        "milliseconds": row.milliseconds,
+    }
+
+
+def _show(inputs: Inputs, title: str, row: tables.Row, accuracy: Accuracy | None) -> None:
     on = f"{inputs.data_title}, not evaluated" if accuracy is None else inputs.test_name
     interval = [] if accuracy is None else [tables.INTERVAL_NOTE]
     notes = tables.wrapped(*interval, evaluation.COST_NOTE, tables.FLOPS_NOTE)

@@ -78,6 +78,16 @@ class Measured:
             found |= {"top1_interval": list(wilson(own.top1, self.num_test))}
         return found
 
+    def in_words(self, test_name: str) -> dict[str, float]:
+        """What the card of a student says of it: accuracies alone, which no machine changes."""
+        if self.accuracy is None:
+            return {}
+        found: dict[str, float] = {}
+        for who, each in zip(("student", "teacher"), self.accuracy, strict=True):
+            for key, share in each.to_dict().items():
+                found[f"{key.replace('top', 'top-')} % of the {who} on {test_name}"] = share
+        return found
+
     def row(self, name: str, size: Size, seconds: list[float], *, of_teacher: bool) -> tables.Row:
         """The line of the student or the teacher in a table."""
         measured = None if self.accuracy is None else self.accuracy[of_teacher]

@@ -16,7 +16,8 @@ from fsc.result import Result
 _NOTE = tables.wrapped(
     "the pointwise convolution of the layer's first term, a row for every output channel and a "
     "column for every input channel, BatchNorm folded",
-    "change: distance from the first matrix, squared, in percent of its energy; -: of another size",
+    "change: distance from the first matrix, squared, in percent of its energy, 0: the same; -: of "
+    "another size",
 )
 
 

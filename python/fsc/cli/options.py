@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fsc import method_names, models
-from fsc.cli import locks, several, training_options, typed
+from fsc.cli import locks, quietness, several, training_options, typed
 from fsc.images.names import AUGMENTATIONS
 from fsc.models.factories import FORMS
 from fsc.report import figure
@@ -201,6 +201,13 @@ latency = click.option(
 resume = click.option(
     "--resume", is_flag=True, help="Keep the runs that the JSON file holds already."
 )
+quiet = click.option(
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=quietness.remember,
+    help="No progress and no tables; warnings and errors stay.",
+)
 METHOD = click.Choice(method_names.NAMES)
 
 
@@ -226,6 +233,11 @@ resources = together(
 )
 draw = together(num_shots, num_ways, num_images)
 machine = together(device, threads)
+
+
+def json_file(content: str) -> Callable[[Command], Command]:
+    """Option for the file that what a verb found goes to, in words."""
+    return click.option("--json", "json_path", type=FILE, help=f"Write {content} to this file.")
 
 
 def test_images(default: int | None = None) -> Callable[[Command], Command]:

@@ -18,11 +18,12 @@ from fsc.cli.run import Settings
 from fsc.files import check_room, read_json
 from fsc.methods import FSKD, CrossDistillation, SolveThenTrain
 from fsc.methods.training_state import in_words
+from fsc.model_folder import FILES, MODEL_FILE
 from fsc.networks import checkpoint
 from fsc.walking.spill import largest_frontier
 
-STUDENT = ("model.safetensors", "report.json", "samples.json")
-_DEMO = (
+STUDENT = (*FILES, "report.json", "samples.json")
+DEMO = (
     *("report.json", "samples.json", "figure.png", "teacher.safetensors"),
     *(f"{name}.safetensors" for name in method_names.NAMES),
 )
@@ -61,12 +62,14 @@ class Destination:
         resume: whether to go on with what is unfinished there.
         overwrite: whether what is there may be replaced.
         page_path: what --report names: a file that may lie elsewhere; None: no page is written.
+        json_path: what --json names.
     """
 
     output: Path
     resume: bool
     overwrite: bool
     page_path: Path | None
+    json_path: Path | None
 
     @property
     def journal(self) -> Path:
@@ -78,7 +81,8 @@ class Destination:
 
         Raises:
             OSError: something would get lost, or the folder cannot be written.
-            ValueError: the page's name says that it is something else.
+            ValueError: the page's name says that it is something else, or --json names a file that
+                goes to the folder.
         """
         if self.page_path is not None and self.page_path.suffix.lower() not in _PAGES:
             raise ValueError(f"--report must name a file in .html, got {self.page_path}")
@@ -86,6 +90,7 @@ class Destination:
         replacing = self.overwrite or (self.resume and self.journal.is_dir())
         if self.page_path is not None:
             hold_file("--report", self.page_path, replacing=replacing)
+        hold_json(self.json_path, self.output, STUDENT, replacing=replacing)
         unfinished, finished = in_words(self.journal), _found(self.output, STUDENT)
         if replacing:
             return
@@ -103,6 +108,22 @@ class Destination:
             )
 
 
+def hold_json(
+    json_path: Path | None, folder: Path, names: Sequence[str], *, replacing: bool
+) -> None:
+    """Lock what --json names, beside the files that go to a folder.
+
+    Raises:
+        OSError: it cannot be written, or is there already.
+        ValueError: it is one of these files.
+    """
+    if json_path is not None and json_path.resolve() in [(folder / n).resolve() for n in names]:
+        raise ValueError(
+            f"--json must name another file than those that go to {folder}, got {json_path}"
+        )
+    options.check_outputs(json_path, None, replacing=replacing)
+
+
 def check_demo(output: Path, *, overwrite: bool) -> None:
     """Make sure that a demonstration replaces nothing but an earlier one, and has room.
 
@@ -110,7 +131,7 @@ def check_demo(output: Path, *, overwrite: bool) -> None:
         OSError: the folder holds files of the same names that are none of a demonstration, or
             there is too little room.
     """
-    found = _found(output, _DEMO)
+    found = _found(output, DEMO)
     if found and not overwrite and not _is_demo(output):
         raise FileExistsError(
             f"--output must name a folder without results, got {output} with "
@@ -198,6 +219,6 @@ def _is_demo(folder: Path) -> bool:
 def _still_missing(teacher: nn.Module, output: Path, journal: Path | None) -> int:
     """Bytes to come, without those that an interrupted run has written already."""
     size = sum(value.nbytes for value in teacher.state_dict().values())
-    paths = [output / STUDENT[0], *(journal.iterdir() if journal and journal.is_dir() else ())]
+    paths = [output / MODEL_FILE, *(journal.iterdir() if journal and journal.is_dir() else ())]
     there = sum(path.stat().st_size for path in paths if path.is_file())
     return max(size, _NUM_COPIES * size - there)

@@ -38,12 +38,11 @@ def methods(default: Sequence[str] | None = None, told: str | None = None) -> Ca
 
 def many_students(default: Sequence[str]) -> Callable[..., Any]:
     """The options of verbs that make students by several methods and draws, and may resume."""
-    runs = "Write every run to this file."
     return options.together(
         options.draw,
         options.num_seeds,
         methods(default),
-        click.option("--json", "json_path", type=options.FILE, help=runs),
+        options.json_file("every run"),
         options.resume,
         options.figure_path,
         options.overwrite,

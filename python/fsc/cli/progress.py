@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line now and then anywhere else."""
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere, with --quiet nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import TracebackType
 from rich import progress
 from rich.console import Console
 
+from fsc.cli import quietness
+
 # Where nobody watches a bar, a line this often shows that the work goes on.
 SECONDS_BETWEEN_LINES = 8.0
 
@@ -17,15 +19,14 @@ class Reporter:
     """Tells what is going on; use it as a context, so that the bar is gone at the end."""
 
     def __init__(self) -> None:
-        """Decides between bar and lines by what stderr is."""
-        self._console = Console(stderr=True)
+        """Decides between bar, lines and nothing by what stderr is, and by --quiet."""
+        self._console, self._is_quiet = Console(stderr=True), quietness.is_quiet()
         self._bar: progress.Progress | None = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._is_quiet:
             self._bar = progress.Progress(
                 progress.SpinnerColumn(),
                 progress.TextColumn("{task.description}", markup=False),
                 progress.BarColumn(bar_width=24),
-                progress.MofNCompleteColumn(),
                 progress.TimeElapsedColumn(),
                 console=self._console,
                 transient=True,
@@ -49,7 +50,9 @@ class Reporter:
             self._bar.stop()
 
     def say(self, text: str) -> None:
-        """Write one line that stays."""
+        """Write one line that stays; nothing with --quiet."""
+        if self._is_quiet:
+            return
         self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
         self._last_line = time.monotonic()
 
@@ -62,7 +65,7 @@ class Reporter:
             bar.remove_task(finished)
         task = bar.add_task(title, total=None)
         return lambda what, done, total: bar.update(
-            task, description=f"{title}: {what}", completed=done, total=total
+            task, description=f"{title}: {what} {done} of {total}", completed=done, total=total
         )
 
     def _line(self, text: str) -> None:

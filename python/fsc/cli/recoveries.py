@@ -77,7 +77,7 @@ def _table(
         caption=tables.wrapped(
             f"top-1 % on {len(trial.images):,} test images of {trial.inputs.data_title}, with the "
             f"blocks up to this one recovered and those behind it only {_made(trial)}; teacher: "
-            f"{teacher_top1:.2f} %"
+            f"{teacher_top1:.2f} %; higher is better"
         ),
         box=tables.BOX,
         pad_edge=False,

@@ -32,8 +32,6 @@ from fsc.training.evaluate import accuracies
 _MOST_IMAGES, _MOST_PIXELS = 100, 200_000
 # Of the papers' methods that train: their 2000 take a quarter of an hour.
 _MIR_STEPS = 400
-# What `fsc compress` calls the student in its folder, and `fsc evaluate` finds there.
-MODEL_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -281,12 +279,8 @@ def accuracy_on_test(model: nn.Module, inputs: Inputs, reporter: Reporter, title
     return Accuracy(*found)
 
 
-def save_model(path: Path, model: nn.Module, inputs: Inputs, **metadata: Any) -> None:
-    """Write a network, with what `fsc evaluate` needs to know of it, as one safetensors file.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+def header_for(model: nn.Module, inputs: Inputs, **metadata: Any) -> dict[str, Any]:
+    """The header of a network's file, with what `fsc evaluate` needs to know of it."""
     known: dict[str, Any] = {"data": inputs.data_name}
     known |= {"normalization": asdict(inputs.normalization)}
     if inputs.preparation is not None:
@@ -294,6 +288,13 @@ def save_model(path: Path, model: nn.Module, inputs: Inputs, **metadata: Any) ->
     is_own = inputs.model_name not in models.names()
     if is_own:
         known |= {"source": inputs.model_name}
-    checkpoint.save(
-        model, path, name="" if is_own else inputs.model_name, metadata=known | metadata
-    )
+    return checkpoint.header_of(model, "" if is_own else inputs.model_name, known | metadata)
+
+
+def save_model(path: Path, model: nn.Module, inputs: Inputs, **metadata: Any) -> None:
+    """Write a network, with what `fsc evaluate` needs to know of it, as one safetensors file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    checkpoint.write(model, path, header_for(model, inputs, **metadata))

@@ -11,10 +11,9 @@ from torch import nn
 
 from fsc.cli import folders, inputs as cli_inputs, teachers
 from fsc.cli.given import Inputs
-from fsc.cli.run import MODEL_FILE
 from fsc.images.preparation import Preparation
 from fsc.models import factories
-from fsc.models.factories import LIBRARIES, Factory
+from fsc.models.factories import Factory
 from fsc.networks import checkpoint
 from fsc.networks.tensor_files import read_tensors
 
@@ -70,24 +69,6 @@ class Network:
         return replace(found, notes=(*self.notes, *found.notes))
 
 
-def file_of(path: Path) -> Path:
-    """The file itself, or the student in a folder of `fsc compress`.
-
-    Raises:
-        FileNotFoundError: the folder holds no student.
-    """
-    if not path.is_dir():
-        return path
-    student = path / MODEL_FILE
-    if not student.is_file():
-        others = sorted(other.name for other in path.glob("*.safetensors"))
-        raise FileNotFoundError(
-            f"folder {path} must hold {MODEL_FILE}, which fsc compress writes, got "
-            f"{', '.join(others) or 'no network'}; name a file"
-        )
-    return student
-
-
 def read(path: Path, data_name: str, model_name: str | None) -> Network:
     """Read the network of a file.
 
@@ -123,14 +104,11 @@ def read(path: Path, data_name: str, model_name: str | None) -> Network:
 
 
 def _named_in(header: dict[str, Any], path: Path) -> Factory:
-    """The network of a library that a header names; no file is run because a header says so."""
+    """The network of a library that a header names."""
     source = header.get("source")
-    try:
-        factory = factories.parse(source) if isinstance(source, str) else None
-    except ValueError:
-        factory = None
-    if factory is None or factory.kind not in LIBRARIES:
-        made_from = f", it was made from {source}" if factory is not None else ""
+    factory = factories.of_library(source)
+    if factory is None:
+        made_from = f", it was made from {source}" if isinstance(source, str) else ""
         raise ValueError(
             f"--model must be given, because {path} names no network of fsc, torchvision or timm"
             f"{made_from}"

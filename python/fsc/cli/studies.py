@@ -19,10 +19,11 @@ from fsc.cli.parts import many_students, methods, part
     type=click.Choice(typed.MEASURES),
     default=typed.MEASURES[0],
     show_default=True,
-    help="Estimation errors and inconsistencies of every layer (CD, Fig. 2 and 3), the others "
-    "divided by those of the first method; correlation with the teacher where blocks end (FSKD, "
-    "Fig. 3a); accuracy with the first blocks recovered and the others as l1 leaves them (Fig. "
-    "3b); the pointwise matrix of a layer (Fig. 8).",
+    help="distances: of every layer's output from the teacher's (CD, Fig. 2 and 3), smaller is "
+    "better, and those of the other methods divided by those of the first, where below 1 is "
+    "better; correlation: with the teacher where blocks end (FSKD, Fig. 3a), nearer to 1 is "
+    "better; blocks: accuracy with the first blocks recovered and the others as l1 leaves them "
+    "(Fig. 3b), higher is better; pointwise: the pointwise matrix of a layer (Fig. 8).",
 )
 @click.option("--layer", metavar="NAME", help="The convolution of --measure pointwise.")
 @goal_options.goal
@@ -30,7 +31,7 @@ from fsc.cli.parts import many_students, methods, part
 @methods(told=f"{', '.join(method_names.ANALYSED)} for distances, else l1 and fskd")
 @options.test_images(1000)
 @options.seed
-@click.option("--json", "json_path", type=options.FILE, help="Write what is measured to this file.")
+@options.json_file("what is measured")
 @options.figure_path
 @options.overwrite
 @options.teacher_and_data
@@ -109,7 +110,7 @@ def tradeoff(**given: Any) -> None:
 )
 @options.test_images(10_000)
 @options.seed
-@click.option("--json", "json_path", type=options.FILE, help="Write every accuracy to this file.")
+@options.json_file("every accuracy")
 @options.figure_path
 @options.overwrite
 @options.teacher_and_data

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fsc import scheme_tables
+from fsc.cli import quietness
 from fsc.methods import LayerReport
 from fsc.networks.cost import Size
 from fsc.report.interval import wilson
@@ -197,8 +198,10 @@ def show(*things: Table | str) -> None:
     """Write tables and paragraphs to stdout, as wide as the tables need in any window.
 
     Title and caption of a table stand around it as lines of their own: rich would break them at
-    the width of the table.
+    the width of the table. With --quiet nothing is written.
     """
+    if quietness.is_quiet():
+        return
     console = Console(highlight=False, emoji=False)
     usual = max(console.width, _MIN_WIDTH)
     for thing in things:

@@ -13,8 +13,8 @@ from fsc import models
 from fsc.cli.trying import channels_read
 from fsc.images.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 from fsc.models.factories import LIBRARIES, Factory
-from fsc.networks.checkpoint import check_finite
 from fsc.networks.pretrained import load_pretrained, num_classes_in
+from fsc.networks.states import check_finite
 
 # As networks for ImageNet are usually evaluated.
 _IMAGENET_SIZE = (256, 224)

@@ -29,7 +29,7 @@ from fsc.networks.modes import evaluation_mode
 from fsc.networks.observed import Observed
 from fsc.networks.outputs import tensors_of
 from fsc.networks.wrappers import in_dtype_of
-from fsc.progress import Progress
+from fsc.progress import Progress, telling
 
 # In the part of the journal that a round has: the student after it, the part of its alignment.
 _ENTRY, _ALIGNMENT = "student", "alignment"
@@ -88,7 +88,7 @@ class Alternation:
         blocks: AnyBlocks = "stages",
         batch_size: int = 64,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: Progress | bool = True,
         journal: str | os.PathLike[str] | None = None,
     ) -> nn.Module:
         """Train and align any student.
@@ -105,7 +105,7 @@ class Alternation:
             batch_size: images that go through the networks at once, but for training.
             seed: of the order of the images and of what is drawn of them; the same seed gives the
                 same bits.
-            progress: called with (what, done, total), the round in front of what.
+            progress: as for `fsc.compress`; the round stands in front of what is done.
             journal: a folder where the student is kept after every round, and its training every 50
                 steps. A call with the same arguments goes on from there, with the bits of an
                 uninterrupted run; damaged files are dropped with a warning. Delete it when the
@@ -140,12 +140,13 @@ class Alternation:
             torch.Size([12, 4])
         """
         given = (teacher, student, images)
-        asked = (blocks, None, batch_size, seed, progress, journal)
-        own, other, task = opening("teach", self, self.training, given, labels, *asked)
-        left = self._left(own, other, task, blocks)
-        yardstick = Yardstick(own.teacher, own.images, batch_size)
-        before = yardstick.distance(other.teacher)
-        made, said = self._by_turns(copy.deepcopy(other.teacher), task, blocks)
+        with telling(progress) as told:
+            asked = (blocks, None, batch_size, seed, told, journal)
+            own, other, task = opening("teach", self, self.training, given, labels, *asked)
+            left = self._left(own, other, task, blocks)
+            yardstick = Yardstick(own.teacher, own.images, batch_size)
+            before = yardstick.distance(other.teacher)
+            made, said = self._by_turns(copy.deepcopy(other.teacher), task, blocks)
         say(said + left, yardstick.distance(made), before, 2)
         return in_dtype_of(other.given, made.eval())
 

@@ -25,6 +25,16 @@ def check_numbers(batch_size: int, seed: int, memory_budget: int | None = None) 
             raise ValueError(f"memory_budget must be at least 0 bytes or None, got {memory_budget}")
 
 
+def check_log(log: object) -> None:
+    """Make sure that what is told of a training can be called.
+
+    Raises:
+        TypeError: it cannot.
+    """
+    if log is not None and not callable(log):
+        raise TypeError(f"log must be a function of (numbers by name, step), or None, got {log!r}")
+
+
 def check_count(name: str, value: int) -> None:
     """Make sure that a number of things is an integer, and at least 1.
 

@@ -10,7 +10,7 @@ from fsc.channels.groups import ChannelGroup
 from fsc.images.folder import ImageFolder
 from fsc.methods.journal import Journal
 from fsc.methods.whole_layers import refusal
-from fsc.progress import Progress
+from fsc.progress import Log, Progress
 from fsc.schemes import (
     AnyScheme,
     Decoupling,
@@ -41,6 +41,7 @@ class Task:
         removal: what removing channels costs each group, where it is known already.
         labels: classes of the images, int64 [N], for a method that learns them.
         originals: the files that the images were made from, for a method that crops these.
+        log: told the loss now and then, by a method that trains.
     """
 
     teacher: nn.Module
@@ -55,6 +56,7 @@ class Task:
     removal: Mapping[str, Removal] = field(default_factory=dict)
     labels: Tensor | None = None
     originals: ImageFolder | None = None
+    log: Log | None = None
 
     def channels_left(self) -> dict[str, int]:
         """How many channels of each group stay, for methods that remove channels.

@@ -52,7 +52,7 @@ def computed(
             batches.append(tensors_of(body(batch)))
             done += len(batch)
             if progress is not None:
-                progress("preparing images,", done, len(own))
+                progress("preparing images, image", done, len(own))
     together = [torch.cat(parts) for parts in zip(*batches, strict=True)]
     if is_shared:
         together = [ranks.side_by_side(each, 0) for each in together]

@@ -20,7 +20,7 @@ from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.opening import AnyBlocks, Channels
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
-from fsc.progress import Progress
+from fsc.progress import Progress, telling
 from fsc.schemes.reasons import commonest
 from fsc.walking.walk import walk
 
@@ -146,7 +146,7 @@ class FSKD:
         channels: Channels | None = None,
         batch_size: int = 64,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: Progress | bool = True,
     ) -> nn.Module:
         """Align the blocks of any student to those of a teacher.
 
@@ -172,7 +172,7 @@ class FSKD:
                 as many, or those whose filters the student's are copies or multiples of.
             batch_size: images that go through the networks at once.
             seed: of flips, and of images that join.
-            progress: called with ("walk", blocks done, blocks in all).
+            progress: as for `fsc.compress`.
 
         Returns:
             The student in evaluation mode, with BatchNorms folded, as large as before.
@@ -195,9 +195,10 @@ class FSKD:
             >>> aligned(images).shape
             torch.Size([6, 4])
         """
-        return any_aligned.aligned(
-            self, teacher, student, images, blocks, channels, batch_size, seed, progress
-        )
+        with telling(progress) as told:
+            return any_aligned.aligned(
+                self, teacher, student, images, blocks, channels, batch_size, seed, told
+            )
 
 
 def _flat(student: nn.Module, rows: Mapping[str, Tensor], solved: set[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,8 @@ from fsc.layers.layer_problem import Solution
 from fsc.methods.identity import AnotherCompression, as_json, described, versions
 from fsc.networks.tensor_files import CHECKSUM, read_header, read_tensors, write_tensors
 from fsc.warning import CompressionWarning
+
+_logger = logging.getLogger(__name__)
 
 _IDENTITY = "identity"
 _ENTRY = "entry"  # its own name, lest a file stands in for another
@@ -170,8 +173,11 @@ class Journal:
     def _check(self) -> None:
         self._check_signature()
         # Hidden files are what a killed process had not finished writing.
-        for path in sorted(self.folder.glob("[!.]*.safetensors")):
+        entries = sorted(self.folder.glob("[!.]*.safetensors"))
+        for path in entries:
             self._check_entry(path)
+        if entries:
+            _logger.info("going on with %d files of %s", len(entries), self.folder)
 
     def _check_signature(self) -> None:
         (path,) = self.signature()

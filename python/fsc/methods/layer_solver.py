@@ -1,5 +1,6 @@
 """The visitor of cross distillation: solves one layer after another on the walk."""
 
+import logging
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ from fsc.schemes.reasons import commonest
 from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal
 from fsc.walking.visitor import Layer, Visitor
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -265,6 +268,8 @@ class LayerSolver(Visitor):
                 name, self._columns, solution.error_before, solution.error, relative, seconds
             )
         )
+        if ranks.is_first():
+            _logger.debug("layer %s solved in %.3f s: relative error %.4g", name, seconds, relative)
 
 
 class _Steps:
@@ -274,7 +279,7 @@ class _Steps:
         self.progress, self.name, self.steps = progress, name, steps
 
     def __call__(self, step: int) -> None:
-        self.progress(f"steps of {self.name}", step, self.steps)
+        self.progress(f"layer {self.name}, step", step, self.steps)
 
 
 def _check_names(argument: str, names: Collection[str], known: Collection[str]) -> None:

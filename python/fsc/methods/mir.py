@@ -22,7 +22,7 @@ from fsc.methods.soundness import Yardstick
 from fsc.methods.views import views_of
 from fsc.networks import tracing
 from fsc.networks.gathering import Images
-from fsc.progress import Progress
+from fsc.progress import Progress, telling
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class MiR(Schedule):
         labels: Tensor | None = None,
         batch_size: int = 64,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: Progress | bool = True,
         journal: str | os.PathLike[str] | None = None,
     ) -> nn.Module:
         """Train any student on a teacher's features and put the teacher's head behind it.
@@ -164,7 +164,7 @@ class MiR(Schedule):
             labels: int64 [N], for `tune_head`.
             batch_size: images that go through the networks at once, where nothing is trained.
             seed: of order, mirroring and dropout.
-            progress: called with (what, done, total).
+            progress: as for `fsc.compress`.
             journal: a folder where the training is kept every 50 steps.
 
         Returns:
@@ -193,5 +193,6 @@ class MiR(Schedule):
             torch.Size([6, 4])
         """
         check_numbers(batch_size, seed)
-        pair = any_student.paired(self, teacher, student, images, labels)
-        return any_student.mimicked(self, pair, batch_size, seed, progress, journal)
+        with telling(progress) as told:
+            pair = any_student.paired(self, teacher, student, images, labels)
+            return any_student.mimicked(self, pair, batch_size, seed, told, journal)

@@ -1,12 +1,13 @@
 """How methods that train do it: SGD, and again at half the rate where it diverges."""
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from fsc import ranks
 from fsc.methods.base import Task
@@ -16,8 +17,12 @@ from fsc.methods.soundness import Yardstick, is_sound, not_finite
 from fsc.methods.training_state import TrainingState, put_back
 from fsc.methods.views import Kind, check_kind, judged_images
 
+_logger = logging.getLogger(__name__)
+
 # At each the loss is looked at, and the state kept where there is a journal.
 _STEPS_BETWEEN_LOOKS = 50
+# Whoever asked for the loss makes a device wait for it; at every step that would cost time.
+_STEPS_BETWEEN_LOGS = 10
 
 Precision = Literal["float32", "bfloat16"]
 # What a schedule may say in words.
@@ -172,6 +177,8 @@ def trained(
         finite = finite and math.isfinite(distance) and not_finite(student) is None
         if finite and (not stays_near or is_sound(distance, distance_start)):
             return rates[: retry + 1]
+        if ranks.is_first():
+            _logger.info("%s diverged at a rate of %g", type(schedule).__name__, rates[retry])
     if not finite:
         tried = ", ".join(f"{rate:g}" for rate in rates)
         raise NeverFinite(
@@ -203,6 +210,8 @@ class _Run:
         self._kept = TrainingState(task.journal)
         self._found = self._kept.find()
         self.first_retry = 0 if self._found is None else self._found[1]["retry"]
+        # Steps of all parts and runs, by which a log is ordered.
+        self._taken = 0 if self._found is None else self._found[1]["taken"]
 
     def take(self, retry: int) -> bool:
         """Takes all steps of all parts; False, and earlier, where a loss is not finite."""
@@ -228,17 +237,32 @@ class _Run:
         lesson, progress = learner.lesson, self.task.progress
         while learner.step < lesson.steps:
             loss = learner.advance()
+            self._taken += 1
+            self._log(learner, loss)
             if progress is not None:
                 rate = f", rate {learner.learning_rate:g}" if retry else ""
-                progress(f"{lesson.what}{rate}", learner.step, lesson.steps)
+                progress(f"{lesson.what}{rate}, step", learner.step, lesson.steps)
             # Asked now and then only: a GPU would have to wait for the answer.
             if learner.step % _STEPS_BETWEEN_LOOKS == 0 or learner.step == lesson.steps:
                 ranks.add_up(loss)
                 if not loss.isfinite():
                     return False
+                if _logger.isEnabledFor(logging.DEBUG) and ranks.is_first():
+                    done = (lesson.what, learner.step, lesson.steps)
+                    _logger.debug("%s, step %d of %d: loss %.4g", *done, loss.item())
                 if learner.step < lesson.steps:
                     tensors, counts = learner.state()
-                    self._kept.keep(tensors, counts | {"retry": retry, "part": number})
+                    place = {"retry": retry, "part": number, "taken": self._taken}
+                    self._kept.keep(tensors, counts | place)
         ranks.make_alike(learner.body)
         learner.body.zero_grad(set_to_none=True)
         return True
+
+    def _log(self, learner: Learner, loss: Tensor) -> None:
+        """Tell the loss of a step, where it was asked for and it is its turn."""
+        lesson, log = learner.lesson, self.task.log
+        is_last = learner.step == lesson.steps
+        if log is None or (learner.step % _STEPS_BETWEEN_LOGS and not is_last):
+            return
+        rate = lesson.schedule.rate_at(learner.learning_rate, learner.step - 1, lesson.steps)
+        log({"loss": loss.item(), "learning_rate": rate}, self._taken)

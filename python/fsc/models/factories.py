@@ -113,5 +113,22 @@ def parse(text: str) -> Factory:
     raise ValueError(f"{text!r} is not one of {', '.join(models.names())}, {FORMS}")
 
 
+def of_library(source: object) -> Factory | None:
+    """The network of torchvision or timm that the header of a file names, or None.
+
+    Whatever else it names is not built: no file is run because a header says so.
+
+    Example:
+        >>> of_library("timm:resnet50").name
+        'resnet50'
+        >>> of_library("nets/mine.py:build")
+    """
+    try:
+        factory = parse(source) if isinstance(source, str) else None
+    except ValueError:
+        return None
+    return factory if factory is not None and factory.kind in LIBRARIES else None
+
+
 def _heads(num_classes: int | None) -> dict[str, int]:
     return {} if num_classes is None else {"num_classes": num_classes}

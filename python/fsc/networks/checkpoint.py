@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from fsc.networks.saved_structure import (
     structure_of,
     take_sizes,
 )
+from fsc.networks.states import check_finite, check_match, versioned
 from fsc.networks.structure import match_structure
 from fsc.networks.tensor_files import CHECKSUM, read_tensors, write_tensors
 from fsc.networks.wrappers import unwrap
@@ -34,8 +35,6 @@ from fsc.warning import CompressionWarning
 FORMAT = "fsc-2"
 # The same without a checksum; its files are still read.
 _FORMAT_UNCHECKED = "fsc-1"
-
-_NUM_NAMED_FAULTS = 3
 
 
 def save(
@@ -64,21 +63,34 @@ def save(
         TypeError: JSON cannot express the metadata.
         OSError: the file cannot be written.
     """
+    write(model, path, header_of(model, name, metadata or {}))
+
+
+def header_of(model: nn.Module, name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What the header of a file of a network holds, but for the checksum; see `save`.
+
+    Raises:
+        ValueError: the name is unknown, a key is taken, or a weight is NaN or Inf.
+    """
     model = unwrap(model)
     header: dict[str, Any] = {"format": FORMAT, "model": name}
     if name:
         header |= _ends(model, name)
     header |= structure_of(model)
-    extra = dict(metadata or {})
     reserved = {"format", "model", "num_classes", "in_channels", *STRUCTURE}
-    taken = sorted((reserved | {CHECKSUM}) & set(extra))
+    taken = sorted((reserved | {CHECKSUM}) & set(metadata))
     if taken:
         raise ValueError(f"save: metadata must not use the key {taken[0]!r}")
     tensors = model.state_dict()
     check_finite(tensors, "save: model")
     if name:
         _check_name(name, header, tensors)
-    write_tensors(path, tensors, header | extra)
+    return header | dict(metadata)
+
+
+def write(model: nn.Module, path: str | os.PathLike[str], header: Mapping[str, Any]) -> None:
+    """Write a network under a header that `header_of` made; raises what `write_tensors` does."""
+    write_tensors(path, unwrap(model).state_dict(), header)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -123,6 +135,34 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     else:
         raise ValueError(f"load: model must be given, because {path} names no network of fsc")
     check_finite(state, str(path))
+    return _rebuilt(model, state, header, path)
+
+
+def check_rebuilds(
+    dense: nn.Module, student: nn.Module, header: Mapping[str, Any], name: str
+) -> None:
+    """Make sure that a file with a header will be read into the network that a name stands for.
+
+    Args:
+        dense: the network before compression, which is used up.
+        student: what is to be saved.
+        header: that `header_of` made for it.
+        name: of `dense`.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    header, where = json.loads(json.dumps(header)), Path(name)
+    try:
+        _rebuilt(as_saved(dense, header, where), unwrap(student).state_dict(), header, where)
+    except ValueError as error:
+        raise ValueError(_not_of_name(name, error)) from error
+
+
+def _rebuilt(
+    model: nn.Module, state: Mapping[str, Tensor], header: Mapping[str, Any], path: Path
+) -> nn.Module:
+    """A dense network, in place, with the structure of a header and the weights of a state."""
     drop_as_saved(model, header.get("dropped", {}), path)
     split_as_saved(model, header.get("decoupled", {}), path)
     layouts = {name: layout_of(parameter) for name, parameter in model.named_parameters()}
@@ -162,10 +202,14 @@ def _check_name(name: str, header: Mapping[str, Any], state: Mapping[str, Tensor
     try:
         check_match(known, state, Path(name))
     except ValueError as error:
-        raise ValueError(
-            f"save: name must be that of the network, or left out, got {name!r}, which it is not: "
-            f"{error}"
-        ) from error
+        raise ValueError(_not_of_name(name, error)) from error
+
+
+def _not_of_name(name: str, error: ValueError) -> str:
+    return (
+        f"save: name must be that of the network, or left out, got {name!r}, which it is not: "
+        f"{error}"
+    )
 
 
 def _check_header(header: Mapping[str, Any], path: Path) -> None:
@@ -217,63 +261,3 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             stacklevel=1,
         )
     return tensors, header
-
-
-def versioned(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Return a state with the versions of the modules, which the model's own state would hold.
-
-    Modules that read older states otherwise take a state without them for the oldest.
-    """
-    own = model.state_dict()
-    found = OrderedDict(state)
-    # The one entry that files may lack: only modules without a version may add it themselves.
-    for key in own.keys() - found.keys():
-        found[key] = torch.zeros((), dtype=torch.int64)
-    found._metadata = own._metadata  # type: ignore[attr-defined]
-    return found
-
-
-def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Make sure that no weight is NaN or Inf; `where` begins the sentence.
-
-    Raises:
-        ValueError: one is.
-    """
-    for key, value in tensors.items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise ValueError(f"{where}: weights must be finite, got NaN or Inf in {key}")
-
-
-def check_match(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Make sure that a state can be loaded strictly; a BatchNorm may lack its count of batches.
-
-    Raises:
-        ValueError: names, shapes or dtypes differ; the first of each kind are named.
-    """
-    expected = model.state_dict()
-    missing = [key for key in expected if key not in state]
-    unexpected = [key for key in state if key not in expected]
-    shapes = [
-        f"{key} {list(state[key].shape)} instead of {list(expected[key].shape)}"
-        for key in expected
-        if key in state and state[key].shape != expected[key].shape
-    ]
-    kinds = [
-        f"{key} {state[key].dtype} instead of {expected[key].dtype}"
-        for key in expected
-        if key in state and state[key].is_floating_point() != expected[key].is_floating_point()
-    ]
-    faults = {
-        "missing": [key for key in missing if not key.endswith("num_batches_tracked")],
-        "unexpected": unexpected,
-        "of another shape": shapes,
-        "of another dtype": kinds,
-    }
-    named = [f"{what}: {_first(keys)}" for what, keys in faults.items() if keys]
-    if named:
-        raise ValueError(f"{path} does not match {type(model).__name__}; {'; '.join(named)}")
-
-
-def _first(keys: list[str]) -> str:
-    more = len(keys) - _NUM_NAMED_FAULTS
-    return ", ".join(keys[:_NUM_NAMED_FAULTS]) + (f" and {more} more" if more > 0 else "")

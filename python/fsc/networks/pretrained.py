@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fsc.networks.checkpoint import check_finite, check_match, existing, versioned
+from fsc.networks.checkpoint import existing
+from fsc.networks.states import check_finite, check_match, versioned
 from fsc.networks.tensor_files import read_tensors
 from fsc.networks.wrappers import unwrap
 

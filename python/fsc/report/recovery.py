@@ -53,7 +53,7 @@ def accuracy_along(
         images: normalised test images [N, C, H, W].
         labels: their classes, int64 [N].
         batch_size: images that go through a network at once.
-        progress: called with ("blocks", done, total).
+        progress: called with ("evaluating, block", done, total).
 
     Returns:
         k = 0, 1, ... up to all blocks, in order of execution. A block ends with every layer that
@@ -68,7 +68,7 @@ def accuracy_along(
     for name, student in mixture.stages():
         found.append(PartlyRecovered(name, accuracy(student, images, labels, batch_size)))
         if progress is not None:
-            progress("blocks", len(found), len(mixture.ends) + 1)
+            progress("evaluating, block", len(found), len(mixture.ends) + 1)
     return found
 
 

@@ -74,7 +74,7 @@ def removals(
             class, seeds 0 to 3, 2,000 test images) one of 1.5 gave 89.0 % on channels chosen with
             15 and 89.3 % on those chosen with 1.5, one of 150 gave 89.2 % and with 150 89.0 %;
             draws differ by more.
-        progress: called with ("removal", groups done, groups in all).
+        progress: called with ("choosing channels, layer", groups of channels done, groups in all).
 
     Returns:
         name of each group of `least` -> what it costs.
@@ -108,7 +108,7 @@ def _by_group(
             _removed(voters, group, count) if voters else _by_norm(folded, group, count)
         )
         if progress is not None:
-            progress("removal", done + 1, len(wanted))
+            progress("choosing channels, layer", done + 1, len(wanted))
     return found
 
 

@@ -75,7 +75,7 @@ def accuracies(
             scores = model(batch.to(device))
             correct += _num_correct(scores, labels[start : start + batch_size].to(device), ranks)
             if progress is not None:
-                progress("evaluate", start + len(batch), len(images))
+                progress("evaluating, image", start + len(batch), len(images))
     return tuple(100.0 * number / len(images) for number in correct.tolist())
 
 

@@ -109,7 +109,7 @@ class FineTuning:
                 _step(tuned, optimizer, images[chosen], labels[chosen])
                 _mask(masks)
             if progress is not None:
-                progress("epochs", epoch + 1, self.epochs)
+                progress("epoch", epoch + 1, self.epochs)
         if not all(parameter.isfinite().all() for parameter in tuned.parameters()):
             raise ValueError(
                 "learning_rate must be small enough for the weights to stay finite, "

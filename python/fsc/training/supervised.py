@@ -103,7 +103,7 @@ def train(
         if file is not None:
             file.keep(model, optimizer, generator, epoch + 1, scheduler.last_epoch)
         if progress is not None:
-            progress("epochs", epoch + 1, epochs)
+            progress("epoch", epoch + 1, epochs)
     model.eval()
 
 

@@ -74,7 +74,7 @@ def walk_to_meetings(
         visitor: may rewrite the layers of the student where they meet.
         batch_size: images in one batch.
         memory_budget: as for `fsc.walk`.
-        progress: called with ("walk", meetings done, meetings in all).
+        progress: called with ("block", meetings done, meetings in all).
     """
     order = {node: index for index, node in enumerate(student[1].nodes)}
     meetings = sorted(meetings, key=lambda meeting: order[meeting.student])
@@ -94,7 +94,7 @@ def walk_to_meetings(
         for index, meeting in enumerate(meetings):
             _meet(meeting, sides, visitor, _layer(teacher[0], student[0], meeting, meetings))
             if progress is not None:
-                progress("walk", index + 1, len(meetings))
+                progress("block", index + 1, len(meetings))
 
 
 def _meet(meeting: Meeting, sides: tuple[_Side, _Side], visitor: Visitor, layer: Layer) -> None:

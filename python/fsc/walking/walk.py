@@ -52,7 +52,7 @@ def walk(
         batch_size: images in one batch.
         memory_budget: bytes of values to keep in memory, for both networks together; what is
             beyond goes to temporary files. None for no limit.
-        progress: called with ("walk", layers done, layers in all) after each layer.
+        progress: called with ("layer", layers done, layers in all) after each layer.
 
     Raises:
         ValueError: the teacher cannot be traced or has more than one argument, the student has
@@ -97,7 +97,7 @@ def walk(
             mixes = LAYER.matches(teacher, node)
             steps.visit(node, layer, shortcut_of(teacher, graph, name) if mixes else None)
             if progress is not None:
-                progress("walk", names.index(name) + 1, len(names))
+                progress("layer", names.index(name) + 1, len(names))
 
 
 class _Walk:

@@ -21,7 +21,10 @@ def test_distances_and_ratios(fsc, arguments, tmp_path):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "cd-soft" in result.stdout and "cross entropy" in result.stdout
-    assert "estimation errors ÷ cd-nc" in " ".join(result.stdout.split())
+    said = " ".join(result.stdout.split())
+    assert "estimation errors ÷ cd-nc" in said
+    assert "percent of the energy of the teacher's output; smaller is better, 0 is the same" in said
+    assert "divided by that of cd-nc: below 1 is better, nearer to the teacher than cd-nc" in said
     first, second = json.loads((tmp_path / "errors.json").read_text())["students"]
     assert (first["method"], second["method"]) == ("cd-nc", "cd-soft")
     assert [layer["name"] for layer in first["layers"]][::13] == ["conv1", "linear"]
@@ -168,3 +171,9 @@ def test_pointwise_matrices_of_a_pruned_layer(analyse):
 def test_what_does_not_go_together_is_refused(fsc, arguments, flags, expected):
     given = [e for e in arguments if "--decouple" not in flags or e not in ("--scheme", "res-50")]
     assert sentence(fsc("analyse", *given, *flags)) == expected
+
+
+def test_help_says_which_side_of_1_is_good(fsc):
+    said = " ".join(fsc("analyse", "--help").stdout.split())
+    assert "divided by those of the first, where below 1 is better" in said
+    assert "nearer to 1 is better" in said

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fsc.cli import compress as cli_compress, evaluation
+from fsc.cli import compress as cli_compress, evaluation, outputs
 from fsc.images import data, sampling
 from fsc.methods.journal import Journal
+from fsc.model_folder import from_pretrained
 from fsc.networks import checkpoint
 
 
@@ -20,10 +21,38 @@ def compressed(fsc, on_digits, tmp_path_factory):
     return folder, result
 
 
-def test_writes_model_report_and_sample_and_nothing_else(compressed):
+def test_writes_model_card_report_and_sample_and_nothing_else(compressed):
     folder, _ = compressed
-    names = sorted(path.name for path in folder.iterdir())
-    assert names == ["model.safetensors", "report.json", "samples.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("README.md", "config.json", "model.safetensors", "report.json", "samples.json")
+    ]
+
+
+def test_the_folder_is_one_of_from_pretrained(compressed, fsc):
+    folder, _ = compressed
+    student = from_pretrained(folder).state_dict()
+    saved = checkpoint.load(folder / "model.safetensors").state_dict()
+    assert all(torch.equal(value, saved[key]) for key, value in student.items())
+    config = folder / "config.json"
+    said = config.read_text()
+    config.write_text(said.replace("resnet14", "resnet20"))
+    refused = fsc("evaluate", folder, "--data", "digits")
+    config.write_text(said)
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[-1] == (
+        f"error: {config}: model must be as in the header of model.safetensors, 'resnet14', got "
+        "'resnet20'"
+    )
+
+
+def test_the_card_has_the_accuracy_that_was_measured(compressed):
+    folder, _ = compressed
+    report = json.loads((folder / "report.json").read_text())
+    card = (folder / "README.md").read_text()
+    on = f"on {report['test_images']} test images of digits"
+    assert f"| top-1 % of the student {on} | {report['top1']:.2f} |" in card
+    assert f"| top-1 % of the teacher {on} | {report['top1_teacher']:.2f} |" in card
+    assert "Made by `cd-soft`, scheme `res-50`, seed 0, from 30 images of digits." in card
 
 
 def test_report_holds_what_was_done(compressed):
@@ -109,9 +138,9 @@ def test_batch_size_and_memory_budget_do_not_change_the_student(fsc, on_digits, 
         torch.testing.assert_close(value, students[1][key], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("failing", ["report.json", "samples.json", "model.safetensors"])
+@pytest.mark.parametrize("failing", outputs.STUDENT)
 def test_a_full_disk_leaves_the_folder_as_it_was(fsc, on_digits, tmp_path, monkeypatch, failing):
-    """Whichever of the three files does not fit; an earlier run's files stay together."""
+    """Whichever of the files does not fit; an earlier run's files stay together."""
     stem = failing.split(".")[0]
     earlier = {name: f"earlier {name}" for name in ("model.safetensors", "report.json")}
     for name, text in earlier.items():
@@ -183,6 +212,7 @@ def test_interrupted_evaluation_keeps_the_student(fsc, on_digits, tmp_path, monk
     student = checkpoint.load(tmp_path / "model.safetensors")
     assert student.layer1[0].conv1.out_channels == 9
     assert "top1" not in json.loads((tmp_path / "report.json").read_text())
+    assert "No accuracy was measured." in (tmp_path / "README.md").read_text()
 
 
 def test_steps_are_refused_for_a_method_without_any_also_when_a_run_goes_on(compress_digits):

@@ -38,7 +38,8 @@ def test_a_finished_student_is_not_replaced_without_a_word(compress, tmp_path):
     for extra, nothing in (((), ""), (("--resume",), "nothing of it is unfinished, ")):
         assert sentence(compress("--seed", 1, *extra)) == (
             f"--output must name a folder without a student, got {folder} with model.safetensors, "
-            f"report.json, samples.json: {nothing}give --overwrite or name another"
+            f"config.json, README.md, report.json, samples.json: {nothing}give --overwrite or name "
+            "another"
         )
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert compress("--seed", 1, "--overwrite").exit_code == 0

@@ -189,13 +189,13 @@ def test_tables_of_removed_weights_fit_a_window(capsys, is_timed):
 
 def test_progress_away_from_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):
     with Reporter() as reporter:
-        stage = reporter.stage("walk")
-        stage("layers", 1, 20)
+        stage = reporter.stage("cd-nc")
+        stage("layer", 1, 20)
         assert capsys.readouterr().err == ""
         monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-        stage("layers", 2, 20)
+        stage("layer", 2, 20)
     captured = capsys.readouterr()
-    assert captured.err == "  walk: layers 2 of 20\n" and captured.out == ""
+    assert captured.err == "  cd-nc: layer 2 of 20\n" and captured.out == ""
 
 
 def test_progress_on_a_terminal_is_a_bar_that_goes_away(monkeypatch):
@@ -204,9 +204,9 @@ def test_progress_on_a_terminal_is_a_bar_that_goes_away(monkeypatch):
     monkeypatch.setattr(progress, "Console", lambda stderr: terminal)
     with Reporter() as reporter:
         reporter.stage("first")("steps", 1, 2)
-        reporter.stage("second")("layers", 3, 4)
+        reporter.stage("second")("layer", 3, 4)
         reporter.say("a line that stays")
     shown = screen.getvalue()
-    assert "second: layers" in shown and "3/4" in shown and "a line that stays" in shown
+    assert "second: layer 3 of 4" in shown and "a line that stays" in shown
     erase_line = "\x1b[2K"
     assert shown.rstrip().endswith(erase_line)

@@ -43,7 +43,7 @@ def test_two_processes_write_the_student_of_one(fsc, compress, tmp_path):
     assert process.returncode == 0, errors
     assert output.count("Written to") == 1 and errors.count("Compressing") == 1
     assert {path.name for path in (tmp_path / "two").iterdir()} == {
-        "model.safetensors", "report.json", "samples.json"}  # fmt: skip
+        "model.safetensors", "config.json", "README.md", "report.json", "samples.json"}  # fmt: skip
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-5)
 
