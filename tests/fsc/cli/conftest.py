@@ -52,6 +52,7 @@ def _short_measurements() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for caller in ("evaluation", "evaluate"):
             patch.setattr(f"fsc.cli.{caller}.latencies", few)
+        patch.setattr("fsc.exporting.latencies", few)
         yield
 
 
