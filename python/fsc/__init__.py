@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         walking as walking,
     )
     from fsc.compression import compress
+    from fsc.exporting import Exported, export
     from fsc.iterative_pruning import Candidate, IterativeResult, prune_iteratively
     from fsc.layers.moments import Moments
     from fsc.layers.objectives import Convex, Correction, Estimation, Imitation, Soft
@@ -52,6 +53,7 @@ else:
     __getattr__, __dir__ = lazy.exports(
         __name__,
         {"compress": "fsc.compression", "Report": "fsc.result", "Result": "fsc.result"}
+        | dict.fromkeys(("Exported", "export"), "fsc.exporting")
         | dict.fromkeys(
             ("Candidate", "IterativeResult", "prune_iteratively"), "fsc.iterative_pruning"
         )
@@ -97,6 +99,7 @@ __all__ = [
     "Correction",
     "CrossDistillation",
     "Estimation",
+    "Exported",
     "FitNet",
     "Grail",
     "Imitation",
@@ -114,6 +117,7 @@ __all__ = [
     "ThiNet",
     "__version__",
     "compress",
+    "export",
     "from_pretrained",
     "inspect",
     "load",

@@ -35,6 +35,16 @@ def test_several_images_go_through_at_once(one_thread):
     assert {count for *_, count in notes} == {5}
 
 
+def test_a_network_may_take_several_things(one_thread):
+    class Sum(nn.Module):
+        def forward(self, image, shift):
+            return image + shift
+
+    one = torch.zeros(1, 3)
+    for given in ((one, one), {"shift": one, "image": one}):
+        assert latency.latencies([Sum()], given, repeats=1)[0] > 0
+
+
 def test_what_waits_is_not_counted_on_a_cpu(one_thread):
     """As where the machine does something else: the clock goes on, the process does not."""
 
@@ -83,9 +93,13 @@ def test_every_measurement_is_given_in_turn(monkeypatch):
         (
             torch.zeros(0, 3, 4, 4),
             1,
-            r"with N above 0, got \[0, 3, 4, 4\]",
+            r"with one N of at least 1, got \[0, 3, 4, 4\]",
         ),
-        (torch.zeros(3), 1, r"images must be \[N, C, ...\] with N above 0, got \[3\]"),
+        (
+            (torch.zeros(2, 3), torch.zeros(1)),
+            1,
+            r"as many in every input, .* got \[2, 3\] for input 0 and \[1\] for input 1",
+        ),
         (torch.zeros(1, 3, 4, 4), 0, "repeats must be at least 1, got 0"),
     ],
 )

@@ -29,6 +29,16 @@ def test_inputs_are_clipped_and_rounded():
     assert torch.equal(layer(x).flatten(), expected)
 
 
+@pytest.mark.parametrize("bits", [1, 3, 8])
+def test_exported_it_rounds_to_the_same_bits(bits):
+    layer = QuantizedInputConv2d(nn.Conv2d(1, 1, 1), 0.7, bits).eval()
+    # Halfway between two values, where rounding could go either way, and beyond both ends.
+    halves = (torch.arange(-3, 2**bits + 3) + 0.5) * (0.7 / (2**bits - 1))
+    x = torch.cat([halves, torch.rand(20_000)]).view(1, 1, 1, -1)
+    program = torch.export.export(layer, (x,)).module()
+    assert torch.equal(program(x), layer(x))
+
+
 def test_gradients_pass_straight_through_inside_the_limits():
     layer = QuantizedInputConv2d(nn.Conv2d(1, 1, 1), 1.0, 2)
     x = torch.tensor([-1.0, 0.2, 2.0]).view(1, 1, 1, 3).requires_grad_()

@@ -78,14 +78,7 @@ def compress(**given: Any) -> None:
 @click.command("evaluate")
 @click.argument("path", type=click.Path(path_type=Path), required=False)
 @options.data_name
-@click.option(
-    "--model",
-    "model_name",
-    type=typed.MODEL,
-    metavar=typed.MODEL.name,
-    help="The network of a plain checkpoint, or the one that a student of your own was made from; "
-    "other files of fsc name it themselves.",
-)
+@options.dense_model
 @options.test_images()
 @options.data_root
 @options.size
@@ -101,6 +94,35 @@ def evaluate(**given: Any) -> None:
     names, with the weights that compress would take.
     """
     from fsc.cli import evaluate as work
+
+    work.command(**given)
+
+
+@click.command("export")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--onnx", "onnx_path", type=options.FILE, help="Write a file of ONNX, .onnx.")
+@click.option(
+    "--torch-export",
+    "torch_path",
+    type=options.FILE,
+    help="Write a program of torch.export, .pt2.",
+)
+@options.dense_model
+@click.option(
+    "--size",
+    type=typed.SIZE,
+    help="Side of the images that the file will take; of SIDE:CROP the crop.  [default: as PATH or "
+    "the network's library says]",
+)
+@options.json_file("what was found")
+@options.overwrite
+def export(**given: Any) -> None:
+    """Write the network in PATH as a file that runs without fsc, and compare the two.
+
+    PATH is what fsc evaluate takes. The file takes any number of images of one size; it is run for
+    1 and for 7 drawn ones, and only kept where it gives what the network gives.
+    """
+    from fsc.cli import export as work
 
     work.command(**given)
 
@@ -152,4 +174,4 @@ def inspect(**given: Any) -> None:
     work.command(**given)
 
 
-ALL = (demo, inspect, compress, evaluate, compare, schemes, analyse, sweep, tradeoff, grid)
+ALL = (demo, inspect, compress, evaluate, export, compare, schemes, analyse, sweep, tradeoff, grid)

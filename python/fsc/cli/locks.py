@@ -7,7 +7,7 @@ import fcntl
 import os
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,22 +31,21 @@ def hold_folder(folder: Path) -> None:
     click.get_current_context().with_resource(locked_folder(folder))
 
 
-def hold_files(json_path: Path | None, figure_path: Path | None, *, replacing: bool) -> None:
+def hold_files(given: Mapping[str, Path | None], *, replacing: bool) -> None:
     """Lock the files that a command is to write until it ends.
 
     Args:
-        json_path: what --json names.
-        figure_path: what --output names.
+        given: flag -> the file that it names, if any; at most two do.
         replacing: whether files that are there already may be replaced.
 
     Raises:
         OSError: a file is there already, cannot be written, or another process writes it.
         ValueError: both are the same.
     """
-    given = {"--json": json_path, "--output": figure_path}
     paths = {option: path for option, path in given.items() if path is not None}
-    if len(paths) == 2 and json_path == figure_path:
-        raise ValueError(f"--json and --output must name two files, got {json_path} for both")
+    if len(paths) == 2 and len(set(paths.values())) == 1:
+        both, (path, _) = " and ".join(paths), paths.values()
+        raise ValueError(f"{both} must name two files, got {path} for both")
     for option, path in paths.items():
         hold_file(option, path, replacing=replacing)
 

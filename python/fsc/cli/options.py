@@ -117,6 +117,14 @@ model_name = click.option(
     required=True,
     help=f"The teacher: {', '.join(models.names())}, {FORMS}, which is run and returns a network.",
 )
+dense_model = click.option(
+    "--model",
+    "model_name",
+    type=typed.MODEL,
+    metavar=typed.MODEL.name,
+    help="The network of a plain checkpoint, or the one that a student of your own was made from; "
+    "other files of fsc name it themselves.",
+)
 checkpoint_path = click.option(
     "--checkpoint",
     "checkpoint_path",
@@ -279,7 +287,7 @@ def check_outputs(json_path: Path | None, figure_path: Path | None, *, replacing
     """
     if figure_path is not None:
         figure.check_name(figure_path)
-    locks.hold_files(json_path, figure_path, replacing=replacing)
+    locks.hold_files({"--json": json_path, "--output": figure_path}, replacing=replacing)
 
 
 def to_bytes(megabytes: float | None) -> int | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Network:
         statistics: mean and std that the file holds; None where it says nothing.
         preparation: of images of a folder, likewise.
         notes: what is to be said of it.
+        header: what the file says beside; empty for one that fsc did not write.
     """
 
     model: nn.Module
@@ -35,6 +37,7 @@ class Network:
     statistics: teachers.Statistics | None = None
     preparation: Preparation | None = None
     notes: tuple[str, ...] = ()
+    header: Mapping[str, Any] = field(default_factory=dict)
 
     def tested_on(
         self,
@@ -69,12 +72,12 @@ class Network:
         return replace(found, notes=(*self.notes, *found.notes))
 
 
-def read(path: Path, data_name: str, model_name: str | None) -> Network:
+def read(path: Path, data_name: str | None, model_name: str | None) -> Network:
     """Read the network of a file.
 
     Args:
         path: what fsc wrote, or a checkpoint of a dense network.
-        data_name: the images it is for.
+        data_name: the images it is for; None: the file says how many classes they have.
         model_name: the network, where the file does not name it.
 
     Raises:
@@ -84,6 +87,8 @@ def read(path: Path, data_name: str, model_name: str | None) -> Network:
     """
     factory = None if model_name is None else factories.parse(model_name)
     if factory is not None and (factory.kind == "fsc" or not _is_of_fsc(path)):
+        if data_name is None:
+            return Network(teachers.load_teacher(factory, path)[0], factory)
         model, notes = cli_inputs.read_teacher(str(factory), data_name, None, path)
         return Network(model, factory, notes=notes)
     if path.is_file() and path.suffix != ".safetensors":
@@ -120,7 +125,7 @@ def _described(model: nn.Module, factory: Factory, header: dict[str, Any], path:
     content, words = header.get("normalization"), teachers.widened(model)
     notes = (f"{path.name}: weights of the file{words}.",) if words else ()
     if content is None:
-        return Network(model, factory, notes=notes)
+        return Network(model, factory, notes=notes, header=header)
     pair = [content.get(key) if isinstance(content, dict) else None for key in ("mean", "std")]
     if not all(isinstance(values, list) and all(map(_is_number, values)) for values in pair):
         raise ValueError(
@@ -131,7 +136,7 @@ def _described(model: nn.Module, factory: Factory, header: dict[str, Any], path:
     preparation = None
     if header.get("preparation") is not None:
         preparation = teachers.stored_preparation(header["preparation"], mean, std, path)
-    return Network(model, factory, (mean, std), preparation, notes)
+    return Network(model, factory, (mean, std), preparation, notes, header)
 
 
 def _is_number(value: Any) -> bool:

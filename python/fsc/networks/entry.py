@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from fsc.images.checks import check_images, device_of
 from fsc.images.forward import Forward
 from fsc.images.joint import Inputs, check_values, input_names, shapes_in_words
+from fsc.networks.calls import call_of
 from fsc.networks.gathering import Images, gathered
 from fsc.networks.joint_input import one_input
 from fsc.networks.modes import evaluation_mode
@@ -56,7 +57,7 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
         check_images(function, inputs, teacher, moved=False)
     else:
         _check_devices(function, inputs, teacher)
-        _check_runs(function, inputs, teacher)
+        check_runs(function, inputs, teacher)
     inputs = tree_map(lambda leaf: leaf[:num_images].detach(), inputs)
     example = tree_map(lambda leaf: leaf[:2], inputs)
     teacher = plain(teacher, example)
@@ -99,10 +100,13 @@ def _check_devices(function: str, inputs: Inputs, model: nn.Module) -> None:
             )
 
 
-def _check_runs(function: str, inputs: Inputs, model: nn.Module) -> None:
-    """Makes sure that the network runs on the first images."""
-    first = tree_map(lambda leaf: leaf[:1], inputs)
-    args, kwargs = ((), first) if isinstance(first, dict) else (first, {})
+def check_runs(function: str, inputs: Inputs, model: nn.Module) -> None:
+    """Make sure that a network runs on the first of its inputs.
+
+    Raises:
+        ValueError: it does not.
+    """
+    args, kwargs = call_of(tree_map(lambda leaf: leaf[:1], inputs))
     try:
         with evaluation_mode(model), torch.no_grad():
             model(*args, **kwargs)

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_leaves, tree_map
 
 from fsc.images.checks import device_of
+from fsc.images.joint import Inputs, check_numbers
+from fsc.networks.calls import call_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
 
@@ -21,7 +23,7 @@ BATCH = 64
 _NUM_WARM_UP = 3
 
 
-def latencies(networks: Sequence[nn.Module], images: Tensor, *, repeats: int = 50) -> list[float]:
+def latencies(networks: Sequence[nn.Module], images: Inputs, *, repeats: int = 50) -> list[float]:
     """Return the milliseconds that each network takes for some images at once, on one thread.
 
     The median of `timings` leaves out what the machine does now and then.
@@ -41,7 +43,7 @@ def latencies(networks: Sequence[nn.Module], images: Tensor, *, repeats: int = 5
 
 
 def timings(
-    networks: Sequence[nn.Module], images: Tensor, *, repeats: int = 50
+    networks: Sequence[nn.Module], images: Inputs, *, repeats: int = 50
 ) -> list[list[float]]:
     """Measure the milliseconds that each network takes for some images at once, on one thread.
 
@@ -52,7 +54,7 @@ def timings(
     Args:
         networks: each runs in evaluation mode where its parameters are; modes and the number of
             threads are restored.
-        images: [N, C, ...] with N above 0, normalised as they expect, anywhere.
+        images: what they take, [N, ...] in every input with N above 0, normalised, anywhere.
         repeats: measurements of each, at least 1; a few more to warm up are not counted.
 
     Returns:
@@ -61,13 +63,10 @@ def timings(
     Raises:
         ValueError: there is no image, or repeats is below 1.
     """
-    if images.ndim < 2 or not len(images):
-        raise ValueError(
-            f"timings: images must be [N, C, ...] with N above 0, got {list(images.shape)}"
-        )
+    check_numbers("timings", images)
     if repeats < 1:
         raise ValueError(f"timings: repeats must be at least 1, got {repeats}")
-    given = [images.to(device_of(network, images)) for network in networks]
+    calls = [_call(network, images) for network in networks]
     found: list[list[float]] = [[] for _ in networks]
     with ExitStack() as stack:
         stack.enter_context(one_thread())
@@ -78,14 +77,21 @@ def timings(
             for place in range(len(networks)):
                 # Another one first each time: what the machine does may have a rhythm of its own.
                 index = (turn + place) % len(networks)
-                found[index].append(_milliseconds(networks[index], given[index]))
+                found[index].append(_milliseconds(networks[index], calls[index]))
     return [times[_NUM_WARM_UP:] for times in found]
 
 
-def _milliseconds(network: nn.Module, images: Tensor) -> float:
-    clock = time.thread_time if images.device.type == "cpu" else time.perf_counter
+def _call(network: nn.Module, images: Inputs) -> Any:
+    """Arguments by place and by name, where the network is."""
+    return tree_map(lambda leaf: leaf.to(device_of(network, leaf)), call_of(images))
+
+
+def _milliseconds(network: nn.Module, call: Any) -> float:
+    args, kwargs = call
+    is_here = all(leaf.device.type == "cpu" for leaf in tree_leaves(call))
+    clock = time.thread_time if is_here else time.perf_counter
     start = clock()
-    for output in tensors_of(network(images)):
+    for output in tensors_of(network(*args, **kwargs)):
         output.cpu()
     return 1000 * (clock() - start)
 
@@ -116,7 +122,7 @@ def largest_layer(network: nn.Module, image: Tensor) -> int:
 
     def weigh(_: nn.Module, read: Any, written: Any) -> None:
         nonlocal largest
-        leaves = [leaf for leaf in tree_flatten((read, written))[0] if isinstance(leaf, Tensor)]
+        leaves = [leaf for leaf in tree_leaves((read, written)) if isinstance(leaf, Tensor)]
         largest = max(largest, sum(leaf.nbytes for leaf in leaves))
 
     leaves = [module for module in network.modules() if not any(module.children())]

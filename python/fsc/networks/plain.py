@@ -122,8 +122,14 @@ def plain_for_shapes(model: nn.Module, shapes: Any) -> nn.Module:
     Raises:
         ValueError: these are no shapes, or the network does not run on such inputs.
     """
+    return plain(model, drawn(model, shapes, torch.Generator().manual_seed(0)))
+
+
+def drawn(model: nn.Module, shapes: Any, generator: torch.Generator) -> Inputs:
+    """Inputs of a network; takes shapes and raises as `plain_for_shapes` does."""
     weight = next((x for x in model.parameters() if x.is_floating_point()), torch.empty(0))
-    return plain(model, _drawn(shapes, weight, torch.Generator().manual_seed(0)))
+    found: Inputs = _drawn(shapes, weight, generator)
+    return found
 
 
 def _drawn(shapes: Any, weight: Tensor, generator: torch.Generator) -> Any:

@@ -53,8 +53,10 @@ class QuantizedInputConv2d(nn.Conv2d):
 
     def quantized(self, features: Tensor) -> Tensor:
         """Q of features, any shape."""
-        zero = torch.zeros((), dtype=torch.int32, device=features.device)
         step = self.input_limit / self.largest
+        if torch.compiler.is_exporting():  # it knows no shapes of the operator below: the same bits
+            return (features * (1 / step)).round().clamp(0, self.largest) * step
+        zero = torch.zeros((), dtype=torch.int32, device=features.device)
         return torch.fake_quantize_per_tensor_affine(features, step, zero, 0, self.largest)
 
     def forward(self, input: Tensor) -> Tensor:

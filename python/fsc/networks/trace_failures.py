@@ -32,8 +32,7 @@ def sentence(
     name = None if innermost is None else names.get(innermost, "")
     module = "the outermost forward" if name is None else f"module {name!r}"
     kind = type(model if innermost is None else innermost).__name__
-    frame = _frame(error)
-    place = "" if frame is None else f" at {frame.filename}:{frame.lineno}, `{frame.line}`,"
+    frame, place = _frame(error), place_of(error)
     reason = reason or " ".join(str(error).split()) or type(error).__name__
     advice = (
         "make that forward free of control flow that depends on data, or move that part into a "
@@ -50,6 +49,14 @@ def sentence(
         f"{function}: model cannot be traced, {module} ({kind}) failed{place} with: "
         f"{reason.rstrip('.')}; {advice}"
     )
+
+
+def place_of(error: Exception) -> str:
+    """The innermost line that is neither torch's nor ours, to go behind "failed"; "" for none."""
+    frame = _frame(error)
+    if frame is None or not frame.line:
+        return ""
+    return f" at {frame.filename}:{frame.lineno}, `{frame.line}`,"
 
 
 def _frame(error: Exception) -> traceback.FrameSummary | None:

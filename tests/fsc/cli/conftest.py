@@ -56,6 +56,7 @@ def _short_measurements() -> Iterator[None]:
         for caller in ("evaluation", "evaluate"):
             patch.setattr(f"fsc.cli.{caller}.latencies", few(latency.latencies))
         patch.setattr("fsc.cli.evaluation.timings", few(latency.timings))
+        patch.setattr("fsc.exporting.latencies", few(latency.latencies))
         yield
 
 
