@@ -174,14 +174,10 @@ def compress(
 
 def _log_start(entry: Entry, method: Method, goal: Goal) -> None:
     if ranks.is_first():
-        _logger.info(
-            "compressing %s by %s, %s, from %d images on %s",
-            type(entry.given).__name__,
-            type(method).__name__,
-            goal.in_words,
-            len(entry.images),
-            entry.images.device,
-        )
+        names = type(entry.given).__name__, type(method).__name__
+        images = len(entry.images), entry.images.device
+        said = "compressing %s by %s, %s, from %d images on %s"
+        _logger.info(said, *names, goal.in_words, *images)
 
 
 def _log_end(report: Report) -> None:
