@@ -17,7 +17,7 @@ from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.images.folder import ImageFolder
 from fsc.methods.agreement import check_ranks
-from fsc.methods.arguments import check_log, check_numbers
+from fsc.methods.arguments import check_log, check_numbers, check_types
 from fsc.methods.base import Method, Task, check_removes_weights
 from fsc.methods.block_choice import named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
@@ -174,14 +174,10 @@ def compress(
 
 def _log_start(entry: Entry, method: Method, goal: Goal) -> None:
     if ranks.is_first():
-        _logger.info(
-            "compressing %s by %s, %s, from %d images on %s",
-            type(entry.given).__name__,
-            type(method).__name__,
-            goal.in_words,
-            len(entry.images),
-            entry.images.device,
-        )
+        names = type(entry.given).__name__, type(method).__name__
+        images = len(entry.images), entry.images.device
+        said = "compressing %s by %s, %s, from %d images on %s"
+        _logger.info(said, *names, goal.in_words, *images)
 
 
 def _log_end(report: Report) -> None:
@@ -299,19 +295,3 @@ def identity(
     """
     own = with_files(origin(method, seed, teacher, images, labels), originals)
     return own | {"scheme": goal.definition()}
-
-
-def check_types(teacher: object, method: object) -> None:
-    """Make sure that a teacher and a method are such.
-
-    Raises:
-        TypeError: one is not.
-    """
-    if not isinstance(teacher, nn.Module):
-        raise TypeError(f"teacher must be a torch.nn.Module, got {type(teacher).__name__}")
-    is_method = not isinstance(method, type) and callable(getattr(method, "compress", None))
-    if not is_method and not isinstance(method, str | None):
-        raise TypeError(
-            "method must be one of fsc.methods, e.g. fsc.CrossDistillation(), or its name, e.g. "
-            f"'cd-soft', got {method!r}"
-        )

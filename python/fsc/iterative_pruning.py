@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.compression import check_types
 from fsc.methods import FSKD
 from fsc.methods.agreement import check_ranks, check_shares
-from fsc.methods.arguments import check_numbers
+from fsc.methods.arguments import check_numbers, check_types
 from fsc.methods.features import scores_of
 from fsc.methods.held_out import Judge, parted
 from fsc.methods.journal import Journal, fingerprint, origin

@@ -1,8 +1,10 @@
-"""Whether the numbers of a call are what they must be, asked before any work is done."""
+"""Whether what a call is given is what it must be, asked before any work is done."""
 
 from __future__ import annotations
 
 from numbers import Integral
+
+from torch import nn
 
 
 def check_numbers(batch_size: int, seed: int, memory_budget: int | None = None) -> None:
@@ -23,6 +25,22 @@ def check_numbers(batch_size: int, seed: int, memory_budget: int | None = None) 
         check_integer("memory_budget", memory_budget)
         if memory_budget < 0:
             raise ValueError(f"memory_budget must be at least 0 bytes or None, got {memory_budget}")
+
+
+def check_types(teacher: object, method: object) -> None:
+    """Make sure that a teacher and a method are such.
+
+    Raises:
+        TypeError: one is not.
+    """
+    if not isinstance(teacher, nn.Module):
+        raise TypeError(f"teacher must be a torch.nn.Module, got {type(teacher).__name__}")
+    is_method = not isinstance(method, type) and callable(getattr(method, "compress", None))
+    if not is_method and not isinstance(method, str | None):
+        raise TypeError(
+            "method must be one of fsc.methods, e.g. fsc.CrossDistillation(), or its name, e.g. "
+            f"'cd-soft', got {method!r}"
+        )
 
 
 def check_log(log: object) -> None:
