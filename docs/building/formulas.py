@@ -4,6 +4,13 @@ import re
 
 from latex2mathml.converter import convert
 
+# What latex2mathml does not know, or draws as a product of letters.
+_IN_OTHER_WORDS = {
+    r"\arg\min": r"\text{arg min}\,",
+    r"\operatorname{im2col}": r"\text{im2col}",
+    r"\mathrel{+}=": r"\;\text{+=}\;",
+}
+
 
 def mathml(tex: str, display: str) -> str:
     """A formula as an element of a page.
@@ -15,12 +22,13 @@ def mathml(tex: str, display: str) -> str:
     Raises:
         ValueError: a command is unknown.
     """
-    tex = tex.replace(r"\arg\min", r"\operatorname{arg\,min}")
+    for unknown, known in _IN_OTHER_WORDS.items():
+        tex = tex.replace(unknown, known)
     lines = rf"\begin{{align*}} {tex} \end{{align*}}" if "&" in tex else tex
     element = convert(lines, display=display)
-    unknown = re.search(r">[^<]*(\\[A-Za-z]+)", element)
-    if unknown:
-        raise ValueError(f"formula {tex!r}: {unknown[1]} is not known")
+    left = re.search(r">[^<]*(\\[A-Za-z]+)", element)
+    if left:
+        raise ValueError(f"formula {tex!r}: {left[1]} is not known")
     return element
 
 

@@ -81,7 +81,10 @@ def on_page_content(html: str, page: Page, **others: object) -> str:
         return f'<autoref identifier="{where}" optional><code>{found[2]}</code></autoref>'
 
     def whole(found: re.Match[str]) -> str:
-        words = re.sub(r"[^\s-]*-\S*", r'<span class="word">\g<0></span>', found[1])
+        # Longer ones break where they must: on a phone 30 letters fill a line.
+        words = re.sub(
+            r"(?<!\S)[^\s-]{0,14}-\S{1,15}(?!\S)", r'<span class="word">\g<0></span>', found[1]
+        )
         return f"<code>{words}</code>"
 
     html = re.sub(r"(<(?:a|h\d|autoref)\b[^>]*>\s*)?<code>([\w.]+)</code>", linked, html)
