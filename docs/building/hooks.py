@@ -11,8 +11,9 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
-# Pages at the root of the repository -> where they stand on the site.
+# Pages at the root of the repository, and the examples -> where they stand on the site.
 OUTSIDE = {name: name for name in ("CHANGELOG.md", "CONTRIBUTING.md")} | {"README.md": "index.md"}
+OUTSIDE |= {f"examples/{path.name}": f"examples/{path.name}" for path in ROOT.glob("examples/*.*")}
 _NAMED = {name for page in reference.PAGES.values() for name in page.names}
 # In tables and text the operators go without their package.
 _OPERATORS = {name.split(".")[1]: name for name in _NAMED if name.startswith("fsc_ext.")}
@@ -32,7 +33,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are not in docs/."""
+    """Add the pages and examples that are not in docs/."""
     for name, path in OUTSIDE.items():
         files.append(File.generated(config, path, abs_src_path=str(ROOT / name)))
     for path, page in reference.PAGES.items():
