@@ -3,10 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name "*.cu" -o -name "*.cuh")
 FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp tests/stand_in/*.cpp)
-RUFF_PATHS := setup.py csrc fsc_ext python tests bench examples
+RUFF_PATHS := setup.py csrc fsc_ext python tests bench examples docs/building
 comma := ,
 
-.PHONY: demo test test-emulated check-cuda check-install lint format bench gpu zoo build tools
+.PHONY: demo test test-emulated check-cuda check-install docs lint format bench gpu zoo build tools
 
 # The main job without any data: train a small network, compress it by every method.
 demo: build
@@ -28,6 +28,12 @@ test-emulated: tools
 # but nvcc is. WRITE=1 keeps what is found instead; ONLY="80 90" leaves the other architectures out.
 check-cuda: tools
 	$(BIN)/python csrc/cuda/check.py $(if $(WRITE),--write) $(if $(ONLY),--only $(ONLY))
+
+# The site, in site/: fails on an example that does not run, a name that is not documented, a link that leads nowhere.
+docs: $(VENV)/docs
+	$(PYTEST) tests/test_docs.py tests/test_site.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python docs/building/check.py site
 
 lint: tools
 	$(BIN)/ruff check $(RUFF_PATHS)
@@ -87,4 +93,9 @@ tools: $(VENV)/tools
 $(VENV)/tools: $(VENV)/built
 	@echo "Linters and test runners: half a minute"
 	@$(call patiently,$(BIN)/pip install -c constraints.txt 'fsc-ext[test$(comma)lint]')
+	@touch $@
+
+$(VENV)/docs: $(VENV)/tools
+	@echo "What builds the site: a quarter of a minute"
+	@$(call patiently,$(BIN)/pip install -c constraints.txt 'fsc-ext[docs]')
 	@touch $@

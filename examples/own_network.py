@@ -11,7 +11,7 @@ from fsc import schemes
 
 
 class Net(nn.Module):
-    """A network that torch.fx can trace; docs/methods.md says what can be pruned in it."""
+    """A network that torch.fx can trace; docs/what_a_network_must_be_like.md has the rules."""
 
     def __init__(self) -> None:
         """Three convolutions and a head."""

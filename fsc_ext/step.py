@@ -42,17 +42,15 @@ def adam_prox_(
     The line of Algorithm 1 of Cross Distillation (Bai et al., 2020) with the arithmetic of
     `torch.optim.Adam`. Without penalty and with "l1" it is one pass over memory.
 
-    ================== =========================================================================
-    penalty            what follows the step
-    ================== =========================================================================
-    "none"             nothing
-    "l1"               soft threshold of every weight by `amount` (Eq. 10)
-    "group_l2"         block soft threshold of the slices along `dim` by `amount` (Eq. 11)
-    "topk"             all but the `amount` largest weights become zero, for good
-    "topk_groups"      all but the `amount` slices of largest norm become zero, for good
-    "soft_topk"        soft threshold by the largest weight that goes: `amount` stay
-    "soft_topk_groups" block soft threshold by the largest norm that goes: `amount` slices stay
-    ================== =========================================================================
+    What follows the step, by `penalty`:
+
+    - "none": nothing;
+    - "l1": soft threshold of every weight by `amount` (Eq. 10);
+    - "group_l2": block soft threshold of the slices along `dim` by `amount` (Eq. 11);
+    - "topk": all but the `amount` largest weights become zero, for good;
+    - "topk_groups": all but the `amount` slices of largest norm become zero, for good;
+    - "soft_topk": soft threshold by the largest weight that goes: `amount` stay;
+    - "soft_topk_groups": block soft threshold by the largest norm that goes: `amount` slices stay.
 
     The two hard ones are those of the released code: the gradient is masked before the step, the
     mask renewed after it, and the moments of what went become zero.

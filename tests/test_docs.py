@@ -61,10 +61,25 @@ def test_readme_and_docs_show_the_whole_loop() -> None:
         assert "fsc_ext.cross_distill_layer(" in text and "loss.backward()" in text, page
 
 
-def test_links_to_files_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+def test_links_lead_to_files_and_places_in_them() -> None:
+    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+        links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", _without_code(page))
+        for target, place in links:
+            there = page.parent / target if target else page
+            assert there.exists(), f"{page.name}: {target}"
+            assert not place or place in _places(there), f"{page.name}: {target}#{place}"
+
+
+def _without_code(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def _places(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.*)$", _without_code(page), re.M)
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
 
 
 def test_readme_says_what_an_installation_can_be_told() -> None:

@@ -16,7 +16,7 @@ _PUBLISHED = {
         **{0: (1.83, 11.17), 2: (0.55, 2.69), 3: (0.75, 3.95), 4: (0.95, 5.20), 5: (1.15, 6.46)}
     },
 }
-# Without a bias for each channel of both new layers, as docs/methods.md has them.
+# Without a bias for each channel of both new layers, as docs/schemes/decoupled_layers.md has them.
 _OURS = {
     "vgg16": {
         0: (15.47, 14.71),

@@ -165,7 +165,8 @@ def splits(
         both are the same where the folder is not split.
 
     Raises:
-        What `ImageFolder` raises.
+        OSError: as of `ImageFolder`.
+        ValueError: as of `ImageFolder`, or there is a folder of test images and none to draw from.
     """
     root = Path(path)
     _check_folder(root)

@@ -25,7 +25,7 @@ class KD(Schedule):
               + (1 - w) \mathrm{CE}(f_S(x), y)
 
     The baseline of the MiR paper (Wang et al., CVPR 2022, section 4 and appendix A). Without labels
-    the first term is all there is, with a weight of one, and a warning says so; ``weight=1`` asks
+    the first term is all there is, with a weight of one, and a warning says so; `weight=1` asks
     for that and needs none.
 
     Lifecycle:

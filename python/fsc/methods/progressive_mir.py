@@ -35,7 +35,7 @@ class ProgressiveMiR(Schedule):
     For schemes of single weights, such as "sparse-90" (Table 11). The paper prunes 20 % of the
     weights, trains 400 steps, and so on until 90 % are gone, then trains 4000 steps. Here 20 % are
     those of the whole, so that 20, 40, 60, 80 and 90 % are gone. It leaves the first convolution
-    whole, as ``fsc.schemes.sparse(teacher, 0.9, ignored=[...])`` does; "sparse-90" prunes it, too.
+    whole, as `fsc.schemes.sparse(teacher, 0.9, ignored=[...])` does; "sparse-90" prunes it, too.
 
     Lifecycle:
         1. compute the teacher's features of the images and of their mirror images, once;

@@ -64,7 +64,7 @@ class Schedule:
             parts of the files that the images were made from, at their own resolution, see
             `fsc.images.original_crops`; images are then an `fsc.images.folder.ImageFolder`, or a
             Subset of one.
-        precision: "bfloat16" runs the student and its loss under ``torch.autocast``; weights,
+        precision: "bfloat16" runs the student and its loss under `torch.autocast`; weights,
             gradients, SGD and what the teacher gives stay float32. It helps on GPUs and processors
             that compute with bfloat16 (AVX-512 BF16, AMX); on another processor a step takes 4 to
             10 times as long.

@@ -22,6 +22,7 @@ from fsc.schemes.sparse import SparseScheme, check_sparse, sparse
 from fsc.schemes.structured import Scheme, channels_left, structured
 
 AnyScheme = Scheme | SparseScheme | QuantizedScheme | DropBlocks | Decoupling
+"""What `fsc.compress(scheme=...)` takes beside names and files."""
 
 
 def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
