@@ -30,8 +30,8 @@ from fsc.networks.wrappers import dtype_of, unwrap
 _MOST_IMAGES = 7
 # Relative to the largest output, in units of the last place.
 _ROUNDINGS = 100
-# How far the last places of images are moved, how often, and how much further outputs may go.
-_MOVED, _NUM_MOVES, _MARGIN = 8, 16, 2
+# How many units in the last place images are moved, how often, and how much further outputs may go.
+_MOVED, _NUM_MOVES, _MARGIN = 64, 16, 2
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,12 @@ def program_of(network: nn.Module, inputs: Inputs) -> Any:
     shapes = tree_map(lambda x: {0: number} if has_images(x) else None, (args, kwargs))
     by_name = inspect.signature(network.forward).bind(*shapes[0], **shapes[1]).arguments
     found, failures = None, []
-    # The forward itself is run; read line by line, which takes longer, `len(images)` stays open.
-    for read in (False, True):
+    # Python runs the forward at first; where torch reads its code instead, which takes longer, what
+    # follows from `len(images)` stays open too.
+    for is_read in (False, True):
         try:
             with torch.no_grad(), unheard():
-                found = export(network, args, kwargs, dynamic_shapes=dict(by_name), strict=read)
+                found = export(network, args, kwargs, dynamic_shapes=dict(by_name), strict=is_read)
             break
         except Exception as error:  # whatever the forward raises on tensors without values
             failures.append(error)
