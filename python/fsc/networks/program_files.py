@@ -46,8 +46,8 @@ class Format:
         missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if missing:
             raise ImportError(
-                f"a file of {self.name} needs {', '.join(self.packages)}, of which "
-                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed: "
+                f"a file of {self.name} needs {' and '.join(missing)}, which "
+                f"{'is' if len(missing) == 1 else 'are'} not installed: "
                 "pip install 'fsc-ext[onnx]'"
             )
 
