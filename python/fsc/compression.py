@@ -16,7 +16,7 @@ from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.images.folder import ImageFolder
 from fsc.methods.agreement import check_ranks
-from fsc.methods.arguments import check_numbers
+from fsc.methods.arguments import check_flag, check_numbers
 from fsc.methods.base import Method, Task, check_removes_weights
 from fsc.methods.block_choice import named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
@@ -24,6 +24,7 @@ from fsc.methods.examination import Examination
 from fsc.methods.journal import Journal, origin
 from fsc.methods.labelling import labels_for
 from fsc.methods.solve_then_train import SolveThenTrain
+from fsc.methods.unfolding import with_batch_norm
 from fsc.methods.views import check_views, originals_for, with_files
 from fsc.methods.whole_layers import check_takes
 from fsc.models.recognition import recognise
@@ -58,6 +59,7 @@ def compress(
     batch_size: int = 64,
     memory_budget: int | None = None,
     seed: int = 0,
+    keep_batch_norm: bool = False,
     progress: Progress | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Result:
@@ -110,6 +112,9 @@ def compress(
             is 2 GB there.
         seed: seeds whatever the method draws; the same seed gives the same bits, on a GPU where
             cuDNN does (`torch.backends.cudnn.deterministic`).
+        keep_batch_norm: whether BatchNorms that the method folds into convolutions are put back
+            behind them at the end: the same outputs in evaluation mode, and in train mode a student
+            of the teacher's layers, names and all, that is trained as the teacher is.
         progress: called with (what, done, total) while the work goes on.
         journal: a folder where cross distillation keeps every layer that it has solved, and methods
             that train their state every 50 steps. A call with the same arguments goes on after the
@@ -143,6 +148,7 @@ def compress(
     """
     check_types(teacher, method)
     check_numbers(batch_size, seed, memory_budget)
+    check_flag("keep_batch_norm", keep_batch_norm)
     goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
     entry = enter("compress", teacher, images)
     method = method_of(method, entry.teacher)
@@ -151,13 +157,15 @@ def compress(
     check_views("compress", method, entry.teacher, entry.images, learned, originals)
     goal = _fitting(goal, method, entry)
     progress = progress if ranks.is_first() else None
-    own = partial(identity, entry.given, entry.images, method, goal, seed, learned, originals)
+    asked = (entry.given, entry.images, method, goal, seed, learned, originals, keep_batch_norm)
+    own = partial(identity, *asked)
     check_ranks("compress", entry.images, own)
     kept = None if journal is None else Journal(journal, own())
     start = time.perf_counter()
     settings = (batch_size, memory_budget, seed, progress, kept)
     task = replace(_planned(goal, method, entry, learned, *settings), originals=originals)
-    return _carried_out(method, task, entry.given, time.perf_counter() - start)
+    planning = time.perf_counter() - start
+    return _carried_out(method, task, entry.given, planning, keep_batch_norm)
 
 
 def _fitting(goal: Goal, method: Method, entry: Entry) -> Goal:
@@ -189,7 +197,9 @@ def _planned(
     return Task(entry.teacher, entry.images, plan.scheme, *limits, *found, labels)
 
 
-def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) -> Result:
+def _carried_out(
+    method: Method, task: Task, given: nn.Module, planning: float, keep_batch_norm: bool
+) -> Result:
     """Solve a task, examined before and after.
 
     Args:
@@ -197,6 +207,7 @@ def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) 
         task: what.
         given: the network as the user has it, for the student's dtype.
         planning: seconds that it took to find what is to stay.
+        keep_batch_norm: whether folded BatchNorms are put back at the end.
 
     Raises:
         ValueError: the student is not finite, or its cut is not sound.
@@ -207,6 +218,8 @@ def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) 
         _warn(doubts)  # now: the user may not want to wait for the end
         start = time.perf_counter()
         outcome = method.compress(task)
+        if keep_batch_norm:
+            outcome = with_batch_norm(outcome, task)
         seconds = planning + time.perf_counter() - start
         if outcome.kept:
             check_cut(task.teacher, task.groups, outcome.kept, task.images[:1])
@@ -245,6 +258,7 @@ def identity(
     seed: int,
     labels: Tensor | None = None,
     originals: ImageFolder | None = None,
+    keep_batch_norm: bool = False,
 ) -> dict[str, Any]:
     """What two compressions must share for one to go on where the other stopped.
 
@@ -256,12 +270,14 @@ def identity(
         seed: of whatever the method draws.
         labels: those that the method learns; None: it learns none.
         originals: the files that the method crops; None: it crops none.
+        keep_batch_norm: whether folded BatchNorms are put back.
 
     Raises:
         OSError: a file cannot be read.
     """
     own = with_files(origin(method, seed, teacher, images, labels), originals)
-    return own | {"scheme": goal.definition()}
+    asked = {"scheme": goal.definition()}
+    return own | asked | ({"keep_batch_norm": True} if keep_batch_norm else {})
 
 
 def check_types(teacher: object, method: object) -> None:
