@@ -17,7 +17,7 @@ from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.images.folder import ImageFolder
 from fsc.methods.agreement import check_ranks
-from fsc.methods.arguments import check_log, check_numbers, check_types
+from fsc.methods.arguments import check_flag, check_log, check_numbers, check_types
 from fsc.methods.base import Method, Task, check_removes_weights
 from fsc.methods.block_choice import named_blocks
 from fsc.methods.cross_distillation import CrossDistillation
@@ -25,6 +25,7 @@ from fsc.methods.examination import Examination
 from fsc.methods.journal import Journal, origin
 from fsc.methods.labelling import labels_for
 from fsc.methods.solve_then_train import SolveThenTrain
+from fsc.methods.unfolding import with_batch_norm
 from fsc.methods.views import check_views, originals_for, with_files
 from fsc.methods.whole_layers import check_takes
 from fsc.models.recognition import recognise
@@ -61,6 +62,7 @@ def compress(
     batch_size: int = 64,
     memory_budget: int | None = None,
     seed: int = 0,
+    keep_batch_norm: bool = False,
     progress: Progress | bool = True,
     log: Log | None = None,
     journal: str | os.PathLike[str] | None = None,
@@ -114,6 +116,9 @@ def compress(
             is 2 GB there.
         seed: seeds whatever the method draws; the same seed gives the same bits, on a GPU where
             cuDNN does (`torch.backends.cudnn.deterministic`).
+        keep_batch_norm: whether BatchNorms that the method folds into convolutions are put back
+            behind them at the end: the same outputs in evaluation mode, and in train mode a student
+            of the teacher's layers, names and all, that is trained as the teacher is.
         progress: True: a line on stderr says what is done, where that is a terminal or a notebook;
             False: none does. Or a function, which is called with (what, done, total).
         log: called by methods that train with ({"loss": ..., "learning_rate": ...}, step), every 10
@@ -153,6 +158,7 @@ def compress(
         check_types(teacher, method)
         check_log(log)
         check_numbers(batch_size, seed, memory_budget)
+        check_flag("keep_batch_norm", keep_batch_norm)
         goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
         entry = enter("compress", teacher, images)
         method = method_of(method, entry.teacher)
@@ -160,7 +166,8 @@ def compress(
         learned = labels_for("compress", method, labels, entry.labels, entry.teacher, entry.images)
         check_views("compress", method, entry.teacher, entry.images, learned, originals)
         goal = _fitting(goal, method, entry)
-        own = partial(identity, entry.given, entry.images, method, goal, seed, learned, originals)
+        asked = (entry.given, entry.images, method, goal, seed, learned, originals, keep_batch_norm)
+        own = partial(identity, *asked)
         check_ranks("compress", entry.images, own)
         kept = None if journal is None else Journal(journal, own())
         _log_start(entry, method, goal)
@@ -169,7 +176,8 @@ def compress(
         settings = (batch_size, memory_budget, seed, told, kept)
         task = _planned(goal, method, entry, learned, *settings)
         task = replace(task, originals=originals, log=log)
-        return _carried_out(method, task, entry.given, time.perf_counter() - start)
+        planning = time.perf_counter() - start
+        return _carried_out(method, task, entry.given, planning, keep_batch_norm)
 
 
 def _log_start(entry: Entry, method: Method, goal: Goal) -> None:
@@ -221,7 +229,9 @@ def _planned(
     return Task(entry.teacher, entry.images, plan.scheme, *limits, *found, labels)
 
 
-def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) -> Result:
+def _carried_out(
+    method: Method, task: Task, given: nn.Module, planning: float, keep_batch_norm: bool
+) -> Result:
     """Solve a task, examined before and after.
 
     Args:
@@ -229,6 +239,7 @@ def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) 
         task: what.
         given: the network as the user has it, for the student's dtype.
         planning: seconds that it took to find what is to stay.
+        keep_batch_norm: whether folded BatchNorms are put back at the end.
 
     Raises:
         ValueError: the student is not finite, or its cut is not sound.
@@ -239,6 +250,8 @@ def _carried_out(method: Method, task: Task, given: nn.Module, planning: float) 
         _warn(doubts)  # now: the user may not want to wait for the end
         start = time.perf_counter()
         outcome = method.compress(task)
+        if keep_batch_norm:
+            outcome = with_batch_norm(outcome, task)
         seconds = planning + time.perf_counter() - start
         if outcome.kept:
             check_cut(task.teacher, task.groups, outcome.kept, task.images[:1])
@@ -278,6 +291,7 @@ def identity(
     seed: int,
     labels: Tensor | None = None,
     originals: ImageFolder | None = None,
+    keep_batch_norm: bool = False,
 ) -> dict[str, Any]:
     """What two compressions must share for one to go on where the other stopped.
 
@@ -289,9 +303,11 @@ def identity(
         seed: of whatever the method draws.
         labels: those that the method learns; None: it learns none.
         originals: the files that the method crops; None: it crops none.
+        keep_batch_norm: whether folded BatchNorms are put back.
 
     Raises:
         OSError: a file cannot be read.
     """
     own = with_files(origin(method, seed, teacher, images, labels), originals)
-    return own | {"scheme": goal.definition()}
+    asked = {"scheme": goal.definition()}
+    return own | asked | ({"keep_batch_norm": True} if keep_batch_norm else {})

@@ -59,6 +59,7 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "fskd, any student": aligned,
     "fskd, student with random weights": taught,
     "fskd, pruned by turns": by_turns,
+    "BatchNorm kept": compressed(CD(), keep_batch_norm=True),
     "thinet": compressed(fsc.ThiNet()),
     "thinet, columns": compressed(fsc.ThiNet(), Scheme("half", {"0": 40}), wide),
     "channel pruning": compressed(fsc.ChannelPruning()),

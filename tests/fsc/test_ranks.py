@@ -100,6 +100,11 @@ def test_other_images_on_another_rank_are_refused() -> None:
         assert str(error).startswith("compress: images must be the same on every rank")
 
 
+def test_another_choice_on_another_rank_is_refused() -> None:
+    for error in on_ranks(rank_work.own_choice):
+        assert str(error).startswith("compress: keep_batch_norm must be the same on every rank")
+
+
 def test_two_processes_prune_and_teach_by_turns_as_one_does() -> None:
     expected, (first, second) = rank_work.by_turns(), on_ranks(rank_work.by_turns)
     assert first["scores"] == second["scores"] == expected["scores"]

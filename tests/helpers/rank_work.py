@@ -133,6 +133,14 @@ def own_images() -> None:
     fsc.compress(network, seen, method="cd-nc", scheme=shared_cases.HALF)
 
 
+def own_choice() -> None:
+    """Each rank asks for layers of another kind."""
+    torch.manual_seed(0)
+    given = {"method": "cd-nc", "scheme": shared_cases.HALF}
+    keeps = ranks.number() == 1
+    fsc.compress(chain().double(), shared_cases.images(), **given, keep_batch_norm=keeps)
+
+
 def by_turns(journal: str | None = None) -> dict[str, Any]:
     """A network pruned iteratively, and one that is trained and aligned by turns."""
     folders = [None if journal is None else f"{journal}/{name}" for name in ("pruned", "taught")]

@@ -134,6 +134,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int, dict[str, Any]]] = {
         {"method": fsc.FSKD(sgd=JointSGD(steps=4, batch_size=3), solve_on=11), "scheme": HALF},
     ),
     "fskd, decoupled": (chain, 8, {"method": fsc.FSKD(solve_on=11), "scheme": Decoupling(2)}),
+    "BatchNorm kept": (
+        Residual,
+        8,
+        {"method": "cd-nc", "scheme": _block_scheme(), "keep_batch_norm": True},
+    ),
     "thinet": (chain, 8, {"method": "thinet", "scheme": HALF}),
     "channel pruning": (chain, 8, {"method": "channel-pruning", "scheme": HALF}),
     "grail": (chain, 8, {"method": "grail", "scheme": HALF}),

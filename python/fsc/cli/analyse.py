@@ -15,7 +15,8 @@ from fsc.cli.goals import Asked, check_kinds
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Settings, check_labels, make_student
+from fsc.cli.run import check_labels, make_student
+from fsc.cli.settings import Settings
 from fsc.cli.trial import Findings, Trial, begun
 from fsc.files import write_json
 from fsc.result import Result

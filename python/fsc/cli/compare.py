@@ -17,7 +17,7 @@ from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
 from fsc.cli.repeated import Case
-from fsc.cli.run import Resources, Settings
+from fsc.cli.settings import Resources, Settings
 from fsc.goal import Goal
 from fsc.networks import cost
 from fsc.report import methods_figure
@@ -140,9 +140,10 @@ def _report(
 def _title(inputs: Inputs, identity: dict[str, Any], plan: _Plan, goal: Goal) -> str:
     augment = f", augmented by {identity['augment']}" if identity["augment"] else ""
     views = _VIEWS.get(identity["views"], "")
+    kept = ", BatchNorm kept" if identity["keep_batch_norm"] else ""
     return (
         f"{inputs.model_title} on {inputs.data_title}, {goal.in_words}, "
-        f"{plan.draw}, {plan.draws}{augment}{views}"
+        f"{plan.draw}, {plan.draws}{augment}{views}{kept}"
     )
 
 

@@ -36,6 +36,7 @@ _FLAGS = {
     "default_steps": "--mir-steps",
     "views": "--views",
     "precision": "--precision",
+    "keep_batch_norm": "--keep-batch-norm",
     "augment": "--augment",
     "device": "--device",
     "threads": "--threads",

@@ -30,14 +30,8 @@ from fsc.cli.goals import Asked
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Destination
 from fsc.cli.progress import Reporter
-from fsc.cli.run import (
-    Resources,
-    Settings,
-    check_labels,
-    describe,
-    header_for,
-    make_student,
-)
+from fsc.cli.run import check_labels, describe, header_for, make_student
+from fsc.cli.settings import Resources, Settings
 from fsc.files import Writers, write_json, write_together
 from fsc.goal import Goal
 from fsc.images.sampling import FewShotSample

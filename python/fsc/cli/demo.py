@@ -15,7 +15,8 @@ from fsc import method_names, schemes
 from fsc.cli import evaluation, inputs as cli_inputs, invocation, locks, outputs, tables
 from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Run, Settings, accuracy_on_test, execute, save_model
+from fsc.cli.run import Run, accuracy_on_test, execute, save_model
+from fsc.cli.settings import Settings
 from fsc.files import check_writable, read_json, write_json
 from fsc.goal import Goal
 from fsc.images import data, sampling

@@ -169,6 +169,12 @@ memory_budget = click.option(
     help="Megabytes of activations kept in memory before they go to disk; the inputs or "
     "columns that a single layer is solved from come on top.  [default: all]",
 )
+keep_batch_norm = click.option(
+    "--keep-batch-norm",
+    is_flag=True,
+    help="Put BatchNorms that a method folds into convolutions back behind them, so that the "
+    "student has the layers of the teacher and can be trained as it was.",
+)
 device = click.option(
     "--device",
     default="cpu",
@@ -238,6 +244,7 @@ resources = together(
     augment,
     batch_size,
     memory_budget,
+    keep_batch_norm,
 )
 draw = together(num_shots, num_ways, num_images)
 machine = together(device, threads)

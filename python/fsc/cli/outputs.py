@@ -14,7 +14,7 @@ from fsc import method_names
 from fsc.cli import options
 from fsc.cli.given import Inputs
 from fsc.cli.locks import OTHERWISE, hold_file, hold_folder
-from fsc.cli.run import Settings
+from fsc.cli.settings import Settings
 from fsc.files import check_room, read_json
 from fsc.methods import FSKD, CrossDistillation, SolveThenTrain
 from fsc.methods.training_state import in_words

@@ -20,7 +20,8 @@ from fsc.cli.goals import Asked, check_kinds
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
-from fsc.cli.run import Accuracy, Resources, Run, Settings, check_labels, execute
+from fsc.cli.run import Accuracy, Run, check_labels, execute
+from fsc.cli.settings import Resources, Settings
 from fsc.images.checks import device_of
 from fsc.methods.identity import versions
 from fsc.methods.journal import fingerprint
@@ -109,6 +110,7 @@ def identity(inputs: Inputs, settings: Settings, *, is_timed: bool = False) -> d
         "default_steps": settings.default_steps,
         # None as in files that say nothing of it.
         "precision": None if settings.precision == "float32" else settings.precision,
+        "keep_batch_norm": settings.keep_batch_norm or None,
         "augment": settings.augment,
         "views": settings.views,
         "weights_teacher": fingerprint(inputs.teacher.state_dict().values()),

@@ -8,7 +8,8 @@ from typing import Any
 from fsc import method_names
 from fsc.cli.given import Inputs
 from fsc.cli.outputs import Destination
-from fsc.cli.run import Settings, identity_of
+from fsc.cli.run import identity_of
+from fsc.cli.settings import Settings
 from fsc.images.sampling import FewShotSample
 from fsc.methods.identity import AnotherCompression, Difference, as_json, described, differences
 from fsc.methods.journal import Journal
@@ -111,6 +112,9 @@ def _in_flags(
         flag = _GOALS[difference.name]
         said = f"another {flag}"
         deciding = flag
+    if what == "keep_batch_norm":
+        typed, missing = "--keep-batch-norm", "no --keep-batch-norm"
+        return (typed, missing) if now else (missing, typed)
     if what == "images" and difference.is_short:
         said = f"{now} images instead of {before}"
     if flag is None or not difference.is_short:

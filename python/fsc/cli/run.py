@@ -12,102 +12,21 @@ from torch import Tensor, nn
 
 from fsc import compress, method_names, models
 from fsc.cli.given import Inputs
-from fsc.cli.options import to_bytes
 from fsc.cli.progress import Reporter
+from fsc.cli.settings import Settings
 from fsc.cli.teachers import to_header
 from fsc.compression import identity
-from fsc.goal import Goal
 from fsc.images.augmentation import augmented
 from fsc.images.folder import ImageFolder
-from fsc.images.names import MIX_LABELS, OF_FILES, VIEWS
+from fsc.images.names import MIX_LABELS, OF_FILES
 from fsc.images.sampling import FewShotSample
-from fsc.methods import Method
 from fsc.networks import checkpoint
 from fsc.result import Report, Result
-from fsc.sweeping import with_setting
 from fsc.training.evaluate import accuracies
 
 # The activations of so many images, 100 of 32 x 32 pixels or 4 of 224 x 224, stay in the caches of
 # a CPU: a third faster than 500 of the small ones, three times faster than 100 of the large ones.
 _MOST_IMAGES, _MOST_PIXELS = 100, 200_000
-# Of the papers' methods that train: their 2000 take a quarter of an hour.
-_MIR_STEPS = 400
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all runs of one command share.
-
-    Attributes:
-        goal: what is to be left of the network.
-        mir_steps: minibatches of the papers' methods that train.
-        batch_size: images that go through the networks at once.
-        memory_budget: bytes of activations held in memory; None: all.
-        augment: kind of the images added to the given ones, see `fsc.images.augmentation`.
-        views: of the images, for methods that train.
-        journal: folder that solved layers are kept in while one student is made.
-        learning_rate: of methods that train; None: their own.
-        default_steps: minibatches of the default; None: its own.
-        precision: that methods train in.
-        iterations: passes of methods that pass over all layers; None: their own.
-    """
-
-    goal: Goal
-    mir_steps: int = _MIR_STEPS
-    batch_size: int = 64
-    memory_budget: int | None = None
-    augment: str | None = None
-    views: str = VIEWS[0]
-    journal: Path | None = None
-    learning_rate: float | None = None
-    default_steps: int | None = None
-    precision: str = "float32"
-    iterations: int | None = None
-
-    def method(self, name: str, inputs: Inputs) -> Method:
-        """The method of a name, with its hyper-parameters for the teacher."""
-        steps = self.default_steps if name == "default" else self.mir_steps
-        method = method_names.named(name, inputs.known_as, steps, self.views, self.precision)
-        if self.iterations is not None and name in method_names.WITH_PASSES:
-            method = with_setting(method, "iterations", self.iterations)
-        if self.learning_rate is None:
-            return method
-        return with_setting(method, "learning_rate", self.learning_rate)
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a method may take, as it is typed.
-
-    Attributes:
-        mir_steps: minibatches of methods that train; None: those of each.
-        views: of the images, for these.
-        precision: that they train in.
-        augment: kind of the images added to the given ones.
-        batch_size: images that go through the networks at once.
-        memory_budget: megabytes of activations held in memory; None: all.
-    """
-
-    mir_steps: int | None
-    views: str
-    precision: str
-    augment: str | None
-    batch_size: int
-    memory_budget: float | None
-
-    def settings(self, goal: Goal, journal: Path | None = None) -> Settings:
-        """The same for a goal, with the folder that solved layers are kept in, if any."""
-        return Settings(
-            goal,
-            _MIR_STEPS if self.mir_steps is None else self.mir_steps,
-            self.batch_size,
-            to_bytes(self.memory_budget),
-            self.augment,
-            self.views,
-            journal,
-            default_steps=self.mir_steps,
-            precision=self.precision,
-        )
 
 
 @dataclass(frozen=True)
@@ -176,6 +95,7 @@ def make_student(
         batch_size=settings.batch_size,
         memory_budget=settings.memory_budget,
         seed=sample.seed,
+        keep_batch_norm=settings.keep_batch_norm,
         progress=reporter.stage(f"{method}, seed {sample.seed}"),
         journal=settings.journal,
     )
@@ -187,7 +107,8 @@ def identity_of(
     """What `make_student` with the same arguments must share with a run that it goes on with."""
     given, made = (inputs, sample, settings), settings.method(method, inputs)
     shared = (inputs.teacher, _images(*given), made, settings.goal, sample.seed)
-    return identity(*shared, _labels(method, *given), _files(method, *given))
+    learned, files = _labels(method, *given), _files(method, *given)
+    return identity(*shared, learned, files, settings.keep_batch_norm)
 
 
 def _images(inputs: Inputs, sample: FewShotSample, settings: Settings) -> Tensor:

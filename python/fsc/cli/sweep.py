@@ -12,7 +12,7 @@ from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
 from fsc.cli.repeated import Case
-from fsc.cli.run import Resources, Settings
+from fsc.cli.settings import Resources, Settings
 from fsc.cli.swept import LABELS, NO_PASS, Swept
 from fsc.goal import Goal
 from fsc.report import curves_figure

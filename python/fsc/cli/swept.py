@@ -14,7 +14,7 @@ from fsc import method_names
 from fsc.cli import training_options
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
-from fsc.cli.run import Settings
+from fsc.cli.settings import Settings
 from fsc.images.sampling import FewShotSample
 from fsc.sweeping import SAMPLES, settings_of
 

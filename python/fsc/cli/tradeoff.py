@@ -18,7 +18,7 @@ from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
 from fsc.cli.repeated import Case
-from fsc.cli.run import Resources, Settings
+from fsc.cli.settings import Resources, Settings
 from fsc.report import tradeoff_figure
 from fsc.report.tradeoff_figure import Curve, Point
 from fsc.scheme_tables import Style

@@ -27,7 +27,8 @@ def check_ranks(function: str, images: Tensor, identity: Callable[[], dict[str, 
     found = [dict(each) for each in ranks.everyone(as_json(identity()))]
     for rank, each in enumerate(found):
         # How it is computed may differ, what is computed may not.
-        others = {name for name in each if each[name] != found[0][name]} - {"device", "threads"}
+        others = {name for name in each | found[0] if each.get(name) != found[0].get(name)}
+        others -= {"device", "threads"}
         if others:
             raise ValueError(
                 f"{function}: {min(others)} must be the same on every rank, of which each takes "

@@ -73,3 +73,13 @@ def check_integer(name: str, value: object) -> None:
     """
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, got {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Make sure that what is on or off is True or False.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")

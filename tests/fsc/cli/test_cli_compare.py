@@ -74,6 +74,19 @@ def test_augmentation_is_told_and_kept_apart(compare, tmp_path):
     assert "--augment must be that of the runs in" in " ".join(again.output.split())
 
 
+def test_students_that_keep_batch_norm_stand_in_a_table_of_their_own(compare, tmp_path):
+    result = compare("--keep-batch-norm", "--seeds", 1)
+    assert result.exit_code == 0, result.output
+    assert "BatchNorm kept" in " ".join(result.stdout.split())
+    found = read(tmp_path)
+    assert found["keep_batch_norm"] is True
+    # All that cut the same channels are as large, whether they fold on the way or not.
+    assert len({run["parameters"] for run in found["runs"]}) == 1
+    again = compare("--resume", "--seeds", 1)
+    assert again.exit_code == 2
+    assert "--keep-batch-norm must be that of the runs in" in " ".join(again.output.split())
+
+
 def test_latency_is_measured_where_it_is_asked_for(compare, tmp_path):
     result = compare("--latency", "--seeds", 1)
     assert result.exit_code == 0, result.output

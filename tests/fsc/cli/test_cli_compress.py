@@ -71,6 +71,22 @@ def test_report_holds_what_was_done(compressed):
     assert sample == drawn
 
 
+def test_batch_norm_is_kept_where_it_is_asked_for(fsc, on_digits, compressed, tmp_path):
+    given = ("--method", "cd-soft", "--shots", 3, "--keep-batch-norm", "--output", tmp_path / "out")
+    assert fsc("compress", *on_digits, *given).exit_code == 0
+    folded, kept = (
+        checkpoint.load(folder / "model.safetensors")
+        for folder in (compressed[0], tmp_path / "out")
+    )
+    images = torch.randn(4, 1, 8, 8)
+    torch.testing.assert_close(kept(images), folded(images), rtol=1e-4, atol=1e-4)
+    assert "layer1.0.bn1.running_mean" in kept.state_dict()
+    assert "layer1.0.bn1.running_mean" not in folded.state_dict()
+    said = fsc("evaluate", tmp_path / "out", "--data", "digits")
+    top1 = json.loads((tmp_path / "out" / "report.json").read_text())["top1"]
+    assert said.exit_code == 0 and f"{top1:.2f}" in said.stdout
+
+
 def test_evaluate_gives_the_accuracy_that_compress_measured(compressed, fsc):
     folder, result = compressed
     report = json.loads((folder / "report.json").read_text())

@@ -85,6 +85,7 @@ def refusal(result):
         ("l1", ("--scheme", "res-60"), "--scheme res-60 instead of res-50: give --scheme res-50, "
          "or "),
         ("l1", ("--threads", 2), "--threads 2 instead of 1: give --threads 1, or "),
+        ("l1", ("--keep-batch-norm",), "--keep-batch-norm: give no --keep-batch-norm, or "),
     ],
 )  # fmt: skip
 def test_another_run_is_refused_in_flags(compress_into, unfinished, method, flags, expected):
@@ -120,6 +121,15 @@ def test_another_goal_is_refused_in_flags(
         patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
         assert fsc(*run, "--output", folder, "--flops", 0.8).exit_code == 130
     assert refusal(fsc(*run, "--output", folder, "--resume", *flags)) == expected
+
+
+def test_a_run_that_keeps_batch_norm_does_not_go_on_without(compress, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
+        assert compress("--keep-batch-norm").exit_code == 130
+    said = "no --keep-batch-norm: give --keep-batch-norm, or "
+    assert refusal(compress("--resume")) == said
+    assert compress("--resume", "--keep-batch-norm").exit_code == 0
 
 
 def test_another_teacher_or_torch_is_refused(compress_into, unfinished, tmp_path, monkeypatch):
