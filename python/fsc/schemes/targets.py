@@ -15,9 +15,9 @@ from fsc.networks import cost
 from fsc.progress import Progress
 from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import Ignored
-from fsc.schemes.reasons import commonest
+from fsc.schemes.reasons import commonest, nothing_to_prune
 from fsc.schemes.removal import Removal, removals
-from fsc.schemes.structured import Scheme, held_back, is_ignored, nothing_to_prune, unit_of
+from fsc.schemes.structured import Scheme, held_back, ignored_in, unit_of
 from fsc.schemes.styles import pruned
 from fsc.solvers.closed_form import Selection
 
@@ -77,7 +77,8 @@ def to_target(
         images: normalised images [N, C, H, W], on which the losses are measured.
         target: what is to stay.
         groups: of the teacher.
-        left_alone: names of layers that stay whole; the squeezes of gates do, too.
+        left_alone: names of layers that keep all channels that they make; the squeezes of gates
+            do, too.
         ignored: how the user called them, for the sentence.
         style: which channels may go, see `fsc.schemes.styles`.
         selection: how the method will choose channels, by what their removal costs or by the norm
@@ -95,7 +96,7 @@ def to_target(
     least = {
         group.name: group.size - _most(group)
         for group in pruned(target.kind, style, groups)
-        if not is_ignored(group, left_alone)
+        if ignored_in(group, left_alone) is None
     }
     by_name, stuck = {group.name: group for group in groups}, held_back(model, groups, left_alone)
     if not least:
