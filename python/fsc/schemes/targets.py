@@ -135,6 +135,8 @@ class _Trade:
         self.units = {name: unit_of(cut_cost.groups[name], target.round_to) for name in removal}
         self.coarse = True
         self.prices: dict[str, float] = {}
+        # How many channels stay after the next step, and what it saves.
+        self.steps: dict[str, tuple[int, int]] = {}
         self.reprice(removal)
 
     def refine(self) -> None:
@@ -142,15 +144,23 @@ class _Trade:
         self.coarse = False
         self.reprice(self.removal)
 
-    def fewer(self, name: str) -> int:
-        """How many channels stay after the next step: a multiple of the group's unit."""
+    def saving(self, name: str) -> int:
+        return self.steps[name][1]
+
+    def _step(self, name: str) -> tuple[int, int]:
+        """The next step to a multiple of the group's unit, or the first one after it that saves.
+
+        Channels that no layer with a cost holds save nothing by themselves, those behind them do.
+        """
         size, unit = self.cut_cost.groups[name].size, self.units[name]
         step = unit * (max(1, round(size / (STEPS * unit))) if self.coarse else 1)
-        left = self.left[name] - step
-        return left + (-left) % unit
-
-    def saving(self, name: str) -> int:
-        return self.cut_cost.saved(self.target.kind, self.left, name, self.fewer(name))
+        left, least = self.left[name] - step, size + 1 - len(self.removal[name].loss)
+        left += (-left) % unit
+        while True:
+            saved = self.cut_cost.saved(self.target.kind, self.left, name, max(left, least))
+            if saved > 0 or left - unit < least:
+                return left, saved
+            left -= unit
 
     def cheapest(self) -> str | None:
         name = min(self.prices, key=self.prices.__getitem__, default=None)
@@ -158,7 +168,7 @@ class _Trade:
 
     def take(self, name: str) -> None:
         """Lets the next channels of a group go."""
-        self.left[name] = self.fewer(name)
+        self.left[name] = self.steps[name][0]
         touched = set(self.cut_cost.touched[name])
         self.reprice(other for other in self.prices if touched & set(self.cut_cost.touched[other]))
 
@@ -188,11 +198,11 @@ class _Trade:
 
     def _price(self, name: str) -> float:
         size, loss = self.cut_cost.groups[name].size, self.removal[name].loss
-        gone, then = size - self.left[name], size - self.fewer(name)
-        if then >= len(loss) or then <= gone:
+        left, saved = self.steps[name] = self._step(name)
+        gone, then = size - self.left[name], size - left
+        if then >= len(loss) or saved <= 0:
             return math.inf
-        saved = self.saving(name)
-        return float(loss[then] - loss[gone]) / saved if saved > 0 else math.inf
+        return float(loss[then] - loss[gone]) / saved
 
 
 def allocate(
