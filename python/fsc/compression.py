@@ -7,40 +7,35 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fsc import method_names, ranks
+from fsc import ranks
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
-from fsc.images.folder import ImageFolder
 from fsc.methods.agreement import check_ranks
 from fsc.methods.arguments import check_flag, check_log, check_numbers, check_types
 from fsc.methods.base import Method, Task, check_removes_weights
 from fsc.methods.block_choice import named_blocks
-from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.examination import Examination
-from fsc.methods.journal import Journal, origin
+from fsc.methods.journal import Journal
 from fsc.methods.labelling import labels_for
-from fsc.methods.solve_then_train import SolveThenTrain
 from fsc.methods.unfolding import with_batch_norm
-from fsc.methods.views import check_views, originals_for, with_files
+from fsc.methods.views import check_views, originals_for
 from fsc.methods.whole_layers import check_takes
-from fsc.models.recognition import recognise
 from fsc.networks.entry import Entry, enter
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import as_given
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import pass_on
-from fsc.networks.wrappers import in_dtype_of, unwrap
+from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Log, Progress, telling
+from fsc.request import identity, method_of, selection_of
 from fsc.result import Report, Result, report_of
 from fsc.scheme_tables import Style
 from fsc.schemes import AnyScheme, DropBlocks
 from fsc.schemes.ignoring import Ignored
-from fsc.solvers.closed_form import Selection
 from fsc.warning import CompressionWarning
 
 _logger = logging.getLogger(__name__)
@@ -225,7 +220,7 @@ def _planned(
     given = (entry.teacher, entry.images, batch_size, progress)
     if isinstance(goal.scheme, DropBlocks):
         goal = replace(goal, scheme=named_blocks(goal.scheme, *given, journal))
-    plan = goal.plan(entry.given, *given, _selection(method))
+    plan = goal.plan(entry.given, *given, selection_of(method))
     limits = (batch_size, memory_budget, seed, progress, journal)
     found = (plan.groups, plan.removal)
     return Task(entry.teacher, entry.images, plan.scheme, *limits, *found, labels)
@@ -271,45 +266,3 @@ def _warn(sentences: list[str]) -> None:
     """Warns whoever called `compress`."""
     for sentence in sentences if ranks.is_first() else ():
         warnings.warn(sentence, CompressionWarning, stacklevel=4)
-
-
-def method_of(given: Method | str | None, teacher: nn.Module) -> Method:
-    """The method that `compress` takes for an argument: itself, that of a name, or the default."""
-    if not isinstance(given, str):
-        return SolveThenTrain() if given is None else given
-    return method_names.named(given, recognise(unwrap(teacher)))
-
-
-def _selection(method: Method) -> Selection:
-    """How a method chooses channels: by the norms of filters where it does not say otherwise."""
-    return method.selection if isinstance(method, CrossDistillation | SolveThenTrain) else "norm"
-
-
-def identity(
-    teacher: nn.Module,
-    images: Tensor,
-    method: Method,
-    goal: Goal,
-    seed: int,
-    labels: Tensor | None = None,
-    originals: ImageFolder | None = None,
-    keep_batch_norm: bool = False,
-) -> dict[str, Any]:
-    """What two compressions must share for one to go on where the other stopped.
-
-    Args:
-        teacher: the network as `compress` is given it.
-        images: what it takes, in one tensor, on its device.
-        method: how it is compressed.
-        goal: what is asked for; a scheme, not its name.
-        seed: of whatever the method draws.
-        labels: those that the method learns; None: it learns none.
-        originals: the files that the method crops; None: it crops none.
-        keep_batch_norm: whether folded BatchNorms are put back.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    own = with_files(origin(method, seed, teacher, images, labels), originals)
-    asked = {"scheme": goal.definition()}
-    return own | asked | ({"keep_batch_norm": True} if keep_batch_norm else {})

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fsc.compression import compress, method_of
+from fsc.compression import compress
 from fsc.images.labels import check_labels
 from fsc.images.sampling import sample_per_class, sample_random
 from fsc.methods import Method
 from fsc.methods.arguments import check_types
 from fsc.methods.labelling import label_use
+from fsc.request import method_of
 from fsc.training.evaluate import accuracy
 
 AnyMethod = TypeVar("AnyMethod")

@@ -295,8 +295,3 @@ def check_outputs(json_path: Path | None, figure_path: Path | None, *, replacing
     if figure_path is not None:
         figure.check_name(figure_path)
     locks.hold_files({"--json": json_path, "--output": figure_path}, replacing=replacing)
-
-
-def to_bytes(megabytes: float | None) -> int | None:
-    """A memory budget in bytes; one megabyte is 10^6 of them."""
-    return None if megabytes is None else int(megabytes * 1e6)

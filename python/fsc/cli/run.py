@@ -15,12 +15,12 @@ from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.settings import Settings
 from fsc.cli.teachers import to_header
-from fsc.compression import identity
 from fsc.images.augmentation import augmented
 from fsc.images.folder import ImageFolder
 from fsc.images.names import MIX_LABELS, OF_FILES
 from fsc.images.sampling import FewShotSample
 from fsc.networks import checkpoint
+from fsc.request import identity
 from fsc.result import Report, Result
 from fsc.training.evaluate import accuracies
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fsc import method_names
 from fsc.cli.given import Inputs
-from fsc.cli.options import to_bytes
 from fsc.goal import Goal
 from fsc.images.names import VIEWS
 from fsc.methods import Method
@@ -88,7 +87,7 @@ class Resources:
             goal,
             _MIR_STEPS if self.mir_steps is None else self.mir_steps,
             self.batch_size,
-            to_bytes(self.memory_budget),
+            None if self.memory_budget is None else int(1e6 * self.memory_budget),
             self.augment,
             self.views,
             journal,
