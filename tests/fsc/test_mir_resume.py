@@ -10,6 +10,7 @@ import fsc
 from fsc import models, schemes
 from fsc.images import data, sampling
 from fsc.methods import schedule
+from fsc.methods.training_state import TrainingState
 from fsc.networks import pretrained
 from fsc.schemes import Scheme
 
@@ -101,6 +102,25 @@ def test_a_damaged_state_is_dropped_with_a_sentence(tmp_path: Path, damage: str)
     content[-9] ^= 1
     path.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
     with pytest.warns(fsc.CompressionWarning, match="training.safetensors is damaged"):
+        parts, done = _run(teacher, tmp_path)
+    assert done[0] == 1 and _same(whole, parts)
+
+
+@pytest.mark.parametrize("missing", ["taken", "part"])
+def test_a_state_of_another_version_is_dropped_with_a_sentence(
+    tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, keep = _teacher(), TrainingState.keep
+
+    def older(self: TrainingState, tensors: dict, counts: dict) -> None:
+        keep(self, tensors, {key: count for key, count in counts.items() if key != missing})
+
+    whole, _ = _run(teacher, None)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(TrainingState, "keep", older)
+        _run(teacher, tmp_path, 14)
+    told = f"of another version of fsc, without {missing}; it is dropped, and the training starts"
+    with pytest.warns(fsc.CompressionWarning, match=told):
         parts, done = _run(teacher, tmp_path)
     assert done[0] == 1 and _same(whole, parts)
 
