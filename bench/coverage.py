@@ -12,7 +12,8 @@ a fresh network and compared.
 
 A network that the JSON file holds already is left out, so that an interrupted run goes on; names
 as arguments measure these alone, anew. Each row says when it was made and of which code. A network
-that takes longer than `--limit` is left, and says so. Needs timm, torchvision and torch-pruning; nothing else of the package does.
+that takes longer than `--limit` is left, and says so. Needs timm, torchvision and torch-pruning;
+nothing else of the package does.
 """
 
 from __future__ import annotations

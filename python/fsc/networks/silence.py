@@ -45,7 +45,7 @@ class _Silence:
                 for handler in self._handlers:
                     handler.addFilter(self._is_heard)
                 # Some of it is printed, so that no logger can be asked to leave it out.
-                self._stream = sys.stderr = _Heard(sys.stderr, self.threads)  # type: ignore[assignment]
+                self._stream = sys.stderr = _Heard(sys.stderr, self.threads)
             self.threads[thread] += 1
 
     def end(self, thread: int) -> None:
