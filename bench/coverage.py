@@ -11,17 +11,21 @@ converges; students of the first two, whose layers those of the others have, are
 a fresh network and compared.
 
 A network that the JSON file holds already is left out, so that an interrupted run goes on; names
-as arguments measure these alone, anew. A network that takes longer than `--limit` is left, and says
-so. Needs timm, torchvision and torch-pruning; nothing else of the package does.
+as arguments measure these alone, anew. Each row says when it was made and of which code. A network
+that takes longer than `--limit` is left, and says so. Needs timm, torchvision and torch-pruning;
+nothing else of the package does.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import datetime
+import importlib.metadata
 import json
 import logging
 import signal
+import subprocess
 import tempfile
 import time
 import warnings
@@ -191,10 +195,24 @@ def by_fsc(name: str, model: nn.Module, images: Tensor, row: dict[str, Any]) -> 
         row["methods"][label] = attempt(lambda key=label: compressed(name, key, task))
 
 
+def made_with() -> dict[str, str]:
+    """The day, and the code: its commit, with a + where files differ from it, or its version."""
+    git = ["git", "-C", str(PAGE.parents[2])]
+    try:
+        told = [
+            subprocess.run([*git, *args], capture_output=True, text=True, check=True).stdout.strip()
+            for args in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno"))
+        ]
+        code = told[0] + ("+" if told[1] else "")
+    except (OSError, subprocess.CalledProcessError):
+        code = importlib.metadata.version("fsc-ext")
+    return {"date": datetime.date.today().isoformat(), "code": code}
+
+
 def measure(name: str, limit: int) -> dict[str, Any]:
     """Everything about one network."""
     model, images = build(name)
-    row: dict[str, Any] = {"parameters": cost.parameters(model), "fault": None}
+    row: dict[str, Any] = {"parameters": cost.parameters(model), "fault": None, **made_with()}
     try:
         with time_limit(limit):
             by_fsc(name, model, images, row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,8 @@ What stays of the classification CNNs of torchvision {torchvision} up to 100 M p
 CNNs of timm {timm}, a family each, with random weights on {images} images of 64x64 (96x96 for the
 Inceptions, 256x256 for BoTNet), where a half of the channels of every group goes by the L1 norm,
 the squeezes of gates too; beside it the pruner of torch-pruning {pruning} (magnitude, one half, the
-layers that make the output left alone) on the same network. {date}, torch {torch}, CPU, one thread.
+layers that make the output left alone) on the same network. torch {torch}, CPU, one thread;
+{made}.
 
 ```sh
 python bench/coverage.py --json coverage.json
@@ -45,7 +46,7 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
         timm=version("timm"),
         pruning=version("torch-pruning"),
         images=2,
-        date=f"{datetime.date.today():%-d %B %Y}",
+        made=_made(list(found.values())),
         torch=torch.__version__.split("+")[0],
         counts=_counts(found),
     )
@@ -65,18 +66,39 @@ def _counts(found: Mapping[str, Mapping[str, Any]]) -> str:
         label: sum(isinstance(row.get("methods", {}).get(label), dict) for row in rows)
         for label in ("L1", "CD", "FSKD", "MiR")
     }
+    checked = sum(map(_is_checked, rows))
     back = sum(_comes_back(row.get("methods", {})) for row in rows)
     return "\n".join(
         [
             f"| of {len(rows)} networks{_so_far(len(rows))} | |",
             "|---|---|",
-            f"| traced and cut, the cut network equal to the masked one | {len(cut)} |",
+            f"| traced and cut, the cut network equal to the masked one | {checked} |",
             f"| torch-pruning works | {len(beside)} |",
             f"| ... of these, at least {AS_MUCH} of its shares | {sum(map(_as_much, beside))} |",
             f"| end with finite outputs | {', '.join(f'{k} {n}' for k, n in ended.items())} |",
             f"| students of L1 and CD come back from their files | {back} |",
         ]
     )
+
+
+def _made(rows: Sequence[Mapping[str, Any]]) -> str:
+    """When the rows were made, and of which code."""
+    dates = sorted({row["date"] for row in rows if "date" in row})
+    days = [f"{datetime.date.fromisoformat(day):%-d %B %Y}" for day in dates]
+    codes = sorted({row["code"] for row in rows if "code" in row})
+    known = f"measured {_span(days)} by the code of {' and '.join(codes)}" if days else ""
+    unsaid = sum("date" not in row for row in rows)
+    return "; ".join(filter(None, [known, f"{unsaid} rows do not say when" if unsaid else ""]))
+
+
+def _span(days: Sequence[str]) -> str:
+    return f"on {days[0]}" if len(days) == 1 else f"from {days[0]} to {days[-1]}"
+
+
+def _is_checked(row: Mapping[str, Any]) -> bool:
+    """Whether what L1 and CD cut computed what it computes masked, which they are asked."""
+    methods = row.get("methods", {})
+    return all(isinstance(methods.get(label), dict) for label in ("L1", "CD"))
 
 
 def _so_far(count: int) -> str:

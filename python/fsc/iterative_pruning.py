@@ -20,7 +20,7 @@ from fsc.methods.arguments import check_numbers, check_types
 from fsc.methods.features import scores_of
 from fsc.methods.held_out import Judge, parted
 from fsc.methods.journal import Journal, fingerprint, origin
-from fsc.methods.round_after_round import RoundAfterRound
+from fsc.methods.round_after_round import Ending, RoundAfterRound
 from fsc.methods.round_rules import Candidate, checked_rules
 from fsc.methods.rounds import RoundsOfPruning
 from fsc.networks import cost
@@ -154,7 +154,6 @@ def prune_iteratively(
         >>> [candidate.round for candidate in result.candidates]
         [1, 2]
     """
-    check_types(teacher, None)
     check_numbers(batch_size, seed)
     rules = checked_rules(pruning_ratios, rounds, flops, lowest_score, style)
     method = _method(method, align_to)
@@ -172,16 +171,12 @@ def prune_iteratively(
         pruning = RoundsOfPruning(method, replace(entry, images=seen), *given)
         turns = RoundAfterRound(rules, pruning, judge, align_to == "previous", kept)
         ending = turns.run(result.flops_teacher)
-    if ending.warning is not None and ranks.is_first():
-        warnings.warn(ending.warning, CompressionWarning, stacklevel=2)
-    result.candidates = ending.candidates
-    result.student = in_dtype_of(entry.given, ending.network.cut)
-    pass_on(entry.teacher, result.student)
-    return result
+    return _ended(result, entry, ending)
 
 
 def _entered(teacher: nn.Module, images: Images) -> Entry:
     """A teacher that takes one tensor and gives class scores."""
+    check_types(teacher, None)
     entry = enter(_NAME, teacher, images)
     if joint_of(entry.teacher) is not None:
         raise ValueError(f"{_NAME}: images must be one tensor [N, C, ...], got several")
@@ -232,6 +227,16 @@ def _result(entry: Entry, judge: Judge, lowest_score: float | None) -> Iterative
         cost.flops(entry.teacher, entry.images[:1]),
         cost.parameters(entry.teacher),
     )
+
+
+def _ended(result: IterativeResult, entry: Entry, ending: Ending) -> IterativeResult:
+    """The result with what the rounds ended with; warns whoever called `prune_iteratively`."""
+    if ending.warning is not None and ranks.is_first():
+        warnings.warn(ending.warning, CompressionWarning, stacklevel=3)
+    result.candidates = ending.candidates
+    result.student = in_dtype_of(entry.given, ending.network.cut)
+    pass_on(entry.teacher, result.student)
+    return result
 
 
 def _method(method: object, align_to: str) -> FSKD:

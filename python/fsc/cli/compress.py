@@ -78,21 +78,12 @@ def command(
         )
     if not several.is_first():
         return
-    # A page tells them as well.
+    # A page tells of times as well.
     is_timed = is_timed or destination.page_path is not None
-    with Reporter() as reporter:
-        measured = made.measure(
-            destination.output, reporter, evaluated=evaluated, is_timed=is_timed
-        )
-    for warning in measured.warnings:
-        warnings.warn(warning, CompressionWarning, stacklevel=2)
-    _finish(made, measured, destination)
+    measured = _measured(made, destination, evaluated, is_timed)
     # Last: whoever reads it may be gone.
     made.show(measured, all_layers=all_layers)
-    names = ", ".join(outputs.STUDENT)
-    tables.show(tables.wrapped(f"Written to {destination.output}: {names}"))
-    tables.show_written(destination.page_path)
-    tables.show_written(destination.json_path)
+    _show_written(destination)
 
 
 def _make(
@@ -228,6 +219,25 @@ class _Made:
             title = f"{inputs.model_title} on {inputs.test_name}"
         stays = tables.what_stays(report.scheme, inputs.known_as, teacher, student)
         tables.show(tables.networks(title, rows, tables.wrapped(*stays, *measured.notes)))
+
+
+def _measured(made: _Made, destination: Destination, evaluated: bool, is_timed: bool) -> Measured:
+    """What is measured of a student, which then stands in its report."""
+    with Reporter() as reporter:
+        measured = made.measure(
+            destination.output, reporter, evaluated=evaluated, is_timed=is_timed
+        )
+    for warning in measured.warnings:
+        warnings.warn(warning, CompressionWarning, stacklevel=3)
+    _finish(made, measured, destination)
+    return measured
+
+
+def _show_written(destination: Destination) -> None:
+    names = ", ".join(outputs.STUDENT)
+    tables.show(tables.wrapped(f"Written to {destination.output}: {names}"))
+    tables.show_written(destination.page_path)
+    tables.show_written(destination.json_path)
 
 
 def _finish(made: _Made, measured: Measured, destination: Destination) -> None:
