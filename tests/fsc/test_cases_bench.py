@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_refused(script, tmp_path, capsys, text, arguments,
 
 
 def test_networks_that_break_pruning_tools(script, data_root, capsys) -> None:
-    """Three of docs/results/cases.md: a branch on the size, halves that are multiplied, a decoder."""
+    """Three of docs/results/cases.md: a branch on the size, multiplied halves, a decoder."""
     path = data_root.parent / "cases" / "networks.py"
     if not path.is_file():
         pytest.skip(f"{path} is not there: see docs/results/cases.md")
