@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,13 @@ def _title(name: Any) -> str:
 
 
 def _line(text: Any) -> str:
-    """A text as one line that breaks no table."""
-    return " ".join(str(text).split()).replace("|", "\\|")
+    """A text as one line that breaks no table and is no markup."""
+    return re.sub(r"([\\|<>`\[\]*_])", r"\\\1", " ".join(str(text).split()))
+
+
+def _code(text: Any) -> str:
+    """A name as code, where nothing is markup but the end of it."""
+    return "`" + " ".join(str(text).split()).replace("`", "'") + "`"
 
 
 def _sizes(report: Report) -> str:
@@ -90,7 +96,7 @@ def _made(header: Mapping[str, Any], report: Report) -> str:
     images = "image" if report.num_images == 1 else "images"
     method = header.get("method", report.method)
     points = [
-        f"Made by `{_line(method)}`, scheme `{_line(report.scheme)}`, seed {report.seed}, from "
+        f"Made by {_code(method)}, scheme {_code(report.scheme)}, seed {report.seed}, from "
         f"{report.num_images:,} {images}{data}.",
         f"On these images its outputs are {100 * report.distance:.2f} % of the energy of the "
         "original's away from them.",
@@ -108,7 +114,7 @@ def _made(header: Mapping[str, Any], report: Report) -> str:
 
 def _some(names: list[str]) -> str:
     """How many names, and the first of them."""
-    shown = ", ".join(f"`{_line(name)}`" for name in names[:_MOST_NAMES])
+    shown = ", ".join(map(_code, names[:_MOST_NAMES]))
     return f"{len(names)} ({shown}{', ...' if len(names) > _MOST_NAMES else ''})"
 
 

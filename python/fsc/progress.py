@@ -53,9 +53,12 @@ def telling(progress: Progress | bool) -> Iterator[Progress | None]:
 
 def _is_watched(stream: TextIO | None) -> bool:
     """Whether a stream is a terminal, or what a notebook shows below its cell."""
-    if stream is None:
+    if type(stream).__module__.startswith("ipykernel."):
+        return True
+    try:
+        return stream is not None and stream.isatty()
+    except (AttributeError, ValueError):  # whatever else can be written to, or a closed one
         return False
-    return stream.isatty() or type(stream).__module__.startswith("ipykernel.")
 
 
 class _Line:

@@ -99,13 +99,14 @@ def test_the_card_has_what_was_measured_and_how_images_are_prepared(result, tmp_
     fsc.save_pretrained(
         result,
         tmp_path,
-        description="Two\nlines | and a bar.",
+        description="Two\nlines | and a bar, <b>bold</b> [a](b) `c` \\|.",
         preparation=Preparation((256, 224)),
         measured={"top-1 % on 500 images": 91.239},
     )
     card = text_of(tmp_path)
     assert "| top-1 % on 500 images | 91.24 |" in card and "No accuracy" not in card
-    assert "\nTwo lines \\| and a bar.\n" in card
+    markup = r"\<b\>bold\</b\> \[a\](b) \`c\` \\\|."
+    assert f"\nTwo lines \\| and a bar, {markup}\n" in card
     assert "shorter side has 256 pixels, of which the middle 224 x 224 are cut out" in card
     assert 'from_pretrained("path/to/this/folder", model=network)' in card
 

@@ -54,6 +54,23 @@ def test_a_pipe_has_nothing(monkeypatch):
     compressed()
 
 
+class Written:
+    """What loggers that stand in for stderr mostly are."""
+
+    def write(self, text):
+        raise AssertionError(text)
+
+
+@pytest.mark.parametrize("kind", ["closed", "written", "none"])
+def test_streams_that_are_no_terminals_have_nothing(monkeypatch, kind):
+    closed = io.StringIO()
+    closed.close()
+    stream = {"closed": closed, "written": Written(), "none": None}[kind]
+    monkeypatch.setattr(sys, "stderr", stream)
+    with telling(True) as told:
+        assert told is None
+
+
 def test_a_notebook_has_the_line_as_well(monkeypatch, every_look):
     kind = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
     stream = kind()

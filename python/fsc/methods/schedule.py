@@ -250,7 +250,8 @@ class _Run:
                     return False
                 if _logger.isEnabledFor(logging.DEBUG) and ranks.is_first():
                     done = (lesson.what, learner.step, lesson.steps)
-                    _logger.debug("%s, step %d of %d: loss %.4g", *done, loss.item())
+                    mean = loss.item() / ranks.count()
+                    _logger.debug("%s, step %d of %d: loss %.4g", *done, mean)
                 if learner.step < lesson.steps:
                     tensors, counts = learner.state()
                     place = {"retry": retry, "part": number, "taken": self._taken}
