@@ -96,8 +96,8 @@ def _made(header: Mapping[str, Any], report: Report) -> str:
     images = "image" if report.num_images == 1 else "images"
     method = header.get("method", report.method)
     points = [
-        f"Made by {_code(method)}, scheme {_code(report.scheme)}, seed {report.seed}, from "
-        f"{report.num_images:,} {images}{data}.",
+        f"Made by the method {_code(method)}, scheme {_code(report.scheme)}, seed "
+        f"{report.seed}, from {report.num_images:,} {images}{data}.",
         f"On these images its outputs are {100 * report.distance:.2f} % of the energy of the "
         "original's away from them.",
     ]

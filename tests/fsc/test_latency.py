@@ -87,6 +87,20 @@ def test_every_measurement_is_given_in_turn(monkeypatch):
     )
 
 
+def test_every_turn_is_told_and_none_while_something_is_timed(monkeypatch):
+    notes = []
+
+    def measured(network, image):
+        notes.append("timed")
+        return 1.0
+
+    monkeypatch.setattr(latency, "_milliseconds", measured)
+    given = ([nn.Flatten(), nn.Flatten()], torch.zeros(1, 1, 2, 2))
+    latency.latencies(*given, repeats=2, progress=lambda *told: notes.append(told))
+    expected = [["timed", "timed", ("turn", number, 5)] for number in range(1, 6)]
+    assert notes == [each for turn in expected for each in turn]
+
+
 @pytest.mark.parametrize(
     ("image", "repeats", "sentence"),
     [

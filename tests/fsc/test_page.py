@@ -42,7 +42,8 @@ def test_says_before_and_after_layers_errors_images_and_how(solved, images):
         fsc.report.page(solved, images, known={"model": "resnet14"}, command="fsc x --flag y")
     )
     assert (
-        "resnet14, compressed by CrossDistillation" in page.text and "fsc x --flag y" in page.text
+        "resnet14, compressed by the method CrossDistillation" in page.text
+        and "fsc x --flag y" in page.text
     )
     assert "50 % of the channels of every set were to go" in page.text
     before, after, left = page.row("parameters")
@@ -101,7 +102,19 @@ def test_single_weights(images):
     _, after, left = page.row("parameters that are not zero")
     whole = int(page.row("parameters")[0].replace(",", ""))
     assert int(after.replace(",", "")) < 0.12 * whole and left == "11 %"
-    assert "10 % of its weights stay" in page.layer("layer1.0.conv2")
+    *_, before, after, nonzero, fate = page.layer("layer1.0.conv2")
+    assert (before, after, nonzero) == ("2,304", "2,304", "230")
+    assert fate == "10 % of its weights stay"
+
+
+def test_weights_are_counted_with_zeros_before_and_after(images):
+    network = teacher()
+    with torch.no_grad():
+        network.conv1.weight[:, 0] = 0.0  # no reason to say that fewer stay
+    page = Page(fsc.report.page(fsc.compress(network, images, method="l1", pruning_ratio=0.5)))
+    assert page.layer("conv1")[3] == "432"
+    assert "Weights are counted with those that are zero" in page.text
+    assert "not zero" not in {cell for cells in page.rows for cell in cells}
 
 
 def test_bits(images):

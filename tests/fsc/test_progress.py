@@ -135,7 +135,8 @@ def test_stages_are_called_by_words_that_go_in_front_of_a_number():
         fsc.compress(small().eval(), IMAGES, method=method, flops=0.6,
                      progress=lambda *event: told.append(event))  # fmt: skip
     assert list(dict.fromkeys(what for what, _, _ in told)) == [
-        *("choosing channels, layer", "layer", "mimicking features, step")
+        *("choosing channels, layer", "layer"),
+        *("preparing images, image", "mimicking features, step"),
     ]
     assert all(1 <= done <= total for _, done, total in told)
 

@@ -70,7 +70,25 @@ def test_what_stays_and_warnings_are_told():
     assert "b: it is last" in told
     assert "warning               images are all the same and grey" in told
     report["left"] = {str(i): f"reason {i}" for i in range(9)}
-    assert "and 6 more reasons" in summary.as_text(report)
+    assert (
+        "stays                 0: reason 0; and 8 more likewise, in report.left"
+        in summary.as_text(report)
+    )
+    report["left"] = {each * 3: f"reason {each}" for each in "abcdefghi"}
+    assert "stays                 and 6 more, in report.left" in summary.as_text(report)
+
+
+def test_no_line_is_longer_than_a_hundred_characters_and_no_name_stands_twice():
+    report = report_of(method="l1", pruning_ratio=0.5).to_dict()
+    names = [f"features.denseblock{i}.layer{i}.conv" for i in range(40)]
+    long = "what it gives is read by an operation whose channels nothing here can follow, " * 4
+    report["left"] = {name: f"{name!r} stays whole: {long}" for name in names}
+    report["warnings"] = [f"the rate was halved in {', '.join(names)}"]
+    told = summary.as_text(report)
+    assert max(map(len, told.splitlines())) <= 100
+    (stays,) = [said for what, said in summary.lines(report) if what == "stays"]
+    assert stays.count(names[0]) == 1 and names[1] not in stays
+    assert stays.endswith("; and 39 more likewise, in report.left")
 
 
 @pytest.mark.parametrize(
@@ -105,9 +123,9 @@ def test_changes_of_layers_before_and_after():
         for layer in (*before, *after):
             for value in layer.parameters():
                 value.fill_(1.0)
-        after[2].weight[0, 0] = 0.0
+        before[0].weight[0, 0] = after[2].weight[0, 0] = 0.0
     assert layer_changes(before, after) == [
-        LayerChange("0", 4, 2, 12, 6),
-        LayerChange("2", 2, 2, 8, 3),
-        LayerChange("3", 2, 0, 4, 0),
+        LayerChange("0", 4, 2, 12, 6, 6),
+        LayerChange("2", 2, 2, 8, 4, 3),
+        LayerChange("3", 2, 0, 4, 0, 0),
     ]

@@ -174,14 +174,14 @@ class _Made:
         return card(self.header, self.result.report, measured)
 
     def measure(
-        self, folder: Path, reporter: Reporter, *, evaluated: bool, is_timed: bool
+        self, destination: Destination, reporter: Reporter, *, evaluated: bool, is_timed: bool
     ) -> Measured:
         """Measure it, once it is written.
 
         Raises:
             KeyboardInterrupt, ValueError: with the sentence that the student is there all the same.
         """
-        path, given = folder / MODEL_FILE, (self.inputs, self.result.student)
+        path, given = destination.output / MODEL_FILE, (self.inputs, self.result.student)
         try:
             crowded = gains.crowded(self.inputs) if is_timed else None
             timed = is_timed and crowded is None
@@ -198,10 +198,11 @@ class _Made:
                 warnings=() if doubt is None else (doubt,),
             )
         except (KeyboardInterrupt, ValueError, OSError) as error:
-            kept = f"the student is in {folder}; only what is measured of it is missing"
+            missing = "only what is measured of it is missing"
             if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(f"{kept}, go on with --resume") from None
-            raise ValueError(f"{error}; {kept}") from error
+                raise KeyboardInterrupt(_whole(destination, missing)) from None
+            missing += ", once that is mended"
+            raise ValueError(f"{error}; {_whole(destination, missing)}") from error
 
     def show(self, measured: Measured, *, all_layers: bool) -> None:
         """Print its layers, and the table of student and teacher."""
@@ -224,9 +225,7 @@ class _Made:
 def _measured(made: _Made, destination: Destination, evaluated: bool, is_timed: bool) -> Measured:
     """What is measured of a student, which then stands in its report."""
     with Reporter() as reporter:
-        measured = made.measure(
-            destination.output, reporter, evaluated=evaluated, is_timed=is_timed
-        )
+        measured = made.measure(destination, reporter, evaluated=evaluated, is_timed=is_timed)
     for warning in measured.warnings:
         warnings.warn(warning, CompressionWarning, stacklevel=3)
     _finish(made, measured, destination)
@@ -245,20 +244,26 @@ def _finish(made: _Made, measured: Measured, destination: Destination) -> None:
     report["warnings"] = [*report["warnings"], *measured.warnings]
     text = made.card(measured.in_words(made.inputs.test_name))
     reports = [folder / "report.json", *filter(None, [destination.json_path])]
-    write_together(
-        {
-            **{path: partial(write_json, value=report) for path in reports},
-            folder / CARD_FILE: lambda path: path.write_text(text, encoding="utf-8"),
-        }
-    )
-    if destination.page_path is not None:
-        kept = f"the student is in {folder}, go on with --resume"
-        try:
+    found: Writers = {
+        **{path: partial(write_json, value=report) for path in reports},
+        folder / CARD_FILE: lambda path: path.write_text(text, encoding="utf-8"),
+    }
+    try:
+        write_together(found)
+        if destination.page_path is not None:
             pages.write(destination.page_path, report, made.inputs, made.sample, measured)
-        except OSError as error:
-            raise OSError(f"{error}; {kept}") from error
+    except OSError as error:
+        raise OSError(f"{error}; {_whole(destination, 'only this is missing')}") from error
     # With it an interrupted evaluation was taken up without solving again.
     shutil.rmtree(destination.journal, ignore_errors=True)
+
+
+def _whole(destination: Destination, missing: str) -> str:
+    """Where a student is that is written, and what may become of what stands beside it."""
+    return (
+        f"the student is in {destination.output}; {missing}: go on with --resume, or delete "
+        f"{destination.journal} to keep the student as it is"
+    )
 
 
 def _unfinished(journal: Path) -> str:
@@ -271,7 +276,8 @@ def _unfinished(journal: Path) -> str:
 
 def _kept(journal: Path) -> str:
     kept = in_words(journal)
-    return kept and f"{kept} are in {journal}; go on with --resume"
+    verb = "is" if kept.startswith("1 ") and " and " not in kept else "are"
+    return kept and f"{kept} {verb} in {journal}; go on with --resume"
 
 
 def _then(inputs: Inputs, evaluated: bool) -> str:
@@ -282,7 +288,7 @@ def _then(inputs: Inputs, evaluated: bool) -> str:
 
 def _intention(method: str, inputs: Inputs, goal: Goal, sample: FewShotSample, then: str) -> str:
     return (
-        f"Compressing {inputs.model_title} by {method}, {goal.in_words}, from "
+        f"Compressing {inputs.model_title} by the method {method}, {goal.in_words}, from "
         f"{sample.num_images} training image{'' if sample.num_images == 1 else 's'} of "
         f"{inputs.data_title}; "
         f"{then}."

@@ -15,9 +15,7 @@ from fsc.cli.progress import Reporter
 from fsc.cli.run import Accuracy, accuracy_on_test
 from fsc.cli.teachers import Statistics
 from fsc.files import write_json
-from fsc.model_folder import file_in
 from fsc.networks import cost
-from fsc.networks.latency import latencies
 from fsc.report.interval import wilson
 
 
@@ -38,9 +36,9 @@ def command(
     PATH is a .safetensors file that fsc wrote, the folder that fsc compress wrote it to, or a
     checkpoint of a dense network, which --model names.
     """
+    path = None if path is None else saved.file_of(path)
     options.check_outputs(json_path, None, replacing=overwrite)
     if path is not None:
-        path = file_in(path) if path.is_dir() else path
         network = saved.read(path, data_name, model_name)
         inputs = network.tested_on(data_name, data_root, size, normalize, device)
     elif model_name is not None:
@@ -56,7 +54,8 @@ def command(
         if len(inputs.test_images):
             inputs.check_scores()
             accuracy = accuracy_on_test(inputs.teacher, inputs, reporter, title)
-    row = _row(inputs, path, accuracy)
+        (milliseconds,) = evaluation.milliseconds(inputs, [inputs.teacher], reporter)
+    row = _row(inputs, path, accuracy, milliseconds)
     if json_path is not None:
         name = inputs.model_name if path is None else str(path)
         write_json(json_path, {"model": name, "data": inputs.data_name} | _to_dict(row))
@@ -64,8 +63,9 @@ def command(
     tables.show_written(json_path)
 
 
-def _row(inputs: Inputs, path: Path | None, accuracy: Accuracy | None) -> tables.Row:
-    (milliseconds,) = latencies([inputs.teacher], inputs.example)
+def _row(
+    inputs: Inputs, path: Path | None, accuracy: Accuracy | None, milliseconds: float
+) -> tables.Row:
     return tables.Row(
         "teacher" if path is None else path.stem,
         [] if accuracy is None else [accuracy.top1],

@@ -171,8 +171,8 @@ def teacher_accuracy(inputs: Inputs, reporter: Reporter) -> Accuracy:
 
 def milliseconds(inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter) -> list[float]:
     """Median time that each network takes for one test image."""
-    reporter.stage("measuring the time for one image")
-    return latencies(networks, inputs.example)
+    progress = reporter.stage("timing one image")
+    return latencies(networks, inputs.example, progress=progress)
 
 
 def times(inputs: Inputs, student: nn.Module, reporter: Reporter) -> Times:
@@ -196,10 +196,10 @@ def times_when_folded(inputs: Inputs, student: nn.Module, reporter: Reporter) ->
 
 
 def _times(inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter) -> Times:
-    reporter.stage(f"measuring the time for 1 and for {BATCH} images")
     batch = inputs.example.repeat(BATCH, *[1] * (inputs.example.ndim - 1))
-    alone = timings(networks, inputs.example)
-    together = timings(networks, batch, repeats=_BATCHES)
+    alone = timings(networks, inputs.example, progress=reporter.stage("timing one image"))
+    progress = reporter.stage(f"timing {BATCH} images")
+    together = timings(networks, batch, repeats=_BATCHES, progress=progress)
     own, teachers = (
         (statistics.median(alone[each]), statistics.median(together[each])) for each in (0, 1)
     )

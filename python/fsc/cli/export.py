@@ -17,7 +17,6 @@ from fsc.exporting import Exported, format_of
 from fsc.files import write_json
 from fsc.images.checks import rank_of
 from fsc.images.joint import Inputs
-from fsc.model_folder import file_in
 from fsc.networks.plain import drawn
 
 # Images that outputs are compared on at once.
@@ -36,8 +35,8 @@ def command(
 ) -> None:
     """Write the network in PATH as a file of ONNX or of torch.export."""
     flag, target = _target(onnx_path, torch_path)
+    file = saved.file_of(path)
     locks.hold_files({flag: target, "--json": json_path}, replacing=overwrite)
-    file = file_in(path) if path.is_dir() else path
     network = saved.read(file, None, model_name)
     images = _images(network, file, size)
     for note in network.notes:

@@ -27,7 +27,6 @@ DEMO = (
     *("report.json", "samples.json", "figure.png", "teacher.safetensors"),
     *(f"{name}.safetensors" for name in method_names.NAMES),
 )
-_PAGES = (".html", ".htm")
 # Ten networks of at most a megabyte, and a figure.
 _DEMO_BYTES = 15_000_000
 # The student, and a journal that may hold every weight with its momentum.
@@ -84,7 +83,7 @@ class Destination:
             ValueError: the page's name says that it is something else, or --json names a file that
                 goes to the folder.
         """
-        if self.page_path is not None and self.page_path.suffix.lower() not in _PAGES:
+        if self.page_path is not None and self.page_path.suffix.lower() != ".html":
             raise ValueError(f"--report must name a file in .html, got {self.page_path}")
         hold_folder(self.output)
         replacing = self.overwrite or (self.resume and self.journal.is_dir())

@@ -146,7 +146,8 @@ def run_all(
     done = len(cases) - len(missing)
     for line in inputs.notes:
         reporter.say(line)
-    reporter.say(intention + (f"\n{done} runs are there already." if done else ""))
+    there = f"\n{_counted(done)} there already." if done else ""
+    reporter.say(intention + there)
     if comparison.teacher is None:
         comparison.teacher = evaluation.teacher_accuracy(inputs, reporter)
     width = max((len(case.said) for case in cases), default=0)
@@ -240,4 +241,8 @@ def kept(comparison: Comparison) -> str:
     count = len(comparison.records)
     if comparison.path is None or not count:
         return "nothing was written"
-    return f"{count} runs are in {comparison.path}; go on with --resume"
+    return f"{_counted(count)} in {comparison.path}; go on with --resume"
+
+
+def _counted(count: int) -> str:
+    return "1 run is" if count == 1 else f"{count} runs are"

@@ -13,6 +13,7 @@ from torch import nn
 from fsc.cli import folders, inputs as cli_inputs, teachers
 from fsc.cli.given import Inputs
 from fsc.images.preparation import Preparation
+from fsc.model_folder import file_in
 from fsc.models import factories
 from fsc.models.factories import Factory
 from fsc.networks import checkpoint
@@ -70,6 +71,19 @@ class Network:
             )
         found.check_runs()
         return replace(found, notes=(*self.notes, *found.notes))
+
+
+def file_of(path: Path) -> Path:
+    """The file that a path to read from names: itself, or the weights in a folder.
+
+    Raises:
+        OSError, ValueError: there is none, or what stands beside it does not fit.
+    """
+    if path.is_dir():
+        return file_in(path)
+    if not path.exists():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    return path
 
 
 def read(path: Path, data_name: str | None, model_name: str | None) -> Network:

@@ -42,8 +42,9 @@ def emptiness(images: Tensor) -> str | None:
     count = int(constant.sum())
     if count and pixels.shape[2] > 1:
         first = int(constant.nonzero()[0])
+        verb = "is" if count == 1 else "are"
         return (
-            f"{count} of {len(images)} images are constant, the first of them image {first}: "
+            f"{count} of {len(images)} images {verb} constant, the first of them image {first}: "
             "every channel has one value over all pixels, from which no layer can learn"
         )
     if len(images) > 1 and bool((images == images[:1]).all()):

@@ -17,13 +17,20 @@ from fsc.images.joint import Inputs, check_numbers
 from fsc.networks.calls import call_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
+from fsc.progress import Progress
 
 # Networks are timed for one image, and for so many at once.
 BATCH = 64
 _NUM_WARM_UP = 3
 
 
-def latencies(networks: Sequence[nn.Module], images: Inputs, *, repeats: int = 50) -> list[float]:
+def latencies(
+    networks: Sequence[nn.Module],
+    images: Inputs,
+    *,
+    repeats: int = 50,
+    progress: Progress | None = None,
+) -> list[float]:
     """Return the milliseconds that each network takes for some images at once, on one thread.
 
     The median of `timings` leaves out what the machine does now and then.
@@ -32,6 +39,7 @@ def latencies(networks: Sequence[nn.Module], images: Inputs, *, repeats: int = 5
         networks: see `timings`, as for what follows.
         images: [N, C, ...] with N above 0.
         repeats: measurements of each.
+        progress: told of every turn.
 
     Returns:
         One median a network, in their order.
@@ -39,11 +47,16 @@ def latencies(networks: Sequence[nn.Module], images: Inputs, *, repeats: int = 5
     Raises:
         ValueError: there is no image, or repeats is below 1.
     """
-    return [statistics.median(each) for each in timings(networks, images, repeats=repeats)]
+    found = timings(networks, images, repeats=repeats, progress=progress)
+    return [statistics.median(each) for each in found]
 
 
 def timings(
-    networks: Sequence[nn.Module], images: Inputs, *, repeats: int = 50
+    networks: Sequence[nn.Module],
+    images: Inputs,
+    *,
+    repeats: int = 50,
+    progress: Progress | None = None,
 ) -> list[list[float]]:
     """Measure the milliseconds that each network takes for some images at once, on one thread.
 
@@ -56,6 +69,7 @@ def timings(
             threads are restored.
         images: what they take, [N, ...] in every input with N above 0, normalised, anywhere.
         repeats: measurements of each, at least 1; a few more to warm up are not counted.
+        progress: told of every turn, those to warm up too, in no time that is measured.
 
     Returns:
         Every measurement of each network, turn after turn, in their order.
@@ -73,11 +87,14 @@ def timings(
         stack.enter_context(torch.inference_mode())
         for network in networks:
             stack.enter_context(evaluation_mode(network))
-        for turn in range(_NUM_WARM_UP + repeats):
+        num_turns = _NUM_WARM_UP + repeats
+        for turn in range(num_turns):
             for place in range(len(networks)):
                 # Another one first each time: what the machine does may have a rhythm of its own.
                 index = (turn + place) % len(networks)
                 found[index].append(_milliseconds(networks[index], calls[index]))
+            if progress is not None:
+                progress("turn", turn + 1, num_turns)
     return [times[_NUM_WARM_UP:] for times in found]
 
 

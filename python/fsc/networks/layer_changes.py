@@ -18,8 +18,9 @@ class LayerChange:
         name: in the teacher.
         channels_teacher: that it made.
         channels: that it makes in the student.
-        weights_teacher: of its weight, those that are not zero; biases do not count.
+        weights_teacher: numbers in its weight, zeros too; biases do not count.
         weights: likewise in the student, of both layers where it was decoupled.
+        nonzero: those of the student's that are not zero.
     """
 
     name: str
@@ -27,6 +28,7 @@ class LayerChange:
     channels: int
     weights_teacher: int
     weights: int
+    nonzero: int
 
 
 def layer_changes(teacher: nn.Module, student: nn.Module) -> list[LayerChange]:
@@ -51,8 +53,9 @@ def layer_changes(teacher: nn.Module, student: nn.Module) -> list[LayerChange]:
             name,
             _channels(layer),
             _channels(found.get(ends.get(name, name))),
-            _weights(layer),
-            _weights(found.get(name)),
+            sum(weight.numel() for weight in _weights(layer)),
+            sum(weight.numel() for weight in _weights(found.get(name))),
+            sum(int(weight.count_nonzero()) for weight in _weights(found.get(name))),
         )
         for name, layer in teacher.named_modules()
         if isinstance(layer, CONVOLUTION | nn.Linear)
@@ -65,8 +68,7 @@ def _channels(layer: nn.Module | None) -> int:
     return layer.out_features if isinstance(layer, nn.Linear) else 0
 
 
-def _weights(layer: nn.Module | None) -> int:
+def _weights(layer: nn.Module | None) -> list[nn.Parameter]:
     if layer is None:
-        return 0
-    weights = (value for value in layer.parameters() if value.ndim > 1)
-    return sum(int(value.count_nonzero()) for value in weights)
+        return []
+    return [value for value in layer.parameters() if value.ndim > 1]

@@ -22,18 +22,18 @@ _MOST_NUMBERS = 10
 _MOST_DECADES = 5
 
 
-def kept(changes: Sequence[Mapping[str, Any]]) -> Markup | None:
+def kept(changes: Sequence[Mapping[str, Any]], *, is_sparse: bool) -> Markup | None:
     """A bar for each layer: how much of it stays; None where all of every layer does.
 
-    Channels, or the weights where no layer loses channels.
+    Channels, or the weights where no layer loses channels: of a sparse student those that are not
+    zero.
     """
-    for kind, title in (
-        ("channels", "Channels that stay, layer by layer"),
-        ("weights", "Weights that stay, layer by layer"),
-    ):
-        shares = [each[kind] / max(each[f"{kind}_teacher"], 1) for each in changes]
+    weights = "nonzero" if is_sparse else "weights"
+    for kind, what in (("channels", "channels"), (weights, "weights")):
+        shares = [each[kind] / max(each[f"{what}_teacher"], 1) for each in changes]
         if any(part < 1 for part in shares):
-            titles = [_told(each, kind) for each in changes]
+            title = f"{what.capitalize()} that stay, layer by layer"
+            titles = [_told(each, kind, what) for each in changes]
             numbers = list(range(1, len(changes) + 1))
             return _figure(title, _bars(shares, titles), _percent(), numbers, ("kept", "gone"))
     return None
@@ -109,9 +109,9 @@ def _runs(stays: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield first, stays[-1]
 
 
-def _told(change: Mapping[str, Any], kind: str) -> str:
-    before, after = change[f"{kind}_teacher"], change[kind]
-    return f"{change['name']}: {after:,} of {before:,} {kind}, {share(after, before)}"
+def _told(change: Mapping[str, Any], kind: str, what: str) -> str:
+    before, after = change[f"{what}_teacher"], change[kind]
+    return f"{change['name']}: {after:,} of {before:,} {what}, {share(after, before)}"
 
 
 def _percent() -> list[tuple[float, str]]:

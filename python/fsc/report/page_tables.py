@@ -9,7 +9,7 @@ from fsc.networks.latency import BATCH
 from fsc.report.interval import wilson
 from fsc.report.markup import Markup, joined, rows, table, tag, text
 from fsc.report.page_pictures import before_of, strip
-from fsc.report.summary import millions, share
+from fsc.report.summary import is_sparse, millions, share
 
 _LONG_NAME = 24
 _COLUMNS = ("before", "after", "compared")
@@ -34,7 +34,7 @@ def _measures(known: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     if "top5" in known and "top5_teacher" in known:
         yield _accuracy("among the first five (top-5)", known, "top5")
     yield _pair("parameters", known, "parameters", "{:,}".format)
-    if known["nonzero"] < 0.99 * known["parameters"]:
+    if is_sparse(known):
         whole = known["parameters_teacher"]
         left = share(known["nonzero"], whole)
         yield "parameters that are not zero", "", f"{known['nonzero']:,}", left
@@ -63,13 +63,16 @@ def layers(known: Mapping[str, Any]) -> Markup:
     """Every layer: its channels and weights before and after, what went, and what it cost."""
     solved = {layer["name"]: layer for layer in known["layers"]}
     headings: list[object] = ["no.", "layer", *map(_head, ("channels before", "after"))]
-    headings += ["which stay", *map(_head, ("weights before", "after")), "what became of it"]
+    sparse = ("not zero",) if is_sparse(known) else ()
+    headings += ["which stay", *map(_head, ("weights before", "after", *sparse))]
+    headings.append("what became of it")
     headings += map(_head, ("error before", "after")) if solved else ()
     body = []
     for number, change in enumerate(known["changes"], start=1):
         cells: list[Any] = [number, tag("td", *_breakable(change["name"]), class_="name")]
         cells += _counts(change, "channels")
         cells += [tag("td", _which_stay(change, known)), *_counts(change, "weights")]
+        cells += [_number(f"{change['nonzero']:,}")] if sparse else []
         cells.append(tag("td", *_fate(change, known), class_="fate"))
         if solved:
             cells += _errors(solved.get(change["name"]))
@@ -127,12 +130,12 @@ def _fate(change: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[objec
         yield "1 channel went" if gone == 1 else f"{gone:,} channels went"
     elif name in known["left"]:
         yield tag("a", "keeps its channels, see why", href="#stayed")
-    elif change["weights"] >= change["weights_teacher"]:
-        yield "as large as it was"
-    elif known["nonzero"] < 0.99 * known["parameters"]:
-        yield f"{share(change['weights'], change['weights_teacher'])} of its weights stay"
-    else:
+    elif change["weights"] < change["weights_teacher"]:
         yield "reads fewer channels"
+    elif is_sparse(known) and change["nonzero"] < change["weights"]:
+        yield f"{share(change['nonzero'], change['weights'])} of its weights stay"
+    else:
+        yield "as large as it was"
 
 
 def statistics(images: Mapping[str, Any]) -> Markup:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fsc import models, scheme_tables
 from fsc.report.markup import tag
+from fsc.schemes.reasons import kind_of
 
-# Names of layers, or reasons, that a line has room for.
+# Names of layers that a line has room for, or reasons that the whole has.
 _MOST_NAMES = 3
+# Characters of a line.
+_WIDTH = 100
 _ASKED = (
     (r"flops-([\d.e-]+)", 100.0, "{} % of the multiply-accumulates were to stay"),
     (r"parameters-([\d.e-]+)", 100.0, "{} % of the parameters were to stay"),
@@ -47,6 +50,11 @@ def asked(scheme: str, model: str | None = None) -> str:
     return f"the scheme {words}" if words else ""
 
 
+def is_sparse(report: Mapping[str, Any]) -> bool:
+    """Whether single weights of a student are zero, and more of them than by chance."""
+    return bool(report["nonzero"] < 0.99 * report["parameters"])
+
+
 def share(after: float, before: float) -> str:
     """How much is left, in percent; "" where there was nothing."""
     return f"{100 * after / before:.0f} %" if before else ""
@@ -76,7 +84,7 @@ def lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("asked for", goal),
         ("parameters", _change(report, "parameters", "{:,}".format)),
     ]
-    if report["nonzero"] < 0.99 * report["parameters"]:
+    if is_sparse(report):
         zero = share(report["nonzero"], report["parameters"])
         found.append(("not zero", f"{report['nonzero']:,} ({zero} of the student's)"))
     found.append(("multiply-accumulates", _change(report, "flops", millions)))
@@ -95,8 +103,18 @@ def as_text(report: Mapping[str, Any]) -> str:
     """The lines as text, in two columns."""
     found = lines(report)
     width = max(len(what) for what, _ in found)
-    # Reasons and warnings are sentences of their own, which may hold lines.
-    return "\n".join(f"{what:<{width}}  {' '.join(said.split())}" for what, said in found)
+    return "\n".join(
+        textwrap.fill(
+            # Reasons and warnings are sentences of their own, which may hold lines.
+            " ".join(said.split()),
+            _WIDTH,
+            initial_indent=f"{what:<{width}}  ",
+            subsequent_indent=" " * (width + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for what, said in found
+    )
 
 
 def as_table(report: Mapping[str, Any]) -> str:
@@ -141,11 +159,21 @@ def _worst(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _reasons(left: Mapping[str, str]) -> list[str]:
-    """Why layers stay: the commonest reasons, with layers of each."""
-    count = Counter(left.values())
-    said = [
-        f"{few([name for name, why in left.items() if why == reason])}: {reason}"
-        for reason, _ in count.most_common(_MOST_NAMES)
-    ]
-    rest = len(count) - _MOST_NAMES
-    return said + ([f"and {rest} more reasons, see .left"] if rest > 0 else [])
+    """Why layers stay: the commonest kinds of reasons, with layers of each."""
+    kinds: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        kinds.setdefault(kind_of(reason), []).append(name)
+    ordered = sorted(kinds.values(), key=len, reverse=True)
+    said = [_reason(names, left) for names in ordered[:_MOST_NAMES]]
+    rest = sum(map(len, ordered[_MOST_NAMES:]))
+    return said + ([f"and {rest} more, in report.left"] if rest else [])
+
+
+def _reason(names: Sequence[str], left: Mapping[str, str]) -> str:
+    """Why some layers stay, for reasons of one kind: in full of the first where they differ."""
+    reason, rest = left[names[0]], len(names) - 1
+    if rest and all(left[name] == reason for name in names):
+        return f"{few(names)}: {reason}"
+    # Most reasons begin with the name of their layer.
+    said = reason if repr(names[0]) in reason else f"{names[0]}: {reason}"
+    return said + (f"; and {rest} more likewise, in report.left" if rest else "")

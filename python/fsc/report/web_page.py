@@ -11,7 +11,7 @@ from fsc.images.joint import Inputs
 from fsc.report import page_images, page_pictures, page_tables
 from fsc.report.markup import Markup, joined, tag
 from fsc.report.page_style import STYLE
-from fsc.report.summary import asked, millions, share
+from fsc.report.summary import asked, is_sparse, millions, share
 
 # Of a report, as `fsc.Report` names them.
 _NEEDED = (
@@ -81,7 +81,7 @@ def page(
     """
     told = {"model": None, **_held(result), **(known or {})}
     network = Path(str(told["model"])).name if told["model"] else "A network"
-    title = f"{network}, compressed by {told['method']}"
+    title = f"{network}, compressed by the method {told['method']}"
     body = tag(
         "main",
         tag("h1", title),
@@ -171,7 +171,7 @@ def _layers(told: Mapping[str, Any]) -> Iterator[Markup]:
     yield tag("h2", "Layer by layer")
     numbers = {each["name"]: number for number, each in enumerate(told["changes"], start=1)}
     if told["changes"]:
-        yield page_pictures.kept(told["changes"]) or tag(
+        yield page_pictures.kept(told["changes"], is_sparse=is_sparse(told)) or tag(
             "p", "Every layer keeps all of its channels and weights."
         )
     known = [layer for layer in told["layers"] if layer["name"] in numbers]
@@ -187,6 +187,9 @@ def _layers(told: Mapping[str, Any]) -> Iterator[Markup]:
     elif not told["layers"]:
         yield tag("p", "This method does not solve layers one by one: none has its own error.")
     yield page_tables.layers(told)
+    if told["changes"]:
+        counted = "Weights are counted with those that are zero, before and after, biases are not."
+        yield tag("p", counted, class_="note")
     if told["kept"]:
         where = "Which channels stay, by number, is in report.json and in the report's field kept."
         yield tag("p", where, class_="note")

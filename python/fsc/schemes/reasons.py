@@ -64,7 +64,7 @@ def nothing_to_prune(
 
 def _by_kind(reasons: Mapping[str, str]) -> list[str]:
     """How often each kind of reason stands, with one example in full, the commonest first."""
-    kinds = {name: _kind(reason) for name, reason in reasons.items()}
+    kinds = {name: kind_of(reason) for name, reason in reasons.items()}
     found = []
     for kind, count in Counter(kinds.values()).most_common():
         example = next(reason for name, reason in reasons.items() if kinds[name] == kind)
@@ -72,6 +72,6 @@ def _by_kind(reasons: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _kind(reason: str) -> str:
+def kind_of(reason: str) -> str:
     """A reason without what differs from layer to layer: names, numbers, and what has them."""
     return re.sub(r"'[^']*'|\d+", "", reason)

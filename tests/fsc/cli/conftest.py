@@ -47,14 +47,13 @@ def _short_measurements() -> Iterator[None]:
     """Milliseconds are medians of a few; what is said of them does not depend on how many."""
 
     def few(measure):
-        def measured(networks, images, *, repeats=5):
-            return measure(networks, images, repeats=min(repeats, 5))
+        def measured(networks, images, *, repeats=5, progress=None):
+            return measure(networks, images, repeats=min(repeats, 5), progress=progress)
 
         return measured
 
     with pytest.MonkeyPatch.context() as patch:
-        for caller in ("evaluation", "evaluate"):
-            patch.setattr(f"fsc.cli.{caller}.latencies", few(latency.latencies))
+        patch.setattr("fsc.cli.evaluation.latencies", few(latency.latencies))
         patch.setattr("fsc.cli.evaluation.timings", few(latency.timings))
         patch.setattr("fsc.exporting.latencies", few(latency.latencies))
         yield

@@ -123,6 +123,16 @@ def test_data_free_student_is_evaluated_once(finished):
     assert all(top1 is None for method, top1 in known if method != "l1")
 
 
+def test_one_run_is_counted_as_one(compare, tmp_path, monkeypatch):
+    def second_is_interrupted(method, *arguments):
+        if method != "l1":
+            raise KeyboardInterrupt
+        return execute(method, *arguments)
+
+    monkeypatch.setattr(repeated, "execute", second_is_interrupted)
+    assert "interrupted: 1 run is in" in compare().stderr
+
+
 def test_interrupted_comparison_keeps_its_runs_and_goes_on(compare, tmp_path, monkeypatch):
     calls = []
 

@@ -52,7 +52,9 @@ def test_the_card_has_the_accuracy_that_was_measured(compressed):
     on = f"on {report['test_images']} test images of digits"
     assert f"| top-1 % of the student {on} | {report['top1']:.2f} |" in card
     assert f"| top-1 % of the teacher {on} | {report['top1_teacher']:.2f} |" in card
-    assert "Made by `cd-soft`, scheme `res-50`, seed 0, from 30 images of digits." in card
+    assert (
+        "Made by the method `cd-soft`, scheme `res-50`, seed 0, from 30 images of digits." in card
+    )
 
 
 def test_report_holds_what_was_done(compressed):
@@ -208,6 +210,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(fsc, on_digits, tmp_path,
     monkeypatch.setattr(Journal, "add", add_three)
     result = fsc(*arguments, tmp_path / "parts")
     assert result.exit_code == 130
+    assert "Compressing resnet14 by the method cd-soft, " in " ".join(result.stderr.split())
     journal = tmp_path / "parts" / "unfinished"
     assert result.stderr.splitlines()[-1] == (
         f"interrupted: 3 solved layers are in {journal}; go on with --resume"

@@ -162,7 +162,7 @@ def test_compare_keeps_fewer_images_apart(fsc, on_digits, tmp_path, evaluated):
     assert "19 times in 20" in result.stdout
     assert json.loads((tmp_path / "runs.json").read_text())["test_images"] == 50
     resumed = fsc(*arguments, "--test-images", 50, "--resume")
-    assert resumed.exit_code == 0 and "1 runs are there already" in resumed.stderr
+    assert resumed.exit_code == 0 and "1 run is there already" in resumed.stderr
     other = fsc(*arguments, "--resume")
     assert other.exit_code == 2
     assert (

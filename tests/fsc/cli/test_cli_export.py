@@ -160,6 +160,17 @@ def test_paths_that_hold_no_network(fsc, student, tmp_path):
     assert not (tmp_path / "a.pt2").exists()
 
 
+@pytest.mark.parametrize(
+    "command", [("export", "--torch-export"), ("evaluate", "--data", "digits", "--json")]
+)
+def test_what_is_read_is_looked_at_before_what_is_written(command, fsc, tmp_path):
+    (tmp_path / "a.pt2").write_text("mine")
+    verb, *flags = command
+    told = fsc(verb, tmp_path / "nowhere", *flags, tmp_path / "a.pt2")
+    assert told.exit_code == 2, told.output
+    assert told.stderr == f"error: checkpoint {tmp_path / 'nowhere'} does not exist\n"
+
+
 def test_a_missing_package_is_said_before_anything_is_read(fsc, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     told = fsc("export", tmp_path / "missing", "--onnx", tmp_path / "a.onnx")

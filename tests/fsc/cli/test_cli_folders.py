@@ -303,8 +303,12 @@ def test_damaged_images_are_named_and_the_student_is_kept(compress, pets, tmp_pa
     damaged.write_bytes(content[: len(content) // 2])
     found = sentence(compress())
     assert found.startswith(f"image {damaged} is damaged: image file is truncated")
-    assert f"; the student is in {tmp_path / 'out'}; only what is measured" in found
-    assert (tmp_path / "out" / "model.safetensors").exists()
+    unfinished = tmp_path / "out" / "unfinished"
+    assert found.endswith(
+        f"; the student is in {tmp_path / 'out'}; only what is measured of it is missing, once "
+        f"that is mended: go on with --resume, or delete {unfinished} to keep the student as it is"
+    )
+    assert (tmp_path / "out" / "model.safetensors").exists() and unfinished.is_dir()
     shutil.move(damaged, pets / "train" / "dog" / "9.jpg")
     drawn = sentence(compress("--overwrite", shots=None, images=9))
     assert drawn.startswith(f"image {pets / 'train' / 'dog' / '9.jpg'} is damaged")

@@ -75,6 +75,13 @@ def test_solved_layers_are_not_deleted_without_a_word(compress, tmp_path, monkey
     assert not journal.exists()
 
 
+def test_one_layer_is_counted_as_one(compress, tmp_path, monkeypatch):
+    stop_after(monkeypatch, 1)
+    assert compress(method="cd-soft").stderr.splitlines()[-1] == (
+        f"interrupted: 1 solved layer is in {tmp_path / 'out' / 'unfinished'}; go on with --resume"
+    )
+
+
 def test_a_damaged_layer_is_told_in_one_line(compress, tmp_path, monkeypatch):
     solved = stop_after(monkeypatch, 2)
     compress(method="cd-soft")

@@ -21,7 +21,8 @@ def _faster(monkeypatch):
 
 
 def timed(monkeypatch, student, teacher):
-    monkeypatch.setattr(evaluation, "_times", lambda *_: Times(student, teacher))
+    shares = ((0.7, 0.8), (0.7, 0.8))
+    monkeypatch.setattr(evaluation, "_times", lambda *_: Times(student, teacher, shares))
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_a_page_is_written_beside_the_student(compress, tmp_path, monkeypatch):
     assert result.stdout.splitlines()[-1] == f"Written: {path}"
     assert [file.name for file in path.parent.iterdir()] == ["student.html"]
     page, report = Page(path.read_text(encoding="utf-8")), report_in(tmp_path)
-    assert "resnet14, compressed by cd-nc" in page.text
+    assert "resnet14, compressed by the method cd-nc" in page.text
     assert "each layer: student's input to teacher's output" in page.text
     assert "FSC_DATA='/some where' fsc compress --model resnet14 --data digits" in page.text
     assert f"--report {path}" in page.text
@@ -152,7 +153,7 @@ def test_what_a_batch_needs_is_weighed_on_one_image():
     assert not network[0]._forward_hooks
 
 
-@pytest.mark.parametrize("name", ["page", "page.pdf", "page.json"])
+@pytest.mark.parametrize("name", ["page", "page.htm", "page.pdf", "page.json"])
 def test_refuses_a_page_of_another_kind_before_any_work(compress, tmp_path, name):
     result = compress("--report", tmp_path / name)
     assert result.exit_code == 2 and not (tmp_path / "out").exists()
@@ -201,7 +202,8 @@ def test_a_disk_that_fills_up_costs_the_page_alone(compress, tmp_path, monkeypat
     assert result.exit_code == 2 and (tmp_path / "out" / "model.safetensors").exists()
     assert result.stderr.splitlines()[-1] == (
         f"error: file {tmp_path / 'a.html'} cannot be written: No space left on device; the "
-        f"student is in {tmp_path / 'out'}, go on with --resume"
+        f"student is in {tmp_path / 'out'}; only this is missing: go on with --resume, or delete "
+        f"{tmp_path / 'out' / 'unfinished'} to keep the student as it is"
     )
     again = compress("--no-evaluate", "--report", tmp_path / "a.html", "--resume")
     assert again.exit_code == 0, again.output

@@ -154,10 +154,11 @@ def test_a_training_that_is_never_finite_costs_one_target(tradeoff, tmp_path, mo
 
 
 @pytest.mark.parametrize("has_statistics", [True, False])
-def test_both_are_timed_with_their_norms_folded_or_neither(monkeypatch, has_statistics):
+def test_both_are_timed_with_their_norms_folded_or_neither(monkeypatch, capsys, has_statistics):
     timed = []
 
-    def watched(networks, images, repeats=50):
+    def watched(networks, images, repeats=50, *, progress):
+        progress("turn", len(images), 64)
         timed.append([sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in networks])
         return [[1.0, 1.0, 1.0, 2.0, 3.0], [2.0, 2.0, 2.0, 2.0, 2.0]]
 
@@ -167,7 +168,10 @@ def test_both_are_timed_with_their_norms_folded_or_neither(monkeypatch, has_stat
         for tracked in (has_statistics, True)
     )
     inputs = SimpleNamespace(teacher=teacher, example=torch.randn(1, 3, 8, 8))
+    monkeypatch.setattr("fsc.cli.progress.SECONDS_BETWEEN_LINES", 0.0)
     found = evaluation.times_when_folded(inputs, student, Reporter())
+    said = capsys.readouterr().err
+    assert "timing one image: turn 1 of 64" in said and "timing 64 images: turn 64 of 64" in said
     assert found.student == (1.0, 1.0) and found.teacher == (2.0, 2.0)
     assert found.shares == ((0.5, 1.0), (0.5, 1.0))
     assert timed == [[0, 0] if has_statistics else [1, 1]] * 2
