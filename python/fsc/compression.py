@@ -103,7 +103,9 @@ def compress(
         parameters: share of the parameters that stays, likewise.
         pruning_ratio: share of the channels that goes, of every set of channels alike, or of those
             of some layers; see `fsc.schemes.structured`.
-        ignored: layers that stay whole: names, patterns such as "head*", types.
+        ignored: layers that keep all channels that they make, with all that would go with them:
+            names, patterns such as "head*", types. They read fewer where those before them lose
+            some.
         round_to: layers keep a multiple of so many channels.
         style: "residual" prunes all channels that can go; "normal" leaves residual streams, and
             whatever else several layers make together, whole (MiR, Figure 1). Not with a scheme or

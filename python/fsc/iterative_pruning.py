@@ -121,7 +121,7 @@ def prune_iteratively(
             None: a fifth of the images, drawn by the seed and held out.
         score_labels: their classes, int64 [M]. Without any the score is the agreement with the
             teacher as it was given: the share of images for which both name one class.
-        ignored: layers that stay whole, as for `fsc.compress`.
+        ignored: as for `fsc.compress`.
         round_to: layers keep a multiple of so many channels.
         style: as for `fsc.compress`.
         batch_size: images that go through the networks at once.

@@ -40,3 +40,18 @@ def test_statistics_and_modes_are_left_alone():
     model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
     cost.flops(model, torch.ones(1, 1, 1, 1))
     assert model.training and model[1].num_batches_tracked == 0
+
+
+def test_a_layer_may_read_part_of_a_parameter():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.layer = nn.Parameter(torch.randn(5, 3)), nn.Linear(2, 4)
+
+        def forward(self, x):
+            return x + self.layer(self.table[:, :2]).mean()
+
+    model = Table()
+    model.layer.bias.requires_grad_(False)
+    assert cost.flops(model, torch.zeros(1)) == 5 * 2 * 4
+    assert model.table.requires_grad and not model.layer.bias.requires_grad

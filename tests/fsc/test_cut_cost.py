@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fsc import models, schemes
-from fsc.channels.cut_cost import CutCost
+from fsc.channels.cut_cost import CutCost, shifts
 from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import labelled_groups
 from fsc.methods.l1_norm import keep_largest_weights, largest_channels
@@ -31,7 +31,8 @@ def counted_and_cut(model, image, kept):
     left = schemes.channels_left(schemes.Scheme("cut", kept), model, groups) if kept else {}
     made = copy.deepcopy(model)
     cut_channels(made, groups, largest_channels(made, groups, left))
-    return CutCost(model, image, groups).size(left, {}), cost.size(made, image)
+    counting = CutCost(model, image, groups, zeros=shifts(model))
+    return counting.size(left, {}), cost.size(made, image)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +89,18 @@ def test_groups_that_all_layers_hold_alike_are_even():
 def test_single_weights_are_counted_as_zeros():
     model, image = models.build("resnet14"), torch.zeros(1, 3, 32, 32)
     scheme = schemes.named("sparse-90", "resnet14")
-    counted = CutCost(model, image, []).size({}, scheme.kept)
+    counted = CutCost(model, image, [], zeros=shifts(model)).size({}, scheme.kept)
     keep_largest_weights(model, scheme)
     assert counted == cost.size(model, image)
+
+
+def test_shifts_are_zero_only_where_that_is_said():
+    model, image = Flattened(), torch.zeros(1, 3, 8, 8)
+    nn.init.constant_(model.norm.bias, 0.5)
+    groups = labelled_groups(model, (image,))
+    made = copy.deepcopy(model)
+    cut_channels(made, groups, largest_channels(made, groups, {"second": 3}))
+    assert CutCost(model, image, groups).size({"second": 3}, {}) == cost.size(made, image)
 
 
 def test_modes_and_hooks_are_left_as_they_were():

@@ -204,3 +204,23 @@ def test_a_layer_that_computes_what_an_operator_does_is_called_again(operator, l
     found = exported(Applies(COMPUTED[operator]).eval(), (images,), {})
     called = [str(node.target) for node in found.graph.nodes if node.op == "call_module"]
     assert sorted(called) == sorted(["a", "b", "c", "d", layer])
+
+
+def test_a_constant_takes_the_name_of_no_other_tensor():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 3)
+            self.constant_0 = nn.Parameter(torch.tensor(5.0))
+            self.register_buffer("constant_1", torch.tensor([3.0]))
+            self.constant_2 = "a word"
+
+        def forward(self, x):
+            made = torch.arange(4.0).view(4, 1, 1) + torch.ones(())
+            return self.layer(x) * made + self.constant_1 * self.constant_0
+
+    network, x = Named().eval(), torch.randn(2, 3, 5, 5)
+    found = exported(network, (x,), {})
+    torch.testing.assert_close(found(x), network(x))
+    state = network.state_dict()
+    assert all(torch.equal(found.state_dict()[name], value) for name, value in state.items())

@@ -47,6 +47,18 @@ def test_parts_are_not_decoded(tmp_path, monkeypatch):
     assert decoded == ["0.png"]
 
 
+def test_links_lead_to_each_image_once(tmp_path):
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    write_classes(data, ("cat", "dog"), count=2)
+    for index in range(3):
+        write_image(elsewhere / f"{index}.png", seed=index)
+    (data / "cat" / "up").symlink_to("..")
+    for name in ("more", "again"):
+        (data / "dog" / name).symlink_to(elsewhere)
+    images = ImageFolder(data, size=8)
+    assert images.labels.tolist() == [0] * 2 + [1] * 5
+
+
 def test_images_without_labels(tmp_path):
     for index in range(3):
         write_image(tmp_path / f"{index}.png", seed=index)

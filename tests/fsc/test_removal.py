@@ -188,20 +188,40 @@ def test_windows_are_no_images():
         assert torch.equal(ours[0].order, ours[1].order)
 
 
-def test_a_reader_of_what_comes_from_no_image_has_no_say():
-    """Such as a table of positions: no half of its 13 rows belongs to a half of the 8 images."""
+class Positions(nn.Module):
+    """Adds to each channel what an MLP makes of a learnt table."""
 
-    class Positions(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
-            self.table = nn.Parameter(torch.randn(13, 2))
-            self.first, self.second = nn.Linear(2, 16), nn.Linear(16, 8)
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+        self.table = nn.Parameter(torch.randn(*shape))
+        self.first, self.second = nn.Linear(shape[-1], 16), nn.Linear(16, 8)
 
-        def forward(self, x):
-            bias = self.second(self.first(self.table).relu()).mean(0)
-            return self.head(self.conv(x).relu().mean((2, 3)) + bias)
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.second(self.first(self.table).relu()).flatten(0, -2).mean(0)
+        return self.head((self.conv(x) + bias[:, None, None]).relu().mean((2, 3)))
 
+
+# Rows that batches of images divide, or do not.
+TABLES = pytest.mark.parametrize("shape", [(13, 2), (7, 7, 2), (14, 2)])
+
+
+@TABLES
+def test_a_reader_of_what_comes_from_no_image_has_no_say(shape: tuple[int, ...]):
+    """Such as a table of positions: no half of its rows belongs to a half of the images."""
     torch.manual_seed(0)
-    report = fsc.compress(Positions(), torch.randn(8, 3, 8, 8), flops=0.5, method="cd-soft").report
-    assert report.flops <= 0.5 * report.flops_teacher
+    model, images = Positions(*shape), torch.randn(14, 3, 8, 8)
+    groups = labelled_groups(model.eval(), (images[:1],))
+    norms = model.first.weight.detach().norm(dim=1)
+    for batch_size in (14, 7, 5, 1):
+        found = removals(model, groups, images, {"first": 1}, batch_size=batch_size)["first"]
+        assert found.order.tolist() == norms.argsort()[:15].tolist(), batch_size
+
+
+@TABLES
+def test_a_network_with_a_table_is_compressed(shape: tuple[int, ...]):
+    torch.manual_seed(0)
+    model, images = Positions(*shape), torch.randn(14, 3, 8, 8)
+    for batch_size in (14, 7, 5):
+        report = fsc.compress(model, images, method="seconds", batch_size=batch_size).report
+        assert report.flops <= 0.5 * report.flops_teacher

@@ -196,8 +196,8 @@ def test_the_squeeze_of_a_gate_stays_unless_it_is_named():
 
 
 def test_shares_of_their_own():
-    scheme = schemes.structured(chain_of(10, 4, 2), {"0": 0.3, "1": 0.5}, IMAGE, ignored=["1"])
-    assert scheme == schemes.Scheme("structured", {"0": 7})
+    scheme = schemes.structured(chain_of(10, 4, 2), {"0": 0.3, "1": 0.5}, IMAGE)
+    assert scheme == schemes.Scheme("structured", {"0": 7, "1": 2})
     sparse = schemes.sparse(chain_of(10, 4), {"1": 0.75})
     assert sparse == schemes.SparseScheme("sparse", {"1": 10})
 
@@ -239,6 +239,62 @@ def test_nothing_to_prune_says_why():
         schemes.structured(chain_of(4, 2), 0.5, IMAGE, ["0"])
     with pytest.raises(ValueError, match="layer '9' must be one that makes channels, got none"):
         schemes.structured(chain_of(4, 2), {"9": 0.5}, IMAGE)
+
+
+def test_nothing_to_prune_has_every_reason_the_commonest_first():
+    layers = [nn.Conv2d(3, 4, 1), nn.Softmax(1), nn.Conv2d(4, 5, 1), nn.Softmax(1)]
+    single = [nn.Conv2d(5, 1, 1), nn.Conv2d(1, 2, 1)]
+    with pytest.raises(ValueError) as error:
+        schemes.structured(nn.Sequential(*layers, *single), 0.5, IMAGE)
+    sentence = str(error.value)
+    told = [
+        "4 of 4 sets of channels that go together cannot; 2 times: channels of '0' stay, because",
+        "; once: channels of '4' stay, because all of its channels go together",
+        "; once: channels of '5' stay, because they reach the output of the network",
+    ]
+    places = [sentence.find(part) for part in told]
+    assert -1 not in places and places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "got"),
+    [
+        (["layer1.0.conv1"], "got 'layer1.0.conv1'$"),
+        (["layer1*"], "got 'layer1.0.conv1'$"),
+        (["layer1.0.bn1"], "got 'layer1.0.conv1', whose channels go with those of 'layer1.0.bn1'$"),
+        (
+            ["layer1.1.conv2"],
+            "got 'conv1', whose channels go with those of 'layer1.1.conv2'$",
+        ),
+    ],
+)
+def test_a_layer_with_a_share_of_its_own_must_not_be_ignored(ignored, got):
+    shares = {"layer1.0.conv1": 0.5, "layer2.0.conv1": 0.5, "conv1": 0.25}
+    rule = "structured: pruning_ratio must name no layer that is ignored, "
+    with pytest.raises(ValueError, match=rule + got):
+        schemes.structured(models.build("resnet14"), shares, IMAGE, ignored)
+
+
+def test_single_weights_and_bits_of_a_layer_that_is_ignored_are_refused():
+    with pytest.raises(ValueError, match="sparse: pruning_ratio must name no .* ignored, got '0'"):
+        schemes.sparse(chain_of(4, 2), {"0": 0.5, "1": 0.5}, ["0"])
+    with pytest.raises(ValueError, match="quantized: bits must name no .* ignored, got '0'"):
+        schemes.quantized(chain_of(4, 2), {"0": 2, "1": 2}, ["0"])
+
+
+def test_what_goes_with_an_ignored_layer_is_held_back_for_that():
+    model = models.build("resnet14")
+    scheme = schemes.structured(model, 0.5, IMAGE, ["layer1.0.conv2"])
+    why = "channels of 'conv1' stay, because they go with those of 'layer1.0.conv2', which is ignored"
+    assert scheme.held_back["conv1"] == why and "layer1.0.conv2" not in scheme.held_back
+    assert not schemes.structured(model, 0.5, IMAGE, ["layer1.0.conv1"]).held_back
+
+
+def test_an_ignored_layer_keeps_what_it_makes_and_may_read_fewer():
+    model = models.build("resnet14").eval()
+    given = {"pruning_ratio": 0.5, "ignored": [nn.Linear], "method": "l1"}
+    student = fsc.compress(model, torch.randn(4, 3, 16, 16), **given).student
+    assert student.linear.out_features == 10 and student.linear.in_features < 64
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,11 @@ from torch import nn
 
 import fsc
 from fsc import models
+from fsc.channels.cut_cost import CutCost
+from fsc.channels.groups import labelled_groups
+from fsc.networks.cost import Size
+from fsc.schemes.removal import Removal
+from fsc.schemes.targets import Target, allocate
 
 IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -67,6 +72,30 @@ def test_a_share_is_met_where_layers_hold_different_parts(
     result = fsc.compress(model, images, method=method, **goal)
     ((kind, share),) = goal.items()
     assert share - 0.01 <= reached(result, kind) <= share
+
+
+class Late(CutCost):
+    """Counts the first two channels that go of a group for nothing."""
+
+    def saved(self, kind, kept, group, fewer):
+        def counted(count: int) -> int:
+            return min(self.groups[group].size - 2, count)
+
+        return counted(kept.get(group, self.groups[group].size)) - counted(fewer)
+
+    def size(self, kept, weights_kept):
+        return Size(8, 8, 8)
+
+
+@pytest.mark.parametrize("unit", [1, 2])
+def test_steps_that_save_nothing_hide_none_that_save(unit: int):
+    model, image = nn.Sequential(nn.Conv2d(3, 10, 1), nn.Conv2d(10, 2, 1)), torch.zeros(1, 3, 4, 4)
+    cost, loss = Late(model, image, labelled_groups(model, (image,))), torch.arange(10.0)
+    removal = {"0": Removal(torch.arange(9), loss)}
+    assert allocate(Target("flops", 0.5, unit), cost, 0, removal, {}) == {"0": 4}
+    # Nine of the ten may go: of the eight that count, one must stay, or two in pairs.
+    with pytest.raises(ValueError, match=f"flops must be at least {unit / 8:.3f} for this model"):
+        allocate(Target("flops", 0.1, unit), cost, 0, removal, {})
 
 
 def test_layers_keep_multiples():

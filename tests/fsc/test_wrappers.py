@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import fsc
 from fsc import schemes
-from fsc.networks.wrappers import unwrap
+from fsc.networks.wrappers import in_dtype_of, unwrap
 from fsc.schemes import Scheme
 from fsc.training.evaluate import accuracy
 from fsc.walking.visitor import Layer, Visitor
@@ -79,6 +79,40 @@ def test_half_precision_is_solved_in_float32_and_given_back(dtype, method):
         assert torch.equal(result.student.state_dict()[name], value), name
     for name, value in teacher.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+class Shifted(nn.Module):
+    """Subtracts a mean in another dtype than its own."""
+
+    def __init__(self, mean: torch.dtype, half: torch.dtype) -> None:
+        super().__init__()
+        self.norm, self.body = nn.BatchNorm2d(3), chain()
+        self.to(half)
+        means = torch.tensor([123.675, 116.28, 103.53], dtype=mean)
+        self.register_buffer("mean", means.view(1, 3, 1, 1))
+
+    def forward(self, x):
+        return self.body(self.norm((x - self.mean).to(self.norm.weight.dtype)))
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("other", [torch.float32, torch.float64])
+def test_tensors_of_another_dtype_keep_it_and_every_bit(half, other):
+    teacher = Shifted(other, half).eval()
+    images = 100 + 50 * IMAGES
+    student = fsc.compress(teacher, images.to(half), pruning_ratio=0.5, method="l1").student
+    assert student.mean.dtype == other and torch.equal(student.mean, teacher.mean)
+    rest = {name: x.dtype for name, x in student.state_dict().items() if x.is_floating_point()}
+    assert rest.pop("mean") == other and set(rest.values()) == {half}
+
+
+def test_layers_that_are_rewritten_keep_the_dtypes_of_what_they_were():
+    before, after = nn.Sequential(nn.BatchNorm2d(2)), nn.Sequential(nn.Sequential())
+    before.half()[0].running_mean = torch.zeros(2)
+    after[0].add_module("norm", nn.BatchNorm2d(2))
+    in_dtype_of(before, after)
+    assert after[0].norm.running_mean.dtype == torch.float32
+    assert after[0].norm.running_var.dtype == torch.float16 == after[0].norm.weight.dtype
 
 
 def test_images_for_half_precision_may_be_in_float32():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -26,12 +26,13 @@ class CutCost:
     every weight of a convolution or Linear is applied at so many pixels.
 
     Args:
-        model: a network as it was built; only shapes count, its weights may hold anything. Its
-            batch normalization is taken to shift by zero.
+        model: a network; only shapes count, its weights may hold anything.
         example_inputs: one image [1, C, ...] where the network is.
         groups: its channel groups.
         orders: name of a group -> its channels in the order in which they go. It counts where
             layers hold different parts of a group; where it is not given, the first go first.
+        zeros: names of parameters that hold zeros alone, such as `shifts` of a network as it was
+            built; of the others none is taken for zero.
     """
 
     def __init__(
@@ -40,12 +41,12 @@ class CutCost:
         example_inputs: Tensor,
         groups: Sequence[ChannelGroup],
         orders: Mapping[str, Tensor] | None = None,
+        zeros: Collection[str] = (),
     ) -> None:
         """Runs the network once, to see how often each layer applies its weight."""
         self.groups = {group.name: group for group in groups}
         self.shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        norms = (name for name, m in model.named_modules() if isinstance(m, BATCH_NORM))
-        self.shifts = {f"{name}.bias" for name in norms}
+        self.zeros = frozenset(zeros)
         self.pixels = _pixels(model, example_inputs)
         # name of the parameter -> axis -> name of each group, indices lost once so many went of it
         self.losses: dict[str, dict[int, dict[str, list[float]]]] = {n: {} for n in self.shapes}
@@ -77,7 +78,7 @@ class CutCost:
         """
         numbers = {name: self._numel(name, kept) for name in self.shapes}
         parameters = sum(numbers.values())
-        zeros = sum(number for name, number in numbers.items() if name in self.shifts)
+        zeros = sum(number for name, number in numbers.items() if name in self.zeros)
         zeros += sum(numbers[f"{name}.weight"] - count for name, count in weights_kept.items())
         flops = sum(pixels * numbers[name] for name, pixels in self.pixels.items())
         return Size(parameters, parameters - zeros, flops)
@@ -108,6 +109,11 @@ class CutCost:
             )
             sizes[axis] -= round(lost)
         return math.prod(sizes)
+
+
+def shifts(model: nn.Module) -> list[str]:
+    """The parameters by which BatchNorms shift, all zero in a network as it was built."""
+    return [f"{n}.bias" for n, module in model.named_modules() if isinstance(module, BATCH_NORM)]
 
 
 def _axes(model: nn.Module, slot: Slot) -> list[tuple[str, int, float]]:

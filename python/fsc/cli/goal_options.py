@@ -41,8 +41,8 @@ _REFINING = (
         "ignored",
         multiple=True,
         metavar="LAYER",
-        help="A layer that stays whole: a name, a pattern such as 'head*', or a type such as "
-        "Linear. May be given several times.",
+        help="A layer that keeps all channels that it makes, though it may read fewer: a name, a "
+        "pattern such as 'head*', or a type such as Linear. May be given several times.",
     ),
 )
 _OPTIONS = (

@@ -43,7 +43,8 @@ class Asked:
         pruning_ratio: share of the channels that goes.
         drop_blocks: how many residual blocks go.
         decouple: how many terms decoupled layers have, as it is typed.
-        ignored: names, patterns and types of layers that stay whole.
+        ignored: names, patterns and types of layers that keep all channels that they make, or are
+            not decoupled.
         round_to: layers keep a multiple of so many channels.
         style: which channels are pruned, all or those inside blocks.
     """

@@ -10,7 +10,7 @@ import torch
 from rich.table import Table
 
 from fsc import models, schemes
-from fsc.channels.cut_cost import CutCost
+from fsc.channels.cut_cost import CutCost, shifts
 from fsc.channels.groups import labelled_groups
 from fsc.cli import options, tables
 from fsc.files import write_json
@@ -103,7 +103,7 @@ def describe(model_name: str) -> list[Line]:
     model = models.skeleton(model_name, num_classes, device="cpu")
     # Which channels go together depends neither on the weights nor on the size of the image.
     groups = labelled_groups(model, (torch.zeros(1, 3, 32, 32),))
-    cost = CutCost(model, torch.zeros(1, 3, side, side), groups)
+    cost = CutCost(model, torch.zeros(1, 3, side, side), groups, zeros=shifts(model))
     published = _PUBLISHED.get(model_name, {})
     published_left = _PUBLISHED_LEFT.get(model_name, {})
     lines = [Line(model_name, "", cost.size({}, {}), published.get(""))]

@@ -54,7 +54,7 @@ class Targets:
         flops: shares of the multiply-accumulates that stay.
         pruning_ratio: shares of the channels that go.
         drop_blocks: how many residual blocks go.
-        ignored: names, patterns and types of layers that stay whole.
+        ignored: names, patterns and types of layers that keep all channels that they make.
         round_to: layers keep a multiple of so many channels.
         style: which channels are pruned, all or those inside blocks.
     """

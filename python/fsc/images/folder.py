@@ -234,9 +234,17 @@ def _listed(
 
 
 def _images_below(folder: Path) -> list[Path]:
+    """The images in a folder and in those below it; each once, however links lead there."""
     found: list[Path] = []
+    real = folder.resolve()
+    seen = {real, *real.parents}  # a link to what holds the folder leads round in a circle
     for parent, folders, names in os.walk(folder, onerror=_cannot_read, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = {name: Path(parent, name).resolve() for name in sorted(folders)}
+        folders.clear()
+        for name, path in below.items():
+            if not name.startswith(".") and path not in seen:
+                folders.append(name)
+                seen.add(path)
         found += [Path(parent, name) for name in sorted(names) if _is_image(name)]
     if not found:
         raise ValueError(

@@ -47,7 +47,7 @@ class RoundsOfPruning:
     Args:
         method: aligns what is left.
         entry: the teacher, and the images that the method sees.
-        ignored: layers that stay whole, as for `fsc.compress`.
+        ignored: as for `fsc.compress`.
         round_to: layers keep a multiple of so many channels.
         style: which channels are pruned.
         batch_size: images that go through the networks at once.

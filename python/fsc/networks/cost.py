@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fsc.images.checks import device_of
 from fsc.networks.calls import call_of, output_of
+from fsc.networks.modes import without_gradients
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def flops(model: nn.Module, example_inputs: Tensor) -> int:
         442368
     """
     counter = FlopCounterMode(display=False)
-    with counter:
+    # It looks for the history of what layers read, and fails on a view of a parameter.
+    with without_gradients(model), counter:
         output_of(model, call_of(example_inputs.to(device_of(model, example_inputs))))
     return counter.get_total_flops() // 2

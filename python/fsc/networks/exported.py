@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import operator
 import sys
 from collections.abc import Iterator, Mapping
@@ -176,7 +177,7 @@ def _is_constant(node: fx.Node) -> bool:
 def _kept(module: nn.Module, node: fx.Node) -> str:
     """The name of a new buffer of a module that holds a constant."""
     target: Any = node.target
-    name = f"constant_{sum(1 for _ in module.named_buffers(recurse=False))}"
+    name = next(n for i in itertools.count() if not hasattr(module, n := f"constant_{i}"))
     module.register_buffer(name, target(*node.args, **node.kwargs), persistent=False)
     return name
 

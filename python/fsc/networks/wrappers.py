@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -117,11 +118,18 @@ def in_single_precision(teacher: nn.Module, images: Inputs) -> tuple[nn.Module, 
     def fitting(value: Any) -> Any:
         return value.float() if isinstance(value, Tensor) and value.dtype == dtype else value
 
-    return copy_of(teacher).float(), tree_map(fitting, images)
+    copied = copy_of(teacher)
+    for _, tensor in _tensors(copied):
+        if tensor.dtype in _HALF:
+            tensor.data = tensor.data.float()
+    return copied, tree_map(fitting, images)
 
 
 def in_dtype_of(teacher: nn.Module, student: nn.Module) -> nn.Module:
-    """Give a student the dtype of its teacher, in place.
+    """Give each tensor of a student the dtype that it has in its teacher, in place.
+
+    A network in half precision may hold others, such as the mean of its images in float32; what the
+    teacher does not hold is in the dtype of its parameters then.
 
     Raises:
         ValueError: a weight is too large for that dtype.
@@ -129,7 +137,10 @@ def in_dtype_of(teacher: nn.Module, student: nn.Module) -> nn.Module:
     dtype = dtype_of(teacher)
     if dtype not in _HALF:
         return student
-    student.to(dtype)
+    dtypes = {name: tensor.dtype for name, tensor in _tensors(teacher)}
+    for name, tensor in _tensors(student):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(_dtype_in(dtypes, name, dtype))
     for name, tensor in student.state_dict().items():
         if not tensor.isfinite().all():
             raise ValueError(
@@ -137,6 +148,22 @@ def in_dtype_of(teacher: nn.Module, student: nn.Module) -> nn.Module:
                 f"{torch.finfo(dtype).max:g} in {name}; pass teacher.float()"
             )
     return student
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer by each of its names."""
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
+
+
+def _dtype_in(dtypes: Mapping[str, torch.dtype], name: str, otherwise: torch.dtype) -> torch.dtype:
+    """The dtype of a tensor: "stem.norm.weight" of a rewritten layer was "stem.weight"."""
+    owner, _, own = name.rpartition(".")
+    while name not in dtypes and owner:
+        owner = owner.rpartition(".")[0]
+        name = f"{owner}.{own}" if owner else own
+    found = dtypes.get(name, otherwise)
+    return found if found.is_floating_point else otherwise
 
 
 def _inner(model: nn.Module) -> nn.Module | None:

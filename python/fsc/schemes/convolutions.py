@@ -73,7 +73,8 @@ def counts_left(
         ignored: names of layers that stay whole.
 
     Raises:
-        ValueError: a share outside [0, 1), a name that is not in `sizes`, or nothing to prune.
+        ValueError: a share outside [0, 1), a name that is not in `sizes` or is ignored, or nothing
+            to prune.
     """
     shares = pruning_ratio
     if not isinstance(shares, Mapping):
@@ -84,12 +85,12 @@ def counts_left(
                 f"{function}: pruning_ratio must name convolutions that can lose something, "
                 f"got {name!r}"
             )
+        if name in ignored:
+            raise ValueError(
+                f"{function}: pruning_ratio must name no layer that is ignored, got {name!r}"
+            )
     check_shares(function, shares)
-    kept = {
-        name: max(1, round(sizes[name] * (1 - share)))
-        for name, share in shares.items()
-        if name not in ignored
-    }
+    kept = {name: max(1, round(sizes[name] * (1 - share))) for name, share in shares.items()}
     if not kept:
         raise ValueError(
             f"{function}: pruning_ratio and ignored must leave a convolution to prune, got none"

@@ -64,9 +64,11 @@ def quantized(
     if not isinstance(bits, Mapping):
         kinds = ORDINARY if activation_bits == FULL_PRECISION else nn.Conv2d
         names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
-        bits = dict.fromkeys(names, bits)
-    found = {name: count for name, count in bits.items() if name not in ignored}
+        bits = dict.fromkeys((name for name in names if name not in ignored), bits)
+    found = dict(bits)
     for name, count in found.items():
+        if name in ignored:
+            raise ValueError(f"quantized: bits must name no layer that is ignored, got {name!r}")
         convolution_of(model, name, "quantized")
         if type(count) is not int or not 1 <= count <= MAX_BITS:
             raise ValueError(f"quantized: bits must be in [1, {MAX_BITS}], got {count} for {name}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +119,7 @@ class Reader:
         groups = form.convolution.groups
         # [groups, rows, dim]
         self.weight = to_matrix(form.convolution).unflatten(0, (groups, -1))
+        self.form = form
         self.correcting = Inputs(form, num_columns)
         self.judging = Inputs(form, num_columns)
         self.num_images = num_before
@@ -155,10 +158,10 @@ class Reader:
 def gather(
     model: nn.Module, names: Collection[str], images: Tensor, batch_size: int
 ) -> dict[str, Reader]:
-    """Run a network once and take up what some of its layers read.
+    """Run a network over images and take up what some of its layers read.
 
     What a layer reads that comes from no image, such as a table of positions or learnt queries, is
-    not taken up where its rows are no multiple of the images: no half of them could judge.
+    not taken up: no half of its rows could judge.
 
     Args:
         model: the network.
@@ -166,42 +169,80 @@ def gather(
         images: normalised images [N, C, H, W].
         batch_size: images that go through the network at once.
     """
-    found: dict[str, Reader] = {}
+    device = device_of(model, images)
+    fed = _fed_by_images(model, names, images[:1].to(device))
     own = ranks.own(len(images))
-    running = 0  # images of the batch that runs; windows and frames may stand on the leading axis
-    of_no_images: set[str] = set()
+    taking = _Taking(len(images), own.start)
+    with _told(model, fed, taking.take):
+        for batch in images[own].split(batch_size):
+            taking.running = len(batch)
+            output_of(model, call_of(batch.to(device)))
+    if ranks.count() > 1:
+        for reader in taking.found.values():
+            reader.join_ranks()
+    return taking.found
 
-    def see(form: Form, name: str, features: Tensor, output: Tensor) -> None:
-        if form.is_linear:
+
+class _Taking:
+    """Takes up what layers read of batch after batch.
+
+    Args:
+        num_images: of all ranks.
+        num_before: of the ranks before this one.
+    """
+
+    def __init__(self, num_images: int, num_before: int) -> None:
+        self.num_images, self.num_before = num_images, num_before
+        self.found: dict[str, Reader] = {}
+        # Images of the batch that runs; windows and frames may stand on the leading axis.
+        self.running = 0
+
+    def take(self, name: str, layer: nn.Module, features: Tensor, output: Tensor) -> None:
+        if name not in self.found:
+            form = Form(layer)
+            pixels = output.numel() // form.convolution.out_channels // self.running
+            self.found[name] = Reader(form, self.num_images * pixels // 2, self.num_before)
+        reader = self.found[name]
+        if reader.form.is_linear:
             features = features.flatten(0, -2)
-        if len(features) % running:
-            of_no_images.add(name)
-            return
-        if name not in found:
-            pixels = output.numel() // form.convolution.out_channels // running
-            found[name] = Reader(form, len(images) * pixels // 2, own.start)
-        found[name].accumulate(features, running)
+        reader.accumulate(features, self.running)
+
+
+def _fed_by_images(model: nn.Module, names: Collection[str], image: Tensor) -> set[str]:
+    """The layers that read twice as much of two images as of one, not always the same table."""
+    counts: list[Counter[str]] = []
+    for number in (1, 2):
+        read = Counter[str]()
+
+        def count(
+            name: str, layer: nn.Module, features: Tensor, output: Tensor, read: Counter[str] = read
+        ) -> None:
+            read[name] += features.numel()
+
+        with _told(model, names, count):
+            output_of(model, call_of(image.repeat_interleave(number, 0)))
+        counts.append(read)
+    one, two = counts
+    return {name for name in one if two[name] == 2 * one[name]}
+
+
+@contextmanager
+def _told(
+    model: nn.Module, names: Collection[str], see: Callable[[str, nn.Module, Tensor, Tensor], None]
+) -> Iterator[None]:
+    """Has a function told of every call of some layers: (name, layer, what it reads, output)."""
 
     def watch(name: str, layer: nn.Module) -> RemovableHandle:
-        form = Form(layer)
         return layer.register_forward_hook(
             lambda layer, inputs, named, output: see(
-                form, name, inputs[0] if inputs else named["input"], output
+                name, layer, inputs[0] if inputs else named["input"], output
             ),
             with_kwargs=True,
         )
 
     handles = [watch(name, layer) for name, layer in model.named_modules() if name in names]
     try:
-        for batch in images[own].split(batch_size):
-            running = len(batch)
-            output_of(model, call_of(batch.to(device_of(model, images))))
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    of_no_images = of_no_images.union(*ranks.everyone(of_no_images))
-    found = {name: reader for name, reader in found.items() if name not in of_no_images}
-    if ranks.count() > 1:
-        for reader in found.values():
-            reader.join_ranks()
-    return found

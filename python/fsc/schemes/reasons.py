@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fsc.channels.groups import ChannelGroup
+from fsc.channels.propagation import AT_OUTPUT
+from fsc.schemes.ignoring import Ignored
 
 GATE = (
     "they are the squeeze of a gate, which costs little and decides much; named in pruning_ratio "
@@ -29,11 +31,45 @@ def commonest(reasons: Mapping[str, str]) -> str:
         >>> commonest({"a": "layer 'a' has 2 groups", "b": "layer 'b' has 3 groups", "c": "no"})
         "commonest reason, 2 times: layer 'a' has 2 groups"
     """
+    return f"commonest reason, {_by_kind(reasons)[0]}"
+
+
+def nothing_to_prune(
+    groups: Sequence[ChannelGroup], ignored: Ignored, held_back: Mapping[str, str]
+) -> str:
+    """Why there is nothing to prune: every kind of reason, the commonest first.
+
+    Args:
+        groups: of the network.
+        ignored: what the user wants left alone.
+        held_back: name of each layer that stays whole -> a sentence that says why.
+    """
+    asked = "model must have channels that can go and are to go, got none"
+    if not groups:
+        return f"{asked}: all of its layers make what it puts out"
+    frozen = {group.name: group.frozen for group in groups if group.frozen is not None}
+    at_output = {
+        name: f"channels of {name!r} stay, because {reason}"
+        for name, reason in frozen.items()
+        if reason == AT_OUTPUT
+    }
+    return "; ".join(
+        [
+            f"{asked}: {len(frozen)} of {len(groups)} sets of channels that go together cannot",
+            *_by_kind({**held_back, **at_output}),
+            *([f"ignored holds {', '.join(map(str, ignored))}"] if ignored else []),
+        ]
+    )
+
+
+def _by_kind(reasons: Mapping[str, str]) -> list[str]:
+    """How often each kind of reason stands, with one example in full, the commonest first."""
     kinds = {name: _kind(reason) for name, reason in reasons.items()}
-    kind, count = Counter(kinds.values()).most_common(1)[0]
-    example = next(reason for name, reason in reasons.items() if kinds[name] == kind)
-    times = "once" if count == 1 else f"{count} times"
-    return f"commonest reason, {times}: {example}"
+    found = []
+    for kind, count in Counter(kinds.values()).most_common():
+        example = next(reason for name, reason in reasons.items() if kinds[name] == kind)
+        found.append(f"{'once' if count == 1 else f'{count} times'}: {example}")
+    return found
 
 
 def _kind(reason: str) -> str:

@@ -60,8 +60,9 @@ def removals(
     """Remove channels of each group by itself, the cheapest for all of its readers first.
 
     Every layer that mixes channels has a say, of whatever kind: a grouped one solves each of its
-    groups, whose errors add. Those that hold some channels more often than others have none; where
-    nobody has, channels go by the squared norm of the filters that write them.
+    groups, whose errors add. Those that hold some channels more often than others have none, nor
+    have those that read what no image decides, such as a table of positions; where nobody has,
+    channels go by the squared norm of the filters that write them.
 
     Args:
         model: the teacher; it is not changed. The Gram matrices of all readers are held at once.
@@ -101,7 +102,7 @@ def _by_group(
         voters = [
             voter
             for name in dict.fromkeys(group.named("reader"))
-            if (voter := _voter(inputs[name], group, name, damping)) is not None
+            if name in inputs and (voter := _voter(inputs[name], group, name, damping)) is not None
         ]
         count = min(int(group.free.sum()), group.size - least[group.name])
         found[group.name] = (

@@ -19,7 +19,8 @@ from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
 from fsc.schemes.convolutions import check_shares
 from fsc.schemes.ignoring import Ignored, ignored_layers
-from fsc.schemes.structured import Scheme, held_back, is_ignored, nothing_to_prune
+from fsc.schemes.reasons import nothing_to_prune
+from fsc.schemes.structured import Scheme, held_back, ignored_in
 from fsc.schemes.styles import check_style, pruned
 
 
@@ -46,7 +47,7 @@ def slimming(
         model: the network, with its weights.
         pruning_ratio: r, share of the channels that can go, above 0 and below 1.
         example_inputs: what the network takes, as for `structured`.
-        ignored: layers that stay whole, as for `structured`.
+        ignored: as for `structured`.
         style: "residual" prunes all channels that can go, "normal" those inside blocks alone.
 
     Raises:
@@ -66,7 +67,8 @@ def slimming(
     model, inputs, _ = taken_in("slimming", model, example_inputs)
     model = plain(model, inputs)
     groups = channel_groups(model, inputs)
-    able = [g for g in pruned("slimming", style, groups) if not is_ignored(g, left_alone)]
+    candidates = pruned("slimming", style, groups)
+    able = [group for group in candidates if ignored_in(group, left_alone) is None]
     stuck = held_back(model, groups, left_alone)
     if not able:
         raise ValueError(f"slimming: {nothing_to_prune(groups, ignored, stuck)}")

@@ -21,7 +21,7 @@ from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
 from fsc.schemes.convolutions import check_shares
 from fsc.schemes.ignoring import Ignored, ignored_layers
-from fsc.schemes.reasons import commonest, why_whole
+from fsc.schemes.reasons import nothing_to_prune, why_whole
 from fsc.schemes.styles import check_style, pruned
 
 
@@ -67,16 +67,17 @@ def structured(
             layer to prune -> its share; the number that stays is rounded, and at least one stays.
         example_inputs: what the network takes: a tensor, a tuple of arguments, or a dict; one image
             is enough.
-        ignored: layers that stay whole, with all that would go with them: names, patterns such as
-            "head*", types.
+        ignored: layers that keep all channels that they make, with all that would go with them:
+            names, patterns such as "head*", types. They read fewer where those before them lose
+            some.
         round_to: layers keep a multiple of so many channels, where they have as many; the nearest.
         style: "residual" prunes all channels that can go; "normal" only those that one layer alone
             makes, which lie inside residual blocks (MiR, Figure 1).
 
     Raises:
-        ValueError: a ratio outside [0, 1), a name that is no layer that can lose channels, an
-            unknown style or one beside named layers, or nothing to prune; the sentence then has
-            the commonest reason.
+        ValueError: a ratio outside [0, 1), a name that is no layer that can lose channels or is
+            ignored, an unknown style or one beside named layers, or nothing to prune; the sentence
+            then has every reason.
 
     Example:
         >>> import torch
@@ -123,13 +124,14 @@ def structured_of(
         model: the network, in plain modules.
         groups: its channel groups.
         pruning_ratio: which `check_ratio` has seen.
-        left_alone: names of layers that stay whole.
+        left_alone: names of layers that keep all channels that they make.
         ignored: how the user called them, for the sentence.
         round_to: layers keep a multiple of so many channels.
         style: which channels are pruned.
 
     Raises:
-        ValueError: a name is no layer that can lose channels, or there is nothing to prune.
+        ValueError: a name is no layer that can lose channels, or is ignored, or there is nothing to
+            prune.
     """
     ratio = None if isinstance(pruning_ratio, Mapping) else pruning_ratio
     stuck = {} if ratio is None else held_back(model, groups, left_alone)
@@ -143,38 +145,50 @@ def structured_of(
         group = _group_of(layer, model, groups)
         if share > 0 and group.frozen is not None:
             raise ValueError(f"structured: layer {layer!r} must keep all channels: {group.frozen}")
-        if not is_ignored(group, left_alone):
+        by = ignored_in(group, left_alone)
+        if by is None:
             kept[layer] = _rows_left(group, layer, share, round_to)
+        elif ratio is None:
+            with_it = "" if by == layer else f", whose channels go with those of {by!r}"
+            raise ValueError(
+                f"structured: pruning_ratio must name no layer that is ignored, got {layer!r}"
+                f"{with_it}"
+            )
     if not kept:
         raise ValueError(f"structured: {nothing_to_prune(groups, ignored, stuck)}")
     name = "structured" if ratio is None else f"structured-{round(100 * ratio, 4):g}"
     return Scheme(name, kept, ratio, stuck)
 
 
-def is_ignored(group: ChannelGroup, left_alone: Collection[str]) -> bool:
-    """Whether a layer that makes or carries the channels of a group is to be left alone."""
+def ignored_in(group: ChannelGroup, left_alone: Collection[str]) -> str | None:
+    """The first layer that makes or carries the channels of a group and is to be left alone."""
+    roles = (slot.name for slot in group.slots if slot.role != "reader")
+    return next((name for name in roles if _is_in(name, left_alone)), None)
+
+
+def _is_in(layer: str, left_alone: Collection[str]) -> bool:
     # What is rewritten in plain layers is called after what it was: "stem.norm" of "stem".
-    return any(
-        slot.role != "reader"
-        and any(slot.name == name or slot.name.startswith(f"{name}.") for name in left_alone)
-        for slot in group.slots
-    )
+    return any(layer == name or layer.startswith(f"{name}.") for name in left_alone)
 
 
 def held_back(
     model: nn.Module, groups: Sequence[ChannelGroup], left_alone: Collection[str]
 ) -> dict[str, str]:
-    """Why layers keep all of their channels, but for those that make the output."""
+    """Why layers keep all of their channels, but for those that make the output or are ignored."""
     reasons = {
         name: f"channels of {name!r} stay, because {reason}"
         for name, reason in shared_layers(model, trace(model)).items()
-        if isinstance(model.get_submodule(name), CONVOLUTION | nn.Linear) and name not in left_alone
+        if isinstance(model.get_submodule(name), CONVOLUTION | nn.Linear)
+        and not _is_in(name, left_alone)
     }
     for group in groups:
-        reason = why_whole(group)
+        reason, by = why_whole(group), ignored_in(group, left_alone)
+        if reason is None and by is not None:
+            reason = f"they go with those of {by!r}, which is ignored"
         if reason is not None and reason != AT_OUTPUT:
-            for layer in set(group.named("writer")) - set(left_alone):
-                reasons[layer] = f"channels of {layer!r} stay, because {reason}"
+            for layer in group.named("writer"):
+                if not _is_in(layer, left_alone):
+                    reasons[layer] = f"channels of {layer!r} stay, because {reason}"
     return dict(sorted(reasons.items()))
 
 
@@ -268,24 +282,3 @@ def _group_of(layer: str, model: nn.Module, groups: Sequence[ChannelGroup]) -> C
             f"with those of {carried[0]!r}"
         )
     raise ValueError(f"layer {layer!r} must be called by the network, and once, for that")
-
-
-def nothing_to_prune(
-    groups: Sequence[ChannelGroup], ignored: Ignored, held_back: Mapping[str, str]
-) -> str:
-    """Why there is nothing to prune."""
-    frozen = sum(group.frozen is not None for group in groups)
-    reasons = held_back or {
-        group.name: group.frozen for group in groups if group.frozen is not None
-    }
-    if not groups:
-        return (
-            "model must have channels that can go and are to go, got none: all of its layers make "
-            "what it puts out"
-        )
-    return (
-        "model must have channels that can go and are to go, got none: "
-        f"{frozen} of {len(groups)} sets of channels that go together cannot"
-        + (f"; {commonest(reasons)}" if reasons else "")
-        + (f"; ignored holds {', '.join(map(str, ignored))}" if ignored else "")
-    )

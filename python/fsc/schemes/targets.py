@@ -15,9 +15,9 @@ from fsc.networks import cost
 from fsc.progress import Progress
 from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import Ignored
-from fsc.schemes.reasons import commonest
+from fsc.schemes.reasons import commonest, nothing_to_prune
 from fsc.schemes.removal import Removal, removals
-from fsc.schemes.structured import Scheme, held_back, is_ignored, nothing_to_prune, unit_of
+from fsc.schemes.structured import Scheme, held_back, ignored_in, unit_of
 from fsc.schemes.styles import pruned
 from fsc.solvers.closed_form import Selection
 
@@ -77,7 +77,8 @@ def to_target(
         images: normalised images [N, C, H, W], on which the losses are measured.
         target: what is to stay.
         groups: of the teacher.
-        left_alone: names of layers that stay whole; the squeezes of gates do, too.
+        left_alone: names of layers that keep all channels that they make; the squeezes of gates
+            do, too.
         ignored: how the user called them, for the sentence.
         style: which channels may go, see `fsc.schemes.styles`.
         selection: how the method will choose channels, by what their removal costs or by the norm
@@ -95,7 +96,7 @@ def to_target(
     least = {
         group.name: group.size - _most(group)
         for group in pruned(target.kind, style, groups)
-        if not is_ignored(group, left_alone)
+        if ignored_in(group, left_alone) is None
     }
     by_name, stuck = {group.name: group for group in groups}, held_back(model, groups, left_alone)
     if not least:
@@ -134,6 +135,8 @@ class _Trade:
         self.units = {name: unit_of(cut_cost.groups[name], target.round_to) for name in removal}
         self.coarse = True
         self.prices: dict[str, float] = {}
+        # How many channels stay after the next step, and what it saves.
+        self.steps: dict[str, tuple[int, int]] = {}
         self.reprice(removal)
 
     def refine(self) -> None:
@@ -141,15 +144,23 @@ class _Trade:
         self.coarse = False
         self.reprice(self.removal)
 
-    def fewer(self, name: str) -> int:
-        """How many channels stay after the next step: a multiple of the group's unit."""
+    def saving(self, name: str) -> int:
+        return self.steps[name][1]
+
+    def _step(self, name: str) -> tuple[int, int]:
+        """The next step to a multiple of the group's unit, or the first one after it that saves.
+
+        Channels that no layer with a cost holds save nothing by themselves, those behind them do.
+        """
         size, unit = self.cut_cost.groups[name].size, self.units[name]
         step = unit * (max(1, round(size / (STEPS * unit))) if self.coarse else 1)
-        left = self.left[name] - step
-        return left + (-left) % unit
-
-    def saving(self, name: str) -> int:
-        return self.cut_cost.saved(self.target.kind, self.left, name, self.fewer(name))
+        left, least = self.left[name] - step, size + 1 - len(self.removal[name].loss)
+        left += (-left) % unit
+        while True:
+            saved = self.cut_cost.saved(self.target.kind, self.left, name, max(left, least))
+            if saved > 0 or left - unit < least:
+                return left, saved
+            left -= unit
 
     def cheapest(self) -> str | None:
         name = min(self.prices, key=self.prices.__getitem__, default=None)
@@ -157,7 +168,7 @@ class _Trade:
 
     def take(self, name: str) -> None:
         """Lets the next channels of a group go."""
-        self.left[name] = self.fewer(name)
+        self.left[name] = self.steps[name][0]
         touched = set(self.cut_cost.touched[name])
         self.reprice(other for other in self.prices if touched & set(self.cut_cost.touched[other]))
 
@@ -187,11 +198,11 @@ class _Trade:
 
     def _price(self, name: str) -> float:
         size, loss = self.cut_cost.groups[name].size, self.removal[name].loss
-        gone, then = size - self.left[name], size - self.fewer(name)
-        if then >= len(loss) or then <= gone:
+        left, saved = self.steps[name] = self._step(name)
+        gone, then = size - self.left[name], size - left
+        if then >= len(loss) or saved <= 0:
             return math.inf
-        saved = self.saving(name)
-        return float(loss[then] - loss[gone]) / saved if saved > 0 else math.inf
+        return float(loss[then] - loss[gone]) / saved
 
 
 def allocate(
