@@ -127,6 +127,8 @@ def _fate(change: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[objec
         yield "1 channel went" if gone == 1 else f"{gone:,} channels went"
     elif name in known["left"]:
         yield tag("a", "keeps its channels, see why", href="#stayed")
+        if change["weights"] < change["weights_teacher"]:
+            yield ", and reads fewer" if known["kept"] else ", and loses weights"
     elif change["weights"] >= change["weights_teacher"]:
         yield "as large as it was"
     elif known["nonzero"] < 0.99 * known["parameters"]:
