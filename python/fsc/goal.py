@@ -138,7 +138,7 @@ class Goal:
         if self.scheme is not None:
             assert isinstance(self.scheme, AnyScheme)
             return _plan_of(self.scheme, given, teacher, example)
-        left_alone = ignored_layers("compress", self.ignored, given)
+        left_alone = ignored_layers("compress", self.ignored, given, teacher)
         groups = channel_groups(teacher, example)
 
         rest = (teacher, images, left_alone, batch_size, progress, selection)
@@ -162,7 +162,9 @@ class Goal:
         if target is None:
             assert self.pruning_ratio is not None
             asked["round_to"] = self.round_to
-            scheme = structured_of(teacher, groups, self.pruning_ratio, left_alone, **asked)
+            scheme = structured_of(
+                "compress", teacher, groups, self.pruning_ratio, left_alone, **asked
+            )
             schemes.channels_left(scheme, teacher, groups)
             return Plan(scheme, groups)
         asked |= {"selection": selection, "batch_size": batch_size, "progress": progress}
@@ -236,6 +238,7 @@ class Goal:
 
 def _plan_of(scheme: AnyScheme, given: nn.Module, teacher: nn.Module, example: Tensor) -> Plan:
     """What a scheme comes to; channels are grouped where it removes some."""
+    scheme = schemes.in_plain_names(scheme, teacher)
     if isinstance(scheme, schemes.Decoupling):
         return Plan(schemes.named_layers(scheme, given, teacher))
     if not isinstance(scheme, schemes.Scheme) or not scheme.kept:

@@ -105,7 +105,7 @@ def _made(header: Mapping[str, Any], report: Report) -> str:
         "Layers with fewer channels": list(report.kept),
         "Blocks that are gone": report.dropped,
         "Layers in two, depthwise and pointwise": list(report.decoupled),
-        "Layers that were to change and could not": list(report.left),
+        "Layers that keep all their channels, or could not be changed": list(report.left),
     }
     points += [f"{what}: {_some(names)}." for what, names in lists.items() if names]
     points += [f"Warning: {_line(sentence)}." for sentence in report.warnings]

@@ -50,7 +50,8 @@ class Report:
         changes: channels and weights of every layer, before and after.
         dropped: the names of the blocks that are gone.
         decoupled: the names of the layers that are a depthwise and a pointwise one -> terms.
-        left: the layers that were to be pruned or changed and could not be -> why.
+        left: the layers that keep all channels that they make where a share of all was to go, or of
+            which something else could not be done -> why.
         warnings: what may not be as it was meant; each was also raised as a `CompressionWarning`.
         rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
         versions: of Python, this package, its build, and the packages it computes with.

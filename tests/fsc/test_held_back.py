@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from branching import Gated, branching
@@ -27,7 +29,7 @@ def test_a_share_that_is_out_of_reach_is_said_before_the_work() -> None:
     model, images = Mixing().eval(), torch.randn(2, 3, 8, 8)
     scheme = schemes.structured(model, 0.5, images[:1])
     assert scheme.pruning_ratio == 0.5 and set(scheme.kept) == {"stem"}
-    assert set(scheme.held_back) == {"next", "body", "last"}
+    assert set(scheme.held_back) == {"next", "body", "last", "head"}
     begun: list[str] = []
     with pytest.warns(fsc.CompressionWarning) as caught:
         report = fsc.compress(
@@ -50,22 +52,22 @@ def test_a_share_that_is_reached_is_not_commented(recwarn) -> None:
     images = torch.randn(2, 3, 16, 16)
     scheme = schemes.structured(model, 0.5, images[:1])
     report = fsc.compress(model, images, method=fsc.L1Norm(), scheme=scheme).report
-    assert not recwarn.list and not report.left
+    assert not recwarn.list and set(report.left) == {"linear"}
 
 
-def test_the_squeeze_of_a_gate_is_held_back_and_the_output_is_not() -> None:
+def test_the_squeeze_of_a_gate_is_held_back_and_so_is_the_output() -> None:
     held_back = schemes.structured(branching(Gated), 0.5, torch.zeros(1, 3, 8, 8)).held_back
     assert held_back == {
-        "mask": "channels of 'mask' stay, because one of them meets many others, as a mask over "
-        "pixels does",
-        "squeeze": "channels of 'squeeze' stay, because they are the squeeze of a gate, which "
-        "costs little and decides much; named in pruning_ratio or in a scheme they can go",
+        "head.2": "they reach the output of the network",
+        "mask": "one of them meets many others, as a mask over pixels does",
+        "squeeze": "they are the squeeze of a gate, which costs little and decides much; named in "
+        "pruning_ratio or in a scheme they can go",
     }
 
 
-def test_what_is_ignored_is_not_held_back() -> None:
+def test_what_is_ignored_is_held_back_for_that() -> None:
     scheme = schemes.structured(Mixing(), 0.5, torch.zeros(1, 3, 8, 8), ignored=["body"])
-    assert "body" not in scheme.kept and "body" not in scheme.held_back
+    assert "body" not in scheme.kept and scheme.held_back["body"] == "it is ignored"
 
 
 def test_reasons_that_differ_in_names_and_numbers_are_one_kind() -> None:
@@ -156,3 +158,26 @@ def test_a_layer_that_is_called_twice_is_named_where_nothing_else_can_go():
     with pytest.warns(fsc.CompressionWarning):
         report = fsc.compress(Siamese(), inputs, pruning_ratio=0.5, method="cd-soft").report
     assert reason in report.left["encoder.0"] and "encoder.2" in report.left
+
+
+@pytest.mark.parametrize("asked", [{"flops": 0.8}, {"pruning_ratio": 0.3}])
+def test_the_report_has_what_was_found_before_and_what_was_ignored(asked) -> None:
+    torch.manual_seed(0)
+    model, images = Mixing().eval(), torch.randn(4, 3, 8, 8)
+    before = fsc.inspect(model, images).left
+    assert set(before) == {"next", "body", "last", "head"}
+    asked |= {"method": "l1"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fsc.CompressionWarning)
+        assert fsc.compress(model, images, **asked, ignored=[nn.Linear]).report.left == {
+            **before,
+            "head": "it is ignored",
+        }
+        assert fsc.compress(model, images, **asked).report.left == before
+
+
+def test_what_a_style_spares_is_told() -> None:
+    model = models.build("resnet14")
+    scheme = schemes.structured(model, 0.5, torch.zeros(1, 3, 16, 16), style="normal")
+    assert "style='normal'" in scheme.held_back["layer1.0.conv2"]
+    assert "layer1.0.conv1" not in scheme.held_back

@@ -14,6 +14,8 @@ from fsc.cli.inputs import find_scheme
 from fsc.goal import Goal
 from fsc.methods.base import check_removes_weights
 from fsc.methods.whole_layers import takes
+from fsc.networks.entry import taken_in
+from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
 from fsc.schemes.decoupling import MIXED
@@ -135,8 +137,9 @@ class Asked:
         ignored = [
             _TYPES[each] if each in _TYPES and each not in names else each for each in self.ignored
         ]
-        # What fits nothing is refused before any work.
-        ignored_layers("compress", ignored, unwrap(inputs.teacher))
+        if ignored:  # what fits nothing is refused before any work
+            model, example, _ = taken_in("compress", inputs.teacher, inputs.example)
+            ignored_layers("compress", ignored, unwrap(inputs.teacher), plain(model, example))
         if self.decouple is not None:
             mixed = self.decouple == MIXED
             decoupling = schemes.Decoupling(MIXED if mixed else int(self.decouple), ignored)

@@ -17,7 +17,8 @@ from fsc.networks.expected_scale import doubt_about_scale
 from fsc.networks.quantized_inputs import quantize_inputs
 from fsc.schemes import QuantizedScheme, Scheme
 from fsc.schemes.quantized import FULL_PRECISION
-from fsc.schemes.reasons import commonest
+from fsc.schemes.reasons import commonest, in_sentences
+from fsc.schemes.staying import unexpected
 from fsc.walking.input_limits import input_limits
 
 # Channels halved on both sides leave a quarter of a layer, on one side a half.
@@ -121,12 +122,13 @@ class Examination:
             f"scheme removes {100 * reached:.2g} % of the multiply-accumulates, where "
             f"{100 * scheme.pruning_ratio:g} % of the channels were asked for"
         )
-        if not scheme.held_back:
+        stay = unexpected(scheme.held_back)
+        if not stay:
             return sentence
-        total = len(scheme.kept) + len(scheme.held_back)
+        total = len(scheme.kept) + len(stay)
         return (
-            f"{sentence}: {len(scheme.held_back)} of {total} layers keep all of them; "
-            f"{commonest(scheme.held_back)}"
+            f"{sentence}: {len(stay)} of {total} layers keep all of them; "
+            f"{commonest(in_sentences(stay))}"
         )
 
 

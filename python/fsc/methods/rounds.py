@@ -77,9 +77,9 @@ class RoundsOfPruning:
         self.round_to, self.batch_size, self.seed = round_to, batch_size, seed
         self.progress = progress
         self.groups = channel_groups(self.teacher, self.images[:1])
-        left_alone = ignored_layers("prune_iteratively", ignored, entry.given)
+        left_alone = ignored_layers("prune_iteratively", ignored, entry.given, self.teacher)
         # What a half would be taken of is what any share is taken of.
-        given = (self.teacher, self.groups, 0.5, left_alone)
+        given = ("prune_iteratively", self.teacher, self.groups, 0.5, left_alone)
         scheme = structured_of(*given, ignored=ignored, round_to=round_to, style=style)
         pruned = channels_left(scheme, self.teacher, self.groups)
         self._pruned = {group.name: group for group in self.groups if group.name in pruned}

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from fsc.images.joint import Inputs
 from fsc.networks.computed_weights import copy_of
-from fsc.networks.modes import evaluation_mode
+from fsc.networks.modes import evaluation_mode, unprinted
 
 Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
@@ -40,7 +40,7 @@ def run_apart(network: nn.Module, call: Any) -> tuple[Any, Any]:
         (what it gives, the copies as it leaves them).
     """
     args, kwargs = own = tree_map(_copied, call)
-    with evaluation_mode(network), torch.no_grad():
+    with evaluation_mode(network), unprinted(network), torch.no_grad():
         return network(*args, **kwargs), own
 
 

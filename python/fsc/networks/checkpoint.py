@@ -124,7 +124,10 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, holds NaN or Inf, or does not match the network, or `model`
             is missing.
+        TypeError: `model` is no module, such as a class of them.
     """
+    if not isinstance(model, nn.Module | None):
+        raise TypeError(f"load: model must be a torch.nn.Module, got {type(model).__name__}")
     path = existing(path)
     state, header = _read(path)
     if model is not None:

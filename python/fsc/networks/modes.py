@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 
 @contextmanager
@@ -33,3 +33,21 @@ def without_gradients(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in asking:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def unprinted(model: nn.Module) -> Iterator[None]:
+    """Let graphs raise what they raise without printing it first, with their code, as torch.fx has.
+
+    Every `fx.GraphModule` has a class of its own, whose `__call__` prints; that of its base does
+    not.
+    """
+    kinds = {type(module) for module in model.modules() if isinstance(module, fx.GraphModule)}
+    printing = {kind: vars(kind)["__call__"] for kind in kinds if "__call__" in vars(kind)}
+    for kind in printing:
+        del kind.__call__
+    try:
+        yield
+    finally:
+        for kind, call in printing.items():
+            kind.__call__ = call  # type: ignore[method-assign]

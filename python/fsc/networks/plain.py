@@ -15,6 +15,7 @@ from fsc.networks.calls import call_of
 from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.concrete import is_own_layer
 from fsc.networks.open_sizes import holders
+from fsc.networks.operations import CONVOLUTION
 from fsc.networks.plain_layer import layer_class, may_return_its_input
 from fsc.networks.rewriting import Rewriter, Rewriting
 from fsc.networks.trace_failures import sentence
@@ -80,6 +81,21 @@ def rewritings(model: nn.Module) -> list[Rewriting]:
     """What `plain` did to a network that it returned; empty where nothing had to be done."""
     record: Any = getattr(model, "fsc_plain", {"rewritings": []})
     return [Rewriting(**each) for each in record["rewritings"]]
+
+
+def plain_name(model: nn.Module, name: str) -> str:
+    """What a layer is called in a network that `plain` returned; it may be by that name already.
+
+    Args:
+        model: that network.
+        name: of the layer, as the user or the report has it; it stays where several layers, or
+            none, have taken the place of the user's.
+    """
+    if not any(each.name == name and each.became for each in rewritings(model)):
+        return name
+    layers = [n for n, m in model.named_modules() if isinstance(m, CONVOLUTION | nn.Linear)]
+    inside = [layer for layer in layers if layer.startswith(f"{name}.")]
+    return inside[0] if len(inside) == 1 else name
 
 
 def check_followed(function: str, model: nn.Module, example_inputs: Inputs) -> None:

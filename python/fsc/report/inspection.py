@@ -15,9 +15,9 @@ from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
 from fsc.networks.operations import CONVOLUTION
 from fsc.networks.plain import Rewriting, rewritings
-from fsc.networks.tracing import shared_layers, trace
 from fsc.report.names import in_columns, in_lines
 from fsc.schemes.reasons import why_whole
+from fsc.schemes.staying import apart
 
 # Of the table, where nothing says how wide a window is.
 WIDTH = 80
@@ -45,14 +45,9 @@ class Inspection:
 
     @property
     def left(self) -> dict[str, str]:
-        """Name of each layer whose channels stay by default -> why."""
-        found = {
-            layer: reason
-            for group in self.groups
-            if (reason := why_whole(group)) is not None
-            for layer in self._layers(group)
-        }
-        return found | self.apart
+        """Name of each layer whose channels stay by default -> why, as in the report."""
+        found = {name: reason for names, reason in self._whole() for name in names}
+        return dict(sorted(found.items()))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain lists, dicts, strings and numbers."""
@@ -167,23 +162,8 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
     return Inspection(
         groups,
         tuple(name for name in layers if name in carried),
-        _apart(network, list(layers), groups),
+        apart(network, groups),
         [tuple(shape) for shape in shapes],
         cost.size(network, image),
         rewritings(network),
     )
-
-
-def _apart(network: nn.Module, layers: list[str], groups: list[ChannelGroup]) -> dict[str, str]:
-    """Layers that neither make nor filter channels of a set -> why."""
-    graph = trace(network)
-    called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
-    shared = shared_layers(network, graph)
-    together = {n for group in groups for n in group.named("writer") + group.named("carrier")}
-    reasons = {}
-    for name in layers:
-        if name not in together:
-            other = "it filters channels that no layer makes, such as those of the images"
-            uncalled = "the network never calls it as a layer"
-            reasons[name] = shared.get(name, other if name in called else uncalled)
-    return reasons

@@ -130,6 +130,10 @@ def _fate(change: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[objec
         yield "1 channel went" if gone == 1 else f"{gone:,} channels went"
     elif name in known["left"]:
         yield tag("a", "keeps its channels, see why", href="#stayed")
+        if change["weights"] < change["weights_teacher"]:
+            yield ", and reads fewer"
+        elif is_sparse(known) and change["nonzero"] < change["weights"]:
+            yield ", and loses weights"
     elif change["weights"] < change["weights_teacher"]:
         yield "reads fewer channels"
     elif is_sparse(known) and change["nonzero"] < change["weights"]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from torch import nn
 
 from fsc.channels.proof import channel_groups
 from fsc.images.joint import Inputs
 from fsc.networks.entry import taken_in
-from fsc.networks.plain import plain
+from fsc.networks.plain import plain, plain_name
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import fits, names
 from fsc.schemes.blocks import DropBlocks, check_blocks
@@ -40,6 +43,7 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
     given = unwrap(model)
     model, inputs, _ = taken_in("check", model, example_inputs)
     model = plain(model, inputs)
+    scheme = in_plain_names(scheme, model)
     if isinstance(scheme, SparseScheme):
         check_sparse(scheme, model)
     elif isinstance(scheme, QuantizedScheme):
@@ -54,6 +58,20 @@ def check(scheme: AnyScheme, model: nn.Module, example_inputs: Inputs) -> None:
         by_scale(scheme, model, groups)
     else:
         raise ValueError(f"scheme {scheme.name!r} prunes no layer")
+
+
+def in_plain_names(scheme: AnyScheme, model: nn.Module) -> AnyScheme:
+    """The scheme with the names that its layers have in a network that `plain` returned."""
+    if isinstance(scheme, Scheme | SparseScheme):
+        kept = {plain_name(model, name): count for name, count in scheme.kept.items()}
+        return replace(scheme, kept=kept)
+    if isinstance(scheme, QuantizedScheme):
+        bits = {plain_name(model, name): count for name, count in scheme.bits.items()}
+        return replace(scheme, bits=bits)
+    if isinstance(scheme, Decoupling) and isinstance(scheme.terms, Mapping):
+        terms = {plain_name(model, name): count for name, count in scheme.terms.items()}
+        return replace(scheme, terms=terms)
+    return scheme
 
 
 __all__ = [
@@ -72,6 +90,7 @@ __all__ = [
     "find",
     "fits",
     "from_json",
+    "in_plain_names",
     "named",
     "named_layers",
     "names",

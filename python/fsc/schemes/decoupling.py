@@ -98,7 +98,7 @@ def named_layers(scheme: Decoupling, given: nn.Module, model: nn.Module) -> Deco
         for name, count in scheme.terms.items():
             _check_named(scheme.name, name, count, able, model)
         return scheme
-    left_alone = ignored_layers("compress", scheme.ignored, given)
+    left_alone = ignored_layers("compress", scheme.ignored, given, model)
     held_back: dict[str, str] = {}
     layers: dict[str, nn.Conv2d] = {}
     most = 2 if scheme.terms == MIXED else int(scheme.terms)

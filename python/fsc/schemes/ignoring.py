@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -11,13 +11,21 @@ from torch import nn
 Ignored = Collection[str | type[nn.Module]]
 
 
-def ignored_layers(function: str, ignored: Ignored, model: nn.Module) -> set[str]:
+def in_words(ignored: Ignored) -> str:
+    """What is ignored as a sentence names it: types by their names."""
+    return ", ".join(each if isinstance(each, str) else each.__name__ for each in ignored)
+
+
+def ignored_layers(
+    function: str, ignored: Ignored, model: nn.Module, rewritten: nn.Module | None = None
+) -> set[str]:
     """The names of all modules that are meant, with all that they contain.
 
     Args:
         function: who asks, for the sentence.
         ignored: names and patterns of modules, where * stands for any characters, and types.
-        model: the network.
+        model: the network as the user has it, whose types count.
+        rewritten: the same in plain modules, which reports name; None: it needs none.
 
     Raises:
         TypeError: `ignored` is one string, or holds something else.
@@ -28,10 +36,11 @@ def ignored_layers(function: str, ignored: Ignored, model: nn.Module) -> set[str
             f"{function}: ignored must be a list of names, patterns or types, got {ignored!r}"
         )
     modules = dict(model.named_modules())
+    names = {*modules, *(() if rewritten is None else dict(rewritten.named_modules()))} - {""}
     found: set[str] = set()
     for entry in ignored:
         if isinstance(entry, str):
-            fitting = {name for name in modules if name and fnmatchcase(name, entry)}
+            fitting = {name for name in names if fnmatchcase(name, entry)}
         elif isinstance(entry, type) and issubclass(entry, nn.Module):
             fitting = {name for name, module in modules.items() if isinstance(module, entry)}
         else:
@@ -39,8 +48,16 @@ def ignored_layers(function: str, ignored: Ignored, model: nn.Module) -> set[str
                 f"{function}: ignored must hold names, patterns or types of modules, got {entry!r}"
             )
         if not fitting:
-            told = repr(entry) if isinstance(entry, str) else entry.__name__
-            raise ValueError(f"{function}: ignored must fit modules of the model, got {told}")
+            raise ValueError(
+                f"{function}: ignored must fit modules of the model, got {_unfit(entry, modules)}"
+            )
         found |= fitting
-    inside = (name for name in modules if any(name.startswith(f"{outer}.") for outer in found))
+    inside = (name for name in names if any(name.startswith(f"{outer}.") for outer in found))
     return found.union(inside)
+
+
+def _unfit(entry: str | type[nn.Module], modules: Mapping[str, nn.Module]) -> str:
+    if not isinstance(entry, str):
+        return entry.__name__
+    is_type = any(type(module).__name__ == entry for module in modules.values())
+    return repr(entry) + ("; a type is given as the class itself" if is_type else "")

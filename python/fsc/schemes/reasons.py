@@ -7,18 +7,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from fsc.channels.groups import ChannelGroup
-from fsc.channels.propagation import AT_OUTPUT
-from fsc.schemes.ignoring import Ignored
+from fsc.schemes.ignoring import Ignored, in_words
 
 GATE = (
     "they are the squeeze of a gate, which costs little and decides much; named in pruning_ratio "
     "or in a scheme they can go"
 )
+IGNORED = "it is ignored"
 
 
 def why_whole(group: ChannelGroup) -> str | None:
     """Why the channels of a group stay unless they are named, None where they may go."""
     return GATE if group.is_gate and group.frozen is None else group.frozen
+
+
+def in_sentences(reasons: Mapping[str, str]) -> dict[str, str]:
+    """What stands beside each layer whose channels stay, as a sentence of its own."""
+    return {n: f"channels of {n!r} stay, because {reason}" for n, reason in reasons.items()}
 
 
 def commonest(reasons: Mapping[str, str]) -> str:
@@ -42,22 +47,18 @@ def nothing_to_prune(
     Args:
         groups: of the network.
         ignored: what the user wants left alone.
-        held_back: name of each layer that stays whole -> a sentence that says why.
+        held_back: name of each layer whose channels stay -> why.
     """
     asked = "model must have channels that can go and are to go, got none"
     if not groups:
         return f"{asked}: all of its layers make what it puts out"
-    frozen = {group.name: group.frozen for group in groups if group.frozen is not None}
-    at_output = {
-        name: f"channels of {name!r} stay, because {reason}"
-        for name, reason in frozen.items()
-        if reason == AT_OUTPUT
-    }
+    frozen = [group for group in groups if group.frozen is not None]
+    stay = {name: reason for name, reason in held_back.items() if reason != IGNORED}
     return "; ".join(
         [
             f"{asked}: {len(frozen)} of {len(groups)} sets of channels that go together cannot",
-            *_by_kind({**held_back, **at_output}),
-            *([f"ignored holds {', '.join(map(str, ignored))}"] if ignored else []),
+            *_by_kind(in_sentences(stay)),
+            *([f"ignored holds {in_words(ignored)}"] if ignored else []),
         ]
     )
 

@@ -20,7 +20,8 @@ from fsc.scheme_tables import Style
 from fsc.schemes.convolutions import check_shares
 from fsc.schemes.ignoring import Ignored, ignored_layers
 from fsc.schemes.reasons import nothing_to_prune
-from fsc.schemes.structured import Scheme, held_back, ignored_in
+from fsc.schemes.staying import ignored_in, staying
+from fsc.schemes.structured import Scheme
 from fsc.schemes.styles import check_style, pruned
 
 
@@ -63,13 +64,14 @@ def slimming(
     """
     _check_ratio(pruning_ratio)
     check_style("slimming", style, has_shares=False)
-    left_alone = ignored_layers("slimming", ignored, unwrap(model))
+    given = unwrap(model)
     model, inputs, _ = taken_in("slimming", model, example_inputs)
     model = plain(model, inputs)
+    left_alone = ignored_layers("slimming", ignored, given, model)
     groups = channel_groups(model, inputs)
     candidates = pruned("slimming", style, groups)
     able = [group for group in candidates if ignored_in(group, left_alone) is None]
-    stuck = held_back(model, groups, left_alone)
+    stuck = staying(model, groups, left_alone, style)
     if not able:
         raise ValueError(f"slimming: {nothing_to_prune(groups, ignored, stuck)}")
     scores = {group.name: found for group in able if (found := _scores(model, group)) is not None}
@@ -168,7 +170,7 @@ def _threshold(
 
 def _without_scales(able: Sequence[ChannelGroup], scores: Collection[str]) -> dict[str, str]:
     return {
-        layer: f"channels of {layer!r} stay, because they pass no BatchNorm"
+        layer: "they pass no BatchNorm"
         for group in able
         if group.name not in scores
         for layer in group.named("writer")

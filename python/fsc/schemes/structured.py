@@ -5,24 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.proof import channel_groups
-from fsc.channels.propagation import AT_OUTPUT
 from fsc.images.joint import Inputs
 from fsc.networks.entry import taken_in
-from fsc.networks.operations import CONVOLUTION
-from fsc.networks.plain import plain
-from fsc.networks.tracing import shared_layers, trace
+from fsc.networks.plain import plain, plain_name
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
 from fsc.schemes.convolutions import check_shares
 from fsc.schemes.ignoring import Ignored, ignored_layers
-from fsc.schemes.reasons import nothing_to_prune, why_whole
+from fsc.schemes.reasons import nothing_to_prune
+from fsc.schemes.staying import ignored_in, staying
 from fsc.schemes.styles import check_style, pruned
+
+# That a sentence has room for.
+_MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Scheme:
             them, such as the layers that are added to it, is not named.
         pruning_ratio: the share of all channels that was asked for; None where each layer has a
             number of its own.
-        held_back: name of each layer that was to lose that share and cannot -> why.
+        held_back: name of each layer that keeps all channels where a share of them all was to go
+            -> why.
         chosen_by: who says which channels stay: the method, or the "scale" of the BatchNorms that
             they pass, see `fsc.schemes.slimming`.
     """
@@ -86,13 +88,13 @@ def structured(
         {'0': 2}
     """
     check_ratio("structured", pruning_ratio, style)
-    left_alone = ignored_layers("structured", ignored, unwrap(model))
+    given = unwrap(model)
     model, inputs, _ = taken_in("structured", model, example_inputs)
     model = plain(model, inputs)
+    left_alone = ignored_layers("structured", ignored, given, model)
     groups = channel_groups(model, inputs)
-    return structured_of(
-        model, groups, pruning_ratio, left_alone, ignored=ignored, round_to=round_to, style=style
-    )
+    asked: Any = {"ignored": ignored, "round_to": round_to, "style": style}
+    return structured_of("structured", model, groups, pruning_ratio, left_alone, **asked)
 
 
 def check_ratio(function: str, pruning_ratio: float | Mapping[str, float], style: str) -> None:
@@ -109,6 +111,7 @@ def check_ratio(function: str, pruning_ratio: float | Mapping[str, float], style
 
 
 def structured_of(
+    function: str,
     model: nn.Module,
     groups: Sequence[ChannelGroup],
     pruning_ratio: float | Mapping[str, float],
@@ -121,6 +124,7 @@ def structured_of(
     """`structured` for a network whose channel groups are known.
 
     Args:
+        function: who asks, for the sentence.
         model: the network, in plain modules.
         groups: its channel groups.
         pruning_ratio: which `check_ratio` has seen.
@@ -134,62 +138,35 @@ def structured_of(
             prune.
     """
     ratio = None if isinstance(pruning_ratio, Mapping) else pruning_ratio
-    stuck = {} if ratio is None else held_back(model, groups, left_alone)
+    stuck = {} if ratio is None else staying(model, groups, left_alone, style)
     if isinstance(pruning_ratio, Mapping):
-        shares = dict(pruning_ratio)
+        shares = {plain_name(model, name): share for name, share in pruning_ratio.items()}
     else:
-        found = pruned("structured", style, groups)
+        found = pruned(function, style, groups)
         shares = {group.widest(): pruning_ratio for group in found}
     kept = {}
     for layer, share in shares.items():
-        group = _group_of(layer, model, groups)
+        try:
+            group = _group_of(layer, model, groups)
+        except ValueError as error:
+            raise ValueError(f"{function}: pruning_ratio: {error}") from error
         if share > 0 and group.frozen is not None:
-            raise ValueError(f"structured: layer {layer!r} must keep all channels: {group.frozen}")
+            raise ValueError(
+                f"{function}: pruning_ratio: layer {layer!r} must keep all channels: {group.frozen}"
+            )
         by = ignored_in(group, left_alone)
         if by is None:
             kept[layer] = _rows_left(group, layer, share, round_to)
         elif ratio is None:
             with_it = "" if by == layer else f", whose channels go with those of {by!r}"
             raise ValueError(
-                f"structured: pruning_ratio must name no layer that is ignored, got {layer!r}"
+                f"{function}: pruning_ratio must name no layer that is ignored, got {layer!r}"
                 f"{with_it}"
             )
     if not kept:
-        raise ValueError(f"structured: {nothing_to_prune(groups, ignored, stuck)}")
+        raise ValueError(f"{function}: {nothing_to_prune(groups, ignored, stuck)}")
     name = "structured" if ratio is None else f"structured-{round(100 * ratio, 4):g}"
     return Scheme(name, kept, ratio, stuck)
-
-
-def ignored_in(group: ChannelGroup, left_alone: Collection[str]) -> str | None:
-    """The first layer that makes or carries the channels of a group and is to be left alone."""
-    roles = (slot.name for slot in group.slots if slot.role != "reader")
-    return next((name for name in roles if _is_in(name, left_alone)), None)
-
-
-def _is_in(layer: str, left_alone: Collection[str]) -> bool:
-    # What is rewritten in plain layers is called after what it was: "stem.norm" of "stem".
-    return any(layer == name or layer.startswith(f"{name}.") for name in left_alone)
-
-
-def held_back(
-    model: nn.Module, groups: Sequence[ChannelGroup], left_alone: Collection[str]
-) -> dict[str, str]:
-    """Why layers keep all of their channels, but for those that make the output or are ignored."""
-    reasons = {
-        name: f"channels of {name!r} stay, because {reason}"
-        for name, reason in shared_layers(model, trace(model)).items()
-        if isinstance(model.get_submodule(name), CONVOLUTION | nn.Linear)
-        and not _is_in(name, left_alone)
-    }
-    for group in groups:
-        reason, by = why_whole(group), ignored_in(group, left_alone)
-        if reason is None and by is not None:
-            reason = f"they go with those of {by!r}, which is ignored"
-        if reason is not None and reason != AT_OUTPUT:
-            for layer in group.named("writer"):
-                if not _is_in(layer, left_alone):
-                    reasons[layer] = f"channels of {layer!r} stay, because {reason}"
-    return dict(sorted(reasons.items()))
 
 
 def _rows_left(group: ChannelGroup, layer: str, share: float, round_to: int) -> int:
@@ -274,7 +251,10 @@ def _group_of(layer: str, model: nn.Module, groups: Sequence[ChannelGroup]) -> C
     module = dict(model.named_modules()).get(layer)
     if module is None or not hasattr(module, "weight") or module.weight.ndim < 2:
         found = "none" if module is None else type(module).__name__
-        raise ValueError(f"layer {layer!r} must be one that makes channels, got {found}")
+        raise ValueError(
+            f"layer {layer!r} must be one that makes channels, got {found}; such are "
+            f"{_first([name for each in groups for name in each.named('writer')])}"
+        )
     carried = [group.name for group in groups if layer in group.named("carrier")]
     if carried:
         raise ValueError(
@@ -282,3 +262,9 @@ def _group_of(layer: str, model: nn.Module, groups: Sequence[ChannelGroup]) -> C
             f"with those of {carried[0]!r}"
         )
     raise ValueError(f"layer {layer!r} must be called by the network, and once, for that")
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first names of some, and how many more there are."""
+    rest = len(names) - _MOST_NAMES
+    return ", ".join(map(repr, names[:_MOST_NAMES])) + (f" and {rest} more" if rest > 0 else "")

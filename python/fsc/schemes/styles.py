@@ -51,10 +51,15 @@ def pruned(function: str, style: Style, groups: Sequence[ChannelGroup]) -> list[
         ValueError: there are channels that can go, but none that the style prunes.
     """
     able = [group for group in groups if group.frozen is None and not group.is_gate]
-    found = [group for group in able if style == "residual" or len(set(group.named("writer"))) == 1]
+    found = [group for group in able if is_pruned(style, group)]
     if able and not found:
         raise ValueError(
             f"{function}: style must leave channels to prune, got {style!r}, and all that can "
             "go are made by several layers together"
         )
     return found
+
+
+def is_pruned(style: Style, group: ChannelGroup) -> bool:
+    """Whether a style prunes a group whose channels can go."""
+    return style == "residual" or len(set(group.named("writer"))) == 1

@@ -14,10 +14,11 @@ from fsc.channels.norms import largest_first
 from fsc.networks import cost
 from fsc.progress import Progress
 from fsc.scheme_tables import Style
-from fsc.schemes.ignoring import Ignored
+from fsc.schemes.ignoring import Ignored, in_words
 from fsc.schemes.reasons import commonest, nothing_to_prune
 from fsc.schemes.removal import Removal, removals
-from fsc.schemes.structured import Scheme, held_back, ignored_in, unit_of
+from fsc.schemes.staying import ignored_in, staying
+from fsc.schemes.structured import Scheme, unit_of
 from fsc.schemes.styles import pruned
 from fsc.solvers.closed_form import Selection
 
@@ -98,7 +99,8 @@ def to_target(
         for group in pruned(target.kind, style, groups)
         if ignored_in(group, left_alone) is None
     }
-    by_name, stuck = {group.name: group for group in groups}, held_back(model, groups, left_alone)
+    by_name = {group.name: group for group in groups}
+    stuck = staying(model, groups, left_alone, style)
     if not least:
         raise ValueError(f"{target.kind}: {nothing_to_prune(groups, ignored, stuck)}")
     removal = removals(model, groups, images, least, batch_size=batch_size, progress=progress)
@@ -110,7 +112,10 @@ def to_target(
     # What is no layer with a weight, such as the products of attention, costs what it costs.
     fixed = cost.flops(model, images[:1]) - cut_cost.size({}, {}).flops
     fixed = fixed if target.kind == "flops" else 0
-    left = allocate(target, cut_cost, fixed, removal, stuck)
+    spared = [f"ignored={in_words(ignored)}"] if ignored else []
+    spared += [f"round_to={target.round_to}"] if target.round_to > 1 else []
+    spared += [f"style={style}"] if style != "residual" else []
+    left = allocate(target, cut_cost, fixed, removal, stuck, spared)
     kept = {}
     for name, count in left.items():
         group = by_name[name]
@@ -211,6 +216,7 @@ def allocate(
     fixed: int,
     removal: Mapping[str, Removal],
     stuck: Mapping[str, str],
+    spared: Sequence[str] = (),
 ) -> dict[str, int]:
     """How many channels of each group stay so that a share of the cost stays.
 
@@ -220,6 +226,7 @@ def allocate(
         fixed: what the network costs beside what `cut_cost` counts.
         removal: of every group that may lose channels.
         stuck: name of each layer that stays whole -> why, for the sentence.
+        spared: the arguments that leave channels alone, for the sentence.
 
     Raises:
         ValueError: even with all that may go gone, more stays; the sentence says how much.
@@ -234,10 +241,12 @@ def allocate(
             continue
         if name is None:
             least = math.ceil(1000 * left / whole) / 1000
+            beside = f" with {', '.join(spared)}" if spared else ""
+            why = unexpected(stuck)
             raise ValueError(
-                f"{target.kind} must be at least {least:.3f} for this model, with what is ignored, "
-                f"rounded and spared by style: all that may go is gone then, got {target.share:g}"
-                + (f"; {commonest(stuck)}" if stuck else "")
+                f"{target.kind} must be at least {least:.3f} for this model{beside}: all that may "
+                f"go is gone then, got {target.share:g}"
+                + (f"; {commonest(in_sentences(why))}" if why else "")
             )
         saved = trade.saving(name)
         if trade.coarse and left - saved < goal:
