@@ -20,8 +20,7 @@ from fsc.networks.entry import check_runs
 from fsc.networks.gathering import Images, gathered
 from fsc.networks.latency import latencies
 from fsc.networks.number_of_images import with_images
-from fsc.networks.outputs import tensors_of
-from fsc.networks.plain_layer import difference
+from fsc.networks.outputs import difference, tensors_of
 from fsc.networks.program_files import FORMATS, Format
 from fsc.networks.programs import program_of
 from fsc.networks.wrappers import dtype_of, unwrap
@@ -238,7 +237,5 @@ def _unsteadiness(network: nn.Module, inputs: Inputs) -> float:
 
 
 def _outputs(network: nn.Module, inputs: Inputs) -> list[Tensor]:
-    # A copy, because a network may write into what it is given.
-    copied = tree_map(torch.clone, call_of(inputs))
-    found = tensors_of(output_of(network, copied))
+    found = tensors_of(output_of(network, call_of(inputs)))
     return [each.double() if each.dtype == torch.bool else each for each in found]

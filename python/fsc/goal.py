@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from fsc import schemes
 from fsc.channels.groups import ChannelGroup
-from fsc.channels.proof import channel_groups
+from fsc.channels.proof import channel_groups, faults_of_cut, left_whole
+from fsc.methods.l1_norm import largest_channels
 from fsc.progress import Progress
 from fsc.scheme_tables import Style
 from fsc.schemes import AnyScheme
@@ -139,38 +140,34 @@ class Goal:
             return _plan_of(self.scheme, given, teacher, example)
         left_alone = ignored_layers("compress", self.ignored, given)
         groups = channel_groups(teacher, example)
-        target = self.target()
-        if target is None:
-            return self._plan_of_ratio(teacher, groups, left_alone)
-        scheme, removal = to_target(
-            teacher,
-            images,
-            target,
-            groups,
-            left_alone,
-            ignored=self.ignored,
-            style=self.style,
-            selection=selection,
-            batch_size=batch_size,
-            progress=progress,
-        )
-        return Plan(scheme, groups, removal)
 
-    def _plan_of_ratio(
-        self, teacher: nn.Module, groups: list[ChannelGroup], left_alone: Collection[str]
+        rest = (teacher, images, left_alone, batch_size, progress, selection)
+        plan = self._plan_with(groups, *rest)
+        while faults := _faults(plan, teacher, example):
+            plan = self._plan_with(left_whole(plan.groups, faults), *rest)
+        return plan
+
+    def _plan_with(
+        self,
+        groups: list[ChannelGroup],
+        teacher: nn.Module,
+        images: Tensor,
+        left_alone: Collection[str],
+        batch_size: int,
+        progress: Progress | None,
+        selection: Selection,
     ) -> Plan:
-        assert self.pruning_ratio is not None
-        scheme = structured_of(
-            teacher,
-            groups,
-            self.pruning_ratio,
-            left_alone,
-            ignored=self.ignored,
-            round_to=self.round_to,
-            style=self.style,
-        )
-        schemes.channels_left(scheme, teacher, groups)
-        return Plan(scheme, groups)
+        target = self.target()
+        asked: Any = {"ignored": self.ignored, "style": self.style}
+        if target is None:
+            assert self.pruning_ratio is not None
+            asked["round_to"] = self.round_to
+            scheme = structured_of(teacher, groups, self.pruning_ratio, left_alone, **asked)
+            schemes.channels_left(scheme, teacher, groups)
+            return Plan(scheme, groups)
+        asked |= {"selection": selection, "batch_size": batch_size, "progress": progress}
+        scheme, removal = to_target(teacher, images, target, groups, left_alone, **asked)
+        return Plan(scheme, groups, removal)
 
     def resolved(self, teacher: nn.Module, images: Tensor) -> Goal:
         """The same with the scheme itself in the place of its name or file.
@@ -246,4 +243,20 @@ def _plan_of(scheme: AnyScheme, given: nn.Module, teacher: nn.Module, example: T
         return Plan(scheme)
     groups = channel_groups(teacher, example)
     schemes.channels_left(scheme, teacher, groups)
-    return Plan(scheme, schemes.by_scale(scheme, teacher, groups))
+    plan = Plan(scheme, schemes.by_scale(scheme, teacher, groups))
+    for name, fault in _faults(plan, teacher, example).items():
+        raise ValueError(f"scheme {scheme.name!r}: channels of {name!r} must stay: {fault}")
+    return plan
+
+
+def _faults(plan: Plan, teacher: nn.Module, example: Tensor) -> dict[str, str]:
+    """The groups that a plan cannot cut -> why, tried with the channels of the largest filters.
+
+    A method may choose others, and is asked afterwards; what a cut changes is in most networks how
+    many of them go, and is said before the work here.
+    """
+    assert isinstance(plan.scheme, schemes.Scheme)
+    counts = schemes.channels_left(plan.scheme, teacher, plan.groups)
+    return faults_of_cut(
+        teacher, plan.groups, largest_channels(teacher, plan.groups, counts), example
+    )

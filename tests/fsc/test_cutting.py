@@ -77,7 +77,7 @@ def test_masked_equals_cut_on_trained_weights(name: str, data_root: Path) -> Non
             stays = ~group.free
             stays[group.free.nonzero().flatten()[::3]] = True
             kept[group.name] = stays.nonzero().flatten()
-    assert fault_of_cut(model, groups, kept, images) is None
+    assert fault_of_cut(model, groups, kept, (images,)) is None
 
 
 def test_a_folded_batch_norm_loses_nothing() -> None:

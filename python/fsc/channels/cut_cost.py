@@ -12,8 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from fsc.channels.groups import ChannelGroup, Slot
 from fsc.channels.labels import NONE
+from fsc.networks.calls import call_of, output_of
 from fsc.networks.cost import Size
-from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import BATCH_NORM, CONVOLUTION
 
 Kind = Literal["flops", "parameters"]
@@ -157,8 +157,7 @@ def _pixels(model: nn.Module, image: Tensor) -> dict[str, int]:
     layers = [(f"{n}.weight", m) for n, m in model.named_modules() if isinstance(m, kinds)]
     hooks = [watch(name, layer) for name, layer in layers]
     try:
-        with evaluation_mode(model), torch.no_grad():
-            model(image)
+        output_of(model, call_of(image))
     finally:
         for hook in hooks:
             hook.remove()

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from fsc.channels.labels import NONE, Labels
 from fsc.channels.masked_norm import takes_all_channels
 from fsc.channels.propagation import Propagation, Role, Side
-from fsc.networks.modes import evaluation_mode
-from fsc.networks.out_of_place import out_of_place
+from fsc.networks.out_of_place import stepping
 from fsc.networks.tracing import shared_layers, trace
 
 
@@ -162,7 +161,7 @@ def labelled_groups(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> lis
     """
     labels = Labels()
     graph = trace(model)
-    with evaluation_mode(model), out_of_place(model), torch.no_grad():
+    with stepping(model):
         pass_ = Propagation(model, graph, labels, shared_layers(model, graph))
         pass_.run(*example_inputs)
     groups = _grouped(pass_.all_sides(), labels, pass_.pixels)

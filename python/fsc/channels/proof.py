@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from fsc.channels.cutting import Kept, cut_channels, mask_channels
 from fsc.channels.groups import ChannelGroup, labelled_groups
 from fsc.images.joint import Inputs
+from fsc.networks.calls import call_of, output_of
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.joint_input import one_input
-from fsc.networks.modes import evaluation_mode
-from fsc.networks.outputs import tensors_of
+from fsc.networks.outputs import difference, tensors_of
 from fsc.networks.wrappers import dtype_of
 
-# Relative; rounding in float64 stays ten orders of magnitude below.
+# Of every output by itself; rounding in float64 stays ten orders of magnitude below.
 TOLERANCE = 1e-4
+_ROUNDINGS = 1e8  # of the largest output, below which another is zero but for rounding
 
 
 def channel_groups(model: nn.Module, example_inputs: Inputs) -> list[ChannelGroup]:
@@ -41,8 +42,8 @@ def channel_groups(model: nn.Module, example_inputs: Inputs) -> list[ChannelGrou
     Raises:
         ValueError: the network cannot be traced, or does not run on the example.
     """
-    model, inputs = _in_double(*one_input("channel_groups", model, example_inputs))
-    groups = labelled_groups(model, (inputs,))
+    model, examples = _in_double(*one_input("channel_groups", model, example_inputs))
+    groups = labelled_groups(model, examples[:1])
     reasons: dict[str, str] = {}
     for is_other in (False, True):
         halves = {
@@ -50,7 +51,29 @@ def channel_groups(model: nn.Module, example_inputs: Inputs) -> list[ChannelGrou
             for index, group in enumerate(groups)
             if group.frozen is None and group.name not in reasons
         }
-        reasons |= _unsound(model, groups, halves, inputs)
+        reasons |= _unsound(model, groups, halves, examples)
+    return left_whole(groups, reasons)
+
+
+def faults_of_cut(
+    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, example_inputs: Tensor
+) -> dict[str, str]:
+    """The groups in which a cut network computes something else than the masked one -> what.
+
+    Args:
+        model: the whole network; it is not changed.
+        groups: its channel groups.
+        kept: as for `cut_channels`.
+        example_inputs: what it takes; one image is enough.
+    """
+    if not kept:
+        return {}
+    network, examples = _in_double(model, example_inputs)
+    return _unsound(network, groups, kept, examples)
+
+
+def left_whole(groups: Sequence[ChannelGroup], reasons: Mapping[str, str]) -> list[ChannelGroup]:
+    """Groups, of which those of some names keep all of their channels, with the reasons."""
     return [_frozen(group, reasons.get(group.name)) for group in groups]
 
 
@@ -68,103 +91,105 @@ def check_cut(
     Raises:
         ValueError: it does not; the sentence names the groups.
     """
-    model, inputs = _in_double(model, example_inputs)
-    for name, fault in _unsound(model, groups, kept, inputs).items():
+    for name, fault in faults_of_cut(model, groups, kept, example_inputs).items():
         raise ValueError(f"channels of {name!r} cannot be cut: {fault}")
 
 
-def _in_double(model: nn.Module, example_inputs: Tensor) -> tuple[nn.Module, Tensor]:
-    """A copy of the network on the CPU, in float64 if it runs so, and values of its inputs' shape.
+def _in_double(model: nn.Module, example_inputs: Tensor) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A copy of the network on the CPU, in float64 if it runs so, and two inputs to try it on.
 
-    Values are drawn: with zeros, networks without biases would compute the same whatever is cut.
+    The first has the shape of the example alone. Its values are drawn: with zeros, networks without
+    biases would compute the same whatever is cut. The second is the example: where its values are
+    of another size, layers may be alive that are dead on what is drawn.
     """
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(
+    drawn = torch.randn(
         example_inputs.shape, generator=generator, dtype=torch.float64, device="cpu"
     )
+    given = example_inputs.detach().cpu().double()
     double = copy_of(model).cpu().double()
-    if _fault_of_run(double, inputs) is None:
-        return double, inputs
+    if _fault_of_run(double, drawn) is None:
+        return double, (drawn, given)
     # Such as a network that casts to a dtype of its own.
     found = copy_of(model).cpu()
-    inputs = inputs.to(dtype_of(found))
-    fault = _fault_of_run(found, inputs)
+    drawn, given = drawn.to(dtype_of(found)), given.to(dtype_of(found))
+    fault = _fault_of_run(found, drawn)
     if fault is not None:
         raise ValueError(
-            f"model and example_inputs of {list(inputs.shape)} must run together, failed with: "
+            f"model and example_inputs of {list(drawn.shape)} must run together, failed with: "
             f"{fault}"
         )
-    return found, inputs
+    return found, (drawn, given)
 
 
 def _fault_of_run(model: nn.Module, inputs: Tensor) -> str | None:
     """The first line of what a network raises on some inputs."""
     try:
-        with evaluation_mode(model), torch.no_grad():
-            model(inputs)
+        output_of(model, call_of(inputs))
     except Exception as error:  # whatever the network's own code raises
         return next(iter(str(error).splitlines()), "") or type(error).__name__
     return None
 
 
 def _unsound(
-    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, inputs: Tensor
+    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, examples: Sequence[Tensor]
 ) -> dict[str, str]:
     """The groups whose cut is wrong, with what is wrong: halves of the list are tried apart."""
-    reason = fault_of_cut(model, groups, kept, inputs) if kept else None
+    reason = fault_of_cut(model, groups, kept, examples) if kept else None
     if reason is None:
         return {}
     names = list(kept)
     if len(names) == 1:
         return {names[0]: reason}
     parts = names[: len(names) // 2], names[len(names) // 2 :]
-    found = [_unsound(model, groups, {n: kept[n] for n in part}, inputs) for part in parts]
+    found = [_unsound(model, groups, {n: kept[n] for n in part}, examples) for part in parts]
     # Where only all of them together are wrong, all of them stay.
     return found[0] | found[1] or dict.fromkeys(names, reason)
 
 
 def fault_of_cut(
-    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, inputs: Tensor
+    model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept, examples: Sequence[Tensor]
 ) -> str | None:
-    """What tells the cut network from the masked one, None where nothing does.
+    """What tells the cut network from the masked one on the worst example, None where nothing does.
 
     Args:
         model: on the CPU, in float64 where it runs so; it is not changed.
         groups: its channel groups.
         kept: as for `cut_channels`.
-        inputs: what it takes.
+        examples: what it takes, each by itself.
     """
     tried = copy.deepcopy(model)
     mask_channels(tried, groups, kept)
-    with evaluation_mode(tried), torch.no_grad():
-        expected = _flat(tried(inputs))
+    expected = [_tensors(tried, inputs) for inputs in examples]
     # As students are: what is cut away is what was masked, and a second copy would cost as much.
     cut_channels(tried, groups, kept)
-    with evaluation_mode(tried), torch.no_grad():
-        try:
-            found = _flat(tried(inputs))
-        except Exception as error:  # whatever the network's own code raises on fewer channels
-            line = next(iter(str(error).splitlines()), "") or type(error).__name__
-            return (
-                "the network does not run without some of them, as where sizes stand in its code: "
-                f"{line}"
-            )
-    if expected.shape != found.shape:
+    try:
+        found = [_tensors(tried, inputs) for inputs in examples]
+    except Exception as error:  # whatever the network's own code raises on fewer channels
+        line = next(iter(str(error).splitlines()), "") or type(error).__name__
+        return (
+            "the network does not run without some of them, as where sizes stand in its code: "
+            f"{line}"
+        )
+    pairs = list(zip(expected, found, strict=True))
+    if any([a.shape for a in masked] != [b.shape for b in cut] for masked, cut in pairs):
         return "the output has another size without some of them"
-    relative = float((found - expected).norm() / expected.norm().clamp(min=1e-30))
+    floor = min(1.0, _ROUNDINGS * torch.finfo(dtype_of(model)).eps)
+    relative = max(difference(masked, cut, floor) for masked, cut in pairs)
     if not relative <= TOLERANCE:
         return f"the output changes by {relative:.1e} where they are cut instead of set to zero"
     return None
 
 
-def _flat(output: object) -> Tensor:
+def _tensors(network: nn.Module, inputs: Tensor) -> list[Tensor]:
+    output = output_of(network, call_of(inputs))
     leaves = tensors_of(output)
     if not leaves:
         kind = type(output).__name__
         raise ValueError(
             f"model must return tensors, or lists, dicts or dataclasses of them, got {kind}"
         )
-    return torch.cat([leaf.flatten().double() for leaf in leaves])
+    return leaves
 
 
 def _half(group: ChannelGroup, seed: int, is_other: bool) -> Tensor:

@@ -15,6 +15,7 @@ from fsc.cli.progress import Reporter
 from fsc.cli.run import batch_size_for
 from fsc.cli.trial import Findings, Trial
 from fsc.images.checks import device_of
+from fsc.networks.calls import call_of, output_of
 from fsc.report import figure
 from fsc.report.analysis import LayerErrors, layer_errors
 from fsc.result import Result
@@ -75,7 +76,9 @@ def _analysed(method: str, result: Result, trial: Trial, reporter: Reporter) -> 
 @torch.no_grad()
 def _cross_entropy(student: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
     device = device_of(student, images)
-    scores = torch.cat([student(batch.to(device)) for batch in images.split(batch_size)])
+    scores = torch.cat(
+        [output_of(student, call_of(batch.to(device))) for batch in images.split(batch_size)]
+    )
     return float(nn.functional.cross_entropy(scores, labels.to(device)))
 
 

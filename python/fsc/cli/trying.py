@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fsc.cli.sentences import is_lack_of_memory
 from fsc.images.checks import device_of
-from fsc.networks.modes import evaluation_mode
+from fsc.networks.calls import call_of, output_of
 from fsc.networks.wrappers import dtype_of
 
 # Tried in this order, to say what would do: small ones first, those of ImageNet among them.
@@ -50,8 +50,7 @@ def channels_read(model: nn.Module) -> int:
 
 
 def _run(model: nn.Module, image: Tensor) -> Any:
-    with evaluation_mode(model), torch.no_grad():
-        return model(image.to(device_of(model, image), dtype_of(model)))
+    return output_of(model, call_of(image.to(device_of(model, image), dtype_of(model))))
 
 
 def _why(model: nn.Module, image: Tensor, title: str, flag: str, error: Exception) -> str:

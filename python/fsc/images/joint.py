@@ -86,7 +86,13 @@ def unpacked(
 def reads_images(node: fx.Node) -> bool:
     """Whether all that a node of a graph reads are images, as they were given."""
     inputs = node.all_input_nodes
-    return bool(inputs) and all(n.op == "placeholder" or n.target is unpacked for n in inputs)
+    return bool(inputs) and all(map(_is_image, inputs))
+
+
+def _is_image(node: fx.Node) -> bool:
+    if node.target == "clone":  # for a network that writes into its images
+        return reads_images(node)
+    return node.op == "placeholder" or node.target is unpacked
 
 
 def packed(function: str, inputs: Inputs, dtype: torch.dtype) -> tuple[Tensor, JointInput]:

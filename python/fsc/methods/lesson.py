@@ -16,6 +16,7 @@ from fsc import ranks
 from fsc.methods.minibatches import Minibatches, Views
 from fsc.methods.preconditioner import Preconditioner
 from fsc.methods.training_state import State, values_of
+from fsc.networks.draws import draws_of, set_draws
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
 
@@ -144,7 +145,7 @@ class Learner:
         if self._preconditioner is not None:
             tensors |= self._preconditioner.state()
         tensors |= self._minibatches.state()
-        tensors["dropout"] = _default_state(self.lesson.views.example.device)
+        tensors["dropout"] = draws_of(self.lesson.views.example.device)
         return tensors, {"step": self.step}
 
     def restore(self, state: State) -> None:
@@ -157,7 +158,7 @@ class Learner:
         if self._preconditioner is not None:
             self._preconditioner.restore(tensors)
         self._minibatches.restore(tensors, counts["step"])
-        _set_default_state(self.lesson.views.example.device, tensors["dropout"])
+        set_draws(self.lesson.views.example.device, tensors["dropout"])
         self.step = counts["step"]
 
 
@@ -223,30 +224,3 @@ def all_trainable(body: nn.Module) -> Iterator[None]:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
-
-
-@contextmanager
-def own_draws(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds the generator that dropout draws from, and gives it its state back afterwards."""
-    before = _default_state(device)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        _set_default_state(device, before)
-
-
-def _default_state(device: torch.device) -> Tensor:
-    is_cuda = device.type == "cuda"
-    return torch.cuda.get_rng_state(device) if is_cuda else torch.default_generator.get_state()
-
-
-def _set_default_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.default_generator.set_state(state)

@@ -118,8 +118,8 @@ class RoundsOfPruning:
         kept = largest_channels(ranked, self.groups, counts)
         masked = copy.deepcopy(network.masked)
         if values is None:
-            self.method.recover(wanted, masked, kept, self._task(what))
             check_cut(self.teacher, self.groups, kept, self.images[:1])
+            self.method.recover(wanted, masked, kept, self._task(what))
         else:
             mask_channels(masked, self.groups, kept)
             put_back(masked, values)

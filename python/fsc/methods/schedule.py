@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from fsc import ranks
 from fsc.methods.base import Task
-from fsc.methods.lesson import Learner, Lesson, all_trainable, own_draws
+from fsc.methods.lesson import Learner, Lesson, all_trainable
 from fsc.methods.memory_layout import fast_layout
 from fsc.methods.soundness import Yardstick, is_sound, not_finite
 from fsc.methods.training_state import TrainingState, put_back
 from fsc.methods.views import Kind, check_kind, judged_images
+from fsc.networks.draws import own_draws
 
 _logger = logging.getLogger(__name__)
 

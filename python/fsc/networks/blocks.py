@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fsc.images.joint import Inputs
-from fsc.networks.calls import call_of
-from fsc.networks.modes import evaluation_mode
+from fsc.networks.calls import call_of, output_of
 from fsc.networks.operations import ACTIVATION, ADDITION, DROPOUT, IDENTITY, LAYER, RELU
 from fsc.networks.outputs import tensors_of
 from fsc.networks.tracing import trace
@@ -276,15 +275,12 @@ def _silenced(block: nn.Module, residual: _Residual) -> nn.Module:
 
 
 def _output(block: nn.Module, read: Tensor) -> Tensor:
-    with evaluation_mode(block), torch.no_grad():
-        found: Tensor = block(read.clone())
+    found: Tensor = output_of(block, call_of(read))
     return found
 
 
 def _scores(model: nn.Module, example_inputs: Inputs) -> list[Tensor]:
-    args, kwargs = call_of(example_inputs)
-    with evaluation_mode(model), torch.no_grad():
-        return tensors_of(model(*args, **kwargs))
+    return tensors_of(output_of(model, call_of(example_inputs)))
 
 
 def _are_close(one: Tensor, other: Tensor) -> bool:

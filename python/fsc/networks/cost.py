@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fsc.images.checks import device_of
-from fsc.networks.modes import evaluation_mode
+from fsc.networks.calls import call_of, output_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,6 @@ def flops(model: nn.Module, example_inputs: Tensor) -> int:
         442368
     """
     counter = FlopCounterMode(display=False)
-    with evaluation_mode(model), torch.no_grad(), counter:
-        model(example_inputs.to(device_of(model, example_inputs)))
+    with counter:
+        output_of(model, call_of(example_inputs.to(device_of(model, example_inputs))))
     return counter.get_total_flops() // 2

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
 from fsc.images.checks import check_images, device_of
 from fsc.images.forward import Forward
 from fsc.images.joint import Inputs, check_values, input_names, shapes_in_words
-from fsc.networks.calls import call_of
+from fsc.networks.calls import call_of, output_of
+from fsc.networks.computed_weights import copy_of
 from fsc.networks.gathering import Images, gathered
 from fsc.networks.joint_input import one_input
-from fsc.networks.modes import evaluation_mode
 from fsc.networks.plain import check_followed, plain
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import check_layers, check_teacher, dtype_of, in_single_precision, unwrap
@@ -101,15 +100,13 @@ def _check_devices(function: str, inputs: Inputs, model: nn.Module) -> None:
 
 
 def check_runs(function: str, inputs: Inputs, model: nn.Module) -> None:
-    """Make sure that a network runs on the first of its inputs.
+    """Make sure that a network, which is copied for that, runs on the first of its inputs.
 
     Raises:
         ValueError: it does not.
     """
-    args, kwargs = call_of(tree_map(lambda leaf: leaf[:1], inputs))
     try:
-        with evaluation_mode(model), torch.no_grad():
-            model(*args, **kwargs)
+        output_of(copy_of(model), call_of(tree_map(lambda leaf: leaf[:1], inputs)))
     except Exception as error:  # whatever a forward of somebody else raises
         line = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc.images.scale import ImageStatistics, spread, statistics
-from fsc.networks.modes import evaluation_mode
+from fsc.networks.calls import call_of, output_of
 from fsc.networks.operations import BATCH_NORM
 
 # Measured on CIFAR-10 with five pretrained networks, 200 draws each of 1 to 10 images, 40 of 50:
@@ -95,13 +95,12 @@ def _first_batch_norm(model: nn.Module, images: Tensor, batch_size: int) -> _Rea
     ]
     sums: list[Tensor] = []  # of one, value and square, [C] or [] float64 a batch
     try:
-        with evaluation_mode(model), torch.no_grad():
-            for batch in images.split(batch_size) if norms else ():
-                try:
-                    model(batch)
-                except _Reached as reached:
-                    name = reached.name
-                    sums.append(_sums(reached.features))
+        for batch in images.split(batch_size) if norms else ():
+            try:
+                output_of(model, call_of(batch))
+            except _Reached as reached:
+                name = reached.name
+                sums.append(_sums(reached.features))
     finally:
         for handle in handles:
             handle.remove()

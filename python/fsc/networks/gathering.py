@@ -14,8 +14,8 @@ from fsc.images.checks import AXES, device_of, rank_of
 from fsc.images.forward import Forward, by_name, by_place, check_one
 from fsc.images.joint import Inputs, check_numbers, shapes_in_words
 from fsc.images.labels import labels_in
-from fsc.networks.calls import call_of
-from fsc.networks.modes import evaluation_mode
+from fsc.networks.calls import call_of, output_of
+from fsc.networks.computed_weights import copy_of
 from fsc.networks.wrappers import dtype_of
 
 # One tensor [N, C, ...]; a tuple or dict of them for several inputs; or a DataLoader, Dataset,
@@ -204,16 +204,14 @@ def _most_axes(inputs: Inputs) -> int:
 
 
 def _runs(model: nn.Module, inputs: Inputs) -> bool:
-    """Whether a network runs on the first image of a batch."""
+    """Whether a network runs on the first image of a batch; a copy, which may count its runs."""
 
     def fitting(leaf: Tensor) -> Tensor:
         kind = dtype_of(model) if leaf.is_floating_point() else leaf.dtype
         return leaf[:1].detach().to(device_of(model, leaf), kind)
 
     try:
-        args, kwargs = call_of(tree_map(fitting, inputs))
-        with evaluation_mode(model), torch.no_grad():
-            model(*args, **kwargs)
+        output_of(copy_of(model), call_of(tree_map(fitting, inputs)))
     except Exception:  # whatever a forward of somebody else raises
         return False
     return True

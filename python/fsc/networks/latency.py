@@ -82,8 +82,8 @@ def timings(
 
 
 def _call(network: nn.Module, images: Inputs) -> Any:
-    """Arguments by place and by name, where the network is."""
-    return tree_map(lambda leaf: leaf.to(device_of(network, leaf)), call_of(images))
+    """Arguments by place and by name, where the network is: copies, which it may write into."""
+    return tree_map(lambda leaf: leaf.to(device_of(network, leaf), copy=True), call_of(images))
 
 
 def _milliseconds(network: nn.Module, call: Any) -> float:
@@ -129,7 +129,7 @@ def largest_layer(network: nn.Module, image: Tensor) -> int:
     hooks = [module.register_forward_hook(weigh) for module in leaves]
     try:
         with evaluation_mode(network), torch.inference_mode():
-            network(image.to(device_of(network, image)))
+            network(image.to(device_of(network, image), copy=True))
     finally:
         for hook in hooks:
             hook.remove()

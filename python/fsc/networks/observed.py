@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from fsc.networks import surgery
-from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import ADDITION, BATCH_NORM, CONVOLUTION, IDENTITY, LAYER, only_user
+from fsc.networks.out_of_place import stepping
 from fsc.networks.tracing import shared_layers, trace
 from fsc.networks.wrappers import unwrap
 
@@ -32,7 +32,7 @@ class Observed:
         self.model, self.graph = model, graph
         self.shared = shared_layers(model, graph)
         recorder = _Recorder(model, graph=graph)
-        with evaluation_mode(model), torch.no_grad():
+        with stepping(model):
             recorder.run(example)
         self.shapes = recorder.shapes
         self.nodes = {str(n.target): n for n in graph.nodes if LAYER.matches(model, n)}

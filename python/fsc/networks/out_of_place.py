@@ -1,4 +1,10 @@
-"""Running a network without in-place operations, so that a value once computed stays as it is."""
+"""Graphs without in-place operations, so that a value once computed stays as it is.
+
+torch.fx gives every value one name: what is written into a view, or under another name, is lost in
+the graph. So a graph is read out of place, run out of place, and compared with the module that it
+was read from (`fsc.networks.tracing.unread`); a module runs as it is, on copies of its inputs
+(`fsc.networks.calls`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+
+from fsc.networks.modes import evaluation_mode
 
 
 @contextmanager
@@ -23,6 +31,13 @@ def out_of_place(model: nn.Module) -> Iterator[None]:
     finally:
         for module in modules:
             module.inplace = True  # type: ignore[assignment]
+
+
+@contextmanager
+def stepping(model: nn.Module) -> Iterator[None]:
+    """Ready a network for its graph to be run, node by node: out of place, without gradients."""
+    with evaluation_mode(model), out_of_place(model), torch.no_grad():
+        yield
 
 
 def remove_in_place(model: nn.Module, graph: fx.Graph) -> None:

@@ -20,6 +20,10 @@ from fsc.networks.rewriting import Rewriter, Rewriting
 from fsc.networks.trace_failures import sentence
 from fsc.networks.tracing import unread
 
+_NEW_NAMES = (
+    "write what it changes in place and reads under another name, as `x += y`, with a new result, "
+    "as `x = x + y`"
+)
 _MAX_NUMEL = 2**28  # of an example that a file asks for
 _DTYPES = {
     name: getattr(torch, name) for name in ("bool", "uint8", "int8", "int16", "int32", "int64")
@@ -96,7 +100,9 @@ def check_followed(function: str, model: nn.Module, example_inputs: Inputs) -> N
     left = [each for each in rewritings(model) if each.name in names and not each.became]
     innermost = model.get_submodule(found.name) if found.name else None
     reason = left[-1].remark if left else None
-    raise ValueError(sentence(function, found.error, model, innermost, reason)) from found.error
+    advice = _NEW_NAMES if found.kind == "unlike" else None
+    said = sentence(function, found.error, model, innermost, reason, advice)
+    raise ValueError(said) from found.error
 
 
 def pass_on(source: nn.Module, target: nn.Module) -> None:

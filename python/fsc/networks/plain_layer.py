@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fsc.networks.concrete import Recording, is_own_layer, record
 from fsc.networks.functional import batch_norm, layer_of
 from fsc.networks.operations import DROPOUT, IDENTITY
-from fsc.networks.outputs import leaves_of
+from fsc.networks.outputs import difference
 
 _STATISTICS = ("running_mean", "running_var", "weight", "bias")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
@@ -121,24 +121,6 @@ def is_known(made: nn.Module) -> bool:
     return isinstance(made, nn.Identity) or any(
         is_own_layer(layer) and layer.state_dict() for layer in made.modules()
     )
-
-
-def difference(first: Any, second: Any) -> float:
-    """The largest difference of two outputs relative to the largest value, 0 where both are 0."""
-    pairs = [leaves_of(value) for value in (first, second)]
-    if len(pairs[0]) != len(pairs[1]):
-        return torch.inf
-    worst = 0.0
-    for a, b in zip(*pairs, strict=True):
-        if not isinstance(a, Tensor) or not isinstance(b, Tensor):
-            worst = max(worst, 0.0 if a == b else torch.inf)
-        elif a.shape != b.shape or a.dtype != b.dtype:
-            return torch.inf
-        elif a.numel() and not torch.equal(a, b):
-            apart, scale = (a - b).abs().max(), a.abs().max()
-            relative = float(apart / scale)
-            worst = max(worst, torch.inf if relative != relative else relative)
-    return worst
 
 
 def _rewrite(module: nn.Module, recording: Recording, node: fx.Node, norm: str | None) -> None:

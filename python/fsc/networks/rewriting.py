@@ -11,12 +11,12 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fsc.images.joint import Inputs
-from fsc.networks.calls import Calls, call_of, cast, output_of, record_calls
+from fsc.networks.calls import Calls, call_of, cast, output_of, record_calls, run_apart
 from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.exported import exported
 from fsc.networks.open_sizes import holders, open_sizes
+from fsc.networks.outputs import difference
 from fsc.networks.plain_layer import (
-    difference,
     from_calls,
     is_known,
     layer_class,
@@ -169,13 +169,16 @@ class Rewriter:
 
     def _specialise(self) -> None:
         """Fixes forwards that torch.fx cannot follow to the inputs that they see here."""
-        tried: set[str] = set()
-        while (found := self._unfollowed()) is not None and found.name not in tried:
+        tried: set[tuple[str, str]] = set()
+        while (found := self._unfollowed()) is not None and (found.name, found.kind) not in tried:
             name, self._unfollowed_because = found.name, _line(found.error)
-            tried.add(name)
+            tried.add((name, found.kind))
             was = type(self.exact.get_submodule(name)).__name__
             became = "the graph of its calls"
-            if reason := self._as_graph(name, specialised):
+            # Calls are read as torch.fx reads them, which is what is wrong in what is unlike.
+            is_unlike = found.kind == "unlike"
+            reason = _line(found.error) if is_unlike else self._as_graph(name, specialised)
+            if reason:
                 self._unfollowed_because = reason
                 became = "the graph that torch.export finds"
                 if other := self._as_graph(name, exported):
@@ -192,7 +195,7 @@ class Rewriter:
     def _open_sizes(self) -> None:
         """Makes sizes attributes where they are written into a forward."""
         found = self._unfollowed()
-        if found is not None and found.kind != "misread":
+        if found is not None and found.kind == "untraced":
             return
         for name in holders(self.exact):
             was = type(self.exact.get_submodule(name)).__name__
@@ -227,14 +230,12 @@ class Rewriter:
         )
         for old, new, kind, tolerance in pairs:
             for call in calls:
-                inputs = [tree_map(lambda x: cast(x, kind), call) for _ in range(2)]  # noqa: B023
-                was = output_of(old, inputs[0])
+                inputs = tree_map(lambda x: cast(x, kind), call)  # noqa: B023
+                was = run_apart(old, inputs)  # what it does to its inputs counts as well
                 try:
-                    found = output_of(new, inputs[1])
+                    apart = difference(was, run_apart(new, inputs))
                 except Exception as error:  # whatever an operation raises
                     return f"what it calls does not run, {_line(error)}"
-                # What it does to its inputs counts as well.
-                apart = difference((was, inputs[0]), (found, inputs[1]))
                 if apart > tolerance:
                     return f"what it calls gives something else in {kind}, by {apart:.1g}"
         return ""

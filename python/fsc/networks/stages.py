@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from fsc.networks import tracing
 from fsc.networks.features import reader_of
-from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import LAYER, reads_shape
+from fsc.networks.out_of_place import stepping
 from fsc.networks.outputs import tensors_of
 
 
@@ -35,7 +34,7 @@ def stage_ends(
         ValueError: the network has no such place.
     """
     values = _Values(model, graph)
-    with evaluation_mode(model), torch.no_grad():
+    with stepping(model):
         values.run(example)
     nodes = list(graph.nodes)
     places = {node: index for index, node in enumerate(nodes)}

@@ -18,6 +18,7 @@ def sentence(
     model: nn.Module,
     innermost: nn.Module | None,
     reason: str | None = None,
+    advice: str | None = None,
 ) -> str:
     """Say which forward failed, at which line, with what, and what helps there.
 
@@ -27,6 +28,7 @@ def sentence(
         model: the network.
         innermost: the submodule whose forward failed; None for the network's own.
         reason: why, where more is known than the error says.
+        advice: what helps; None: what does where a forward cannot be followed.
     """
     names = {module: name for name, module in model.named_modules()}
     name = None if innermost is None else names.get(innermost, "")
@@ -34,12 +36,12 @@ def sentence(
     kind = type(model if innermost is None else innermost).__name__
     frame, place = _frame(error), place_of(error)
     reason = reason or " ".join(str(error).split()) or type(error).__name__
-    advice = (
+    usual = (
         "make that forward free of control flow that depends on data, or move that part into a "
         "function marked with torch.fx.wrap"
     )
     if frame is not None and set(_LIBRARIES) & set(Path(frame.filename).parts):
-        advice = (
+        usual = (
             "that is a library's: take another implementation of the network"
             if name is None
             else f"that is a library's: put a module of your own, free of control flow that "
@@ -47,7 +49,7 @@ def sentence(
         )
     return (
         f"{function}: model cannot be traced, {module} ({kind}) failed{place} with: "
-        f"{reason.rstrip('.')}; {advice}"
+        f"{reason.rstrip('.')}; {advice or usual}"
     )
 
 

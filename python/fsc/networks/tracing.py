@@ -8,7 +8,11 @@ from typing import Any, Literal
 
 import torch
 from torch import fx, nn
+from torch.utils._pytree import tree_map
 
+from fsc.networks.calls import cast, output_of
+from fsc.networks.computed_weights import copy_of
+from fsc.networks.draws import own_draws
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import (
     BATCH_NORM,
@@ -17,9 +21,15 @@ from fsc.networks.operations import (
     Kind,
     only_user,
 )
-from fsc.networks.out_of_place import remove_in_place
+from fsc.networks.out_of_place import out_of_place, remove_in_place
+from fsc.networks.outputs import difference
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
+from fsc.networks.silence import silence
 from fsc.networks.trace_failures import sentence
+
+_TOLERANCE = 1e-6  # of a graph in float64
+_ROUNDINGS = 1000  # in a dtype of its own
+_FAILS = object()
 
 
 @dataclass(frozen=True)
@@ -29,12 +39,13 @@ class Unread:
     Attributes:
         name: of the innermost module that it cannot follow, "" for the network itself.
         error: what went wrong.
-        kind: "untraced" where the module has no graph, "misread" where its graph does not run.
+        kind: "untraced" where the module has no graph, "misread" where its graph does not run,
+            "unlike" where it computes something else.
     """
 
     name: str
     error: Exception
-    kind: Literal["untraced", "misread"]
+    kind: Literal["untraced", "misread", "unlike"]
 
 
 class _Tracer(fx.Tracer):
@@ -113,42 +124,72 @@ def trace(model: nn.Module, whole: Collection[str] = ()) -> fx.Graph:
 def unread(model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]) -> Unread | None:
     """Return what keeps torch.fx from following a network in evaluation mode on some inputs.
 
+    Its graph is compared with the network, in float64 where that runs so: torch.fx takes every
+    argument for a tensor, also one that is left out or given in any number, and does not see what
+    is written into a view or under another name.
+
     Args:
-        model: the network.
+        model: the network; a copy of it is run.
         call: arguments by place and by name.
     """
+    network, inputs, expected = _as_exact(model, call)
     tracer = _Tracer()
     try:
-        with evaluation_mode(model):
-            graph = tracer.trace(model)
+        with evaluation_mode(network):
+            graph = tracer.trace(network)
     except Exception as error:  # whatever the forward of somebody else raises
-        names = {module: name for name, module in model.named_modules()}
-        return Unread(names.get(tracer.failed_in or model, ""), error, "untraced")
-    remove_in_place(model, graph)
-    if not _misread(model, graph, call):
-        return None
-    fault = ValueError("what torch.fx reads in it does not run on these inputs")
-    return Unread("", fault, "misread")
+        names = {module: name for name, module in network.named_modules()}
+        return Unread(names.get(tracer.failed_in or network, ""), error, "untraced")
+    try:
+        remove_in_place(network, graph)
+    except ValueError as error:
+        return Unread("", error, "unlike")
+    # What does not run at all is said by whoever runs it.
+    return None if expected is _FAILS else _misread(network, graph, inputs, expected)
 
 
-def _misread(
-    model: nn.Module, graph: fx.Graph, call: tuple[tuple[Any, ...], Mapping[str, Any]]
-) -> bool:
-    """Whether a network in evaluation mode runs on some inputs, and its graph does not.
+def _as_exact(model: nn.Module, call: Any) -> tuple[nn.Module, Any, Any]:
+    """A copy of a network, what it is called with and gives: in float64 if it runs so."""
+    network, inputs = copy_of(model).double(), tree_map(lambda x: cast(x, torch.float64), call)
+    try:
+        return network, inputs, _drawn(network, inputs)
+    except Exception:  # whatever it raises: it may cast to a dtype of its own
+        network = copy_of(model)
+    try:
+        return network, call, _drawn(network, call)
+    except Exception:  # whatever the forward of somebody else raises
+        return network, call, _FAILS
 
-    torch.fx takes every argument for a tensor, also one that is left out or given in any number.
-    """
-    args, kwargs = call
-    traced = fx.GraphModule(model, graph)
-    with evaluation_mode(model), torch.no_grad():
-        # Called as a whole a GraphModule would print what went wrong.
-        for forward, fails in ((traced.forward, False), (model, True)):
-            try:
-                forward(*args, **kwargs)
-            except Exception:  # whatever an operation raises
-                continue
-            return fails
-    return False
+
+def _misread(network: nn.Module, graph: fx.Graph, inputs: Any, expected: Any) -> Unread | None:
+    """What is wrong with the graph of a network that gives what is expected."""
+    traced = fx.GraphModule(network, graph)
+    try:
+        with out_of_place(network), silence():
+            found = _drawn(traced, inputs)
+    except Exception:  # whatever an operation raises
+        fault = ValueError("what torch.fx reads in it does not run on these inputs")
+        return Unread("", fault, "misread")
+    apart, allowed = difference(expected, found), _tolerance(network)
+    if apart <= allowed or difference(expected, _drawn(network, inputs)) > allowed:
+        return None  # which also holds for one that gives something else each time
+    fault = ValueError(
+        f"what torch.fx reads in it gives something else, by {apart:.1g} of the largest value"
+    )
+    return Unread("", fault, "unlike")
+
+
+def _drawn(network: nn.Module, inputs: Any) -> Any:
+    """What a network gives for arguments, with the same draws each time where it makes some."""
+    tensors = (*network.parameters(), *network.buffers(), torch.empty(0, device="cpu"))
+    with own_draws(0, tensors[0].device):
+        return output_of(network, inputs)
+
+
+def _tolerance(network: nn.Module) -> float:
+    """Rounding grows on its way to the output."""
+    dtypes = (p.dtype for p in network.parameters() if p.is_floating_point())
+    return max(_TOLERANCE, _ROUNDINGS * torch.finfo(next(dtypes, torch.float32)).eps)
 
 
 def layer_names(model: nn.Module, graph: fx.Graph, kind: Kind = LAYER) -> list[str]:

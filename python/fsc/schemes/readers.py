@@ -14,7 +14,7 @@ from fsc.images.checks import device_of
 from fsc.layers.form import Form
 from fsc.layers.layer_problem import to_matrix
 from fsc.layers.moments import ACCUMULATOR
-from fsc.networks.modes import evaluation_mode
+from fsc.networks.calls import call_of, output_of
 from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import FactoredQuadratic, GramQuadratic, Quadratic
 
@@ -193,10 +193,9 @@ def gather(
 
     handles = [watch(name, layer) for name, layer in model.named_modules() if name in names]
     try:
-        with torch.no_grad(), evaluation_mode(model):
-            for batch in images[own].split(batch_size):
-                running = len(batch)
-                model(batch.to(device_of(model, images)))
+        for batch in images[own].split(batch_size):
+            running = len(batch)
+            output_of(model, call_of(batch.to(device_of(model, images))))
     finally:
         for handle in handles:
             handle.remove()

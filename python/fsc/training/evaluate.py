@@ -72,7 +72,7 @@ def accuracies(
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]
             batch = part.decoded() if isinstance(part, ImageFolder) else part  # [B, C, H, W]
-            scores = model(batch.to(device))
+            scores = model(batch.to(device, copy=True))  # which it may write into
             correct += _num_correct(scores, labels[start : start + batch_size].to(device), ranks)
             if progress is not None:
                 progress("evaluating, image", start + len(batch), len(images))

@@ -180,7 +180,7 @@ def recalibrate_batch_norm(
             norm.momentum = None  # The mean over all passes.
             norm.train()
         for batch in images.split(batch_size):
-            found(batch.to(device_of(student, images)))
+            found(batch.to(device_of(student, images), copy=True))  # which it may write into
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     return found.eval()

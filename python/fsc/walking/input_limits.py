@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fsc.images.checks import device_of
 from fsc.images.joint import reads_images
 from fsc.networks import tracing
-from fsc.networks.modes import evaluation_mode
+from fsc.networks.calls import call_of, output_of
 
 # Shares of the largest input that are tried as the limit.
 _SHARES = torch.logspace(-1, 0, 16).tolist()
@@ -98,9 +98,8 @@ def _observe(
         for name in sorted(names)
     ]
     try:
-        with torch.no_grad(), evaluation_mode(model):
-            for batch in images.split(batch_size):
-                model(batch.to(device_of(model, images)))
+        for batch in images.split(batch_size):
+            output_of(model, call_of(batch.to(device_of(model, images))))
     finally:
         for handle in handles:
             handle.remove()

@@ -8,13 +8,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from fsc.images.checks import device_of
-from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import BATCH_NORM
-from fsc.networks.out_of_place import out_of_place
+from fsc.networks.out_of_place import stepping
 from fsc.networks.tracing import ancestors
 from fsc.progress import Progress
 from fsc.walking.frontier import Frontier
@@ -81,9 +79,7 @@ def walk_to_meetings(
     batches = images.split(batch_size)
     with ExitStack() as stack:
         for network in (teacher[0], student[0]):
-            stack.enter_context(evaluation_mode(network))
-            stack.enter_context(out_of_place(network))
-        stack.enter_context(torch.no_grad())
+            stack.enter_context(stepping(network))
         frontier = stack.enter_context(Frontier(memory_budget))
         wanted = [meeting.teacher for meeting in meetings]
         given = [node for meeting in meetings for node in _read(meeting, student[0])]

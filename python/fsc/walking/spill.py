@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from fsc.images.checks import device_of
-from fsc.networks.modes import evaluation_mode
-from fsc.networks.out_of_place import out_of_place
+from fsc.networks.out_of_place import stepping
 from fsc.networks.tracing import trace
 from fsc.walking.activations import run_shortcuts_first
 
@@ -25,12 +23,13 @@ def largest_frontier(model: nn.Module, image: Tensor) -> int:
         image: [1, C, H, W], moved to the device of the network.
 
     Example:
+        >>> import torch
         >>> largest_frontier(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.zeros(1, 1, 5, 5))
         100
     """
     graph = trace(model)
     run_shortcuts_first(model, graph)
-    with evaluation_mode(model), out_of_place(model), torch.no_grad():
+    with stepping(model):
         interpreter = _Weighing(model, graph=graph)
         interpreter.run(image.to(device_of(model, image)))
     return interpreter.largest

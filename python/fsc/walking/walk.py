@@ -5,13 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from fsc.images.checks import check_images, device_of
-from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import LAYER
-from fsc.networks.out_of_place import out_of_place
+from fsc.networks.out_of_place import stepping
 from fsc.networks.tracing import layer_names, trace
 from fsc.networks.wrappers import unwrap
 from fsc.progress import Progress
@@ -45,6 +43,8 @@ def walk(
 
     Args:
         teacher: a network that torch.fx can trace, with one argument; wrapped ones are unwrapped.
+            One that writes into views, or where another name reads, is to be what `fsc.plain` makes
+            of it: torch.fx sees neither.
         student: a network of the same structure: the same forward and names of modules.
         images: normalised images [N, C, H, W] of the dtype of the teacher; batches move to the
             device of each network.
@@ -63,6 +63,7 @@ def walk(
 
     Example:
         >>> from copy import deepcopy
+        >>> import torch
         >>> class Names(Visitor):
         ...     def before_run(self, layer):
         ...         print(layer.name, layer.activation)
@@ -80,9 +81,7 @@ def walk(
     run_shortcuts_first(teacher, graph)
     with ExitStack() as stack:
         for network in (teacher, student):
-            stack.enter_context(evaluation_mode(network))
-            stack.enter_context(out_of_place(network))
-        stack.enter_context(torch.no_grad())
+            stack.enter_context(stepping(network))
         frontier = stack.enter_context(Frontier(memory_budget))
         steps = _Walk(graph, (teacher, student), images.split(batch_size), visitor, frontier)
         names = layer_names(teacher, graph, visitor.kind)
