@@ -66,6 +66,7 @@ def flops(model: nn.Module, example_inputs: Tensor) -> int:
             of one image.
 
     Example:
+        >>> import torch
         >>> flops(nn.Conv2d(3, 16, 3, padding=1), torch.zeros(1, 3, 32, 32))
         442368
     """
