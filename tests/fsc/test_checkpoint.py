@@ -320,3 +320,10 @@ def test_save_refuses_the_name_of_another_network(tmp_path):
         checkpoint.save(small(), tmp_path / "student.safetensors", name="resnet20")
     with pytest.raises(FileNotFoundError, match="checkpoint must be a file, got the folder"):
         checkpoint.load(tmp_path)
+
+
+def test_a_class_is_no_network_to_load_into(tmp_path):
+    path = tmp_path / "net.safetensors"
+    fsc.save(small().eval(), path)
+    with pytest.raises(TypeError, match="^load: model must be a torch.nn.Module, got type$"):
+        fsc.load(path, model=nn.Linear)

@@ -174,7 +174,7 @@ def test_half_of_every_layer_can_go(name):
             module.weight.data.uniform_(0.5, 1.5)
             module.bias.data.normal_()
     result = fsc.compress(model, images, method="l1", pruning_ratio=0.5)
-    assert result.report.left == {}
+    assert set(result.report.left.values()) == {"they reach the output of the network"}
     sizes = {n: m.out_channels for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     student = dict(result.student.named_modules())
     assert all(student[layer].out_channels == size // 2 for layer, size in sizes.items())

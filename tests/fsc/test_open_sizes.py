@@ -7,10 +7,11 @@ import pickle
 import branching
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import fsc
 from fsc.channels.proof import channel_groups
+from fsc.networks.modes import unprinted
 from fsc.networks.open_sizes import holders, set_size, sizes_of
 from fsc.networks.plain import plain, rewritings
 
@@ -116,3 +117,40 @@ def test_damaged_sizes_in_a_file_are_refused(
     assert json.dumps(sizes)
     with pytest.raises(ValueError, match=sentence):
         fsc.load(tmp_path / "student.safetensors", sized())
+
+
+class Shuffling(nn.Module):
+    """As of ShuffleNet: sizes of the input, by which the channels of a later value are shuffled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(8, 8, 1, groups=4), nn.Conv2d(8, 8, 1, groups=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        y = self.first(x).relu()
+        y = y.view(n, 4, c // 4, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
+        return (x + self.last(y)).relu()
+
+
+def test_graphs_that_are_tried_and_do_not_run_print_nothing(capfd) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), Shuffling(), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+    ).eval()
+    images = torch.randn(2, 3, 8, 8)
+    left = fsc.inspect(model, images).left
+    assert any("does not run without some" in reason for reason in left.values())
+    fsc.compress(model, images, method="l1", pruning_ratio=0.5, progress=False)
+    assert capfd.readouterr().err == ""
+
+
+def test_graphs_print_again_afterwards(capfd) -> None:
+    graph = fx.symbolic_trace(Shuffling())
+    with pytest.raises(RuntimeError), unprinted(graph):
+        graph(torch.zeros(1, 4, 2, 2))
+    assert capfd.readouterr().err == ""
+    call, batch = type(graph).__call__, torch.zeros(1, 8, 2, 2)
+    with unprinted(graph):
+        expected = graph(batch)
+    assert type(graph).__call__ is call and torch.equal(graph(batch), expected)

@@ -166,6 +166,7 @@ def test_what_stayed_is_told_with_its_reason(images):
     report["changes"][0] |= untouched
     page = Page(fsc.report.page(report))
     assert "What stayed, and why" in page.text
+    assert "keeps its channels, see why, and reads fewer" in page.layer("linear")
     assert "conv1, linear: its filters are shared" in page.text
     assert "keeps its channels, see why" in page.layer("conv1")
     targets = [a["href"] for name, a in page.elements if name == "a"]

@@ -30,7 +30,7 @@ from torch.nn.utils import parametrizations, prune
 import fsc
 from fsc.networks.plain import plain, rewritings
 from fsc.networks.tracing import layer_names, trace
-from fsc.schemes import Scheme, structured
+from fsc.schemes import Scheme, SparseScheme, structured
 
 
 def network(*middle: nn.Module) -> nn.Sequential:
@@ -311,3 +311,36 @@ def test_layers_that_are_never_called_are_left_and_said() -> None:
     result = plain(Part(), IMAGES)
     assert isinstance(result.unused, CastingLinear)
     assert rewritings(result)[-1].remark == "the network does not call it"
+
+
+def rewritten_stem() -> nn.Module:
+    return nn.Sequential(
+        SameConv(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.Conv2d(6, 4, 3)
+    ).eval()
+
+
+@pytest.mark.parametrize("of", ["user", "report"])
+def test_a_layer_goes_by_the_users_name_and_by_that_of_the_report(of: str) -> None:
+    model, images = rewritten_stem(), torch.randn(2, 3, 12, 12)
+    printed = fsc.inspect(model, images).groups[0].name
+    assert printed != "0"  # else there is nothing to test
+    name = "0" if of == "user" else printed
+    asked = {"images": images, "method": "l1"}
+    report = fsc.compress(model, pruning_ratio=0.5, ignored=[name], **asked).report
+    assert set(report.kept) == {"2"} and report.left[printed] == "it is ignored"
+    for given in (
+        {"pruning_ratio": {name: 0.5}},
+        {"scheme": Scheme("mine", {name: 3})},
+    ):
+        kept = fsc.compress(model, **given, **asked).report.kept
+        assert {layer: len(rows) for layer, rows in kept.items()} == {printed: 3}
+    student = fsc.compress(
+        model, scheme=SparseScheme("mine", {name: 30}), images=images, method="cd-soft"
+    ).student
+    assert student.get_submodule(printed).weight.count_nonzero() == 30
+
+
+def test_a_name_of_several_layers_is_none_of_them() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 6, 3)), nn.Conv2d(6, 4, 3)).eval()
+    with pytest.raises(ValueError, match="layer '0' must be one that makes channels, got none"):
+        fsc.compress(model, torch.randn(2, 3, 12, 12), pruning_ratio={"0": 0.5})

@@ -237,7 +237,10 @@ def test_nothing_to_prune_says_why():
         match="1 of 2 sets of channels .* reach the output of the network; ignored holds 0",
     ):
         schemes.structured(chain_of(4, 2), 0.5, IMAGE, ["0"])
-    with pytest.raises(ValueError, match="layer '9' must be one that makes channels, got none"):
+    with pytest.raises(
+        ValueError,
+        match="structured: pruning_ratio: layer '9' must be one .*, got none; such are '0', '1'$",
+    ):
         schemes.structured(chain_of(4, 2), {"9": 0.5}, IMAGE)
 
 
@@ -349,4 +352,34 @@ def test_compression_finds_unprunable_layers_before_its_walk(monkeypatch):
             torch.randn(2, 3, 8, 8),
             method=fsc.CrossDistillation(),
             scheme=schemes.Scheme("mine", {"mixed": 4}),
+        )
+
+
+def test_what_is_ignored_is_named_alike_in_every_sentence():
+    with pytest.raises(ValueError, match="got none.*; ignored holds Conv2d$"):
+        schemes.structured(chain_of(4, 2), 0.5, IMAGE, [nn.Conv2d])
+    with pytest.raises(ValueError, match="ignored must fit modules of the model, got Conv3d$"):
+        schemes.structured(chain_of(4, 2), 0.5, IMAGE, [nn.Conv3d])
+    rule = (
+        "ignored must fit modules of the model, got 'Conv2d'; a type is given as the class itself"
+    )
+    with pytest.raises(ValueError, match=rule):
+        schemes.structured(chain_of(4, 2), 0.5, IMAGE, ["Conv2d"])
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"), [("1", "they reach the output"), ("9", "got none; such")]
+)
+def test_a_share_of_a_layer_that_cannot_lose_some_is_refused_by_its_argument(layer, why):
+    with pytest.raises(ValueError, match=f"^compress: pruning_ratio: layer '{layer}' must .*{why}"):
+        fsc.compress(chain_of(4, 2), torch.randn(2, 3, 16, 16), pruning_ratio={layer: 0.5})
+
+
+def test_a_share_out_of_reach_names_what_was_given_with_it():
+    images = torch.randn(2, 3, 16, 16)
+    with pytest.raises(ValueError, match="at least 1.000 for this model with round_to=64: all"):
+        fsc.compress(chain_of(8, 8, 2), images, flops=0.6, round_to=64)
+    with pytest.raises(ValueError, match="for this model with ignored=Linear, style=normal: all"):
+        fsc.compress(
+            models.build("resnet14"), images, flops=0.01, ignored=[nn.Linear], style="normal"
         )

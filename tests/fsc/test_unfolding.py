@@ -196,6 +196,7 @@ def test_what_cannot_be_put_back_is_said() -> None:
             keep_batch_norm=True,
         )
     assert result.report.left == {
+        "3": "they reach the output of the network",
         "1": "'1' has 8 channels, the convolution before it 9",
         "4": "'4' does not stand behind a convolution with a bias in the student",
     }

@@ -8,6 +8,7 @@ import click
 
 # How the sentences of the functions below begin: "sample_per_class: num_shots must not exceed ...".
 _RULE = re.compile(r"(?:\w+: )?(\w+) must ")
+_VALUE = re.compile(r"\b(\w+)=(?=\S)")
 # Of Python, and of torch on a GPU; on the CPU torch says it in words.
 _NO_MEMORY = ("MemoryError", "OutOfMemoryError")
 _ENDINGS = ("_name", "_path")
@@ -26,7 +27,12 @@ def of_error(error: Exception, command: click.Command | None) -> str:
     rule = _RULE.match(text)
     if rule is None:
         return text
-    return f"{_flags(command).get(rule[1], rule[1])}{text[rule.end(1) :]}"
+    flags = _flags(command)
+    # Another argument that it names stands with its value: "with round_to=8".
+    rest = _VALUE.sub(
+        lambda found: f"{flags[found[1]]} " if found[1] in flags else found[0], text[rule.end(1) :]
+    )
+    return f"{flags.get(rule[1], rule[1])}{rest}"
 
 
 def is_lack_of_memory(error: Exception) -> bool:

@@ -15,9 +15,9 @@ from fsc.networks import cost
 from fsc.progress import Progress
 from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import Ignored, in_words
-from fsc.schemes.reasons import commonest, nothing_to_prune
+from fsc.schemes.reasons import commonest, in_sentences, nothing_to_prune
 from fsc.schemes.removal import Removal, removals
-from fsc.schemes.staying import ignored_in, staying
+from fsc.schemes.staying import ignored_in, staying, unexpected
 from fsc.schemes.structured import Scheme, unit_of
 from fsc.schemes.styles import pruned
 from fsc.solvers.closed_form import Selection

@@ -217,7 +217,7 @@ def test_a_share_below_what_is_possible(fsc, given):
     result = fsc(*given("compress", "build", "--size", 32), "--flops", 0.01, "--round-to", 4)
     found = sentence(result)
     assert found.startswith("--flops must be at least 0.") and found.endswith(
-        "what is ignored, rounded and spared by style: all that may go is gone then, got 0.01"
+        " for this model with --round-to 4: all that may go is gone then, got 0.01"
     )
 
 
