@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -9,7 +10,8 @@ import shutil
 import socket
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from safetensors import SafetensorError
 WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
 
 
-# Path -> what writes the file under the temporary name that it is called with.
+# Path -> what writes the file to the temporary path that it is called with.
 Writers = Mapping[Path, Callable[[Path], object]]
 
 
@@ -32,7 +34,7 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         OSError: the folder cannot be made or written.
     """
     folder = Path(folder)
-    probe = _temporary_name(_existing(folder) / "probe")
+    probe = _beside(_existing(folder) / "probe")
     try:
         probe.touch()
         probe.unlink()
@@ -64,15 +66,16 @@ def check_room(needed: Mapping[Path, int]) -> None:
 
 
 def write_atomically(path: str | os.PathLike[str], writer: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name in the same folder, then rename it.
+    """Write a file in a temporary folder beside it, then move it to its place.
 
     Whatever goes wrong, interruption included, `path` holds either what it held before or the
-    complete new file, and the temporary file is gone; that of a process which was killed goes with
-    the next writing of the file. Missing folders are made.
+    complete new file, and the temporary folder is gone; that of a process which was killed goes
+    with the next writing of the file on the same machine, if the file system has locks (many
+    network file systems have none for folders). Missing folders are made.
 
     Args:
         path: the final name.
-        writer: called once with the temporary name, which ends like `path`; writes the file.
+        writer: called once with the temporary path, which has the name of `path`; writes the file.
 
     Raises:
         OSError: the folder or the file cannot be written.
@@ -81,7 +84,7 @@ def write_atomically(path: str | os.PathLike[str], writer: Callable[[Path], obje
 
 
 def write_together(writers: Writers) -> None:
-    """Write files that belong together: all under temporary names, then rename them in order.
+    """Write files that belong together: all in temporary folders, then move them in order.
 
     Whatever goes wrong before the last file is complete, every path holds what it held before, and
     folders that were made for them are gone.
@@ -92,21 +95,21 @@ def write_together(writers: Writers) -> None:
     Raises:
         OSError: a folder or a file cannot be written.
     """
-    temporaries = {path: _temporary_name(path) for path in writers}
     made = [folder for path in writers for folder in missing_folders(path)]
+    temporaries: dict[Path, Path] = {}
     try:
-        for path, temporary in temporaries.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(path)
-            writers[path](temporary)
-            _flush_to_disk(temporary)
-        for path, temporary in temporaries.items():
-            os.replace(temporary, path)
+        with ExitStack() as folders:
+            for path, writer in writers.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _remove_abandoned(path)
+                temporaries[path] = folders.enter_context(_temporary_folder(path)) / path.name
+                writer(temporaries[path])
+                _flush_to_disk(temporaries[path])
+            for path, temporary in temporaries.items():
+                os.replace(temporary, path)
     except WRITE_ERRORS as error:
         raise OSError(f"file {path} cannot be written: {reason(error)}") from error
     finally:
-        for temporary in temporaries.values():
-            _remove(temporary)
         remove_empty(made)
 
 
@@ -159,7 +162,7 @@ def remove_empty(folders: Iterable[Path]) -> None:
 def reason(error: BaseException) -> str:
     """Why a file could not be written, in the words of the system where it has any."""
     link: BaseException | None = error
-    # A writer that writes atomically itself names its temporary file, which nobody knows; torch
+    # A writer that writes atomically itself names its temporary path, which nobody knows; torch
     # names the line of its source, and keeps the system's error beside.
     while link is not None:
         if isinstance(link, OSError) and link.strerror:
@@ -172,47 +175,70 @@ def _existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
 
 
-def _temporary_name(path: Path) -> Path:
-    # The suffix stays last: writers such as matplotlib choose the format by it.
-    name = f".{path.stem}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:12]}{path.suffix}"
-    return path.with_name(name)
+def _beside(path: Path) -> Path:
+    """A new hidden name for what stands beside a file while that is written."""
+    return path.with_name(f".{path.name}.{_host()}-{uuid.uuid4().hex[:12]}")
 
 
 def _host() -> str:
-    """This machine, short: a process of the same number on another one is another."""
+    """This machine, short: locks may be unknown to other machines that share the folder."""
     return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Removes the temporary files of a path whose processes have ended without doing so."""
-    ours = re.compile(
-        rf"\.{re.escape(path.stem)}\.{_host()}-(\d+)-[0-9a-f]{{12}}{re.escape(path.suffix)}"
-    )
-    for entry in os.listdir(path.parent):
-        name = ours.fullmatch(entry)
-        if name is not None and not _runs(int(name[1])):
-            _remove(path.with_name(entry))
+@contextmanager
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    """A folder beside a file, locked while it is there: whoever can lock it finds it abandoned.
 
-
-def _runs(process: int) -> bool:
-    """Whether a process of this machine is still there."""
+    The system takes the lock off a process that ends, however it ends, and knows it in whatever
+    container the process runs. Writers may write atomically themselves: all is in the folder.
+    """
+    folder, descriptor = _make_locked(path)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _make_locked(path: Path) -> tuple[Path, int]:
+    while True:
+        folder = _beside(path)
+        folder.mkdir()
+        # Before the lock is held another process may take the folder for an abandoned one.
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        # Where folders cannot be locked, nobody can take this one for abandoned either.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, descriptor
+        os.close(descriptor)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes the temporary folders of a path whose processes have ended without doing so."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.{_host()}-[0-9a-f]{{12}}")
+    for entry in os.listdir(path.parent):
+        if ours.fullmatch(entry):
+            _remove_unlocked(path.with_name(entry))
+
+
+def _remove_unlocked(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:  # gone, or somebody else's
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:  # being written, or on a file system that cannot lock it
         pass
-    return True
+    finally:
+        os.close(descriptor)
 
 
 def _flush_to_disk(path: Path) -> None:
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
-
-
-def _remove(path: Path) -> None:
-    # After a failure the folder itself may be missing or be a file: there is nothing to remove.
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        pass

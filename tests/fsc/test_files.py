@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -28,12 +29,13 @@ def test_interrupted_write_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_written_file_keeps_its_suffix_and_has_ordinary_rights(tmp_path):
+def test_written_file_keeps_its_name_and_has_ordinary_rights(tmp_path):
     path = tmp_path / "figure.png"
     names = []
     files.write_atomically(path, lambda temporary: (names.append(temporary), temporary.touch()))
     (tmp_path / "plain").touch()
-    assert names[0].suffix == ".png" and names[0].parent == tmp_path
+    assert names[0].name == "figure.png" and names[0].parent.parent == tmp_path
+    assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == []
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
@@ -113,28 +115,96 @@ def test_room_on_the_disk(tmp_path, monkeypatch):
 
 _KILLED = """
 import os, sys
-from pathlib import Path
 from fsc import files
-files.write_atomically(sys.argv[1], lambda path: (path.write_text("half"), os._exit(9)))
+
+def write(path):
+    path.write_text("half")
+    os._exit(9)
+
+def write_within(path):
+    files.write_atomically(path, write)
+
+files.write_atomically(sys.argv[1], {"one": write, "two": write_within}[sys.argv[2]])
 """
 
 
-def test_what_a_killed_process_was_writing_goes_with_the_next_writing(tmp_path):
+def kill_while_writing(path, levels):
+    """The one thing that a process leaves beside a file when it is killed while writing it."""
+    command = [sys.executable, "-c", _KILLED, str(path), levels]
+    assert subprocess.run(command, check=False).returncode == 9
+    (abandoned,) = path.parent.glob(".*")
+    return abandoned
+
+
+@pytest.mark.parametrize("levels", ["one", "two"])
+def test_what_a_killed_process_was_writing_goes_with_the_next_writing(tmp_path, levels):
     path = tmp_path / "layer[1].0.json"
     path.write_text("old")
-    killed = subprocess.run([sys.executable, "-c", _KILLED, str(path)], check=False)
-    (abandoned,) = tmp_path.glob(".*")
-    assert killed.returncode == 9 and path.read_text() == "old"
-    alive = abandoned.name.replace(f"-{_process(abandoned)}-", f"-{os.getppid()}-")
+    abandoned = kill_while_writing(path, levels)
+    assert path.read_text() == "old"
     host = abandoned.name.split("-")[0].rpartition(".")[2]
-    others = {alive, abandoned.name.replace(host, "00000000"), ".layer[1].0.note.json", ".lock"}
+    others = {abandoned.name.replace(host, "00000000"), ".layer[1].0.note.json", ".lock"}
     for name in others:
-        (tmp_path / name).touch()
+        (tmp_path / name).mkdir()
     files.write_json(tmp_path / "other.json", {})
     assert abandoned.exists(), "it belongs to another file"
     files.write_json(path, {"runs": 2})
     assert {each.name for each in tmp_path.iterdir()} == {path.name, "other.json", *others}
 
 
-def _process(temporary):
-    return int(temporary.name.split("-")[1])
+_SLOW = """
+import sys
+from fsc import files
+
+def write(path):
+    path.write_text("slow")
+    print("writing", flush=True)
+    sys.stdin.read()
+
+files.write_atomically(sys.argv[1], write)
+"""
+
+
+def test_what_a_running_process_writes_stays_though_its_number_is_unknown(tmp_path, monkeypatch):
+    def unknown(process, signal):
+        raise ProcessLookupError
+
+    path = tmp_path / "layer.json"
+    command = [sys.executable, "-c", _SLOW, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as slow:
+        assert slow.stdout.readline() == b"writing\n"
+        with monkeypatch.context() as patch:
+            # So it is in another container that shares the folder and the name of the host.
+            patch.setattr(os, "kill", unknown)
+            files.write_json(path, {"runs": 2})
+        assert path.read_text() == '{\n  "runs": 2\n}\n'
+        slow.stdin.close()
+        assert slow.wait() == 0
+    assert path.read_text() == "slow"
+    assert [each.name for each in tmp_path.iterdir()] == ["layer.json"]
+
+
+def test_a_file_system_without_locks_is_written_and_nothing_is_removed(tmp_path, monkeypatch):
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    path = tmp_path / "layer.json"
+    abandoned = kill_while_writing(path, "one")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    files.write_json(path, {"runs": 2})
+    assert {each.name for each in tmp_path.iterdir()} == {"layer.json", abandoned.name}
+
+
+def test_a_folder_taken_for_abandoned_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    lock, taken = fcntl.flock, []
+
+    def late(descriptor, operation):
+        if not taken:
+            (folder,) = tmp_path.iterdir()
+            folder.rmdir()
+            taken.append(folder)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    files.write_json(tmp_path / "layer.json", {"runs": 2})
+    assert taken and [each.name for each in tmp_path.iterdir()] == ["layer.json"]
