@@ -74,10 +74,18 @@ def test_folding_refuses_what_it_cannot_fold_and_changes_nothing() -> None:
     with pytest.raises(ValueError, match="module '4' must keep running statistics"):
         fold_batch_norm(model)
     assert before.keys() == model.state_dict().keys()
+
+
+def test_folding_leaves_a_norm_that_is_called_twice_and_folds_the_others() -> None:
     shared = nn.BatchNorm2d(3)
-    twice = nn.Sequential(nn.Conv2d(3, 3, 1), shared, nn.Conv2d(3, 3, 1), shared)
-    with pytest.raises(ValueError, match="module '1' must be called once, got 2 calls"):
-        fold_batch_norm(twice)
+    layers = nn.Conv2d(3, 3, 1), shared, nn.Conv2d(3, 3, 1), shared
+    model = nn.Sequential(*layers, nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    randomize_batch_norms(model)
+    images = torch.randn(2, 3, 8, 8)
+    expected = model(images)
+    fold_batch_norm(model)
+    assert model[1] is shared and model[3] is shared and isinstance(model[5], nn.Identity)
+    torch.testing.assert_close(model(images), expected)
 
 
 @pytest.mark.parametrize("bias", [False, True])

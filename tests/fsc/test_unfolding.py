@@ -84,6 +84,54 @@ def test_a_bias_is_there_where_the_teacher_has_one() -> None:
         assert not bias or (kept[0].bias.shape == (4,) and not kept[0].bias.any())
 
 
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_a_bias_is_trained_where_the_teachers_is(is_trained: bool) -> None:
+    teacher, images = net().requires_grad_(False), seen()
+    teacher.inside.bias.requires_grad_(is_trained)
+    _, kept = both(teacher, images, method="fskd", pruning_ratio=0.3)
+    trained = [name for name, parameter in kept.named_parameters() if parameter.requires_grad]
+    assert trained == ["inside.bias"] * is_trained
+
+
+class SharedNorm(nn.Module):
+    """A BatchNorm that two convolutions have together, and two that have their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.both = nn.BatchNorm2d(8)
+        self.inside, self.bn1 = nn.Conv2d(8, 12, 3), nn.BatchNorm2d(12)
+        self.out, self.bn2 = nn.Conv2d(12, 8, 3), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.both(self.two(self.both(self.one(x)).relu())).relu()
+        x = self.bn2(self.out(self.bn1(self.inside(x)).relu())).relu()
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore::fsc.CompressionWarning")
+@pytest.mark.parametrize("name", ["cd", "fskd", "thinet", "grail", "default"])
+def test_a_norm_that_is_called_twice_stays_and_other_layers_are_cut(name: str) -> None:
+    teacher, images = SharedNorm(), torch.randn(6, 3, 10, 10)
+    teacher(torch.randn(32, 3, 10, 10))
+    teacher.eval()
+    plain = fsc.compress(teacher, images, method="l1", pruning_ratio=0.5)
+    for keeps in (False, True):
+        result = fsc.compress(
+            teacher, images, method=FOLDING[name], pruning_ratio=0.5, keep_batch_norm=keeps
+        )
+        student, left = result.student, result.report.left
+        assert isinstance(student.bn1, nn.BatchNorm2d) == keeps
+        for key in ("running_mean", "running_var"):
+            assert torch.equal(getattr(student.both, key), getattr(teacher.both, key)), key
+        assert student.inside.out_channels == 6 and student.one.out_channels == 8
+        assert plain.report.left.items() <= left.items()
+        assert "layer 'both' is called more than once" in left["one"]
+        assert ("its statistics stay" in left.get("both", "")) == (name == "fskd")
+        assert result.report.distance < 1.1 * plain.report.distance
+
+
 @pytest.mark.parametrize(("has_weight", "has_bias"), [(0, 0), (0, 1), (1, 0)])
 def test_norms_without_scale_or_shift(has_weight: int, has_bias: int) -> None:
     teacher = small().double()

@@ -20,6 +20,7 @@ from fsc.channels.masked_norm import (
 from fsc.channels.propagation import CHANNEL_NORM, CONVOLUTION
 from fsc.networks.layout import layout_of
 from fsc.networks.open_sizes import set_size
+from fsc.networks.placing import put
 
 # Which channels of each group stay: name of the group -> their numbers, int64 [count].
 Kept = Mapping[str, Tensor]
@@ -48,7 +49,7 @@ def cut_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) -
                 _cut_bare(model, name, side.axis, side.carried)
                 continue
             if isinstance(model.get_submodule(name), MaskedLayerNorm | MaskedGroupNorm):
-                model.set_submodule(name, unmasked_norm(model.get_submodule(name)))
+                put(model, name, unmasked_norm(model.get_submodule(name)))
             _cut_module(model.get_submodule(name), side)
 
 
@@ -71,7 +72,7 @@ def mask_channels(model: nn.Module, groups: Sequence[ChannelGroup], kept: Kept) 
                 continue
             if side.carried is not None and takes_all_channels(model.get_submodule(name)):
                 masked = masked_norm(model.get_submodule(name), side.carried)
-                model.set_submodule(name, masked)
+                put(model, name, masked)
             _mask_module(model.get_submodule(name), side)
 
 

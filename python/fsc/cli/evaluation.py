@@ -190,7 +190,7 @@ def times_when_folded(inputs: Inputs, student: nn.Module, reporter: Reporter) ->
     try:
         for network in folded:
             surgery.fold_batch_norm(network)
-    except ValueError:  # a norm without statistics, or called twice
+    except ValueError:  # a norm without statistics
         folded = networks
     return _times(inputs, folded, reporter)
 

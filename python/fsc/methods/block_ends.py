@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -223,6 +224,7 @@ def find_norms(ends: Ends, copies: Copies, teacher: Observed, student: Observed)
         student: the same for the student.
     """
     norms = running_norms(student.model)
+    counts = Counter(node.target for node in student.graph.nodes)
     calls = {str(node.target): node for node in student.graph.nodes if node.target in norms}
     others = {str(node.target): node for node in teacher.graph.nodes if node.op == "call_module"}
     for name, node in calls.items():
@@ -230,6 +232,9 @@ def find_norms(ends: Ends, copies: Copies, teacher: Observed, student: Observed)
         original: Any = None if there is None else teacher.module(name)
         if there is None or not isinstance(original, BATCH_NORM) or original.running_mean is None:
             ends.left[name] = "the teacher has no BatchNorm of that name with statistics"
+            continue
+        if counts[name] > 1:
+            ends.left[name] = "it is called more than once, and its statistics stay"
             continue
         found = copies.carried(name, own.num_features)
         mean = own.running_mean

@@ -21,6 +21,7 @@ from fsc.channels.cutting import cut_channels
 from fsc.methods.base import Outcome, Task
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import BATCH_NORM, ORDINARY
+from fsc.networks.placing import put
 from fsc.networks.tracing import trace
 from fsc.schemes.reasons import commonest
 
@@ -62,14 +63,18 @@ def with_batch_norm(outcome: Outcome, task: Task) -> Outcome:
         # A copy: several may share a parameter, which no longer suits both.
         convolution, norm = made[name], copy.deepcopy(pruned.get_submodule(name))
         _write(convolution, norm, mean, variance)
-        has_bias = getattr(sources[name], "bias", None) is not None
-        convolution.bias = nn.Parameter(torch.zeros_like(convolution.bias)) if has_bias else None
-        student.set_submodule(name, norm.eval())
+        convolution.bias = _zeros(getattr(sources[name], "bias", None))
+        put(student, name, norm.eval())
     if not left:
         return outcome
     said = f"keep_batch_norm: {len(left)} BatchNorms stay folded; {commonest(left)}"
     warnings = [*outcome.warnings, said]
     return replace(outcome, held_back=outcome.held_back | left, warnings=warnings)
+
+
+def _zeros(bias: nn.Parameter | None) -> nn.Parameter | None:
+    """A bias of zeros in the place of a teacher's, trained where that is."""
+    return None if bias is None else nn.Parameter(torch.zeros_like(bias), bias.requires_grad)
 
 
 def _folded(teacher: nn.Module, student: nn.Module) -> list[str]:

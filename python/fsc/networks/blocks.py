@@ -14,6 +14,7 @@ from fsc.images.joint import Inputs
 from fsc.networks.calls import call_of, output_of
 from fsc.networks.operations import ACTIVATION, ADDITION, DROPOUT, IDENTITY, LAYER, RELU
 from fsc.networks.outputs import tensors_of
+from fsc.networks.placing import put
 from fsc.networks.tracing import trace
 
 # What stands where a dropped block stood: nothing, or the activation behind its addition.
@@ -118,7 +119,7 @@ def drop_blocks(model: nn.Module, rests: Mapping[str, Rest]) -> None:
         residual = _residual(model, name)
         if rest == "activation" and residual.activation is None:
             raise ValueError(f"block {name!r} must end in an activation to keep it, got none")
-        model.set_submodule(name, _rest(modules[name], residual, rest))
+        put(model, name, _rest(modules[name], residual, rest))
 
 
 def dropped_of(model: nn.Module) -> dict[str, Rest]:
@@ -197,15 +198,15 @@ def _rest_of(model: nn.Module, name: str, call: _Call, example_inputs: Inputs) -
     block, residual = model.get_submodule(name), _residual(model, name)
     rests: tuple[Rest, ...] = ("identity",) if residual.activation is None else RESTS
     try:
-        model.set_submodule(name, _silenced(block, residual))
+        put(model, name, _silenced(block, residual))
         expected = [_output(model.get_submodule(name), read), *_scores(model, example_inputs)]
         for rest in rests:
-            model.set_submodule(name, _rest(block, residual, rest))
+            put(model, name, _rest(block, residual, rest))
             found = [_output(model.get_submodule(name), read), *_scores(model, example_inputs)]
             if all(map(_are_close, found, expected)):
                 return rest
     finally:
-        model.set_submodule(name, block)
+        put(model, name, block)
     raise _NotResidual(f"module {name!r} does more with its input than add something to it")
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from fsc.networks.placing import put
+
 # An attribute of what takes the place of a convolution, so that copies and files know of it.
 _MARK = "fsc_decoupled"
 
@@ -80,7 +82,7 @@ def decouple_layers(model: nn.Module, terms: Mapping[str, int]) -> None:
         ValueError: a name is no ungrouped convolution, or a number does not go with its kernel.
     """
     for name, count in terms.items():
-        model.set_submodule(name, decoupled(_convolution(model, name), count))
+        put(model, name, decoupled(_convolution(model, name), count))
 
 
 def split_layers(model: nn.Module, terms: Mapping[str, int]) -> None:
@@ -92,7 +94,7 @@ def split_layers(model: nn.Module, terms: Mapping[str, int]) -> None:
     split = decoupled_of(model)
     for name, count in terms.items():
         if split.get(name) != count:
-            model.set_submodule(name, _split(_convolution(model, name), count))
+            put(model, name, _split(_convolution(model, name), count))
 
 
 def decoupled_of(model: nn.Module) -> dict[str, int]:

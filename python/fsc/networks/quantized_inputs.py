@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from fsc.networks.placing import put
+
 MAX_BITS = 8
 
 
@@ -75,4 +77,4 @@ def quantize_inputs(model: nn.Module, limits: Mapping[str, float], bits: int) ->
     for name, limit in limits.items():
         convolution = model.get_submodule(name)
         assert isinstance(convolution, nn.Conv2d)
-        model.set_submodule(name, QuantizedInputConv2d(convolution, limit, bits))
+        put(model, name, QuantizedInputConv2d(convolution, limit, bits))

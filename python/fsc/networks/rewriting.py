@@ -16,6 +16,7 @@ from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.exported import exported
 from fsc.networks.open_sizes import holders, open_sizes
 from fsc.networks.outputs import difference
+from fsc.networks.placing import put
 from fsc.networks.plain_layer import (
     from_calls,
     is_known,
@@ -249,7 +250,11 @@ class Rewriter:
         return torch.float32
 
     def _put(self, name: str, made: nn.Module, copied: nn.Module) -> None:
-        self.exact, self.model = _put(self.exact, name, made), _put(self.model, name, copied)
+        if not name:
+            self.exact, self.model = made, copied
+            return
+        put(self.exact, name, made)
+        put(self.model, name, copied)
 
     def _leave(self, name: str, module: nn.Module, reason: str) -> None:
         self.done.append(Rewriting(name, type(module).__name__, "", reason))
@@ -268,17 +273,6 @@ def _described(module: nn.Module) -> str:
     layers = [layer for layer in module.modules() if not list(layer.children())]
     names = ", ".join(type(layer).__name__ for layer in layers)
     return f"a graph with {names}" if isinstance(module, fx.GraphModule) else names
-
-
-def _put(network: nn.Module, name: str, made: nn.Module) -> nn.Module:
-    """Puts a module wherever the one of that name is used."""
-    old = network.get_submodule(name)
-    if old is network:
-        return made
-    for place, module in list(network.named_modules(remove_duplicate=False)):
-        if module is old:
-            network.set_submodule(place, made)
-    return network
 
 
 def _line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fsc.networks.placing import put
 from fsc.networks.quantized_inputs import MAX_BITS, QuantizedInputConv2d
 
 CONVOLUTION = nn.modules.conv._ConvNd
@@ -42,12 +43,12 @@ def match_structure(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
             and not stored
             and module.state_dict()
         ):
-            model.set_submodule(name, nn.Identity())
+            put(model, name, nn.Identity())
             continue
         _resize(module, stored)
         if isinstance(module, nn.Conv2d) and _has_input_bits(name, state_dict):
             bits = int(state_dict[f"{name}.input_bits"])
-            model.set_submodule(name, QuantizedInputConv2d(module, 1.0, bits))
+            put(model, name, QuantizedInputConv2d(module, 1.0, bits))
 
 
 def _resize(module: Any, stored: Mapping[str, Tensor]) -> None:

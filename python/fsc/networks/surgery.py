@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 import fsc_ext
 from fsc.networks.operations import ORDINARY
+from fsc.networks.placing import put
 from fsc.networks.tracing import batch_norm_after, layer_names, trace
 
 
 def fold_batch_norm(model: nn.Module) -> None:
     """Fold each BatchNorm that alone reads a convolution into it, in place.
 
-    Transposed convolutions keep theirs.
+    Transposed convolutions keep theirs, and one that is called more than once stays as it is: it
+    is of other convolutions, too.
 
     In evaluation mode the outputs stay the same. An Identity takes the place of the folded
     module, so names and graph stay as they were.
 
     Raises:
         ValueError: the network cannot be traced, or such a batch normalization keeps no running
-            statistics or is called more than once. The network is unchanged then.
+            statistics. The network is unchanged then.
     """
     graph = trace(model)
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     pairs = []
     for name in layer_names(model, graph):
         follower = batch_norm_after(model, graph, name)
-        if follower is not None and isinstance(model.get_submodule(name), ORDINARY):
-            _check_foldable(model, graph, follower)
+        if follower is None or calls[follower] > 1:
+            continue
+        if isinstance(model.get_submodule(name), ORDINARY):
+            _check_statistics(model, follower)
             pairs.append((name, follower))
     together: dict[Any, list[tuple[Any, Any]]] = {}  # the operator takes one device and one dtype
     for name, norm in pairs:
@@ -40,7 +46,7 @@ def fold_batch_norm(model: nn.Module) -> None:
     for layers in together.values():
         _fold(layers)
     for _, norm in pairs:
-        model.set_submodule(norm, nn.Identity())
+        put(model, norm, nn.Identity())
 
 
 def insert_pointwise(
@@ -79,15 +85,12 @@ def insert_pointwise(
         if bias is not None and pointwise.bias is not None:
             pointwise.bias.copy_(bias)  # [C_out]
     pointwise.train(convolution.training)
-    model.set_submodule(name, nn.Sequential(convolution, pointwise))
+    put(model, name, nn.Sequential(convolution, pointwise))
 
 
-def _check_foldable(model: nn.Module, graph: fx.Graph, name: str) -> None:
+def _check_statistics(model: nn.Module, name: str) -> None:
     if model.get_submodule(name).running_mean is None:
         raise ValueError(f"fold_batch_norm: module {name!r} must keep running statistics, got none")
-    calls = sum(node.op == "call_module" and node.target == name for node in graph.nodes)
-    if calls != 1:
-        raise ValueError(f"fold_batch_norm: module {name!r} must be called once, got {calls} calls")
 
 
 def _fold(pairs: Sequence[tuple[Any, Any]]) -> None:

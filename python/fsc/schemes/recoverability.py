@@ -21,6 +21,7 @@ from fsc.networks.latency import latencies
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import CONVOLUTION
 from fsc.networks.out_of_place import out_of_place
+from fsc.networks.placing import put
 from fsc.progress import Progress
 from fsc.schemes.blocks import DropBlocks, check_blocks
 
@@ -195,7 +196,7 @@ class Ranking:
 
     def adapt(self, name: str) -> None:
         """Leaves the adaptor in the place of a block, after `errors`."""
-        self._body.set_submodule(name, self._adaptors[name])
+        put(self._body, name, self._adaptors[name])
         self.left.remove(name)
 
     def _fitted(self) -> dict[str, Adaptor]:
@@ -215,13 +216,13 @@ class Ranking:
 
     def _error_without(self, name: str) -> float:
         block = self._body.get_submodule(name)
-        self._body.set_submodule(name, self._adaptors[name])
+        put(self._body, name, self._adaptors[name])
         error = energy = 0.0
         for batch, expected in zip(self._judging, self._expected, strict=True):
             for found, wanted in zip(self._body(batch), expected, strict=True):
                 error += float((found - wanted).square().sum())
                 energy += float(wanted.square().sum())
-        self._body.set_submodule(name, block)
+        put(self._body, name, block)
         return error / (energy or 1.0)
 
 
