@@ -160,7 +160,7 @@ def test_a_layer_that_is_called_twice_is_named_where_nothing_else_can_go():
     assert reason in report.left["encoder.0"] and "encoder.2" in report.left
 
 
-@pytest.mark.parametrize("asked", [{"flops": 0.8}, {"pruning_ratio": 0.3}])
+@pytest.mark.parametrize("asked", [{"flops": 0.999}, {"pruning_ratio": 0.5}])
 def test_the_report_has_what_was_found_before_and_what_was_ignored(asked) -> None:
     torch.manual_seed(0)
     model, images = Mixing().eval(), torch.randn(4, 3, 8, 8)

@@ -162,7 +162,7 @@ def test_several_inputs():
 def test_what_stayed_is_told_with_its_reason(images):
     report = fsc.compress(teacher(), images, method="l1", pruning_ratio=0.4).report.to_dict()
     report["left"] = {"conv1": "its filters are shared", "linear": "its filters are shared"}
-    untouched = {"channels": 16, "channels_teacher": 16}
+    untouched = {"channels": 16, "channels_teacher": 16, "weights": 432}
     report["changes"][0] |= untouched
     page = Page(fsc.report.page(report))
     assert "What stayed, and why" in page.text
