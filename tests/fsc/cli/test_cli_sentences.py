@@ -12,6 +12,7 @@ _VALID = {
     "demo": (),
     "compress": (*_TEACHER, "--method", "l1"),
     "evaluate": ("--data", "digits"),
+    "export": (),
     "compare": _TEACHER,
     "inspect": ("--model", "resnet14"),
     "schemes": (),
@@ -63,7 +64,7 @@ def test_sentences_name_the_flag(fsc, teacher_file, tmp_path, verb, option):
     arguments = [part for part in _VALID[verb] if part not in (*shots, *excluded)]
     if "--checkpoint" in known:
         arguments += ["--checkpoint", teacher_file]
-    if verb == "evaluate":
+    if verb in ("evaluate", "export"):
         arguments.append(teacher_file)
     if "--output" in known:
         arguments += ["--output", tmp_path / "out.png"]
