@@ -13,24 +13,19 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from fsc.files import check_writable, write_atomically
 from fsc.images.joint import Inputs, check_numbers
-from fsc.networks.calls import call_of, output_of
 from fsc.networks.checkpoint import check_finite
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.entry import check_runs
 from fsc.networks.gathering import Images, gathered
 from fsc.networks.latency import latencies
 from fsc.networks.number_of_images import with_images
-from fsc.networks.outputs import difference, tensors_of
+from fsc.networks.program_checks import check_alike
 from fsc.networks.program_files import FORMATS, Format
-from fsc.networks.programs import program_of
+from fsc.networks.programs import line_of, program_of
 from fsc.networks.wrappers import dtype_of, unwrap
 
 # Of the images that are given, so many are looked at.
 _MOST_IMAGES = 7
-# Relative to the largest output, in units of the last place.
-_ROUNDINGS = 100
-# How many units in the last place images are moved, how often, and how much further outputs may go.
-_MOVED, _NUM_MOVES, _MARGIN = 64, 16, 2
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,12 @@ def export(student: nn.Module, path: str | os.PathLike[str], images: Images) -> 
 
     def write(temporary: Path) -> None:
         kind.write(program, temporary)
-        found.append(_examined(path, temporary, kind, network, program, inputs))
+        try:
+            found.append(_examined(path, temporary, kind, network, inputs))
+        except RuntimeError as error:  # which is for whoever writes files a full disk
+            raise ValueError(
+                f"export: {path.name} cannot be compared with student: {line_of(error)}"
+            ) from error
 
     write_atomically(path, write)
     return found[0]
@@ -161,9 +161,7 @@ def _taken(network: nn.Module, images: Images) -> Inputs:
     return with_images(inputs, 1) if number == 1 else inputs
 
 
-def _examined(
-    path: Path, file: Path, kind: Format, network: nn.Module, program: Any, inputs: Inputs
-) -> Exported:
+def _examined(path: Path, file: Path, kind: Format, network: nn.Module, inputs: Inputs) -> Exported:
     """What is found of a file that will be called `path`.
 
     Raises:
@@ -171,71 +169,17 @@ def _examined(
     """
     opened = kind.opened(file)
     leaves = tree_leaves(inputs)
+    apart = check_alike(path.name, kind, network, opened, inputs)
     first: Inputs = tree_map(lambda leaf: leaf[:1], inputs)
-    apart = max(_apart(path, network, opened, given) for given in (first, inputs))
-    allowed = _ROUNDINGS * torch.finfo(dtype_of(network)).eps
-    if apart > allowed:
-        # Where a student rounds activations, a last place can move one of them by a whole step.
-        allowed = max(allowed, _MARGIN * _unsteadiness(network, inputs))
-    if apart > allowed:
-        raise ValueError(
-            f"export: {path.name} must give the outputs of student but for rounding, which moves "
-            f"them by up to {allowed:.1e} of the largest, got {apart:.1e}; nothing was written"
-        )
     own, students = latencies([opened, network], first)
     shapes = [tuple(leaf.shape[1:]) for leaf in leaves]
     return Exported(
         path,
         kind.name,
-        dict(zip(program.graph_signature.user_inputs, shapes, strict=True)),
+        dict(zip(opened.names, shapes, strict=True)),
         (1, len(leaves[0])),
         apart,
         file.stat().st_size / 1000,
         own,
         students,
     )
-
-
-def _apart(path: Path, network: nn.Module, opened: nn.Module, inputs: Inputs) -> float:
-    """How far the outputs of a file are from those of a network, relative to the largest."""
-    expected = _outputs(network, inputs)
-    if not expected or not all(output.isfinite().all() for output in expected):
-        what = "NaN or Inf" if expected else "no tensor"
-        raise ValueError(f"export: student must give finite numbers for images, got {what}")
-    try:
-        found = _outputs(opened, inputs)
-    except Exception as error:  # whatever the program or onnxruntime raises
-        line = next(iter(str(error).splitlines()), "") or type(error).__name__
-        number = len(tree_leaves(inputs)[0])
-        raise ValueError(f"export: {path.name} does not run for {number} images: {line}") from error
-    return difference(expected, found)
-
-
-def _unsteadiness(network: nn.Module, inputs: Inputs) -> float:
-    """How far the outputs of a network move where the last places of its inputs do.
-
-    Raises:
-        ValueError: they move where nothing does.
-    """
-    generator = torch.Generator().manual_seed(0)
-    expected = _outputs(network, inputs)
-    own = difference(expected, _outputs(network, inputs))
-    if own:
-        raise ValueError(
-            "export: student must give the same outputs for the same images, got some that are "
-            f"{own:.1e} of the largest apart"
-        )
-
-    def moved(leaf: Tensor) -> Tensor:
-        if not leaf.is_floating_point():
-            return leaf
-        step = 2 * torch.rand(leaf.shape, generator=generator, dtype=leaf.dtype) - 1
-        return leaf * (1 + _MOVED * torch.finfo(leaf.dtype).eps * step)
-
-    tried = (_outputs(network, tree_map(moved, inputs)) for _ in range(_NUM_MOVES))
-    return max(difference(expected, outputs) for outputs in tried)
-
-
-def _outputs(network: nn.Module, inputs: Inputs) -> list[Tensor]:
-    found = tensors_of(output_of(network, call_of(inputs)))
-    return [each.double() if each.dtype == torch.bool else each for each in found]

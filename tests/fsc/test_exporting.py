@@ -9,9 +9,11 @@ from torch import nn
 
 import fsc
 from fsc import exporting, models
-from fsc.networks import surgery
+from fsc.networks import program_checks, surgery
+from fsc.networks.calls import record_calls
 from fsc.networks.program_files import FORMATS, Format, TorchProgram
-from fsc.networks.quantized_inputs import quantize_inputs
+from fsc.networks.programs import line_of
+from fsc.networks.quantized_inputs import QuantizedInputConv2d, quantize_inputs
 
 HAS_ONNX = all(find_spec(name) for name in FORMATS[".onnx"].packages)
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed")
@@ -72,6 +74,25 @@ class Logarithm(Layer):
 class Steep(Layer):
     def forward(self, x):
         return (1e6 * self.layer(x)).sin()
+
+
+class Squeezed(Layer):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.head(nn.functional.adaptive_avg_pool2d(self.layer(x), 1).squeeze())
+
+
+class Given(Layer):
+    def forward(self, x):
+        return x, self.layer(x)
+
+
+class WithNumber(Layer):
+    def forward(self, x):
+        return self.layer(x), 3
 
 
 class Svd(Layer):
@@ -184,15 +205,75 @@ def test_quantized_activations_are_simulated_alike(suffix, tmp_path):
     assert found.difference < (1e-5 if suffix == ".onnx" else 1e-30)
 
 
-class Off(nn.Module):
+def rounding_student(bits):
+    """A resnet14 whose outputs move by far more than a last place, and images."""
+    images = torch.randn(7, 3, 16, 16)
+    student = models.build("resnet14").eval()
+    surgery.fold_batch_norm(student)
+    names = [n for n, m in student.named_modules() if isinstance(m, nn.Conv2d)][1:]
+    calls = record_calls(student, names, ((images,), {}))
+    limits = {name: 0.9 * float(calls[name][0][0][0].max()) for name in names}
+    quantize_inputs(student, limits, bits)
+    return student, images
+
+
+def unrounded(self, features):
+    return features.clamp(min=0).minimum(self.input_limit)
+
+
+def rounded_down(self, features):
+    step = self.input_limit / self.largest
+    return (features * (1 / step)).floor().clamp(0, self.largest) * step
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("otherwise", [unrounded, rounded_down])
+def test_a_file_that_does_not_round_is_not_written(bits, otherwise, tmp_path, monkeypatch):
+    student, images = rounding_student(bits)
+    right = QuantizedInputConv2d.quantized
+
+    def quantized(self, features):
+        of = otherwise if torch.compiler.is_exporting() else right
+        return of(self, features)
+
+    monkeypatch.setattr(QuantizedInputConv2d, "quantized", quantized)
+    with pytest.raises(
+        ValueError, match=r"round what layers read .* got \d+.\d% of those of .* by"
+    ):
+        fsc.export(student, tmp_path / "a.pt2", images)
+    assert not list(tmp_path.iterdir())
+
+
+class Shaken(TorchProgram):
+    """A file that adds up in another order."""
+
+    def forward(self, images):
+        if images.dim() == 2:  # what layers read
+            return super().forward(images)
+        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+        return super().forward(images * (1 + 4e-6 * noise))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_file_may_round_some_activations_the_other_way(bits, tmp_path, monkeypatch):
+    student, images = rounding_student(bits)
+    monkeypatch.setitem(exporting.FORMATS, ".pt2", replace(FORMATS[".pt2"], opened=Shaken))
+    assert fsc.export(student, tmp_path / "a.pt2", images).difference > 1e-4
+
+
+@needs_onnx
+def test_right_files_round_as_students_do():
+    student, images = rounding_student(4)
+    kind = FORMATS[".onnx"]
+    program_checks._check_roundings("a.onnx", kind, student, images)
+    program_checks._check_roundings("a.pt2", FORMATS[".pt2"], student.bfloat16(), images.bfloat16())
+
+
+class Off(TorchProgram):
     """A file that gives a little more than it should."""
 
-    def __init__(self, path):
-        super().__init__()
-        self.opened = TorchProgram(path)
-
     def forward(self, *images):
-        found = self.opened(*images)
+        found = super().forward(*images)
         return found + 1e-3 * found.abs().max()
 
 
@@ -230,6 +311,73 @@ def test_refuses_students_that_cannot_be_exported(student, sentence, tmp_path):
 def test_says_what_onnx_has_no_operator_for(tmp_path):
     with pytest.raises(ValueError, match=r"cannot be written as ONNX: .*svd.*\.pt2 may hold it"):
         fsc.export(Svd(), tmp_path / "a.onnx", torch.randn(2, 3, 8, 8))
+
+
+@needs_onnx
+def test_inputs_are_called_as_in_the_file(tmp_path):
+    import onnxruntime
+
+    path = tmp_path / "a.onnx"
+    found = fsc.export(Given(), path, torch.randn(3, 3, 8, 8))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert list(found.inputs) == [each.name for each in session.get_inputs()]
+
+
+@needs_onnx
+def test_outputs_of_another_shape_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"got \[1, 5\] where the student gives \[5\] for one im"):
+        fsc.export(Squeezed(), tmp_path / "a.onnx", torch.randn(3, 3, 8, 8))
+    assert not list(tmp_path.iterdir())
+
+
+class More(TorchProgram):
+    def forward(self, *images):
+        found = super().forward(*images)
+        return found, found
+
+
+class Wider(TorchProgram):
+    def forward(self, *images):
+        return super().forward(*images).double()
+
+
+@pytest.mark.parametrize(
+    ("opened", "sentence"),
+    [
+        (More, "got 2 tensors where the student gives 1 for one image; nothing"),
+        (Wider, "got torch.float64 where the student gives torch.float32 for one image; nothing"),
+    ],
+)
+def test_outputs_of_another_kind_are_named(opened, sentence, tmp_path, monkeypatch):
+    monkeypatch.setitem(exporting.FORMATS, ".pt2", replace(FORMATS[".pt2"], opened=opened))
+    with pytest.raises(ValueError, match=sentence):
+        fsc.export(Layer(), tmp_path / "a.pt2", torch.randn(3, 3, 8, 8))
+
+
+@needs_onnx
+def test_onnx_holds_tensors_alone(tmp_path):
+    images = torch.randn(3, 3, 8, 8)
+    with pytest.raises(ValueError, match="must give tensors alone for a file of ONNX, got 3 among"):
+        fsc.export(WithNumber(), tmp_path / "a.onnx", images)
+    fsc.export(WithNumber(), tmp_path / "a.pt2", images)
+
+
+def test_what_exporters_say_is_cut():
+    assert line_of(ValueError("\n first.\nsecond")) == "first"
+    assert line_of(ValueError()) == "ValueError"
+    assert len(line_of(ValueError("long " * 100))) <= 200
+
+
+class Unread(TorchProgram):
+    def __init__(self, path):
+        raise RuntimeError("no program")
+
+
+def test_a_comparison_that_fails_is_no_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setitem(exporting.FORMATS, ".pt2", replace(FORMATS[".pt2"], opened=Unread))
+    with pytest.raises(ValueError, match="a.pt2 cannot be compared with student: no program$"):
+        fsc.export(Layer(), tmp_path / "a.pt2", torch.randn(6, 3, 8, 8))
+    assert not list(tmp_path.iterdir())
 
 
 def test_refuses_weights_that_are_not_finite(tmp_path):

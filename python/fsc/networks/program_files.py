@@ -12,8 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from fsc.networks.programs import taking_any_number, unheard
+from fsc.networks.programs import line_of, taking_any_number, unheard
 from fsc.networks.wrappers import dtype_of
+
+
+class Opened(nn.Module):
+    """A file as a module.
+
+    Attributes:
+        names: what its inputs are called in it, in their order.
+    """
+
+    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class Format:
 
     name: str
     write: Callable[[Any, Path], None]
-    opened: Callable[[Path], nn.Module]
+    opened: Callable[[Path], Opened]
     packages: tuple[str, ...] = ()
     dtypes: tuple[torch.dtype, ...] = ()
     most_bytes: int | None = None
@@ -71,23 +81,24 @@ class Format:
             )
 
 
-class TorchProgram(nn.Module):
+class TorchProgram(Opened):
     """A file of torch.export as torch runs it."""
 
     def __init__(self, path: Path) -> None:
         """Reads the file."""
         super().__init__()
         with unheard():
-            found = torch.export.load(path).module()
-        # No part of this module: a program has no modes that could be set.
-        self.run = found.forward
+            program = torch.export.load(path)
+            # No part of this module: a program has no modes that could be set.
+            self.run = program.module().forward
+        self.names = list(map(str, program.graph_signature.user_inputs))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the network gives."""
         return self.run(*args, **kwargs)
 
 
-class OnnxSession(nn.Module):
+class OnnxSession(Opened):
     """A file of ONNX as onnxruntime computes it, on the CPU and one thread.
 
     Raises:
@@ -118,6 +129,7 @@ class OnnxSession(nn.Module):
 
 
 def _write_onnx(program: Any, path: Path) -> None:
+    _check_outputs(program)
     # By a name that means something to whoever reads the file.
     opened = [{0: "images"} if any_number else None for any_number in taking_any_number(program)]
     try:
@@ -132,12 +144,30 @@ def _write_onnx(program: Any, path: Path) -> None:
         made.save(path)
 
 
+def _check_outputs(program: Any) -> None:
+    """Make sure that a program gives tensors alone.
+
+    Raises:
+        ValueError: it gives something else, too.
+    """
+    from torch.export.graph_signature import TensorArgument
+
+    specs = program.graph_signature.output_specs
+    given = [spec.arg for spec in specs if not isinstance(spec.arg, TensorArgument)]
+    if given:
+        raise ValueError(
+            "export: student must give tensors alone for a file of ONNX, got "
+            f"{getattr(given[0], 'value', given[0])!r} among its outputs; one that ends in .pt2 "
+            "holds it"
+        )
+
+
 def _unwritten(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    line = next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
     return (
-        f"export: student cannot be written as ONNX: {line}; a file that ends in .pt2 may hold it"
+        f"export: student cannot be written as ONNX: {line_of(error)}; a file that ends in .pt2 "
+        "may hold it"
     )
 
 

@@ -20,6 +20,8 @@ from fsc.networks.trace_failures import place_of
 
 # torch.export takes a number of one for fixed.
 _NUM_IMAGES = 2
+# Of what an exporter or a runtime says, so much is passed on.
+_LONGEST = 200
 
 
 def program_of(network: nn.Module, inputs: Inputs) -> Any:
@@ -75,14 +77,21 @@ def unheard() -> Iterator[None]:
         yield
 
 
+def line_of(error: BaseException) -> str:
+    """The first line of what an error says, short; its class where it says nothing."""
+    first = next(iter(str(error).strip().splitlines()), "").strip().rstrip(".")
+    if len(first) > _LONGEST:
+        first = first[: _LONGEST - 3].rstrip() + "..."
+    return first or type(error).__name__
+
+
 def _reason(error: Exception) -> str:
     text = str(error)
     if type(error).__name__ == "GuardOnDataDependentSymNode":
         return "what is done depends on the values of a tensor"
     if text.startswith("Constraints violated"):
         return "the forward does not take any number of images"
-    first = next(iter(text.splitlines()), "").partition(". ")[0]
-    return first.rstrip(".") or type(error).__name__
+    return line_of(error).partition(". ")[0].rstrip(".")
 
 
 def _without_traces(program: Any) -> Any:
