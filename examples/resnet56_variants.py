@@ -5,7 +5,7 @@
 
 Each prints a table of docs/results/resnet56.md: top-1 in percent on all 10,000 test images, mean
 and standard deviation over the draws of seeds 0, 1 and 2. The first takes about ten minutes on two
-cores, the second as long on one.
+cores, the second about a quarter of an hour on one.
 """
 
 import argparse
