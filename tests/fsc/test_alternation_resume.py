@@ -82,11 +82,11 @@ def test_interrupted_and_resumed_has_the_bits_of_an_uninterrupted_run(
         folder = tmp_path / f"{number}-{step}"
         torch.rand(1)  # what others draw does not matter
         with pytest.raises(KeyboardInterrupt):
-            _run(folder, (number, "fine-tuning", step), alignment=alignment)
+            _run(folder, (number, "fine-tuning, step", step), alignment=alignment)
         resumed, told = _run(folder, alignment=alignment)
         assert told[0][0] == number
-        first = next(each for each in told if each[1] == "fine-tuning")
-        assert first == (number, "fine-tuning", (step - 1) // 4 * 4 + 1)
+        first = next(each for each in told if each[1] == "fine-tuning, step")
+        assert first == (number, "fine-tuning, step", (step - 1) // 4 * 4 + 1)
         _assert_same(whole, resumed)
         assert _names(folder) == [f"round-{number}-student" for number in (1, 2, 3)]
 
@@ -101,22 +101,22 @@ def test_interrupted_and_resumed_has_the_bits_of_an_uninterrupted_run(
 )
 def test_other_trainings_go_on_too(tmp_path: Path, training: Any) -> None:
     whole, _ = _run(None, training=training)
-    last = (2, "distilling", 5)
+    last = (2, "distilling, step", 5)
     with pytest.raises(KeyboardInterrupt):
         _run(tmp_path, last, training=training)
     resumed, told = _run(tmp_path, training=training)
-    assert (2, "hints", 1) not in told and {number for number, _, _ in told} == {2, 3}
+    assert (2, "hints, step", 1) not in told and {number for number, _, _ in told} == {2, 3}
     _assert_same(whole, resumed)
 
 
 def test_a_joint_alignment_goes_on_where_it_was(tmp_path: Path) -> None:
     whole, _ = _run(None, alignment=JOINT)
-    stop = (2, "aligning all blocks", 7)
+    stop = (2, "aligning all blocks, step", 7)
     with pytest.raises(KeyboardInterrupt):
         _run(tmp_path, stop, alignment=JOINT)
     assert _names(tmp_path) == ["round-1-student", "round-2-alignment-training"]
     resumed, told = _run(tmp_path, alignment=JOINT)
-    assert told[0] == (2, "aligning all blocks", 5)
+    assert told[0] == (2, "aligning all blocks, step", 5)
     _assert_same(whole, resumed)
 
 
@@ -162,13 +162,13 @@ def test_a_damaged_round_is_dropped_and_made_again(
 def test_a_damaged_training_is_dropped(tmp_path: Path) -> None:
     whole, _ = _run(None)
     with pytest.raises(KeyboardInterrupt):
-        _run(tmp_path, (2, "fine-tuning", 7))
+        _run(tmp_path, (2, "fine-tuning, step", 7))
     assert _names(tmp_path) == ["round-1-student", "round-2-training"]
     path = tmp_path / "round-2-training.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.warns(fsc.CompressionWarning, match="the training starts from the beginning"):
         resumed, told = _run(tmp_path)
-    assert (2, "fine-tuning", 1) in told and told[0][0] == 2
+    assert (2, "fine-tuning, step", 1) in told and told[0][0] == 2
     _assert_same(whole, resumed)
 
 
@@ -185,7 +185,7 @@ def test_the_journal_of_another_call_is_refused(
     tmp_path: Path, fields: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        _run(tmp_path, (2, "fine-tuning", 7))
+        _run(tmp_path, (2, "fine-tuning, step", 7))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     sentence = f"^journal must belong to .* of one with {told}: pass what .*, or another folder$"
     with pytest.raises(ValueError, match=sentence):

@@ -87,6 +87,7 @@ def test_progress_says_what_is_gone() -> None:
     scheme = schemes.sparse(chain(), 0.9)
     _run(scheme=scheme, progress=lambda what, done, total: said.update({what: total}))
     assert said == {
+        "preparing images, image": 20,
         "mimicking features, 20 % pruned, step": 6,
         "mimicking features, 40 % pruned, step": 6,
         "mimicking features, 60 % pruned, step": 6,

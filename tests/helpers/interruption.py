@@ -2,7 +2,7 @@
 
 
 class Interrupting:
-    """Counts the steps that it is told of, and interrupts at one of them.
+    """Counts the steps that it is told of, not the images before them, and interrupts at one.
 
     Args:
         at: that one, the first being 1.
@@ -12,6 +12,8 @@ class Interrupting:
         self.at, self.told = at, 0
 
     def __call__(self, what: str, step: int, total: int) -> None:
+        if what.startswith("preparing images"):
+            return
         self.told += 1
         if self.told == self.at:
             raise KeyboardInterrupt

@@ -90,7 +90,6 @@ __all__ = [
     "find",
     "fits",
     "from_json",
-    "in_plain_names",
     "named",
     "named_layers",
     "names",

@@ -158,7 +158,7 @@ def test_interrupted_and_taken_up_with_more_values(sweep, tmp_path, monkeypatch)
 
     monkeypatch.setattr(repeated, "execute", second_is_interrupted)
     result = sweep("images", "2,3", "--method", "grail")
-    assert result.exit_code == 130 and "1 runs are in" in result.stderr
+    assert result.exit_code == 130 and "1 run is in" in result.stderr
     first = read(tmp_path)["runs"]
     result = sweep("images", "2,3,4", "--method", "grail", "--resume")
     assert result.exit_code == 0, result.output
