@@ -184,10 +184,10 @@ def test_networks_that_cannot_be_exported(fsc, own, tmp_path):
     told = fsc("export", path, *target, "--model", f"{file}:Branch", "--size", 8)
     assert told.exit_code == 2 and "net.py:17, `if x.sum() > 0:`, with" in told.output, told.output
 
-    (tmp_path / "signal.py").write_text(
+    (tmp_path / "one_channel.py").write_text(
         "from torch import nn\n\ndef build():\n    return nn.Conv1d(3, 4, 3)\n"
     )
     torch.save(nn.Conv1d(3, 4, 3).state_dict(), path)
-    told = fsc("export", path, *target, "--model", f"{tmp_path}/signal.py:build")
+    told = fsc("export", path, *target, "--model", f"{tmp_path}/one_channel.py:build")
     assert "must hold a network of images to be exported from here" in told.output
     assert not (tmp_path / "a.pt2").exists()
