@@ -1,113 +1,38 @@
 """Students as files of ONNX and torch.export: the same outputs for any number, or a sentence."""
 
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from dataclasses import replace
 
 import pytest
 import torch
+from exportable import (
+    Branch,
+    Count,
+    Given,
+    InAClass,
+    Layer,
+    Logarithm,
+    Noise,
+    Pair,
+    Svd,
+    Two,
+    WithNumber,
+    both,
+    needs_onnx,
+)
 from torch import nn
 
 import fsc
 from fsc import exporting, models
-from fsc.networks import program_checks, surgery
-from fsc.networks.calls import record_calls
-from fsc.networks.program_files import FORMATS, Format, TorchProgram
+from fsc.networks import surgery
+from fsc.networks.program_files import FORMATS, Format
 from fsc.networks.programs import line_of
-from fsc.networks.quantized_inputs import QuantizedInputConv2d, quantize_inputs
-
-HAS_ONNX = all(find_spec(name) for name in FORMATS[".onnx"].packages)
-needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed")
-both = pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=needs_onnx)])
+from fsc.networks.quantized_inputs import quantize_inputs
 
 
 @pytest.fixture(autouse=True)
 def _quick(one_thread, monkeypatch):
     few = exporting.latencies
     monkeypatch.setattr(exporting, "latencies", lambda *given: few(*given, repeats=3))
-
-
-class Layer(nn.Module):
-    """One convolution; the others of this file do something with it."""
-
-    def __init__(self, dimensions=2):
-        super().__init__()
-        kinds = {1: nn.Conv1d, 2: nn.Conv2d}
-        self.layer = kinds[dimensions](3, 4, 3)
-
-    def forward(self, x):
-        return self.layer(x)
-
-
-class Two(Layer):
-    def forward(self, image, index):
-        scores = self.layer(image).mean((2, 3))
-        return {"scores": scores + index[:, None], "best": (scores.argmax(1), scores > 0)}
-
-
-class Count(Layer):
-    def forward(self, x):
-        return self.layer(x).view(len(x), -1)
-
-
-class Pair(Layer):
-    def forward(self, x):
-        return self.layer(x).view(2, -1)
-
-
-class Branch(Layer):
-    def forward(self, x):
-        if x.sum() > 0:
-            return x
-        return self.layer(x)
-
-
-class Noise(Layer):
-    def forward(self, x):
-        return self.layer(x) + torch.rand_like(x[:, :1, 1:-1, 1:-1])
-
-
-class Logarithm(Layer):
-    def forward(self, x):
-        return self.layer(x).log()
-
-
-class Steep(Layer):
-    def forward(self, x):
-        return (1e6 * self.layer(x)).sin()
-
-
-class Squeezed(Layer):
-    def __init__(self):
-        super().__init__()
-        self.head = nn.Linear(4, 5)
-
-    def forward(self, x):
-        return self.head(nn.functional.adaptive_avg_pool2d(self.layer(x), 1).squeeze())
-
-
-class Given(Layer):
-    def forward(self, x):
-        return x, self.layer(x)
-
-
-class WithNumber(Layer):
-    def forward(self, x):
-        return self.layer(x), 3
-
-
-class Svd(Layer):
-    def forward(self, x):
-        return torch.linalg.svd(self.layer(x))[1]
-
-
-@dataclass
-class Scores:
-    scores: torch.Tensor
-
-
-class InAClass(Layer):
-    def forward(self, x):
-        return Scores(self.layer(x))
 
 
 def run(path, *images):
@@ -205,93 +130,10 @@ def test_quantized_activations_are_simulated_alike(suffix, tmp_path):
     assert found.difference < (1e-5 if suffix == ".onnx" else 1e-30)
 
 
-def rounding_student(bits):
-    """A resnet14 whose outputs move by far more than a last place, and images."""
-    images = torch.randn(7, 3, 16, 16)
-    student = models.build("resnet14").eval()
-    surgery.fold_batch_norm(student)
-    names = [n for n, m in student.named_modules() if isinstance(m, nn.Conv2d)][1:]
-    calls = record_calls(student, names, ((images,), {}))
-    limits = {name: 0.9 * float(calls[name][0][0][0].max()) for name in names}
-    quantize_inputs(student, limits, bits)
-    return student, images
-
-
-def unrounded(self, features):
-    return features.clamp(min=0).minimum(self.input_limit)
-
-
-def rounded_down(self, features):
-    step = self.input_limit / self.largest
-    return (features * (1 / step)).floor().clamp(0, self.largest) * step
-
-
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("otherwise", [unrounded, rounded_down])
-def test_a_file_that_does_not_round_is_not_written(bits, otherwise, tmp_path, monkeypatch):
-    student, images = rounding_student(bits)
-    right = QuantizedInputConv2d.quantized
-
-    def quantized(self, features):
-        of = otherwise if torch.compiler.is_exporting() else right
-        return of(self, features)
-
-    monkeypatch.setattr(QuantizedInputConv2d, "quantized", quantized)
-    with pytest.raises(
-        ValueError, match=r"round what layers read .* got \d+.\d% of those of .* by"
-    ):
-        fsc.export(student, tmp_path / "a.pt2", images)
-    assert not list(tmp_path.iterdir())
-
-
-class Shaken(TorchProgram):
-    """A file that adds up in another order."""
-
-    def forward(self, images):
-        if images.dim() == 2:  # what layers read
-            return super().forward(images)
-        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
-        return super().forward(images * (1 + 4e-6 * noise))
-
-
-@pytest.mark.parametrize("bits", [4, 8])
-def test_a_file_may_round_some_activations_the_other_way(bits, tmp_path, monkeypatch):
-    student, images = rounding_student(bits)
-    monkeypatch.setitem(exporting.FORMATS, ".pt2", replace(FORMATS[".pt2"], opened=Shaken))
-    assert fsc.export(student, tmp_path / "a.pt2", images).difference > 1e-4
-
-
-@needs_onnx
-def test_right_files_round_as_students_do():
-    student, images = rounding_student(4)
-    kind = FORMATS[".onnx"]
-    program_checks._check_roundings("a.onnx", kind, student, images)
-    program_checks._check_roundings("a.pt2", FORMATS[".pt2"], student.bfloat16(), images.bfloat16())
-
-
-class Off(TorchProgram):
-    """A file that gives a little more than it should."""
-
-    def forward(self, *images):
-        found = super().forward(*images)
-        return found + 1e-3 * found.abs().max()
-
-
-def test_what_gives_something_else_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setitem(exporting.FORMATS, ".pt2", replace(FORMATS[".pt2"], opened=Off))
-    path, images = tmp_path / "a.pt2", torch.randn(3, 3, 8, 8)
-    path.write_text("before")
-    with pytest.raises(ValueError, match=r"a.pt2 must give .* up to \S+e-05 .*, got 1.0e-03; noth"):
-        fsc.export(Layer(), path, images)
-    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
-    # The same is rounding where the outputs move as far with the last places of images.
-    assert fsc.export(Steep(), path, images).difference == pytest.approx(1e-3, rel=0.1)
-
-
 @pytest.mark.parametrize(
     ("student", "sentence"),
     [
-        (Branch(), r"fails at .*test_exporting.py:\d+, `if x.sum\(\) > 0:`, with: .* values of a"),
+        (Branch(), r"fails at .*exportable.py:\d+, `if x.sum\(\) > 0:`, with: .* values of a"),
         (Pair(), "torch.export fails with: the forward does not take any number of images"),
         (InAClass(), "Scores'> in output, which is not a known type$"),
         (Noise(), "student must give the same outputs for the same images, got some that are"),
@@ -324,37 +166,6 @@ def test_inputs_are_called_as_in_the_file(tmp_path):
 
 
 @needs_onnx
-def test_outputs_of_another_shape_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"got \[1, 5\] where the student gives \[5\] for one im"):
-        fsc.export(Squeezed(), tmp_path / "a.onnx", torch.randn(3, 3, 8, 8))
-    assert not list(tmp_path.iterdir())
-
-
-class More(TorchProgram):
-    def forward(self, *images):
-        found = super().forward(*images)
-        return found, found
-
-
-class Wider(TorchProgram):
-    def forward(self, *images):
-        return super().forward(*images).double()
-
-
-@pytest.mark.parametrize(
-    ("opened", "sentence"),
-    [
-        (More, "got 2 tensors where the student gives 1 for one image; nothing"),
-        (Wider, "got torch.float64 where the student gives torch.float32 for one image; nothing"),
-    ],
-)
-def test_outputs_of_another_kind_are_named(opened, sentence, tmp_path, monkeypatch):
-    monkeypatch.setitem(exporting.FORMATS, ".pt2", replace(FORMATS[".pt2"], opened=opened))
-    with pytest.raises(ValueError, match=sentence):
-        fsc.export(Layer(), tmp_path / "a.pt2", torch.randn(3, 3, 8, 8))
-
-
-@needs_onnx
 def test_onnx_holds_tensors_alone(tmp_path):
     images = torch.randn(3, 3, 8, 8)
     with pytest.raises(ValueError, match="must give tensors alone for a file of ONNX, got 3 among"):
@@ -366,18 +177,6 @@ def test_what_exporters_say_is_cut():
     assert line_of(ValueError("\n first.\nsecond")) == "first"
     assert line_of(ValueError()) == "ValueError"
     assert len(line_of(ValueError("long " * 100))) <= 200
-
-
-class Unread(TorchProgram):
-    def __init__(self, path):
-        raise RuntimeError("no program")
-
-
-def test_a_comparison_that_fails_is_no_full_disk(tmp_path, monkeypatch):
-    monkeypatch.setitem(exporting.FORMATS, ".pt2", replace(FORMATS[".pt2"], opened=Unread))
-    with pytest.raises(ValueError, match="a.pt2 cannot be compared with student: no program$"):
-        fsc.export(Layer(), tmp_path / "a.pt2", torch.randn(6, 3, 8, 8))
-    assert not list(tmp_path.iterdir())
 
 
 def test_refuses_weights_that_are_not_finite(tmp_path):

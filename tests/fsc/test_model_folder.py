@@ -1,6 +1,5 @@
 """Networks in folders: what is written, what is read again, what is refused."""
 
-import errno
 import importlib.util
 import json
 import os
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from full_disk import fill_disk
 from networks import small
 from safetensors.torch import save_file
 from torch import nn
@@ -182,18 +182,7 @@ def test_files_that_are_there_are_replaced_on_request_alone(result, tmp_path, na
 
 @pytest.mark.parametrize("failing", FILES)
 def test_all_files_are_written_or_none(result, tmp_path, monkeypatch, failing):
-    stem = failing.split(".")[0]
-
-    def full(real):
-        def write(path, *arguments, **keywords):
-            if stem in path.name:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return real(path, *arguments, **keywords)
-
-        return write
-
-    for writer in ("write_text", "write_bytes"):
-        monkeypatch.setattr(Path, writer, full(getattr(Path, writer)))
+    fill_disk(monkeypatch, failing.split(".")[0])
     with pytest.raises(OSError, match=f"{failing} cannot be written: No space left on device"):
         fsc.save_pretrained(result, tmp_path / "new", name="resnet14")
     assert list(tmp_path.iterdir()) == []

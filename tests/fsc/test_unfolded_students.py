@@ -10,7 +10,7 @@ from any_networks import IMAGES
 from networks import chain
 from on_digits import digits, trained_vgg
 from torch import Tensor, nn
-from unfolded import Net, both, check, layers, net, off, seen
+from unfolded import Net, assert_unfolded, both, layers, net, off, seen
 
 import fsc
 from fsc import models, schemes
@@ -40,7 +40,7 @@ def test_methods_that_never_fold_give_the_bits_that_they_give_without_it(
 def test_zeros_stay_zeros() -> None:
     teacher, images = net(), seen()
     folded, kept = both(teacher, images, method="cd-nc", scheme=schemes.sparse(teacher, 0.8))
-    check(folded, kept, teacher, images)
+    assert_unfolded(folded, kept, teacher, images)
     for name, module in kept.named_modules():
         if isinstance(module, nn.Conv2d):
             zeros = folded.get_submodule(name).weight == 0

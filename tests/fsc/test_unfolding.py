@@ -8,7 +8,7 @@ import torch
 from any_networks import Signal, Volume
 from networks import chain, small
 from torch import nn
-from unfolded import ROUNDING, both, check, layers, net, off, seen
+from unfolded import ROUNDING, assert_unfolded, both, layers, net, off, seen
 
 import fsc
 from fsc.methods import Task
@@ -36,9 +36,9 @@ def test_the_student_has_the_teachers_layers_and_the_outputs_of_the_folded_one(
 ) -> None:
     teacher, images = net(dtype), seen(dtype)
     folded, kept = both(teacher, images, method=FOLDING[name], pruning_ratio=0.3)
-    check(folded, kept, teacher, images)
+    assert_unfolded(folded, kept, teacher, images)
     # New images, too.
-    check(folded, kept, teacher, seen(dtype))
+    assert_unfolded(folded, kept, teacher, seen(dtype))
     # Its shapes are those of the teacher cut by a method that never folds.
     cut = fsc.compress(teacher, images, method="l1", pruning_ratio=0.3).student
     for key, value in cut.state_dict().items():
@@ -79,7 +79,7 @@ def test_a_bias_is_there_where_the_teacher_has_one() -> None:
         ).eval()
         images = torch.randn(4, 3, 8, 8)
         folded, kept = both(teacher, images, method="cd-nc", pruning_ratio=0.5)
-        check(folded, kept, teacher, images)
+        assert_unfolded(folded, kept, teacher, images)
         assert (kept[0].bias is not None) == bias
         assert not bias or (kept[0].bias.shape == (4,) and not kept[0].bias.any())
 
@@ -142,14 +142,17 @@ def test_norms_without_scale_or_shift(has_weight: int, has_bias: int) -> None:
     teacher[1].bias = teacher[1].bias if has_bias else None
     images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
     folded, kept = both(teacher.eval(), images, method="grail", pruning_ratio=0.5)
-    check(folded, kept, teacher, images)
+    assert_unfolded(folded, kept, teacher, images)
+    own = kept[1].weight is not None, kept[1].bias is not None
+    assert own == (has_weight, has_bias)
 
 
 def test_norms_that_share_a_scale_have_their_own() -> None:
     teacher, images = net(), seen()
     teacher.bn3.weight = teacher.bn1.weight
     folded, kept = both(teacher, images, method="cd-nc", pruning_ratio={"inside": 0.5})
-    check(folded, kept, teacher, images)
+    assert_unfolded(folded, kept, teacher, images)
+    assert kept.bn3.weight is not kept.bn1.weight and teacher.bn3.weight is teacher.bn1.weight
 
 
 def test_it_can_be_folded_again() -> None:
@@ -165,7 +168,9 @@ def test_signals_and_volumes(make: type[nn.Module]) -> None:
     teacher = make().double().eval()
     images = torch.randn(4, 3, 24) if make is Signal else torch.randn(4, 2, 8, 8, 8)
     folded, kept = both(teacher, images.double(), method="cd-nc", pruning_ratio=0.4)
-    check(folded, kept, teacher, images.double())
+    assert_unfolded(folded, kept, teacher, images.double())
+    norms = [m for m in kept.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert norms and any(m.num_features < 8 for m in norms)
 
 
 def test_norms_that_are_not_folded_stay_as_they_are() -> None:
@@ -175,7 +180,7 @@ def test_norms_that_are_not_folded_stay_as_they_are() -> None:
     ).eval()  # fmt: skip
     images = torch.randn(4, 3, 12, 12)
     folded, kept = both(teacher, images, method="cd-nc", pruning_ratio=0.5)
-    check(folded, kept, teacher, images)
+    assert_unfolded(folded, kept, teacher, images)
     for name in ("0", "6"):
         own, other = (each.get_submodule(name).state_dict() for each in (folded, kept))
         assert own.keys() == other.keys()
@@ -191,7 +196,7 @@ def test_few_pixels_give_no_statistics_and_the_teachers_stay(count: int) -> None
     few = torch.randn(1, 3, 4, 4).expand(count, -1, -1, -1).clone()
     folded, kept = both(teacher, few, method="grail", pruning_ratio=0.5)
     assert torch.equal(kept[1].running_var, torch.ones(4))
-    check(folded, kept, teacher, torch.randn(5, 3, 4, 4))
+    assert_unfolded(folded, kept, teacher, torch.randn(5, 3, 4, 4))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +219,7 @@ def test_channels_that_the_teacher_shuts_off_do_not_blow_up_what_a_method_finds(
     teacher[1].weight.data[:closed] = 1e-9 if closed == 1 else 0.0
     given = {"method": Redrawn(), "scheme": Scheme("any", {"0": 4})}
     folded, kept = both(teacher, images, **given)
-    check(folded, kept, teacher, images)
+    assert_unfolded(folded, kept, teacher, images)
     assert kept[0].weight.abs().max() < 10
 
 

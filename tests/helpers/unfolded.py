@@ -61,7 +61,7 @@ def layers(model: nn.Module) -> list[tuple[str, type]]:
 
 
 @torch.no_grad()
-def check(folded: nn.Module, kept: nn.Module, teacher: nn.Module, images: Tensor) -> None:
+def assert_unfolded(folded: nn.Module, kept: nn.Module, teacher: nn.Module, images: Tensor) -> None:
     """The same outputs from the teacher's layers, in evaluation mode."""
     assert not any(module.training for module in kept.modules())
     assert off(kept(images), folded(images)) < ROUNDING[images.dtype]

@@ -1,10 +1,9 @@
-import errno
 import json
 import tempfile
-from pathlib import Path
 
 import pytest
 import torch
+from full_disk import fill_disk
 
 from fsc.cli import compress as cli_compress, evaluation, outputs
 from fsc.images import data, sampling
@@ -159,21 +158,10 @@ def test_batch_size_and_memory_budget_do_not_change_the_student(fsc, on_digits, 
 @pytest.mark.parametrize("failing", outputs.STUDENT)
 def test_a_full_disk_leaves_the_folder_as_it_was(fsc, on_digits, tmp_path, monkeypatch, failing):
     """Whichever of the files does not fit; an earlier run's files stay together."""
-    stem = failing.split(".")[0]
     earlier = {name: f"earlier {name}" for name in ("model.safetensors", "report.json")}
     for name, text in earlier.items():
         (tmp_path / name).write_text(text)
-
-    def full(real):
-        def write(path, *arguments, **keywords):
-            if stem in path.name:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return real(path, *arguments, **keywords)
-
-        return write
-
-    monkeypatch.setattr(Path, "write_text", full(Path.write_text))
-    monkeypatch.setattr(Path, "write_bytes", full(Path.write_bytes))
+    fill_disk(monkeypatch, failing.split(".")[0])
     result = fsc("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", tmp_path,
                  "--overwrite")  # fmt: skip
     assert result.exit_code == 2
