@@ -142,8 +142,7 @@ def structured_of(
     if isinstance(pruning_ratio, Mapping):
         shares = {plain_name(model, name): share for name, share in pruning_ratio.items()}
     else:
-        found = pruned(function, style, groups)
-        shares = {group.widest(): pruning_ratio for group in found}
+        shares = dict.fromkeys((g.widest() for g in pruned(function, style, groups)), pruning_ratio)
     kept = {}
     for layer, share in shares.items():
         try:

@@ -112,10 +112,7 @@ def to_target(
     # What is no layer with a weight, such as the products of attention, costs what it costs.
     fixed = cost.flops(model, images[:1]) - cut_cost.size({}, {}).flops
     fixed = fixed if target.kind == "flops" else 0
-    spared = [f"ignored={in_words(ignored)}"] if ignored else []
-    spared += [f"round_to={target.round_to}"] if target.round_to > 1 else []
-    spared += [f"style={style}"] if style != "residual" else []
-    left = allocate(target, cut_cost, fixed, removal, stuck, spared)
+    left = allocate(target, cut_cost, fixed, removal, stuck, _sparing(target, ignored, style))
     kept = {}
     for name, count in left.items():
         group = by_name[name]
@@ -123,6 +120,13 @@ def to_target(
         channels, repeats = group.rows_of(layer)
         kept[layer] = (len(channels) - (group.size - count)) * repeats
     return Scheme(target.name, kept, held_back=stuck), removal
+
+
+def _sparing(target: Target, ignored: Ignored, style: Style) -> list[str]:
+    """The arguments that leave channels alone, as they were given."""
+    spared = [f"ignored={in_words(ignored)}"] if ignored else []
+    spared += [f"round_to={target.round_to}"] if target.round_to > 1 else []
+    return spared + ([f"style={style}"] if style != "residual" else [])
 
 
 class _Trade:
