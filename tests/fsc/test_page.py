@@ -1,12 +1,14 @@
 """The page for people: what it says of every kind of compression, and that nothing gets out."""
 
 import base64
+import io
 import json
 import re
-import zlib
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from well_formed import Page
 
@@ -247,17 +249,11 @@ def test_images_look_as_they_did():
 
 
 def pixels_of(element):
-    """[H, W, C] of a thumbnail, read without what wrote it."""
+    """[H, W, C] of a thumbnail."""
     encoded = re.search(r"base64,([^\"]+)", element)[1]
-    content = base64.b64decode(encoded)
-    width, height = (int.from_bytes(content[at : at + 4]) for at in (16, 20))
-    channels = 3 if content[25] == 2 else 1
-    start = content.index(b"IDAT")
-    length = int.from_bytes(content[start - 4 : start])
-    rows = zlib.decompress(content[start + 4 : start + 4 + length])
-    values = torch.tensor(list(rows), dtype=torch.uint8).reshape(height, 1 + width * channels)
-    assert not values[:, 0].any()
-    return values[:, 1:].reshape(height, width, channels)
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        assert image.format == "PNG" and image.mode in ("L", "RGB")
+        return torch.from_numpy(np.array(image)).reshape(*image.size[::-1], -1)
 
 
 def test_twenty_large_images_at_most_stay_small():
@@ -299,6 +295,9 @@ def test_errors_of_zero_and_far_apart_stay_in_the_picture():
         ({"images": ()}, "images must be a tensor, or a tuple or dict of some, got tuple"),
         ({"mean": (0.5,), "std": (0.5,)}, "each of the 3 channels of the images, got 1 and 1"),
         ({"mean": (0.5, 0.5, 0.5)}, "got 3 and none"),
+        ({"std": (0.5, 0.5, 0.5)}, "got none and 3"),
+        ({"images": torch.zeros(0, 3, 8, 8)}, r"images must hold values, got \[0, 3, 8, 8\]"),
+        ({"images": torch.zeros(2, 0, 8, 8)}, r"images must hold values, got \[2, 0, 8, 8\]"),
     ],
 )
 def test_refuses_what_makes_no_page(solved, images, change, sentence):

@@ -48,13 +48,16 @@ def _shown(
     if strange or not leaves:
         kind = type(strange[0]).__name__ if strange else type(images).__name__
         raise TypeError(f"page: images must be a tensor, or a tuple or dict of some, got {kind}")
+    empty = next((leaf for leaf in leaves if not leaf.numel()), None)
+    if empty is not None:
+        raise ValueError(f"page: images must hold values, got {list(empty.shape)}")
     for name, leaf in zip(input_names(images), leaves, strict=True):
         called = "" if len(leaves) == 1 else f"{name}: "
         if leaf.ndim != 4 or not leaf.is_floating_point():
             shape = " x ".join(map(str, leaf.shape[1:])) or "one number"
             yield tag("p", f"{called}no pictures, {shape} each.", class_="note")
             continue
-        if len(leaves) == 1 and mean is not None:
+        if len(leaves) == 1 and (mean is not None or std is not None):
             _check_statistics(leaf.shape[1], mean, std)
             made, how = thumbnails(leaf, mean, std), ""
         else:
@@ -65,9 +68,12 @@ def _shown(
         yield tag("ul", *(tag("li", each) for each in made), class_="images")
 
 
-def _check_statistics(channels: int, mean: Sequence[float], std: Sequence[float] | None) -> None:
-    if std is None or len(mean) != channels or len(std) != channels:
-        got = f"{len(mean)} and {'none' if std is None else len(std)}"
+def _check_statistics(
+    channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> None:
+    counts = [None if values is None else len(values) for values in (mean, std)]
+    if counts != [channels, channels]:
+        got = " and ".join("none" if count is None else str(count) for count in counts)
         raise ValueError(
             f"page: mean and std must have one number for each of the {channels} channels of the "
             f"images, got {got}"
