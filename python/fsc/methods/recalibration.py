@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fsc import ranks
+from fsc.methods.channel_sums import ChannelSums
 from fsc.networks.operations import BATCH_NORM
 from fsc.walking.visitor import Layer
 
@@ -29,39 +29,23 @@ class ChannelStatistics:
 
     def __init__(self, device: torch.device | str = "cpu", axis: int = 1) -> None:
         """Starts from zero images."""
-        self.count = 0
         self.axis = axis
-        zero = torch.zeros(1, device=device)
-        self.sums: list[Tensor] = [zero, zero]  # [C] float64 each
-        self.squares: list[Tensor] = [zero, zero]
+        self.teacher, self.student = ChannelSums(device, axis), ChannelSums(device, axis)
 
     def accumulate(self, teacher: Tensor, student: Tensor) -> None:
         """Takes up one batch, [N, C, ...] each, or [N, ..., C] where the axis is the last."""
-        self.count += teacher.select(self.axis, 0).numel()
-        channels = self.axis % teacher.ndim
-        others = [axis for axis in range(teacher.ndim) if axis != channels]
-        for side, value in enumerate((teacher, student)):
-            wide = value.double()
-            self.sums[side] = self.sums[side] + wide.sum(others)
-            self.squares[side] = self.squares[side] + wide.square().sum(others)
+        self.teacher.add(teacher)
+        self.student.add(student)
 
     def correction(self) -> tuple[Tensor, Tensor]:
         """Scale and shift [C] that give the student's channels the teacher's statistics.
 
         Those of all ranks: every rank has to ask.
         """
-        sums, squares = ([each.clone() for each in part] for part in (self.sums, self.squares))
-        ranks.add_up(*sums, *squares)
-        count = ranks.total(self.count)
-        means = [total / count for total in sums]
-        variances = [
-            (square / count - mean.square()).clamp_min(0)
-            for square, mean in zip(squares, means, strict=True)
-        ]
-        teacher, student = variances
+        (wanted, teacher), (mean, student) = self.teacher.moments(), self.student.moments()
         carries = (student > _LEAST_VARIANCE * teacher) & (teacher > 0)
         scale = torch.where(carries, (teacher / student).sqrt(), 1)
-        return scale, torch.where(carries, means[0] - scale * means[1], 0)
+        return scale, torch.where(carries, wanted - scale * mean, 0)
 
 
 def recalibrate(student: Any, statistics: ChannelStatistics) -> Callable[[Tensor], Tensor]:

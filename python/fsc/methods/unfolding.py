@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fsc import ranks
 from fsc.channels.cutting import cut_channels
 from fsc.methods.base import Outcome, Task
+from fsc.methods.channel_sums import ChannelSums
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.operations import BATCH_NORM, ORDINARY
 from fsc.networks.placing import put
@@ -116,7 +117,7 @@ def _statistics(
     student: nn.Module, names: list[str], task: Task
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Mean and variance [C] float64 of what each module is given, over the images of all ranks."""
-    found = {name: _Sums() for name in names}
+    found = {name: ChannelSums(task.images.device) for name in names}
     with evaluation_mode(student), _watched(student, found):
         for batch in ranks.share(task.images).split(task.batch_size):
             student(batch)
@@ -124,7 +125,7 @@ def _statistics(
 
 
 @contextmanager
-def _watched(student: nn.Module, found: dict[str, _Sums]) -> Iterator[None]:
+def _watched(student: nn.Module, found: dict[str, ChannelSums]) -> Iterator[None]:
     hooks = [
         student.get_submodule(name).register_forward_pre_hook(partial(_see, sums))
         for name, sums in found.items()
@@ -136,33 +137,8 @@ def _watched(student: nn.Module, found: dict[str, _Sums]) -> Iterator[None]:
             hook.remove()
 
 
-def _see(sums: _Sums, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+def _see(sums: ChannelSums, module: nn.Module, given: tuple[Tensor, ...]) -> None:
     sums.add(given[0])
-
-
-class _Sums:
-    """Of every channel of a value: how often it was seen, its sum and that of its square."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.of_values: Tensor | float = 0.0  # [C] float64
-        self.of_squares: Tensor | float = 0.0
-
-    def add(self, value: Tensor) -> None:
-        """Takes up one batch, [N, C, ...]."""
-        others = [axis for axis in range(value.ndim) if axis != 1]
-        wide = value.double()
-        self.count += wide.select(1, 0).numel()
-        self.of_values = self.of_values + wide.sum(others)
-        self.of_squares = self.of_squares + wide.square().sum(others)
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance [C] over all ranks: every rank has to ask."""
-        assert isinstance(self.of_values, Tensor) and isinstance(self.of_squares, Tensor)
-        ranks.add_up(self.of_values, self.of_squares)
-        count = ranks.total(self.count)
-        mean = self.of_values / count
-        return mean, (self.of_squares / count - mean.square()).clamp_min(0)
 
 
 def _write(convolution: Any, norm: Any, mean: Tensor, variance: Tensor) -> None:
