@@ -92,7 +92,7 @@ tools: $(VENV)/tools
 
 $(VENV)/tools: $(VENV)/built
 	@echo "Linters and test runners: half a minute"
-	@$(call patiently,$(BIN)/pip install -c constraints.txt 'fsc-ext[test$(comma)lint$(comma)onnx]')
+	@$(call patiently,$(BIN)/pip install -c constraints.txt 'fsc-ext[test$(comma)lint$(comma)onnx$(comma)lightning]')
 	@touch $@
 
 $(VENV)/docs: $(VENV)/tools

@@ -34,6 +34,8 @@ def test_code_blocks_of_a_page_run_in_order(
         if ".onnx" in block:
             for package in FORMATS[".onnx"].packages:
                 pytest.importorskip(package, reason="the block needs the extra onnx")
+        if "import lightning" in block:
+            pytest.importorskip("lightning", reason="the block needs the extra lightning")
         exec(compile(block, str(page), "exec"), namespace)
     assert "TODO" not in page.read_text(encoding="utf-8")
 

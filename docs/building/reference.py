@@ -112,7 +112,8 @@ PAGES = {
         "With labels: accuracy, training, fine-tuning.",
         "fsc.training",
         "evaluate.accuracy evaluate.accuracies supervised.train finetuning.FineTuning"
-        " finetuning.recalibrate_batch_norm resumption.TrainingFile resumption.identity_of",
+        " finetuning.recalibrate_batch_norm zeros.Zeros lightning_callback.keep_student"
+        " resumption.TrainingFile resumption.identity_of",
     ),
     "api/report.md": _page(
         "Analyses and figures",

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from fsc.images.checks import check_images, device_of
 from fsc.images.labels import check_labels, check_range
 from fsc.networks.modes import evaluation_mode
-from fsc.networks.operations import CONVOLUTION
 from fsc.progress import Progress
+from fsc.training.zeros import Zeros
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class FineTuning:
         device = device_of(student, images)
         images, labels = images.to(device), labels.to(device).long()
         tuned = copy.deepcopy(student).eval()
-        masks = _masks(tuned)
+        zeros = Zeros(tuned)
         optimizer = torch.optim.SGD(
             tuned.parameters(),
             lr=self.learning_rate,
@@ -107,7 +107,7 @@ class FineTuning:
             order = torch.randperm(len(images), generator=generator, device="cpu").to(device)  # [N]
             for chosen in order.split(self.batch_size):
                 _step(tuned, optimizer, images[chosen], labels[chosen])
-                _mask(masks)
+                zeros.restore()
             if progress is not None:
                 progress("epoch", epoch + 1, self.epochs)
         if not all(parameter.isfinite().all() for parameter in tuned.parameters()):
@@ -127,19 +127,6 @@ def _step(
         optimizer.zero_grad()
         nn.functional.cross_entropy(scores, labels).backward()
     optimizer.step()
-
-
-def _masks(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """The weights that have zeros, each with the mask of what is not zero."""
-    weights = [m.weight for m in model.modules() if isinstance(m, CONVOLUTION | nn.Linear)]
-    return [(weight, weight != 0) for weight in weights if not weight.all()]
-
-
-@torch.no_grad()
-def _mask(masks: list[tuple[Tensor, Tensor]]) -> None:
-    """Makes zero again what was zero."""
-    for weight, mask in masks:
-        weight *= mask
 
 
 def recalibrate_batch_norm(

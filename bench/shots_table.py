@@ -1,0 +1,141 @@
+"""Prints the accuracy of every method against the images a class, from files of `fsc compare`.
+
+python bench/shots_table.py docs/results/resnet56/*.json
+python bench/shots_table.py docs/results/resnet56/*.json --figure docs/results/resnet56_shots.png
+
+Each cell: mean and standard deviation over the draws, how many they are where that is not five, and
+in brackets what the papers print. Files of other code, scheme or network do not go into one table.
+"""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fsc.cli import published
+from fsc.cli.tables import draws
+from fsc.files import read_json
+from fsc.report import curves_figure
+from fsc.report.curves_figure import Curve
+
+USUAL_DRAWS = 5
+# What all runs of a table share.
+SHARED = ("model", "data", "scheme", "test_images", "weights_teacher", "top1_teacher")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method at one number of images a class.
+
+    Attributes:
+        top1: percent, of each draw.
+        seconds: of each draw.
+        paper: percent, where a paper prints it.
+    """
+
+    top1: Sequence[float]
+    seconds: Sequence[float]
+    paper: float | None
+
+    def __str__(self) -> str:
+        """As it stands in the table."""
+        mean = f"{statistics.fmean(self.top1):.2f}"
+        if len(set(self.top1)) > 1:
+            mean += f" ± {statistics.stdev(self.top1):.2f}"
+        told = [] if len(self.top1) == USUAL_DRAWS else [draws(len(self.top1))]
+        told += [] if self.paper is None else [f"{self.paper:.2f}"]
+        return f"{mean} ({'; '.join(told)})" if told else mean
+
+
+Rows = Mapping[str, Mapping[int, Cell]]
+
+
+def read(paths: Sequence[Path]) -> tuple[dict[str, Any], Rows]:
+    """What all files share, and of each method, by images a class, what came out.
+
+    Raises:
+        click.UsageError: the files do not belong together, or two hold the same runs.
+    """
+    files = [read_json(path, "comparison file") for path in paths]
+    shared = {key: files[0][key] for key in SHARED}
+    found: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(dict)
+    for path, file in zip(paths, files, strict=True):
+        for key in SHARED:
+            if file[key] != shared[key]:
+                raise click.UsageError(
+                    f"files must share {key}, got {file[key]!r} in {path} beside {shared[key]!r}"
+                )
+        for name in dict.fromkeys(run["method"] for run in file["runs"]):
+            if file["shots"] in found[name]:
+                raise click.UsageError(
+                    f"files must hold each run once, got {name} at {file['shots']} again in {path}"
+                )
+            found[name][file["shots"]] = [r for r in file["runs"] if r["method"] == name]
+    rows = {
+        name: {count: _cell(name, shared, count, runs) for count, runs in sorted(by.items())}
+        for name, by in found.items()
+    }
+    return shared, rows
+
+
+def _cell(name: str, shared: Mapping[str, Any], count: int, runs: Sequence[Any]) -> Cell:
+    paper = published.lookup(
+        name,
+        model_name=shared["model"],
+        data_name=shared["data"],
+        scheme=shared["scheme"],
+        num_shots=count,
+    )
+    top1, seconds = ([run[key] for run in runs] for key in ("top1", "seconds"))
+    return Cell(top1, seconds, None if paper is None else paper.mean)
+
+
+def table(rows: Rows) -> str:
+    """In Markdown."""
+    counts = sorted({count for cells in rows.values() for count in cells})
+    lines = [["method", *(f"{count} a class" for count in counts), "seconds"]]
+    lines.append(["---"] * len(lines[0]))
+    for name, cells in rows.items():
+        means = [statistics.fmean(cell.seconds) for cell in cells.values()]
+        low, high = (f"{bound:.2g}" if bound < 10 else f"{bound:.0f}" for bound in sorted(
+            (min(means), max(means))))  # fmt: skip
+        taken = low if low == high else f"{low} to {high}"
+        lines.append([f"`{name}`", *(str(cells.get(count, "")) for count in counts), taken])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def draw(shared: Mapping[str, Any], rows: Rows, path: Path) -> None:
+    """Accuracy against images a class."""
+    curves = [
+        Curve(name, list(cells), [list(cell.top1) for cell in cells.values()])
+        for name, cells in rows.items()
+        if len(cells) > 1
+    ]
+    curves_figure.draw(
+        curves,
+        path,
+        title=f"{shared['model']}, {shared['data']}, {shared['scheme']}",
+        label="images a class",
+        teacher_top1=shared["top1_teacher"],
+        num_test=shared["test_images"],
+    )
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--figure", type=click.Path(path_type=Path), help="Draw it too: .png, .pdf or .svg.")
+def main(paths: tuple[Path, ...], figure: Path | None) -> None:
+    """Print the table of PATHS, files that `fsc compare --json` wrote."""
+    shared, rows = read(paths)
+    click.echo(f"teacher: {shared['top1_teacher']:.2f} %, {shared['test_images']:,} test images\n")
+    click.echo(table(rows), nl=False)
+    if figure is not None:
+        draw(shared, rows, figure)
+
+
+if __name__ == "__main__":
+    main()
