@@ -98,8 +98,8 @@ def _made(header: Mapping[str, Any], report: Report) -> str:
     points = [
         f"Made by the method {_code(method)}, scheme {_code(report.scheme)}, seed "
         f"{report.seed}, from {report.num_images:,} {images}{data}.",
-        f"On these images its outputs are {100 * report.distance:.2f} % of the energy of the "
-        "original's away from them.",
+        f"On these images its outputs differ from the original's by {100 * report.distance:.2f} % "
+        "of the variance of these.",
     ]
     lists = {
         "Layers with fewer channels": list(report.kept),

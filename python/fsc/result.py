@@ -40,7 +40,7 @@ class Report:
         nonzero: number of parameters of the student that are not zero.
         flops: multiply-accumulates for one image, of the student and of the teacher.
         distance: how far the student's outputs are from the teacher's on the images, squared, as a
-            share of the teacher's energy.
+            share of the variance of the teacher's: 1 is no better than a constant answer.
         distance_start: the same of the pruned or rounded teacher, before anything is recovered;
             None where its outputs are not finite.
         layers: errors of the solved layers, for layer-wise methods.

@@ -133,6 +133,43 @@ def test_outputs_of_any_nesting_are_compared() -> None:
         def forward(self, x: Tensor) -> dict[str, object]:
             return {"a": 0 * x.mean(1), "rest": (0 * x, None)}
 
-    yardstick = Yardstick(Two(), torch.randn(5, 3, 4, 4), batch_size=2)
+    images = torch.randn(5, 3, 4, 4)
+    yardstick = Yardstick(Two(), images - images.mean(0), batch_size=2)
     assert yardstick.distance(Two()) == 0
     assert yardstick.distance(Zero()) == pytest.approx(1)
+
+
+class Shifted(nn.Module):
+    """Scores around a number that is the same for all images."""
+
+    def __init__(self, share: float, around: float = 100.0) -> None:
+        super().__init__()
+        self.share, self.around = share, around
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.around + self.share * x.mean((2, 3))
+
+
+def test_what_all_outputs_have_in_common_hides_no_error() -> None:
+    images = torch.randn(6, 3, 4, 4)
+    images -= images.mean(0)
+    yardstick = Yardstick(Shifted(1.0), images, batch_size=4)
+    assert yardstick.distance(Shifted(0.0)) == pytest.approx(1, rel=1e-4)
+    assert yardstick.distance(Shifted(0.5)) == pytest.approx(0.25, rel=1e-4)
+
+
+def test_outputs_that_do_not_vary_are_measured_by_their_energy() -> None:
+    one = torch.randn(1, 3, 4, 4)
+    for images in (one, one.expand(5, -1, -1, -1)):
+        yardstick = Yardstick(Shifted(0.0, around=10.0), images, batch_size=2)
+        assert yardstick.distance(Shifted(0.0, around=11.0)) == pytest.approx(0.01)
+
+
+def test_a_student_no_better_than_a_constant_is_told() -> None:
+    torch.manual_seed(0)
+    teacher, images = chain(), torch.randn(8, 3, 8, 8)
+    scarce = Scheme("scarce", dict.fromkeys(SCHEME.kept, 1))
+    with pytest.warns(fsc.CompressionWarning) as told:
+        result = fsc.compress(teacher, images, scheme=scarce, method="l1")
+    assert result.report.distance >= 1
+    assert any("student answers no better than a constant" in str(each.message) for each in told)

@@ -26,7 +26,7 @@ def lines_of(report):
 def test_says_what_was_done_in_about_ten_lines():
     report = report_of(method="cd-nc", pruning_ratio=0.5)
     told = str(report)
-    assert len(told.splitlines()) <= 10
+    assert len(told.partition("\nwarning ")[0].splitlines()) <= 10
     assert "CrossDistillation, from 5 images, in " in told
     assert "50 % of the channels of every set were to go" in told
     assert f"{report.parameters_teacher:,} -> {report.parameters:,} (" in told
@@ -35,7 +35,7 @@ def test_says_what_was_done_in_about_ten_lines():
     assert f"{len(changed)} of {len(report.changes)} lose channels, {gone} of 474 go" in told
     worst = max(report.layers, key=lambda layer: layer.relative_error)
     assert f"{worst.relative_error:.3g} of {worst.name}'s outputs" in told
-    assert f"{report.distance:.3g} of the teacher's energy" in told
+    assert f"{report.distance:.3g} of the variance of the teacher's" in told
 
 
 def test_a_table_says_the_same():
@@ -43,7 +43,8 @@ def test_a_table_says_the_same():
     page = Page(report._repr_html_())
     told = [tuple(cells) for cells in page.rows]
     assert told == summary.lines(report.to_dict())
-    assert all(what in str(report) and said in str(report) for what, said in told)
+    text = " ".join(str(report).split())  # where lines are broken plays no part
+    assert all(what in text and said in text for what, said in told)
 
 
 def test_the_repr_is_as_long_for_any_network():

@@ -11,7 +11,7 @@ import fsc_ext
 from fsc.images.scale import emptiness
 from fsc.methods.base import LayerReport, Outcome, Task
 from fsc.methods.l1_norm import L1Norm
-from fsc.methods.soundness import Yardstick, is_sound, not_finite
+from fsc.methods.soundness import Yardstick, is_sound, not_finite, of_variance
 from fsc.networks import cost, surgery
 from fsc.networks.expected_scale import doubt_about_scale
 from fsc.networks.quantized_inputs import quantize_inputs
@@ -23,6 +23,8 @@ from fsc.walking.input_limits import input_limits
 
 # Channels halved on both sides leave a quarter of a layer, on one side a half.
 _LEAST_SHARE = 0.5
+# The distance of the best answer that is the same for all images.
+_CONSTANT = 1.0
 
 
 def starting_point(task: Task) -> nn.Module:
@@ -106,8 +108,13 @@ class Examination:
         if not is_sound(distance, self._start):
             doubts.append(
                 "student is farther from the teacher than the pruned or rounded network that it "
-                f"started from: its outputs differ by {distance:.3g} of the teacher's energy, "
+                f"started from: its outputs differ by {of_variance(distance)}, "
                 f"those of the start by {self._start:.3g}{_worst_layer(outcome.layers)}"
+            )
+        elif distance >= _CONSTANT:
+            doubts.append(
+                "student answers no better than a constant on these images: its outputs differ by "
+                f"{of_variance(distance)}; let more stay, or give more images"
             )
         return Verdict(distance, self._start if math.isfinite(self._start) else None, doubts)
 

@@ -27,7 +27,7 @@ def solving(solve_on: int = 400) -> CrossDistillation:
     return CrossDistillation(Estimation(), after_addition=True, solve_on=solve_on)
 
 
-def training(steps: int = 400, precision: Precision = "float32") -> MiR:
+def training(steps: int = 800, precision: Precision = "float32") -> MiR:
     """MiR as it goes on from solved layers: gradients preconditioned, hard images, a cosine."""
     return MiR(
         steps=steps,
@@ -144,7 +144,7 @@ def _trained(outcome: Outcome, method: MiR, task: Task) -> Outcome:
         return _with(
             outcome,
             "layers are as they were solved: training led away from the teacher, on new images "
-            f"from {start:.4g} to {end:.4g} of the energy of its outputs",
+            f"from {start:.4g} to {end:.4g} of the variance of its outputs",
         )
     said = [*outcome.warnings, *in_words(method, rates)]
     return replace(outcome, learning_rates=rates, warnings=said)

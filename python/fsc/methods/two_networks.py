@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fsc import ranks
 from fsc.images.joint import Inputs
-from fsc.methods.soundness import is_sound
+from fsc.methods.soundness import is_sound, of_variance
 from fsc.networks.entry import Entry, enter
 from fsc.networks.gathering import Images, gathered
 from fsc.networks.joint_input import joint_of
@@ -57,7 +57,7 @@ def say(sentences: list[str], after: float, before: float, stacklevel: int) -> N
     if not is_sound(after, before):
         said.append(
             "student is farther from the teacher than where it started: its outputs differ by "
-            f"{after:.3g} of the teacher's energy, those of the start by {before:.3g}"
+            f"{of_variance(after)}, those of the start by {before:.3g}"
         )
     for sentence in said if ranks.is_first() else ():
         warnings.warn(sentence, CompressionWarning, stacklevel=stacklevel + 1)

@@ -89,7 +89,7 @@ def lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("not zero", f"{report['nonzero']:,} ({zero} of the student's)"))
     found.append(("multiply-accumulates", _change(report, "flops", millions)))
     found += _layers(report)
-    distance = f"{report['distance']:.3g} of the teacher's energy"
+    distance = f"{report['distance']:.3g} of the variance of the teacher's"
     if report["distance_start"] is not None:
         distance += f"; {report['distance_start']:.3g} before anything was recovered"
     found.append(("outputs differ by", distance))

@@ -162,7 +162,7 @@ def _measured(told: Mapping[str, Any]) -> Iterator[Markup]:
     before = "" if start is None else f"; before anything was recovered by {start:.3g}"
     notes.append(
         f"On the images given the student's outputs differ from the teacher's by "
-        f"{told['distance']:.3g} of their energy{before}."
+        f"{told['distance']:.3g} of their variance{before}."
     )
     yield tag("ul", *(tag("li", note) for note in notes), class_="note")
 
