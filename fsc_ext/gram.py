@@ -39,10 +39,12 @@ def gram_accumulate_(
     Append a row of ones where a bias is solved: Gram matrices one larger than the features,
     [D + 1, D + 1] instead of [D, D], mean that U has a last row of ones.
 
-    The columns are built and multiplied in panels of bounded width; a panel's products are in the
-    dtype of the inputs, the sums over panels in the dtype of the Gram matrices. The order of the
-    sums is fixed: the same inputs give the same bits, for any number of threads as far as the
-    matrix product of PyTorch does (MKL may divide a product in another way).
+    The columns are never all there at once: they are built and multiplied in panels of bounded
+    width, or, float32 inputs of many channels and a window of stride 1 on the CPU, not at all, as
+    two taps share their product with every pair that is as far apart. Products are in the dtype of
+    the inputs, the sums over panels in the dtype of the Gram matrices. The order of the sums is
+    fixed: the same inputs give the same bits, for any number of threads as far as the matrix
+    product of PyTorch does (MKL may divide a product in another way).
 
     Args:
         gram_student: G_SS, [D_S, D_S] with D_S = C_S * kH * kW, or one larger each; float32 or

@@ -1,6 +1,6 @@
 // Gram matrices of im2col columns on the CPU. The columns are never all there at once: panels of
 // bounded width, matrix products by ATen in the dtype of the input within a panel, sums between
-// panels in the dtype of the Gram matrix.
+// panels in the dtype of the Gram matrix. Where products of displaced images are fewer, they take their place.
 #include "gram.h"
 
 #include <ATen/Dispatch.h>
@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "cpu/clones.h"
+#include "cpu/gram_by_displacement.h"
 #include "cpu/im2col.h"
 
 namespace {
@@ -30,6 +31,8 @@ constexpr int64_t kWidest = 2048;
 // The rows of a product are computed in blocks, so that blocks above the diagonal can be left out.
 constexpr int64_t kSmallestBlock = 64;
 constexpr int64_t kLargestBlock = 256;
+// The side of the tiles in which a lower triangle is copied to the upper one.
+constexpr int64_t kMirrored = 32;
 
 // How many rows of `size` elements are worth a thread.
 int64_t grain(int64_t size) { return std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, size)); }
@@ -115,19 +118,30 @@ void add_product(const at::Tensor& gram, const at::Tensor& left, const at::Tenso
   }
 }
 
+// to [columns, rows] = from [rows, columns], which overlap nowhere; through a buffer, because rows a power of two apart
+// would push one another out of the cache.
+template <typename gram_t>
+void transpose_tile(const gram_t* from, gram_t* to, int64_t rows, int64_t columns, int64_t stride) {
+  gram_t buffer[kMirrored][kMirrored + 1];
+  for (int64_t r = 0; r < rows; ++r) std::copy_n(from + r * stride, columns, buffer[r]);
+  for (int64_t c = 0; c < columns; ++c) {
+    for (int64_t r = 0; r < rows; ++r) to[c * stride + r] = buffer[r][c];
+  }
+}
+
 // Copies the lower triangle to the upper one, tile by tile.
 void mirror(const at::Tensor& gram) {
-  constexpr int64_t tile = 32;
-  const int64_t size = gram.size(0), tiles = (size + tile - 1) / tile;
+  const int64_t size = gram.size(0), tiles = (size + kMirrored - 1) / kMirrored;
   AT_DISPATCH_FLOATING_TYPES(gram.scalar_type(), kOp, [&] {
     scalar_t* data = gram.data_ptr<scalar_t>();
-    at::parallel_for(0, tiles, grain(tile * size), [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin * tile; t < std::min(size, end * tile); t += tile) {
-        for (int64_t s = t; s < size; s += tile) {
-          for (int64_t i = t; i < std::min(size, t + tile); ++i) {
-            for (int64_t j = std::max(i + 1, s); j < std::min(size, s + tile); ++j)
-              data[i * size + j] = data[j * size + i];
-          }
+    at::parallel_for(0, tiles, grain(kMirrored * size), [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin * kMirrored; t < std::min(size, end * kMirrored); t += kMirrored) {
+        const int64_t rows = std::min(kMirrored, size - t);
+        for (int64_t s = 0; s < t; s += kMirrored) {
+          transpose_tile(data + t * size + s, data + s * size + t, rows, kMirrored, size);
+        }
+        for (int64_t i = t; i < t + rows; ++i) {
+          for (int64_t j = t; j < i; ++j) data[j * size + i] = data[i * size + j];
         }
       }
     });
@@ -136,8 +150,7 @@ void mirror(const at::Tensor& gram) {
 
 // ---- the loop over panels ----
 
-// Both sides have the same number of images and of pixels; a side may be missing.
-void accumulate_panels(std::optional<Side> student, std::optional<Side> teacher, const Grams& grams) {
+void add_panels(std::optional<Side> student, std::optional<Side> teacher, const Grams& grams) {
   const Side& any = student.has_value() ? *student : *teacher;
   const int64_t images = any.images(), pixels = any.pixels();
   if (images * pixels == 0) return;
@@ -167,20 +180,32 @@ void accumulate_panels(std::optional<Side> student, std::optional<Side> teacher,
       if (grams.teacher.defined()) add_product(grams.teacher, left, left, true, scratch);
     }
   }
+}
+
+std::optional<Side> with_panel(const fsc::GramSide* side) {
+  return side != nullptr ? std::optional<Side>(Side{*side}) : std::nullopt;
+}
+
+// Both sides have the same number of images and of pixels; a side may be missing.
+void accumulate_sides(const Grams& grams, const fsc::GramSide* student, const fsc::GramSide* teacher) {
+  const auto pays = [](const fsc::GramSide* side) { return side == nullptr || fsc::pays_by_displacement(*side); };
+  if (pays(student) && pays(teacher)) {
+    fsc::add_by_displacement(grams, student, teacher);
+  } else {
+    add_panels(with_panel(student), with_panel(teacher), grams);
+  }
   for (const at::Tensor& gram : {grams.student, grams.teacher}) {
     if (gram.defined()) mirror(gram);
   }
 }
 
-std::optional<Side> with_panel(const std::optional<fsc::GramSide>& side) {
-  return side.has_value() ? std::optional<Side>(Side{*side}) : std::nullopt;
-}
-
 void accumulate(const Grams& grams, const std::optional<fsc::GramSide>& student,
                 const std::optional<fsc::GramSide>& teacher) {
-  if (grams.cross.defined()) return accumulate_panels(with_panel(student), with_panel(teacher), grams);
-  if (student.has_value()) accumulate_panels(with_panel(student), std::nullopt, {grams.student, {}, {}});
-  if (teacher.has_value()) accumulate_panels(std::nullopt, with_panel(teacher), {{}, {}, grams.teacher});
+  const fsc::GramSide *right = student.has_value() ? &*student : nullptr,
+                      *left = teacher.has_value() ? &*teacher : nullptr;
+  if (grams.cross.defined()) return accumulate_sides(grams, right, left);
+  if (right != nullptr) accumulate_sides({grams.student, {}, {}}, right, nullptr);
+  if (left != nullptr) accumulate_sides({{}, {}, grams.teacher}, nullptr, left);
 }
 
 void gram_accumulate_cpu(const OptionalTensor& gram_student, const OptionalTensor& gram_cross,
