@@ -87,7 +87,7 @@ def flops(model: nn.Module, example_inputs: Tensor) -> int:
 
 
 class _Multiplications(TorchDispatchMode):
-    """Counts as FlopCounterMode does, which at its first call imports torch.compile for a second."""
+    """Counts as FlopCounterMode does, which imports torch.compile for that, a second of time."""
 
     total = 0
 
