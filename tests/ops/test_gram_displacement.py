@@ -73,10 +73,10 @@ def test_layouts_and_chosen_channels(window: Any, layout: str) -> None:
     kept = torch.tensor([39, 2, 2, *range(3, 20)])
     images = layouts(student)[layout], layouts(teacher)[layout]
     sums = sums_for(40, 40, window, False)
-    gram_accumulate_(*sums, *images, **window)
+    gram_accumulate_(*sums, images[0], images[1], **window)
     assert_equal(sums, student, teacher, **window)
     sums = sums_for(20, 40, window, False)
-    gram_accumulate_(*sums, *images, **window, channels_student=kept)
+    gram_accumulate_(*sums, images[0], images[1], **window, channels_student=kept)
     assert_equal(sums, student[:, kept], teacher, **window)
 
 

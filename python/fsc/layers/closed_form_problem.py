@@ -77,7 +77,8 @@ def judged(
 ) -> Solution:
     """A solved weight [C_out, dim] as a solution, with what it leaves of the objective."""
     before = to_matrix(layer) * (weight != 0)
-    errors = [quadratic.loss(w) for w in (before, weight, torch.zeros_like(weight))]
+    nothing = float(quadratic.losses_at_zero().sum()) / quadratic.num_images
+    errors = [quadratic.loss(before), quadratic.loss(weight), nothing]
     return Solution(*from_matrix(weight, layer), channels, filters, *errors)
 
 
@@ -94,7 +95,7 @@ def minimise(
     filters = torch.arange(len(weight), device=weight.device)
     if plan.num_filters is not None:
         # Filters are independent problems: what removing one costs is what it explained.
-        rises = quadratic.row_losses(torch.zeros_like(weight)) - quadratic.row_losses(weight)
+        rises = quadratic.losses_at_zero() - quadratic.row_losses(weight)
         order = rises.argsort(descending=True, stable=True)
         filters = order[: plan.num_filters].sort().values
         gone = weight.new_ones(len(weight), dtype=torch.bool)

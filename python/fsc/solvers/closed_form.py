@@ -125,8 +125,8 @@ def choose_channels(
         return norms.argsort(descending=True, stable=True)[:count].sort().values
     if count == patch.in_channels:
         return everything[:count]
-    weight = solve_on_rows(quadratic, weight_teacher, everything, damping)
-    inverse = quadratic.damped_inverse(damping_strength(quadratic, damping))
+    delta = damping_strength(quadratic, damping)
+    weight, inverse = quadratic.minimum_and_inverse(weight_teacher, delta)
     return torch.tensor(eliminate_channels(weight, inverse, groups, count), device=groups.device)
 
 

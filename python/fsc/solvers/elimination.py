@@ -37,6 +37,13 @@ class DampedInverse(Protocol):
         """Forgets all but these row numbers, which count from zero from now on."""
 
 
+def damped_factor(matrix: Tensor, delta: float) -> Tensor:
+    """The Cholesky factor L of `matrix` + delta I, both [n, n]."""
+    damped = matrix.clone()
+    damped.diagonal().add_(delta)
+    return torch.linalg.cholesky(damped)
+
+
 class DenseInverse:
     """The inverse as a matrix [dim, dim].
 
@@ -44,11 +51,9 @@ class DenseInverse:
     only the rows that are asked for are ever computed.
     """
 
-    def __init__(self, hessian: Tensor, delta: float) -> None:
-        """Inverts `hessian` [dim, dim] + delta I by Cholesky."""
-        damped = hessian.clone()
-        damped.diagonal().add_(delta)
-        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    def __init__(self, lower: Tensor) -> None:
+        """Inverts H + delta I by its factor [dim, dim], see `damped_factor`."""
+        self.inverse = torch.cholesky_inverse(lower)
         self.factors = torch.empty_like(self.inverse)
         self.num_removed = 0
 
@@ -82,13 +87,11 @@ class FactoredInverse:
     rows out changes K alone.
     """
 
-    def __init__(self, columns: Tensor, delta: float) -> None:
-        """Inverts the R x R system of `columns` [dim, R]."""
+    def __init__(self, columns: Tensor, lower: Tensor, delta: float) -> None:
+        """Inverts Z^T Z + delta I by its factor [R, R], see `damped_factor`."""
         self.columns = columns.clone()
         self.delta = delta
-        inner = columns.T @ columns
-        inner.diagonal().add_(delta)
-        self.inner = torch.cholesky_inverse(torch.linalg.cholesky(inner))  # K
+        self.inner = torch.cholesky_inverse(lower)  # K
 
     def blocks(self, groups: Tensor) -> Tensor:
         """Diagonal blocks [G, s, s] of the groups' row numbers [G, s], before any went."""

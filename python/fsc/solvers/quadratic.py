@@ -9,7 +9,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fsc.solvers.elimination import DampedInverse, DenseInverse, FactoredInverse
+from fsc.solvers.elimination import (
+    DampedInverse,
+    DenseInverse,
+    FactoredInverse,
+    damped_factor,
+)
 
 
 class Quadratic(Protocol):
@@ -26,6 +31,9 @@ class Quadratic(Protocol):
     def row_losses(self, weight: Tensor) -> Tensor:
         """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
 
+    def losses_at_zero(self) -> Tensor:
+        """The same at weight zero, [C_out]."""
+
     def loss(self, weight: Tensor) -> float:
         """The objective's value at a weight [C_out, dim]."""
 
@@ -40,6 +48,9 @@ class Quadratic(Protocol):
 
     def damped_inverse(self, delta: float) -> DampedInverse:
         """(H + delta I)^-1, ready for elimination."""
+
+    def minimum_and_inverse(self, anchor: Tensor, delta: float) -> tuple[Tensor, DampedInverse]:
+        """`minimum_near` on all rows and `damped_inverse`, of one factorisation."""
 
 
 @dataclass
@@ -63,6 +74,10 @@ class GramQuadratic:
         """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
         return ((weight @ self.hessian - 2 * self.target) * weight).sum(1) + self.constant
 
+    def losses_at_zero(self) -> Tensor:
+        """The same at weight zero, [C_out]."""
+        return self.constant
+
     def loss(self, weight: Tensor) -> float:
         """The objective's value at a weight [C_out, dim]."""
         return float(self.row_losses(weight).sum()) / self.num_images
@@ -84,7 +99,13 @@ class GramQuadratic:
 
     def damped_inverse(self, delta: float) -> DampedInverse:
         """(H + delta I)^-1 as a matrix."""
-        return DenseInverse(self.hessian, delta)
+        return DenseInverse(damped_factor(self.hessian, delta))
+
+    def minimum_and_inverse(self, anchor: Tensor, delta: float) -> tuple[Tensor, DampedInverse]:
+        """`minimum_near` on all rows and `damped_inverse`, of one factorisation."""
+        lower = damped_factor(self.hessian, delta)
+        right = self.target + delta * anchor  # [C_out, dim]
+        return torch.cholesky_solve(right.T, lower).T, DenseInverse(lower)
 
 
 @dataclass
@@ -107,6 +128,10 @@ class FactoredQuadratic:
     def row_losses(self, weight: Tensor) -> Tensor:
         """The share of each output channel in N L(W), [C_out], at a weight [C_out, dim]."""
         return (weight @ self.columns - self.target).square().sum(1)
+
+    def losses_at_zero(self) -> Tensor:
+        """The same at weight zero, [C_out]."""
+        return self.target.square().sum(1)
 
     def loss(self, weight: Tensor) -> float:
         """The objective's value at a weight [C_out, dim]."""
@@ -132,4 +157,13 @@ class FactoredQuadratic:
 
     def damped_inverse(self, delta: float) -> DampedInverse:
         """(Z Z^T + delta I)^-1 through the smaller R x R system."""
-        return FactoredInverse(self.columns, delta)
+        lower = damped_factor(self.columns.T @ self.columns, delta)
+        return FactoredInverse(self.columns, lower, delta)
+
+    def minimum_and_inverse(self, anchor: Tensor, delta: float) -> tuple[Tensor, DampedInverse]:
+        """`minimum_near` on all rows and `damped_inverse`, of one factorisation."""
+        lower = damped_factor(self.columns.T @ self.columns, delta)
+        residual = self.target - anchor @ self.columns  # [C_out, R]
+        correction = torch.cholesky_solve(residual.T, lower).T
+        inverse = FactoredInverse(self.columns, lower, delta)
+        return anchor + correction @ self.columns.T, inverse
