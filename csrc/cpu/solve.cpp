@@ -107,7 +107,7 @@ at::Tensor fsc::run_images(const Loop& loop, const Images& all, int64_t size, do
   const at::Tensor& weight = loop.weight;
   const int64_t images = all.input.size(0);
   const int64_t batches = (images + size - 1) / std::max<int64_t>(1, size);
-  const bool by_winograd = winograd::Step::pays(all, weight);
+  const bool by_winograd = winograd::Step::plan(all, weight).has_value();
   std::vector<std::unique_ptr<winograd::Step>> steps(batches);  // each made when its batch is met first
   return AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "solve_relu_", [&] {
     return fsc::run<scalar_t>(loop, [&](int64_t number, const at::Tensor& grad) {

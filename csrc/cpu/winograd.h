@@ -3,7 +3,7 @@
 // code with others.
 //
 // The input is cut into overlapping tiles of 6x6 (4x4) pixels, the output into tiles of 4x4 (2x2). A row is one tile of
-// one image, with the images innermost. With X, W and Y an input tile, a filter and an output tile:
+// one image, image by image. With X, W and Y an input tile, a filter and an output tile:
 //   V = B^T X B,  U = G W G^T,  M = sum over channels of U V,  Y = A^T M A
 // at 36 (16) points each, a product of matrices [rows, C_in] [C_in, C_out] a point; the gradient goes back the same
 // way:
@@ -28,7 +28,8 @@ struct Layer {
 
   int64_t tiles_high() const { return (height + tile - 1) / tile; }
   int64_t tiles_wide() const { return (width + tile - 1) / tile; }
-  int64_t rows() const { return tiles_high() * tiles_wide() * images; }
+  int64_t tiles() const { return tiles_high() * tiles_wide(); }
+  int64_t rows() const { return tiles() * images; }
   int64_t blocks() const { return (channels + kChannels - 1) / kChannels; }
   int64_t pixels() const { return tile * tile; }
   int64_t points() const { return (tile + 2) * (tile + 2); }
@@ -79,6 +80,12 @@ struct Passes {
   // squares of act(S) - T.
   double (*residual)(const Layer& layer, const Panel& panel, const Filters& filters, const Epilogue& epilogue, float* m,
                      float* squares);
+  // The outputs A^T M A + bias of a panel, to [rows, pixels, F]; 0 beyond the map. No bias where there is none.
+  void (*outputs)(const Layer& layer, const Panel& panel, const Filters& filters, const float* m, const float* bias,
+                  float* to);
+  // dM of residuals [rows, pixels, F] that are 0 beyond the map; their squares are added to squares [F].
+  void (*spread)(const Layer& layer, const Panel& panel, const Filters& filters, const float* residual, float* m,
+                 float* squares);
   // dU = V^T dM, added to what is there unless `first`.
   void (*accumulate)(const Layer& layer, const Panel& panel, const Filters& filters, const float* v, const float* m,
                      bool first, float* du);

@@ -7,7 +7,7 @@
 
 #pragma GCC target("avx2,fma")
 
-#include "cpu/winograd_passes.h"
+#include "cpu/winograd_instances.h"
 
 namespace {
 

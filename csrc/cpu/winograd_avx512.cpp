@@ -7,7 +7,7 @@
 
 #pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,fma")
 
-#include "cpu/winograd_passes.h"
+#include "cpu/winograd_instances.h"
 
 namespace {
 

@@ -14,9 +14,9 @@ struct Place {
   int64_t image, y, x;  // the first pixel of the output
 
   Place(const winograd::Layer& layer, int64_t row)
-      : image(row % layer.images),
-        y(row / layer.images / layer.tiles_wide() * layer.tile),
-        x(row / layer.images % layer.tiles_wide() * layer.tile) {}
+      : image(row / layer.tiles()),
+        y(row % layer.tiles() / layer.tiles_wide() * layer.tile),
+        x(row % layer.tiles() % layer.tiles_wide() * layer.tile) {}
 };
 
 // The channels of a pixel from `c` on, as many as there are.
@@ -181,41 +181,45 @@ double residual(const winograd::Layer& layer, const winograd::Panel& panel, cons
   return total;
 }
 
-// Which of two instances serves.
-template <typename Isa, typename Form>
-struct Chosen {
-  using Layer = winograd::Layer;
-  using Panel = winograd::Panel;
-  using Filters = winograd::Filters;
+template <typename Isa, typename Form, int kColumns>
+void outputs(const winograd::Layer& layer, const winograd::Panel& panel, const float* m, const float* bias, float* to) {
+  using Vector = typename Isa::Vector;
+  constexpr int kReach = Form::kReach, kTile = Form::kTile, kPoints = Form::kPoints, kPixels = Form::kPixels;
+  constexpr int64_t kFilters = kColumns * Isa::kLanes;
+  for (int64_t row = 0; row < panel.rows; ++row) {
+    const Place place(layer, panel.begin + row);
+    for (int64_t f = 0; f < kFilters; f += Isa::kLanes) {
+      Vector points[kPoints], pixels[kPixels];
+      const float* at = m + row * kFilters + f;
+      for (int64_t p = 0; p < kPoints; ++p) points[p] = Isa::load(at + p * (panel.rows * kFilters + kApart));
+      both_sides<kReach, kTile>(points, pixels, Form::template output<Vector>);
+      const Vector constant = bias ? Isa::load(bias + f) : Vector{};
+      for (int64_t pixel = 0; pixel < kPixels; ++pixel) {
+        const bool inside = place.y + pixel / kTile < layer.height && place.x + pixel % kTile < layer.width;
+        Isa::store(to + (row * kPixels + pixel) * kFilters + f, inside ? pixels[pixel] + constant : Vector{});
+      }
+    }
+  }
+}
 
-  static void weight(const Layer& layer, const Filters& filters, const float* from, float* u) {
-    (filters.columns == 1 ? transform_weight<Isa, Form, 1> : transform_weight<Isa, Form, 2>)(layer, filters, from, u);
+template <typename Isa, typename Form, int kColumns>
+void spread(const winograd::Panel& panel, const float* residual, float* m, float* squares) {
+  using Vector = typename Isa::Vector;
+  constexpr int kReach = Form::kReach, kTile = Form::kTile, kPoints = Form::kPoints, kPixels = Form::kPixels;
+  constexpr int64_t kFilters = kColumns * Isa::kLanes;
+  for (int64_t row = 0; row < panel.rows; ++row) {
+    for (int64_t f = 0; f < kFilters; f += Isa::kLanes) {
+      Vector points[kPoints], pixels[kPixels], norm = Isa::load(squares + f);
+      for (int64_t pixel = 0; pixel < kPixels; ++pixel) {
+        pixels[pixel] = Isa::load(residual + (row * kPixels + pixel) * kFilters + f);
+        norm = Isa::multiply_add(pixels[pixel], pixels[pixel], norm);
+      }
+      Isa::store(squares + f, norm);
+      both_sides<kTile, kReach>(pixels, points, Form::template output_gradient<Vector>);
+      float* at = m + row * kFilters + f;
+      for (int64_t p = 0; p < kPoints; ++p) Isa::store(at + p * (panel.rows * kFilters + kApart), points[p]);
+    }
   }
-  static void product(const Layer& layer, const Panel& panel, const Filters& filters, const float* v, const float* u,
-                      float* m) {
-    (filters.columns == 1 ? multiply<Isa, 1> : multiply<Isa, 2>)(layer, panel.rows, v, u, m);
-  }
-  static double epilogue(const Layer& layer, const Panel& panel, const Filters& filters,
-                         const winograd::Epilogue& epilogue, float* m, float* squares) {
-    const auto one = epilogue.relu ? residual<Isa, Form, 1, true> : residual<Isa, Form, 1, false>;
-    const auto two = epilogue.relu ? residual<Isa, Form, 2, true> : residual<Isa, Form, 2, false>;
-    return (filters.columns == 1 ? one : two)(layer, panel, epilogue, m, squares);
-  }
-  static void outer(const Layer& layer, const Panel& panel, const Filters& filters, const float* v, const float* m,
-                    bool first, float* du) {
-    (filters.columns == 1 ? accumulate<Isa, 1> : accumulate<Isa, 2>)(layer, panel.rows, v, m, first, du);
-  }
-  static void gradient(const Layer& layer, const Filters& filters, const float* du, int64_t parts,
-                       const winograd::Rounding& rounding, float scale, float* grad) {
-    const auto pass = filters.columns == 1 ? transform_gradient<Isa, Form, 1> : transform_gradient<Isa, Form, 2>;
-    pass(layer, filters, du, parts, rounding, scale, grad);
-  }
-
-  static constexpr winograd::Passes passes{
-      Isa::kLanes, Form::kTile, transform_input<Isa, Form>, weight, product, epilogue, outer, gradient};
-};
-
-template <typename Isa>
-constexpr winograd::Passes kBothSizes[] = {Chosen<Isa, Four>::passes, Chosen<Isa, Two>::passes};
+}
 
 }  // namespace
