@@ -10,17 +10,30 @@
 
 #include "cpu/clones.h"
 
+#ifdef __x86_64__
+#include <xmmintrin.h>
+#endif
+
 namespace {
 
 constexpr int64_t kSide = 16;  // of the squares that are turned: a line of the cache
 
 // A whole square of [rows, columns] to [columns, rows].
-FSC_CLONES void turn_square(const float* from, int64_t columns, float* to, int64_t rows) {
-  float square[kSide][kSide];
-  for (int64_t i = 0; i < kSide; ++i) {
-    for (int64_t j = 0; j < kSide; ++j) square[j][i] = from[i * columns + j];
+void turn_square(const float* from, int64_t columns, float* to, int64_t rows) {
+#ifdef __x86_64__
+  for (int64_t j = 0; j < kSide; j += 4) {
+    for (int64_t i = 0; i < kSide; i += 4) {
+      __m128 four[4];
+      for (int64_t k = 0; k < 4; ++k) four[k] = _mm_loadu_ps(from + (i + k) * columns + j);
+      _MM_TRANSPOSE4_PS(four[0], four[1], four[2], four[3]);
+      for (int64_t k = 0; k < 4; ++k) _mm_storeu_ps(to + (j + k) * rows + i, four[k]);
+    }
   }
-  for (int64_t j = 0; j < kSide; ++j) std::copy_n(square[j], kSide, to + j * rows);
+#else
+  for (int64_t j = 0; j < kSide; ++j) {
+    for (int64_t i = 0; i < kSide; ++i) to[j * rows + i] = from[i * columns + j];
+  }
+#endif
 }
 
 // [rows, columns] to [columns, rows].

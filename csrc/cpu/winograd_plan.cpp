@@ -42,20 +42,23 @@ bool takes(const at::Tensor& weight, const ConvGeometry& conv) {
          all(conv.stride, 1) && all(conv.dilation, 1) && conv.groups == 1;
 }
 
-bool pays(const Layer& layer) {
+// Measured against at::convolution, on one thread.
+bool pays(const Layer& layer, bool stays) {
   const int64_t bytes = layer.rows() * layer.points() * layer.blocks() * kChannels * sizeof(float);
-  // Blocks of channels that are mostly empty, and outputs smaller than a tile, waste more than is won.
-  return layer.images > 0 && layer.filters > 0 && layer.channels >= kChannels / 2 && layer.height * layer.width >= 4 &&
-         bytes <= kMostBytes;
+  // Blocks of channels that are mostly empty, outputs smaller than a tile, and filters that meet few rows waste more
+  // than is won.
+  const int64_t least_channels = stays ? kChannels / 2 : kChannels, least_rows = stays ? 1 : 8;
+  return layer.filters > 0 && layer.channels >= least_channels && layer.height * layer.width >= 4 &&
+         layer.rows() >= least_rows && bytes <= kMostBytes;
 }
 
 }  // namespace
 
 std::optional<Plan> Plan::of(const at::Tensor& input, const at::Tensor& weight, at::IntArrayRef output,
-                             const ConvGeometry& conv) {
+                             const ConvGeometry& conv, bool stays) {
   if (!takes(weight, conv)) return {};
   Plan plan{layer_of(input, output, conv.padding), nullptr, {}, {}, 1};
-  if (!pays(plan.layer)) return {};
+  if (!pays(plan.layer, stays)) return {};
   plan.passes = &instructions()[plan.layer.tile == 2];
   const int64_t all = plan.layer.filters, widest = plan.widest();
   for (int64_t begin = 0; begin < all; begin += widest) {

@@ -22,9 +22,10 @@ struct Plan {
   std::vector<Panel> panels;
   int64_t parts;  // of the panels, each with sums of its own, added in order
 
-  // For input and output of these shapes; none where at::convolution serves better, or the instructions lack.
+  // For input and output of these shapes; none where at::convolution serves better, or the instructions lack. `stays`
+  // where V is made once for many calls.
   static std::optional<Plan> of(const at::Tensor& input, const at::Tensor& weight, at::IntArrayRef output,
-                                const ConvGeometry& conv);
+                                const ConvGeometry& conv, bool stays);
 
   int64_t channels() const { return layer.blocks() * kChannels; }
   int64_t lanes(const Filters& some) const { return some.columns * passes->lanes; }

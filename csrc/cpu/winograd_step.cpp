@@ -16,7 +16,7 @@ const float* data_or_none(const at::Tensor& tensor, int64_t offset) {
 }  // namespace
 
 std::optional<Plan> Step::plan(const Images& images, const at::Tensor& weight) {
-  return Plan::of(images.input, weight, images.target.sizes(), images.conv);
+  return Plan::of(images.input, weight, images.target.sizes(), images.conv, true);
 }
 
 Step::Step(const Images& images, const at::Tensor& weight)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.parametrize("device", devices(), ids=str)
 
 SHAPES = [  # images, channels, filters, height and width of the input, padding
     (5, 16, 16, (8, 8), 1),
-    (3, 8, 33, (7, 9), 1),  # the last filter alone; tiles over the edge
+    (3, 18, 33, (7, 9), 1),  # the last filter alone; tiles over the edge
     (7, 20, 130, (5, 5), 0),  # many filters
     (2, 48, 7, (6, 5), (2, 0)),
     (9, 40, 150, (2, 2), 1),  # tiles of 2x2
