@@ -12,7 +12,8 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -57,7 +58,7 @@ def fused_steps(weight: Tensor, x: Tensor, target: Tensor) -> Tensor:
     return fsc_ext.solve_relu_(weight.clone(), x, target, RATE * one, THRESHOLD * one, **settings)
 
 
-def layer_step(layer: Callable[..., Tensor], inputs: Tensor, weights: Tensor) -> Tensor:
+def layer_step(layer: Callable[..., Tensor], inputs: Sequence[Tensor], weights: Tensor) -> Tensor:
     student = weights[1].clone().requires_grad_()
     loss = layer(*inputs, weights[0], student, alpha=ALPHA, beta=BETA, padding=1)
     return torch.autograd.grad(loss, student)[0]
@@ -86,10 +87,10 @@ def measured(shape: tuple[int, int, int, int], rounds: int) -> tuple[dict[str, f
     for name, layout in LAYOUTS.items():
         x, t = (tensor.contiguous(memory_format=layout) for tensor in (inputs[1], target))
         both = [each.contiguous(memory_format=layout) for each in inputs]
-        steps[name] = lambda x=x, t=t: plain_steps(weights[1], x, t)
-        layers[name] = lambda both=both: layer_step(plain_layer, both, weights)
-    steps["fsc"] = lambda: fused_steps(weights[1], inputs[1], target)
-    layers["fsc"] = lambda: layer_step(fsc_ext.cross_distill_layer, inputs, weights)
+        steps[name] = partial(plain_steps, weights[1], x, t)
+        layers[name] = partial(layer_step, plain_layer, both, weights)
+    steps["fsc"] = partial(fused_steps, weights[1], inputs[1], target)
+    layers["fsc"] = partial(layer_step, fsc_ext.cross_distill_layer, inputs, weights)
     step = {name: value / STEPS for name, value in milliseconds(steps, rounds).items()}
     return step, milliseconds(layers, rounds)
 
