@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cpu/cross_distill_kernels.h"
+#include "cpu/winograd_layer.h"
 #include "cross_distill_operators.h"
 
 namespace {
@@ -77,9 +78,15 @@ at::Tensor fsc::residual_and_loss(const at::Tensor& preactivation, const at::Ten
   return scalar;
 }
 
-std::tuple<at::Tensor, at::Tensor> fsc::layer_loss(const Layer& layer) { return convolved_loss(layer); }
+std::tuple<at::Tensor, at::Tensor> fsc::layer_loss(const Layer& layer) {
+  const auto own = winograd::layer_loss(layer);
+  return own ? *own : convolved_loss(layer);
+}
 
-std::optional<at::Tensor> fsc::own_weight_gradient(const Layer&, const at::Tensor&, const at::Tensor&) { return {}; }
+std::optional<at::Tensor> fsc::own_weight_gradient(const Layer& layer, const at::Tensor& residual,
+                                                   const at::Tensor& grad_loss) {
+  return winograd::weight_gradient(layer, residual, grad_loss);
+}
 
 TORCH_LIBRARY_IMPL(fsc_ext, CPU, m) {
   m.impl("soft_cross_mix", fsc::soft_cross_mix);

@@ -9,10 +9,12 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "cpu/cross_distill_kernels.h"
 #include "cpu/solve_loop.h"
+#include "cpu/winograd_step.h"
 #include "solve_operators.h"
 
 namespace {
@@ -104,12 +106,19 @@ at::Tensor fsc::run_quadratic(const Loop& loop, const at::Tensor& hessian, const
 at::Tensor fsc::run_images(const Loop& loop, const Images& all, int64_t size, double scale) {
   const at::Tensor& weight = loop.weight;
   const int64_t images = all.input.size(0);
+  const int64_t batches = (images + size - 1) / std::max<int64_t>(1, size);
+  const bool by_winograd = winograd::Step::plan(all, weight).has_value();
+  std::vector<std::unique_ptr<winograd::Step>> steps(batches);  // each made when its batch is met first
   return AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "solve_relu_", [&] {
     return fsc::run<scalar_t>(loop, [&](int64_t number, const at::Tensor& grad) {
-      const int64_t begin = (number - 1) % ((images + size - 1) / size) * size;
+      const int64_t place = (number - 1) % batches, begin = place * size;
       const fsc::Images batch = all.batch(begin, std::min(size, images - begin));
-      at::Tensor half;
       const double per_image = scale / static_cast<double>(batch.input.size(0));
+      if (by_winograd) {
+        if (!steps[place]) steps[place] = std::make_unique<winograd::Step>(batch, weight);
+        return per_image * steps[place]->differentiate(weight, 2 * per_image, grad);
+      }
+      at::Tensor half;
       const double loss = per_image * differentiate<scalar_t>(batch, weight, &half);
       const scalar_t* source = half.const_data_ptr<scalar_t>();
       const auto factor = static_cast<scalar_t>(2 * per_image);
