@@ -121,7 +121,9 @@ def _inverse(moment: Tensor, damping: float) -> Tensor:
     """(M / mean diag(M) + damping I)^-1 in float32, [..., size, size]."""
     damped = moment / moment.diagonal(dim1=-2, dim2=-1).mean()
     damped.diagonal(dim1=-2, dim2=-1).add_(damping)
-    return torch.linalg.inv(damped).float()
+    # Columns lie side by side in what `inv` gives. Rows do in what is read back from a file, and a
+    # product of either may be rounded in its own way.
+    return torch.linalg.inv(damped).float().contiguous()
 
 
 def _applied(form: Form, gradient: Tensor, channels: Tensor, taps: Tensor) -> Tensor:

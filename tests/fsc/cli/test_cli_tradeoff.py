@@ -77,7 +77,7 @@ def test_targets_of_two_kinds_in_one_table_and_figure(tradeoff, tmp_path):
     assert [float(each) for each in said.groups()] == pytest.approx(
         [100 * w for w in worst], abs=0.06
     )
-    lines = [line for line in result.output.splitlines() if str(tmp_path) not in line]
+    lines = [line for line in result.stdout.splitlines() if str(tmp_path) not in line]
     assert max(map(len, lines)) <= 80
 
 
