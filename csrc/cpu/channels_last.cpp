@@ -94,7 +94,8 @@ at::Tensor fsc::channel_norms(const at::Tensor& images) {
   for (int64_t c = 0; c < channels; ++c) {
     double total = 0;
     for (int64_t n = 0; n < images.size(0); ++n) total += sums[n * channels + c];
-    norms.data_ptr<float>()[c] = static_cast<float>(std::sqrt(total));
+    // A sum that overflowed says nothing of rounding.
+    norms.data_ptr<float>()[c] = std::isinf(total) ? 0 : static_cast<float>(std::sqrt(total));
   }
   return norms;
 }

@@ -106,7 +106,7 @@ at::Tensor fsc::run_quadratic(const Loop& loop, const at::Tensor& hessian, const
 at::Tensor fsc::run_images(const Loop& loop, const Images& all, int64_t size, double scale) {
   const at::Tensor& weight = loop.weight;
   const int64_t images = all.input.size(0);
-  const int64_t batches = (images + size - 1) / std::max<int64_t>(1, size);
+  const int64_t batches = size == 0 ? 0 : (images + size - 1) / size;
   const bool by_winograd = winograd::Step::plan(all, weight).has_value();
   std::vector<std::unique_ptr<winograd::Step>> steps(batches);  // each made when its batch is met first
   return AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "solve_relu_", [&] {

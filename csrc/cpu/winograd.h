@@ -57,10 +57,12 @@ struct Epilogue {
 
 // Where a gradient is no more than rounding. A weight whose inputs and residuals never meet has the gradient 0, but the
 // points hand it the rounding of its neighbours, which Adam would take for a direction: what is below `least` times the
-// norms of the channel and of the residual is set to 0.
+// norms of the channel and of the residual is set to 0. So is all that a filter has whose residual is the rounding of
+// its outputs: it has arrived.
 struct Rounding {
   const float* channels;   // [C_in], norms over images and pixels
   const float* residuals;  // [parts, F], squared norms
+  const float* arrived;    // [F], squared norms of residuals that are rounding, or none
   float least;
 };
 

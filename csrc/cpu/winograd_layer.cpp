@@ -171,7 +171,7 @@ std::optional<at::Tensor> weight_gradient(const fsc::Layer& layer, const at::Ten
           sums.add(set, part, set + shift, i, v, m);
         }
       },
-      [&](int64_t set, int64_t slot) { sums.finish(set, slot, scale, grad.data_ptr<float>()); });
+      [&](int64_t set, int64_t slot) { sums.finish(set, slot, scale, nullptr, grad.data_ptr<float>()); });
   return grad;
 }
 

@@ -96,11 +96,13 @@ void transform_gradient(const winograd::Layer& layer, const winograd::Filters& f
   using Vector = typename Isa::Vector;
   constexpr int kFilters = kColumns * Isa::kLanes, kReach = Form::kReach, kPoints = Form::kPoints;
   const int64_t stride = layer.blocks() * kChannels * kFilters + kApart;
-  float values[kChannels * 9 * kFilters], norms[kFilters];
+  float values[kChannels * 9 * kFilters], norms[kFilters], scales[kFilters];
   for (int64_t f = 0; f < kFilters; ++f) {
     float squares = 0;
     for (int64_t part = 0; part < parts; ++part) squares += rounding.residuals[part * kFilters + f];
-    norms[f] = rounding.least * __builtin_sqrtf(squares);
+    // A sum that overflowed says nothing of rounding.
+    norms[f] = __builtin_isinf(squares) ? 0 : rounding.least * __builtin_sqrtf(squares);
+    scales[f] = rounding.arrived && squares <= rounding.arrived[f] ? 0 : scale;
   }
   for (int64_t block = 0; block < layer.blocks(); ++block) {
     for (int64_t c = 0; c < kChannels && block * kChannels + c < layer.channels; ++c) {
@@ -117,7 +119,7 @@ void transform_gradient(const winograd::Layer& layer, const winograd::Filters& f
           Form::filter_gradient(&half[0][j], 3, w);
           for (int i = 0; i < 3; ++i) {
             // NaN stays NaN.
-            const Vector kept = (w[i] <= least) & (-w[i] <= least) ? Vector{} : scale * w[i];
+            const Vector kept = (w[i] <= least) & (-w[i] <= least) ? Vector{} : Isa::load(scales + f) * w[i];
             Isa::store(values + (c * 9 + i * 3 + j) * kFilters + f, kept);
           }
         }

@@ -13,8 +13,8 @@ namespace fsc::winograd {
 
 namespace {
 
-constexpr int64_t kTasks = 4;   // at least, for so many threads; not the number there is, which must not change bits
-constexpr float kLeast = 1e-6;  // rounding was seen to reach 3e-7
+constexpr int64_t kTasks = 4;    // at least, for so many threads; not the number there is, which must not change bits
+constexpr float kLeast = 1e-6f;  // rounding was seen to reach 3e-7
 constexpr int64_t kMostBytes = int64_t{1} << 30;  // of transformed inputs
 
 // As torch chooses its own kernels: ATEN_CPU_CAPABILITY speaks for both.
@@ -139,8 +139,8 @@ void GradientSums::add(int64_t set, int64_t part, int64_t slot, int64_t i, const
   plan_.passes->accumulate(plan_.layer, panel, plan_.filters[set], v, m, i == plan_.first(part), du(set, part, slot));
 }
 
-void GradientSums::finish(int64_t set, int64_t slot, float scale, float* grad) {
-  const Rounding rounding{norms_.const_data_ptr<float>(), squares(set, 0), kLeast};
+void GradientSums::finish(int64_t set, int64_t slot, float scale, const float* arrived, float* grad) {
+  const Rounding rounding{norms_.const_data_ptr<float>(), squares(set, 0), arrived, kLeast};
   plan_.passes->transform_gradient(plan_.layer, plan_.filters[set], du(set, 0, slot), plan_.parts, rounding, scale,
                                    grad);
 }

@@ -94,8 +94,8 @@ class GradientSums {
   float* squares(int64_t set, int64_t part);
   // Adds panel `i`, whose V and dM are there.
   void add(int64_t set, int64_t part, int64_t slot, int64_t i, const float* v, const float* m);
-  // `scale` times the gradient of a set, to grad [C_out, C_in, 3, 3].
-  void finish(int64_t set, int64_t slot, float scale, float* grad);
+  // `scale` times the gradient of a set, to grad [C_out, C_in, 3, 3]; see Rounding for `arrived`.
+  void finish(int64_t set, int64_t slot, float scale, const float* arrived, float* grad);
 
  private:
   float* du(int64_t set, int64_t part, int64_t slot);

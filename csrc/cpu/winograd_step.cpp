@@ -1,5 +1,7 @@
 #include "cpu/winograd_step.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
@@ -8,6 +10,9 @@
 namespace fsc::winograd {
 
 namespace {
+
+// Of the norm of a filter's outputs: more than what they are rounded by, which was seen to reach 3e-6.
+constexpr double kRounding = 1e-5;
 
 const float* data_or_none(const at::Tensor& tensor, int64_t offset) {
   return tensor.defined() ? tensor.const_data_ptr<float>() + offset : nullptr;
@@ -25,6 +30,7 @@ Step::Step(const Images& images, const at::Tensor& weight)
       v_(plan_.transformed(images.input)),
       target_(in_order(images.target)),
       bias_(plan_.padded(images.bias)),
+      arrived_(rounding_of(images, weight)),
       u_(at::empty({plan_.slots(), plan_.values(plan_.filters.front())}, at::kFloat)),
       m_(at::empty({at::get_num_threads(), plan_.layer.points() * (kPanel * plan_.widest() + kApart)}, at::kFloat)),
       sums_(plan_, images.input) {
@@ -47,6 +53,15 @@ at::Tensor Step::in_order(const at::Tensor& images) const {
     });
   }
   return ordered;
+}
+
+// [F of all sets], squared norms of residuals that are no more than rounding: a share of what the outputs would be if
+// pixels and channels were independent.
+at::Tensor Step::rounding_of(const Images& images, const at::Tensor& weight) const {
+  at::Tensor energies = images.input.square().sum({2, 3}).to(at::kDouble);  // [N, C_in]
+  if (images.image_weight) energies = energies * images.image_weight->square().unsqueeze(1);
+  const at::Tensor outputs = weight.square().sum({2, 3}).to(at::kDouble).mv(energies.sum(0));  // [C_out]
+  return plan_.padded((outputs * (kRounding * kRounding)).to(at::kFloat));
 }
 
 // A set of filters on a part of the panels: their loss, and the gradient at the points.
@@ -78,7 +93,10 @@ double Step::differentiate(const at::Tensor& weight, double scale, const at::Ten
         plan_.passes->transform_weight(plan_.layer, plan_.filters[set], weight.const_data_ptr<float>(), u);
       },
       [&](int64_t set, int64_t part, int64_t slot) { losses[set * plan_.parts + part] = run(set, part, slot); },
-      [&](int64_t set, int64_t slot) { sums_.finish(set, slot, static_cast<float>(scale), grad.data_ptr<float>()); });
+      [&](int64_t set, int64_t slot) {
+        sums_.finish(set, slot, static_cast<float>(scale), arrived_.const_data_ptr<float>() + plan_.filters[set].begin,
+                     grad.data_ptr<float>());
+      });
   double total = 0;
   for (const double loss : losses) total += loss;
   return total;

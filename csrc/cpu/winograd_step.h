@@ -23,6 +23,7 @@ class Step {
 
  private:
   at::Tensor in_order(const at::Tensor& images) const;
+  at::Tensor rounding_of(const Images& images, const at::Tensor& weight) const;
   double run(int64_t set, int64_t part, int64_t slot);
 
   Plan plan_;
@@ -32,6 +33,7 @@ class Step {
   at::Tensor shortcut_;  // as the target, or undefined
   at::Tensor bias_;      // or undefined
   at::Tensor share_;     // [N], or undefined
+  at::Tensor arrived_;   // [F of all sets], squared norms of residuals that are the rounding of outputs
   at::Tensor u_, m_;     // of what is under way
   GradientSums sums_;
 };

@@ -138,6 +138,38 @@ def test_a_filter_of_zeros_stays(device):
     assert not weight[3].any() and weight[4].any()
 
 
+@pytest.mark.parametrize("shape", [(10, 64, 64, (8, 8), 1), (50, 64, 64, (4, 4), 1)], ids=str)
+@pytest.mark.parametrize("share", [None, 1e-3], ids=["alike", "weighted"])
+def test_a_weight_that_has_arrived_stays(device, shape, share):
+    # The target is the output of that weight, computed in another way: they differ by rounding.
+    weight, x, _, _ = layer(device, *shape)
+    target = torch.nn.functional.conv2d(x, weight, padding=1).relu_()
+    shares = None if share is None else torch.full((len(x),), share, device=device)
+    before, settings = weight.clone(), {"padding": 1, "image_weight": shares}
+    rates, amounts = schedule(300, rate=1e-3, amount=0.0)
+    losses = fsc_ext.solve_relu_(weight, x, target, rates, amounts, **settings)
+    assert torch.equal(weight, before) and losses[-1] == losses[0]
+    target[:, 3] *= 1.001  # one filter has a way to go
+    fsc_ext.solve_relu_(weight, x, target, rates, amounts, **settings)
+    assert not torch.equal(weight[3], before[3]) and torch.equal(weight[4:], before[4:])
+
+
+def test_sums_that_overflow_do_not_end_the_steps(device):
+    weight, x, target, _ = layer(device, 6, 16, 20, (8, 8), 1)
+    before, (rates, amounts) = weight.clone(), schedule(1, rate=1e-20, amount=0.0)
+    fsc_ext.solve_relu_(
+        weight, x, 1e19 * target, rates, amounts, padding=1, optimizer="sgd", momentum=0.0
+    )
+    assert not torch.equal(weight, before)
+
+
+def test_no_images_and_no_steps(device):
+    weight, x, target, _ = layer(device, 6, 16, 20, (8, 8), 1)
+    rates, amounts = schedule(0)
+    losses = fsc_ext.solve_relu_(weight, x[:0], target[:0], rates, amounts, padding=1)
+    assert losses.shape == (0,)
+
+
 def test_nan_is_not_hidden(device):
     weight, x, target, _ = layer(device, 6, 16, 20, (8, 8), 1)
     x[2, 5, 3, 3] = float("nan")
