@@ -118,6 +118,10 @@ def cross_distill_layer(
     devices cuDNN convolves what is large or has groups, in the precision that
     `torch.backends.cudnn.allow_tf32` says.
 
+    In float32 on the CPU 3x3 filters of stride 1 go through Winograd's transforms. A gradient of
+    the weight below 1e-6 of the norms of its channel and its filter's residual is 0 there: no more
+    than rounding.
+
     Args:
         input_teacher: the layer's input in the teacher, [N, C_in, H, W], float32 or float64.
         input_student: the layer's input in the student, of the same shape and dtype.

@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "cpu/clones.h"
-#include "cpu/correlation.h"
-#include "cpu/displacement.h"
+#include "cpu/gram_correlation.h"
+#include "cpu/gram_displacement.h"
+#include "cpu/gram_images.h"
 #include "cpu/gram_ones.h"
-#include "cpu/interleaved_images.h"
 
 namespace {
 

@@ -8,9 +8,9 @@
 #include <array>
 #include <vector>
 
-#include "cpu/correlation.h"
-#include "cpu/displacement.h"
-#include "cpu/interleaved_images.h"
+#include "cpu/gram_correlation.h"
+#include "cpu/gram_displacement.h"
+#include "cpu/gram_images.h"
 
 namespace fsc {
 

@@ -109,7 +109,7 @@ std::optional<std::tuple<at::Tensor, at::Tensor>> layer_loss(const fsc::Layer& l
   const at::Tensor& input = layer.input_student;
   const auto shape = layer.check();
   const auto plan = Plan::of(input, layer.weight_student, shape, layer.conv, false);
-  if (!plan) return {};
+  if (!plan || plan->is_crowded()) return {};
   const auto [x_teacher, x_student] = layer.mixed_inputs();
   const bool same = x_teacher.is_same(x_student);
   const Transformed inputs(*plan, x_student);
@@ -150,7 +150,7 @@ std::optional<std::tuple<at::Tensor, at::Tensor>> layer_loss(const fsc::Layer& l
 std::optional<at::Tensor> weight_gradient(const fsc::Layer& layer, const at::Tensor& residual,
                                           const at::Tensor& grad_loss) {
   const auto plan = Plan::of(layer.input_student, layer.weight_student, residual.sizes(), layer.conv, false);
-  if (!plan) return {};
+  if (!plan || plan->is_crowded()) return {};
   const Transformed inputs(*plan, std::get<1>(layer.mixed_inputs(false, true)));
   const at::Tensor images = channels_last(residual), grad = at::empty(layer.weight_student.sizes(), at::kFloat);
   const Scratch scratch(*plan, 1);

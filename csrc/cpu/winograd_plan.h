@@ -37,6 +37,12 @@ struct Plan {
   // Panels of a part, from the first to behind the last.
   int64_t first(int64_t part) const { return part * static_cast<int64_t>(panels.size()) / parts; }
 
+  // Whether at::convolution would have more threads at work, by so much that it is faster all the same.
+  bool is_crowded() const {
+    const int64_t sets = static_cast<int64_t>(filters.size());
+    return at::get_num_threads() > 2 * (parts == 1 ? sets : parts);
+  }
+
   // V of inputs [N, C_in, H, W], channels last, panel by panel.
   at::Tensor transformed(const at::Tensor& input) const;
   const float* panel_of(const at::Tensor& v, const Panel& panel) const {

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fsc.training.lightning_callback import keep_student
+from fsc.training.zeros import Zeros
 
 
 def small() -> nn.Sequential:
@@ -45,7 +46,7 @@ def steps(callback, network, count=3):
 
 def test_zeros_and_statistics_stay_and_the_rest_is_trained(stand_in):
     network, before = small(), small()
-    steps(keep_student("pytorch_lightning"), network)
+    steps(keep_student(package="pytorch_lightning"), network)
     for number in (0, 4):
         was_zero = before[number].weight == 0
         assert torch.equal(network[number].weight == 0, was_zero) and was_zero.any()
@@ -56,15 +57,36 @@ def test_zeros_and_statistics_stay_and_the_rest_is_trained(stand_in):
 
 def test_batch_norm_is_trained_where_that_is_asked_for(stand_in):
     network = small()
-    steps(keep_student("pytorch_lightning", batch_norm="trained"), network)
+    steps(keep_student(package="pytorch_lightning", batch_norm="trained"), network)
     assert not torch.equal(network[1].running_mean, small()[1].running_mean)
+
+
+def test_a_part_of_the_module_alone_is_kept(stand_in):
+    student, other = small(), small()
+    steps(keep_student(student, package="pytorch_lightning"), nn.Sequential(student, nn.Identity()))
+    assert torch.equal(student[0].weight == 0, other[0].weight == 0)
+    whole = nn.ModuleList([student, other])
+    callback = keep_student(student, package="pytorch_lightning")
+    callback.on_train_start(None, whole)
+    with torch.no_grad():
+        student[0].weight.fill_(float("nan"))
+        other[0].weight.fill_(1.0)
+    callback.on_train_batch_end(None, whole, None, None, 0)
+    assert not student[0].weight[:2].any() and other[0].weight.all()
+
+
+def test_weights_that_are_computed_anew_are_refused():
+    network = small()
+    nn.utils.parametrizations.weight_norm(network[4])
+    with pytest.raises(ValueError, match="got a parametrization in layer '4'"):
+        Zeros(network)
 
 
 def test_what_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="batch_norm must be 'frozen' or 'trained', got 'kept'"):
         keep_student(batch_norm="kept")
     with pytest.raises(ValueError, match=r"package must be one of .*, got 'keras'"):
-        keep_student("keras")
+        keep_student(package="keras")
     for name in ("lightning", "lightning.pytorch", "pytorch_lightning"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"must be installed: pip install 'fsc-ext\[lightning\]'"):

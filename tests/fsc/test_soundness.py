@@ -165,6 +165,23 @@ def test_outputs_that_do_not_vary_are_measured_by_their_energy() -> None:
         assert yardstick.distance(Shifted(0.0, around=11.0)) == pytest.approx(0.01)
 
 
+class Among(nn.Module):
+    """Gives what all images of a batch are to each other, [N, N]."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.share * (x.flatten(1) @ x.flatten(1).T)
+
+
+def test_outputs_of_batches_that_do_not_fit_together_are_measured_by_their_energy() -> None:
+    yardstick = Yardstick(Among(1.0), torch.randn(10, 3, 4, 4), batch_size=4)
+    assert not yardstick.is_of_variance
+    assert yardstick.distance(Among(0.5)) == pytest.approx(0.25)
+
+
 def test_a_student_no_better_than_a_constant_is_told() -> None:
     torch.manual_seed(0)
     teacher, images = chain(), torch.randn(8, 3, 8, 8)

@@ -61,12 +61,12 @@ def test_loss_and_gradients(device, shape, activation, shares, layout):
 
 @pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="needs AVX2")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_same_bits_for_any_number_of_threads(device, shape, one_thread):
+def test_same_bits_for_one_thread_and_two(device, shape, one_thread):
     *sizes, padding = shape
     tensors = tensors_of(device, *sizes)
     settings = {"alpha": 0.9, "beta": 0.3, "padding": padding}
     expected = loss_and_gradients(fsc_ext.cross_distill_layer, tensors, **settings)
-    torch.set_num_threads(3)
+    torch.set_num_threads(2)
     found = loss_and_gradients(fsc_ext.cross_distill_layer, tensors, **settings)
     # The bias's gradient is a sum of at::convolution_backward.
     assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
@@ -87,5 +87,5 @@ def test_avx2(device):
         pytest.skip("instructions of the CPU")
     call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
-    done = subprocess.run(call, env=environment, capture_output=True, text=True)
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout

@@ -3,6 +3,9 @@
 Small whole numbers make every sum exact in any order, so that the bits must agree with im2col.
 """
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -120,3 +123,11 @@ def test_nothing_is_taken_from_beyond_the_border() -> None:
     gram = sums_for(16, 16, WINDOWS[0], True)[0]
     gram_accumulate_(gram, None, None, images[1:2], None, **WINDOWS[0])
     assert torch.equal(gram, reference.gram(images[1:2], images[1:2], ones=True, **WINDOWS[0]))
+
+
+@pytest.mark.skipif("ATEN_CPU_CAPABILITY" in os.environ, reason="is itself called so")
+def test_avx2():
+    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout

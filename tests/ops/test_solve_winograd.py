@@ -183,5 +183,5 @@ def test_avx2(device):
         pytest.skip("instructions of the CPU")
     call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
-    done = subprocess.run(call, env=environment, capture_output=True, text=True)
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout

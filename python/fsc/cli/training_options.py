@@ -15,7 +15,7 @@ mir_steps = click.option(
     type=click.IntRange(min=1),
     help="Minibatches of MiR, BP, KD and FitNet (the paper takes 2000), of mir-progressive after "
     "its last pruning (4000), with a tenth of them after every other, and of default.  "
-    "[default: 400; 800 of default]",
+    "[default: 400; 800 for the method default]",
 )
 views = click.option(
     "--views",

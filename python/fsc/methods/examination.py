@@ -105,16 +105,17 @@ class Examination:
                 f"{where}{_worst_layer(outcome.layers)}"
             )
         doubts = list(outcome.warnings)
+        share = of_variance(distance, len(self.task.images))
         if not is_sound(distance, self._start):
             doubts.append(
                 "student is farther from the teacher than the pruned or rounded network that it "
-                f"started from: its outputs differ by {of_variance(distance)}, "
+                f"started from: its outputs differ by {share}, "
                 f"those of the start by {self._start:.3g}{_worst_layer(outcome.layers)}"
             )
-        elif distance >= _CONSTANT:
+        elif self._yardstick.is_of_variance and distance >= _CONSTANT:
             doubts.append(
                 "student answers no better than a constant on these images: its outputs differ by "
-                f"{of_variance(distance)}; let more stay, or give more images"
+                f"{share}; let more stay, or give more images"
             )
         return Verdict(distance, self._start if math.isfinite(self._start) else None, doubts)
 

@@ -28,8 +28,8 @@ class Yardstick:
         d = \frac{\sum_n \| f_S(x_n) - f_T(x_n) \|^2}{\sum_n \| f_T(x_n) - \bar f_T \|^2}, \quad
         \bar f_T = \tfrac{1}{N} \sum_n f_T(x_n)
 
-    0 is the same, 1 no better than the best constant answer. Where all images are one, the energy
-    of the outputs stands in for their variance.
+    0 is the same, 1 no better than the best constant answer. Where outputs do not vary, or are not
+    those of single images, their energy stands in for the variance.
 
     Args:
         teacher: the network that others are compared with.
@@ -38,38 +38,60 @@ class Yardstick:
 
     Raises:
         ValueError: the teacher's own outputs are not finite.
+
+    Attributes:
+        is_of_variance: whether it is the variance that distances are over.
     """
 
     def __init__(self, teacher: nn.Module, images: Tensor, batch_size: int) -> None:
         """Runs the teacher."""
         self._batches = spread(images, MOST_IMAGES).split(batch_size)
         self._expected = self._outputs(teacher)
-        energy = sum(float(output.square().sum()) for output in self._expected)
+        energy = sum(float(each.square().sum()) for batch in self._expected for each in batch)
         if not math.isfinite(energy):
             raise ValueError(
                 "images and teacher must give finite outputs, got NaN or Inf from the teacher"
             )
-        varying = sum(float((each - each.mean(0)).square().sum()) for each in self._expected)
-        self._scale = (varying if varying > _LEAST_VARIANCE * energy else energy) or 1.0
+        varying = _varying(self._expected, [len(batch) for batch in self._batches])
+        self.is_of_variance = varying > _LEAST_VARIANCE * energy
+        self._scale = (varying if self.is_of_variance else energy) or 1.0
 
     def distance(self, network: nn.Module) -> float:
         """d, or infinity where the outputs are not finite; the same on every rank."""
         return ranks.first(lambda: self._distance(network))
 
     def _distance(self, network: nn.Module) -> float:
-        pairs = zip(self._outputs(network), self._expected, strict=True)
-        error = sum(float((output - expected).square().sum()) for output, expected in pairs)
+        error = sum(
+            float((output - expected).square().sum())
+            for pair in zip(self._outputs(network), self._expected, strict=True)
+            for output, expected in zip(*pair, strict=True)
+        )
         return error / self._scale if math.isfinite(error) else math.inf
 
-    def _outputs(self, network: nn.Module) -> list[Tensor]:
-        """Each of its outputs for all images, [N, ...]; numbers for each batch."""
+    def _outputs(self, network: nn.Module) -> list[list[Tensor]]:
+        """All that it puts out, of each batch."""
         with evaluation_mode(network), torch.no_grad():
-            batches = [tensors_of(network(batch)) for batch in self._batches]
-        return [
-            torch.cat([torch.atleast_1d(output) for output in each]).double()
-            for each in zip(*batches, strict=True)
-            if each[0].is_floating_point()
-        ]
+            found = [tensors_of(network(batch)) for batch in self._batches]
+        return [[each.double() for each in batch if each.is_floating_point()] for batch in found]
+
+
+def _varying(outputs: list[list[Tensor]], counts: list[int]) -> float:
+    """What outputs vary by from image to image, those of which each image has one; else 0.
+
+    Args:
+        outputs: of each batch.
+        counts: of the images in each batch.
+    """
+    if any(len(batch) != len(outputs[0]) for batch in outputs):
+        return 0.0
+    total = 0.0
+    for each in zip(*outputs, strict=True):
+        of_images = [o.ndim > 0 and len(o) == n for o, n in zip(each, counts, strict=True)]
+        if not all(of_images) or any(o.shape[1:] != each[0].shape[1:] for o in each):
+            return 0.0
+        whole = torch.cat(each)  # [N, ...]
+        total += float((whole - whole.mean(0)).square().sum())
+    return total
 
 
 def is_sound(distance: float, start: float) -> bool:
@@ -77,9 +99,9 @@ def is_sound(distance: float, start: float) -> bool:
     return distance <= max(start * (1 + _ROUNDING), NEAR)
 
 
-def of_variance(distance: float) -> str:
+def of_variance(distance: float, num_images: int = 2) -> str:
     """A distance in a sentence on the outputs of a student and its teacher."""
-    return f"{distance:.3g} of the variance of the teacher's"
+    return f"{distance:.3g} of the {'variance' if num_images > 1 else 'energy'} of the teacher's"
 
 
 def not_finite(network: nn.Module) -> str | None:

@@ -11,7 +11,7 @@ from fsc.images.joint import Inputs
 from fsc.report import page_images, page_pictures, page_tables
 from fsc.report.markup import Markup, joined, tag
 from fsc.report.page_style import STYLE
-from fsc.report.summary import asked, is_sparse, millions, share
+from fsc.report.summary import asked, is_sparse, millions, scale_of, share
 
 # Of a report, as `fsc.Report` names them.
 _NEEDED = (
@@ -162,7 +162,7 @@ def _measured(told: Mapping[str, Any]) -> Iterator[Markup]:
     before = "" if start is None else f"; before anything was recovered by {start:.3g}"
     notes.append(
         f"On the images given the student's outputs differ from the teacher's by "
-        f"{told['distance']:.3g} of their variance{before}."
+        f"{told['distance']:.3g} of their {scale_of(told['num_images'])}{before}."
     )
     yield tag("ul", *(tag("li", note) for note in notes), class_="note")
 

@@ -13,7 +13,9 @@ from fsc.training.zeros import Zeros
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 
 
-def keep_student(package: str | None = None, *, batch_norm: str = "frozen") -> Any:
+def keep_student(
+    student: nn.Module | None = None, *, package: str | None = None, batch_norm: str = "frozen"
+) -> Any:
     """A callback for a `Trainer` that fine-tunes a student in a `LightningModule`.
 
     Weights of convolutions and linear layers that are zero when the training begins are zero after
@@ -21,6 +23,7 @@ def keep_student(package: str | None = None, *, batch_norm: str = "frozen") -> A
     few images would make poor ones.
 
     Args:
+        student: the part of the `LightningModule` that is to be kept so; None: all of it.
         package: of the trainer, "lightning.pytorch" or "pytorch_lightning"; None: the first of them
             that is installed.
         batch_norm: "frozen" evaluates BatchNorm with its running statistics, its scales are trained
@@ -41,14 +44,14 @@ def keep_student(package: str | None = None, *, batch_norm: str = "frozen") -> A
 
         def on_train_start(self, trainer: object, pl_module: nn.Module) -> None:
             """Look where the weights are zero; they are on their device by now."""
-            self.zeros = Zeros(pl_module)
+            self.zeros = Zeros(student or pl_module)
 
         def on_train_batch_start(
             self, trainer: object, pl_module: nn.Module, batch: object, batch_idx: int
         ) -> None:
             """Evaluate BatchNorm; a validation in between may have put it back."""
             if batch_norm == "frozen":
-                for module in pl_module.modules():
+                for module in (student or pl_module).modules():
                     if isinstance(module, nn.modules.batchnorm._BatchNorm):
                         module.eval()
 

@@ -17,6 +17,9 @@ class Zeros:
     Args:
         network: looked at as it is now; its weights are held, not copied.
 
+    Raises:
+        ValueError: a weight is computed anew whenever it is asked for, by a parametrization.
+
     Example:
         >>> import torch
         >>> layer = torch.nn.Linear(2, 1)
@@ -31,11 +34,22 @@ class Zeros:
 
     def __init__(self, network: nn.Module) -> None:
         """Remember them."""
-        weights = [m.weight for m in network.modules() if isinstance(m, CONVOLUTION | nn.Linear)]
-        self._kept = [(weight, weight != 0) for weight in weights if not weight.all()]
+        layers = {
+            name: module
+            for name, module in network.named_modules()
+            if isinstance(module, CONVOLUTION | nn.Linear)
+        }
+        for name, layer in layers.items():
+            if not isinstance(layer.weight, nn.Parameter):
+                raise ValueError(
+                    "network must have weights of its own to keep zeros in, got a parametrization "
+                    f"in layer {name!r}"
+                )
+        weights = [layer.weight for layer in layers.values()]
+        self._gone = [(weight, weight == 0) for weight in weights if not weight.all()]
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Make zero again what was."""
-        for weight, is_kept in self._kept:
-            weight *= is_kept
+        """Make zero again what was, also where it is NaN by now."""
+        for weight, is_gone in self._gone:
+            weight.masked_fill_(is_gone, 0.0)

@@ -1,4 +1,4 @@
-#include "cpu/interleaved_images.h"
+#include "cpu/gram_images.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -7,7 +7,7 @@
 #include <array>
 
 #include "cpu/clones.h"
-#include "cpu/correlation.h"
+#include "cpu/gram_correlation.h"
 
 namespace {
 

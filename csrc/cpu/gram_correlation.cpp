@@ -1,11 +1,12 @@
 // Written for AVX-512, AVX2 and the baseline: how many sums stay in registers differs, and contracted products, which
 // the build does not ask for elsewhere, halve the time.
-#include "cpu/correlation.h"
+#include "cpu/gram_correlation.h"
 
 #include "cpu/clones.h"
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
 #define FSC_BY_HAND 1
+#include <ATen/Version.h>
 #include <immintrin.h>
 #endif
 
@@ -113,8 +114,9 @@ __attribute__((target("avx2,fma"))) void interleave_256(const float* const* chan
   interleave_plain(channels, p, count, pixels, stride);
 }
 
-const bool kHas512 = __builtin_cpu_supports("avx512f");
-const bool kHas256 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+// As torch chooses its own kernels: ATEN_CPU_CAPABILITY speaks for both.
+const bool kHas512 = at::get_cpu_capability() == "AVX512";
+const bool kHas256 = kHas512 || at::get_cpu_capability() == "AVX2";
 
 #endif
 
