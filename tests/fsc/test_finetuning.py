@@ -9,6 +9,7 @@ import fsc
 from fsc import schemes
 from fsc.training.finetuning import FineTuning, recalibrate_batch_norm
 
+torch.manual_seed(0)
 IMAGES = torch.randn(20, 3, 12, 12)
 LABELS = torch.randint(4, (20,))
 
