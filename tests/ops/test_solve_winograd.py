@@ -14,7 +14,7 @@ from torch.nn import functional
 
 import fsc_ext
 from fsc_ext import reference
-from fsc_ext.testing import devices
+from fsc_ext.testing import EMULATED, devices
 
 pytestmark = pytest.mark.parametrize("device", devices(), ids=str)
 
@@ -138,6 +138,7 @@ def test_a_filter_of_zeros_stays(device):
     assert not weight[3].any() and weight[4].any()
 
 
+@pytest.mark.skipif(EMULATED, reason="a kernel of the CPU alone, and many steps")
 @pytest.mark.parametrize("shape", [(10, 64, 64, (8, 8), 1), (50, 64, 64, (4, 4), 1)], ids=str)
 @pytest.mark.parametrize("share", [None, 1e-3], ids=["alike", "weighted"])
 def test_a_weight_that_has_arrived_stays(device, shape, share):
