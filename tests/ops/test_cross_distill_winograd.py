@@ -13,9 +13,12 @@ import torch
 
 import fsc_ext
 from fsc_ext import reference
-from fsc_ext.testing import devices
+from fsc_ext.testing import EMULATED, devices
 
-pytestmark = pytest.mark.parametrize("device", devices(), ids=str)
+pytestmark = [
+    pytest.mark.parametrize("device", devices(), ids=str),
+    pytest.mark.skipif(EMULATED, reason="kernels of the CPU, which would take minutes emulated"),
+]
 
 SHAPES = [  # images, channels, filters, height and width of the input, padding
     (5, 16, 16, (8, 8), 1),
