@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fsc.models import factories
-from fsc.report.summary import scale_of
 from fsc.result import Report
 
 _FRONT = """---
@@ -100,7 +99,7 @@ def _made(header: Mapping[str, Any], report: Report) -> str:
         f"Made by the method {_code(method)}, scheme {_code(report.scheme)}, seed "
         f"{report.seed}, from {report.num_images:,} {images}{data}.",
         f"On these images its outputs differ from the original's by {100 * report.distance:.2f} % "
-        f"of the {scale_of(report.num_images)} of these.",
+        f"of the {report.distance_of} of these.",
     ]
     lists = {
         "Layers with fewer channels": list(report.kept),

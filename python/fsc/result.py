@@ -40,7 +40,9 @@ class Report:
         nonzero: number of parameters of the student that are not zero.
         flops: multiply-accumulates for one image, of the student and of the teacher.
         distance: how far the student's outputs are from the teacher's on the images, squared, as a
-            share of the variance of the teacher's: 1 is no better than a constant answer.
+            share of what `distance_of` says of the teacher's.
+        distance_of: "variance", over which 1 is no better than a constant answer; or "energy",
+            where the teacher's outputs do not vary, as those of a single image.
         distance_start: the same of the pruned or rounded teacher, before anything is recovered;
             None where its outputs are not finite.
         layers: errors of the solved layers, for layer-wise methods.
@@ -72,6 +74,7 @@ class Report:
     flops: int
     flops_teacher: int
     distance: float
+    distance_of: str
     distance_start: float | None
     # What is as long as the network is deep is left out of the repr.
     layers: list[LayerReport] = field(default_factory=list, repr=False)
@@ -141,6 +144,7 @@ def report_of(
         flops=cost.flops(outcome.student, example.to(dtype)),
         flops_teacher=cost.flops(task.teacher, example),
         distance=verdict.distance,
+        distance_of=verdict.distance_of,
         distance_start=verdict.distance_start,
         layers=outcome.layers,
         learning_rates=outcome.learning_rates,

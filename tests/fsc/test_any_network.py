@@ -79,6 +79,9 @@ def test_every_method_gives_a_smaller_student_that_takes_and_gives_the_same(case
     found = called(student, given, dtype)
     assert [x.shape for x in found] == [x.shape for x in called(teacher, given, dtype)]
     assert all(x.isfinite().all() for x in found)
+    pairs = list(zip(found, called(teacher, given, dtype), strict=True))
+    lost = sum(float((x - y).double().square().sum()) for x, y in pairs)
+    assert lost < sum(float(y.double().square().sum()) for _, y in pairs)
     fsc.save(student, tmp_path / "student.safetensors")
     loaded = fsc.load(tmp_path / "student.safetensors", model=CASES[case][0]())
     for again, before in zip(called(loaded, given, dtype), found, strict=True):

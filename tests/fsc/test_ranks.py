@@ -142,7 +142,7 @@ def test_other_arguments_and_too_few_images_by_turns_are_refused() -> None:
 
 def test_the_first_rank_alone_tells(tmp_path: Path) -> None:
     (said, told), nothing = on_ranks(rank_work.with_warnings, str(tmp_path / "journal"))
-    assert len(said) == len(set(said)) >= 1 and told > 0
+    assert len(said) == len(set(said)) == 2 and told > 0  # of scale, and of the student
     assert nothing == ([], 0)
 
 

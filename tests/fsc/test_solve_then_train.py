@@ -45,7 +45,8 @@ def test_layers_are_solved_and_then_come_closer_together() -> None:
     assert gaps[0] < gaps[1]
     assert len(trained.report.layers) == len(solved.report.layers) > 0
     assert trained.report.learning_rates == [0.02] and not solved.report.learning_rates
-    assert not any("train" in each for each in trained.report.warnings)
+    # Of a network of random weights, which tells few images from others.
+    assert all("no better than a constant" in each for each in trained.report.warnings)
 
 
 def test_the_head_stays_the_teachers_where_it_lost_nothing() -> None:

@@ -162,6 +162,7 @@ def test_outputs_that_do_not_vary_are_measured_by_their_energy() -> None:
     one = torch.randn(1, 3, 4, 4)
     for images in (one, one.expand(5, -1, -1, -1)):
         yardstick = Yardstick(Shifted(0.0, around=10.0), images, batch_size=2)
+        assert yardstick.scale == "energy"
         assert yardstick.distance(Shifted(0.0, around=11.0)) == pytest.approx(0.01)
 
 
@@ -178,7 +179,7 @@ class Among(nn.Module):
 
 def test_outputs_of_batches_that_do_not_fit_together_are_measured_by_their_energy() -> None:
     yardstick = Yardstick(Among(1.0), torch.randn(10, 3, 4, 4), batch_size=4)
-    assert not yardstick.is_of_variance
+    assert yardstick.scale == "energy"
     assert yardstick.distance(Among(0.5)) == pytest.approx(0.25)
 
 
@@ -188,5 +189,13 @@ def test_a_student_no_better_than_a_constant_is_told() -> None:
     scarce = Scheme("scarce", dict.fromkeys(SCHEME.kept, 1))
     with pytest.warns(fsc.CompressionWarning) as told:
         result = fsc.compress(teacher, images, scheme=scarce, method="l1")
-    assert result.report.distance >= 1
+    assert result.report.distance >= 1 and result.report.distance_of == "variance"
     assert any("student answers no better than a constant" in str(each.message) for each in told)
+
+
+def test_of_a_single_image_nothing_is_said_of_constants(recwarn) -> None:
+    torch.manual_seed(0)
+    scarce = Scheme("scarce", dict.fromkeys(SCHEME.kept, 1))
+    report = fsc.compress(chain(), torch.randn(1, 3, 8, 8), scheme=scarce, method="l1").report
+    assert report.distance_of == "energy" and "of the energy of the teacher's" in str(report)
+    assert not any("constant" in str(each.message) for each in recwarn)

@@ -115,7 +115,8 @@ def test_layer_takes_weights_of_any_width_and_address(device, dtype, channels, o
     found = loss_and_gradients(fsc_ext.cross_distill_layer, tensors, alpha=0.7, beta=0.4)
     expected = loss_and_gradients(reference.cross_distill_layer, tensors, alpha=0.7, beta=0.4)
     # Against gradients of 100: what Winograd's transforms round, weights next to 0 have too.
-    loose = {"rtol": 3e-5, "atol": 3e-4}
+    is_by_winograd = device.type == "cpu" and not EMULATED
+    loose = {"rtol": 3e-5, "atol": 3e-4 if is_by_winograd else 1e-4}
     tolerance = loose if dtype == torch.float32 else REDUCTION_TOLERANCE[dtype]
     torch.testing.assert_close(found, expected, **tolerance)
 

@@ -4,21 +4,15 @@ On the CPU in float32 these go through Winograd's transforms, panel by panel whe
 few and filters by filters where they are many. Other devices have other kernels.
 """
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
+from other_instructions import assert_passes_with_avx2, of_the_cpu
 
 import fsc_ext
 from fsc_ext import reference
-from fsc_ext.testing import EMULATED, devices
+from fsc_ext.testing import devices
 
-pytestmark = [
-    pytest.mark.parametrize("device", devices(), ids=str),
-    pytest.mark.skipif(EMULATED, reason="kernels of the CPU, which would take minutes emulated"),
-]
+pytestmark = pytest.mark.parametrize("device", devices(), ids=str)
 
 SHAPES = [  # images, channels, filters, height and width of the input, padding
     (5, 16, 16, (8, 8), 1),
@@ -84,11 +78,6 @@ def test_a_weight_that_meets_nothing_has_no_gradient(device):
     assert not grad[:, :8, 2].any() and (grad == 0).float().mean() < 0.4
 
 
-@pytest.mark.skipif("ATEN_CPU_CAPABILITY" in os.environ, reason="is itself called so")
+@of_the_cpu
 def test_avx2(device):
-    if device.type != "cpu":
-        pytest.skip("instructions of the CPU")
-    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout
+    assert_passes_with_avx2(__file__)

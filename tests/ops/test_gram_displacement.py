@@ -3,13 +3,11 @@
 Small whole numbers make every sum exact in any order, so that the bits must agree with im2col.
 """
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
+from other_instructions import assert_passes_with_avx2, of_the_cpu
 from torch import Tensor
 
 from fsc_ext import gram_accumulate_, reference
@@ -125,9 +123,6 @@ def test_nothing_is_taken_from_beyond_the_border() -> None:
     assert torch.equal(gram, reference.gram(images[1:2], images[1:2], ones=True, **WINDOWS[0]))
 
 
-@pytest.mark.skipif("ATEN_CPU_CAPABILITY" in os.environ, reason="is itself called so")
+@of_the_cpu
 def test_avx2():
-    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout
+    assert_passes_with_avx2(__file__)

@@ -4,22 +4,16 @@ On the CPU in float32 these go through Winograd's transforms in tiles of 4x4 or 
 16 channels and 16 or 32 filters. Other devices have other kernels, for which the same holds.
 """
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
+from other_instructions import assert_passes_with_avx2, of_the_cpu
 from torch.nn import functional
 
 import fsc_ext
 from fsc_ext import reference
 from fsc_ext.testing import EMULATED, devices
 
-pytestmark = [
-    pytest.mark.parametrize("device", devices(), ids=str),
-    pytest.mark.skipif(EMULATED, reason="kernels of the CPU, which would take minutes emulated"),
-]
+pytestmark = pytest.mark.parametrize("device", devices(), ids=str)
 
 SHAPES = [  # images, channels, filters, height and width of the input, padding
     (5, 16, 16, (8, 8), 1),
@@ -106,12 +100,18 @@ def test_batches(device):
                 first_step=step + 1, **some,
             )
         )  # fmt: skip
-    assert torch.equal(weight, expected) and torch.equal(losses, torch.cat(found))
+    # The kernels of a GPU keep what fits in their blocks, which differs between the two.
+    close = {"rtol": 1e-5, "atol": 1e-6} if EMULATED else {"rtol": 0, "atol": 0}
+    torch.testing.assert_close((weight, losses), (expected, torch.cat(found)), **close)
 
 
 # at::convolution does not promise as much.
 @pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="needs AVX2")
-@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[6], (60, 40, 130, (8, 8), 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [SHAPES[0], SHAPES[6], pytest.param((60, 40, 130, (8, 8), 1), marks=of_the_cpu)],
+    ids=str,
+)
 def test_same_bits_for_any_number_of_threads(device, shape, one_thread):
     weight, x, target, others = layer(device, *shape)
     alone, settings = weight.clone(), {"padding": 1, "penalty": "l1", **others}
@@ -181,11 +181,6 @@ def test_nan_is_not_hidden(device):
     assert losses.isnan().all() and weight[:, 5].isnan().all()
 
 
-@pytest.mark.skipif("ATEN_CPU_CAPABILITY" in os.environ, reason="is itself called so")
+@of_the_cpu
 def test_avx2(device):
-    if device.type != "cpu":
-        pytest.skip("instructions of the CPU")
-    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout
+    assert_passes_with_avx2(__file__)

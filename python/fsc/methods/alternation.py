@@ -147,7 +147,7 @@ class Alternation:
             yardstick = Yardstick(own.teacher, own.images, batch_size)
             before = yardstick.distance(other.teacher)
             made, said = self._by_turns(copy.deepcopy(other.teacher), task, blocks)
-        say(said + left, yardstick.distance(made), before, 2)
+        say(said + left, yardstick, yardstick.distance(made), before, 2)
         return in_dtype_of(other.given, made.eval())
 
     def _has_settled(self, losses: list[float]) -> bool:

@@ -53,7 +53,7 @@ def aligned(
         _, said = recover(method, match, task)
         after = yardstick.distance(match.student.model)
     said += left_in_words("align", match)
-    say(said, after, before, 3)
+    say(said, yardstick, after, before, 3)
     return in_dtype_of(other.given, match.student.model.eval())
 
 

@@ -98,7 +98,7 @@ def mimicked(
         wanted = TeacherFeatures(task, nodes, {})
         rates = method.train(replaced, replaced.body, wanted, task)
         after = yardstick.distance(replaced)
-    say(in_words(method, rates), after, before, 3)
+    say(in_words(method, rates), yardstick, after, before, 3)
     return in_dtype_of(pair.student.given, replaced.eval())
 
 

@@ -11,7 +11,7 @@ import fsc_ext
 from fsc.images.scale import emptiness
 from fsc.methods.base import LayerReport, Outcome, Task
 from fsc.methods.l1_norm import L1Norm
-from fsc.methods.soundness import Yardstick, is_sound, not_finite, of_variance
+from fsc.methods.soundness import Yardstick, is_sound, not_finite
 from fsc.networks import cost, surgery
 from fsc.networks.expected_scale import doubt_about_scale
 from fsc.networks.quantized_inputs import quantize_inputs
@@ -53,11 +53,13 @@ class Verdict:
 
     Attributes:
         distance: of the student from the teacher; see `Yardstick`.
+        distance_of: what of the teacher's outputs it is a share of, "variance" or "energy".
         distance_start: of the starting point; None where its outputs are not finite.
         warnings: doubts about the student.
     """
 
     distance: float
+    distance_of: str
     distance_start: float | None
     warnings: list[str]
 
@@ -105,19 +107,21 @@ class Examination:
                 f"{where}{_worst_layer(outcome.layers)}"
             )
         doubts = list(outcome.warnings)
-        share = of_variance(distance, len(self.task.images))
+        scale = self._yardstick.scale
+        share = f"{distance:.3g} of the {scale} of the teacher's"
         if not is_sound(distance, self._start):
             doubts.append(
                 "student is farther from the teacher than the pruned or rounded network that it "
                 f"started from: its outputs differ by {share}, "
                 f"those of the start by {self._start:.3g}{_worst_layer(outcome.layers)}"
             )
-        elif self._yardstick.is_of_variance and distance >= _CONSTANT:
+        elif scale == "variance" and distance >= _CONSTANT:
             doubts.append(
                 "student answers no better than a constant on these images: its outputs differ by "
                 f"{share}; let more stay, or give more images"
             )
-        return Verdict(distance, self._start if math.isfinite(self._start) else None, doubts)
+        start = self._start if math.isfinite(self._start) else None
+        return Verdict(distance, scale, start, doubts)
 
     def _doubt_about_share(self) -> str | None:
         scheme = self.task.scheme

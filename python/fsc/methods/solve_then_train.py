@@ -144,7 +144,7 @@ def _trained(outcome: Outcome, method: MiR, task: Task) -> Outcome:
         return _with(
             outcome,
             "layers are as they were solved: training led away from the teacher, on new images "
-            f"from {start:.4g} to {end:.4g} of the variance of its outputs",
+            f"from {start:.4g} to {end:.4g} of the {yardstick.scale} of its outputs",
         )
     said = [*outcome.warnings, *in_words(method, rates)]
     return replace(outcome, learning_rates=rates, warnings=said)

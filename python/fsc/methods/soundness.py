@@ -40,7 +40,7 @@ class Yardstick:
         ValueError: the teacher's own outputs are not finite.
 
     Attributes:
-        is_of_variance: whether it is the variance that distances are over.
+        scale: what of the teacher's outputs distances are over, "variance" or "energy".
     """
 
     def __init__(self, teacher: nn.Module, images: Tensor, batch_size: int) -> None:
@@ -53,8 +53,9 @@ class Yardstick:
                 "images and teacher must give finite outputs, got NaN or Inf from the teacher"
             )
         varying = _varying(self._expected, [len(batch) for batch in self._batches])
-        self.is_of_variance = varying > _LEAST_VARIANCE * energy
-        self._scale = (varying if self.is_of_variance else energy) or 1.0
+        varies = varying > _LEAST_VARIANCE * energy
+        self.scale = "variance" if varies else "energy"
+        self._unit = (varying if varies else energy) or 1.0
 
     def distance(self, network: nn.Module) -> float:
         """d, or infinity where the outputs are not finite; the same on every rank."""
@@ -66,7 +67,7 @@ class Yardstick:
             for pair in zip(self._outputs(network), self._expected, strict=True)
             for output, expected in zip(*pair, strict=True)
         )
-        return error / self._scale if math.isfinite(error) else math.inf
+        return error / self._unit if math.isfinite(error) else math.inf
 
     def _outputs(self, network: nn.Module) -> list[list[Tensor]]:
         """All that it puts out, of each batch."""
@@ -97,11 +98,6 @@ def _varying(outputs: list[list[Tensor]], counts: list[int]) -> float:
 def is_sound(distance: float, start: float) -> bool:
     """Whether a student at a distance has not gone away from where it started."""
     return distance <= max(start * (1 + _ROUNDING), NEAR)
-
-
-def of_variance(distance: float, num_images: int = 2) -> str:
-    """A distance in a sentence on the outputs of a student and its teacher."""
-    return f"{distance:.3g} of the {'variance' if num_images > 1 else 'energy'} of the teacher's"
 
 
 def not_finite(network: nn.Module) -> str | None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fsc import ranks
 from fsc.images.joint import Inputs
-from fsc.methods.soundness import is_sound, of_variance
+from fsc.methods.soundness import Yardstick, is_sound
 from fsc.networks.entry import Entry, enter
 from fsc.networks.gathering import Images, gathered
 from fsc.networks.joint_input import joint_of
@@ -44,12 +44,15 @@ def entered(
     return own, _student(function, student, inputs), loaded
 
 
-def say(sentences: list[str], after: float, before: float, stacklevel: int) -> None:
+def say(
+    sentences: list[str], yardstick: Yardstick, after: float, before: float, stacklevel: int
+) -> None:
     """Warn of what did not go as it should, on the first rank.
 
     Args:
         sentences: what there is to say.
-        after: how far the student is from the teacher, see `Yardstick`.
+        yardstick: of the teacher.
+        after: how far the student is from it.
         before: how far it was.
         stacklevel: of the caller, for the warnings.
     """
@@ -57,7 +60,8 @@ def say(sentences: list[str], after: float, before: float, stacklevel: int) -> N
     if not is_sound(after, before):
         said.append(
             "student is farther from the teacher than where it started: its outputs differ by "
-            f"{of_variance(after)}, those of the start by {before:.3g}"
+            f"{after:.3g} of the {yardstick.scale} of the teacher's, "
+            f"those of the start by {before:.3g}"
         )
     for sentence in said if ranks.is_first() else ():
         warnings.warn(sentence, CompressionWarning, stacklevel=stacklevel + 1)

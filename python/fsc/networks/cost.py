@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from fsc.images.checks import device_of
 from fsc.networks.calls import call_of, output_of
@@ -73,37 +71,8 @@ def flops(model: nn.Module, example_inputs: Tensor) -> int:
         >>> flops(nn.Conv2d(3, 16, 3, padding=1), torch.zeros(1, 3, 32, 32))
         442368
     """
-    call = call_of(example_inputs.to(device_of(model, example_inputs)))
+    counter = FlopCounterMode(display=False)
     # It looks for the history of what layers read, and fails on a view of a parameter.
-    with without_gradients(model):
-        try:
-            with _Multiplications() as counter:
-                output_of(model, call)
-            return counter.total // 2
-        except NotImplementedError:  # a branch, a loop: operators that hold others
-            with FlopCounterMode(display=False) as whole:
-                output_of(model, call)
-            return whole.get_total_flops() // 2
-
-
-class _Multiplications(TorchDispatchMode):
-    """Counts as FlopCounterMode does, which imports torch.compile for that, a second of time."""
-
-    total = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        count = flop_registry.get(func._overloadpacket)
-        if count is None:
-            with self:
-                out = func.decompose(*args, **kwargs)
-            return func(*args, **kwargs) if out is NotImplemented else out
-        out = func(*args, **kwargs)
-        self.total += count(*args, **kwargs, out_val=out)
-        return out
+    with without_gradients(model), counter:
+        output_of(model, call_of(example_inputs.to(device_of(model, example_inputs))))
+    return counter.get_total_flops() // 2

@@ -71,11 +71,6 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def scale_of(num_images: int) -> str:
-    """What of the teacher's outputs a distance is a share of."""
-    return "variance" if num_images > 1 else "energy"
-
-
 def lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a report says first: (what, how much), about ten of them.
 
@@ -94,7 +89,7 @@ def lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("not zero", f"{report['nonzero']:,} ({zero} of the student's)"))
     found.append(("multiply-accumulates", _change(report, "flops", millions)))
     found += _layers(report)
-    distance = f"{report['distance']:.3g} of the {scale_of(report['num_images'])} of the teacher's"
+    distance = f"{report['distance']:.3g} of the {report['distance_of']} of the teacher's"
     if report["distance_start"] is not None:
         distance += f"; {report['distance_start']:.3g} before anything was recovered"
     found.append(("outputs differ by", distance))

@@ -11,13 +11,22 @@ from fsc.images.joint import Inputs
 from fsc.report import page_images, page_pictures, page_tables
 from fsc.report.markup import Markup, joined, tag
 from fsc.report.page_style import STYLE
-from fsc.report.summary import asked, is_sparse, millions, scale_of, share
+from fsc.report.summary import asked, is_sparse, millions, share
 
 # Of a report, as `fsc.Report` names them.
 _NEEDED = (
     *("method", "hyper_parameters", "scheme", "num_images", "images", "seed", "device", "dtype"),
     *("seconds", "parameters", "parameters_teacher", "nonzero", "flops", "flops_teacher"),
-    *("distance", "distance_start", "layers", "learning_rates", "kept", "changes", "dropped"),
+    *(
+        "distance",
+        "distance_of",
+        "distance_start",
+        "layers",
+        "learning_rates",
+        "kept",
+        "changes",
+        "dropped",
+    ),
     *("decoupled", "left", "warnings", "rewritten", "versions"),
 )
 # Nothing may be fetched or run, whatever a name of a layer tries.
@@ -162,7 +171,7 @@ def _measured(told: Mapping[str, Any]) -> Iterator[Markup]:
     before = "" if start is None else f"; before anything was recovered by {start:.3g}"
     notes.append(
         f"On the images given the student's outputs differ from the teacher's by "
-        f"{told['distance']:.3g} of their {scale_of(told['num_images'])}{before}."
+        f"{told['distance']:.3g} of their {told['distance_of']}{before}."
     )
     yield tag("ul", *(tag("li", note) for note in notes), class_="note")
 
