@@ -92,10 +92,8 @@ class GramQuadratic:
 
     def minimum_near(self, anchor: Tensor, rows: Tensor, delta: float) -> Tensor:
         """The weight on `rows`, [C_out, rows], by one Cholesky factorisation of rows x rows."""
-        damped = self.hessian[rows][:, rows]
-        damped.diagonal().add_(delta)
-        right = self.target[:, rows] + delta * anchor[:, rows]  # [C_out, rows]
-        return torch.cholesky_solve(right.T, torch.linalg.cholesky(damped)).T
+        target, anchor = self.target[:, rows], anchor[:, rows]
+        return _by_matrix(self.hessian_on(rows), target, anchor, delta)[0]
 
     def damped_inverse(self, delta: float) -> DampedInverse:
         """(H + delta I)^-1 as a matrix."""
@@ -103,9 +101,8 @@ class GramQuadratic:
 
     def minimum_and_inverse(self, anchor: Tensor, delta: float) -> tuple[Tensor, DampedInverse]:
         """`minimum_near` on all rows and `damped_inverse`, of one factorisation."""
-        lower = damped_factor(self.hessian, delta)
-        right = self.target + delta * anchor  # [C_out, dim]
-        return torch.cholesky_solve(right.T, lower).T, DenseInverse(lower)
+        weight, lower = _by_matrix(self.hessian, self.target, anchor, delta)
+        return weight, DenseInverse(lower)
 
 
 @dataclass
@@ -148,12 +145,7 @@ class FactoredQuadratic:
 
     def minimum_near(self, anchor: Tensor, rows: Tensor, delta: float) -> Tensor:
         """The weight on `rows`, [C_out, rows], by one Cholesky factorisation of R x R."""
-        columns = self.columns[rows]  # [rows, R]
-        inner = columns.T @ columns
-        inner.diagonal().add_(delta)
-        residual = self.target - anchor[:, rows] @ columns  # [C_out, R]
-        correction = torch.cholesky_solve(residual.T, torch.linalg.cholesky(inner)).T
-        return anchor[:, rows] + correction @ columns.T
+        return _by_columns(self.columns[rows], self.target, anchor[:, rows], delta)[0]
 
     def damped_inverse(self, delta: float) -> DampedInverse:
         """(Z Z^T + delta I)^-1 through the smaller R x R system."""
@@ -162,8 +154,24 @@ class FactoredQuadratic:
 
     def minimum_and_inverse(self, anchor: Tensor, delta: float) -> tuple[Tensor, DampedInverse]:
         """`minimum_near` on all rows and `damped_inverse`, of one factorisation."""
-        lower = damped_factor(self.columns.T @ self.columns, delta)
-        residual = self.target - anchor @ self.columns  # [C_out, R]
-        correction = torch.cholesky_solve(residual.T, lower).T
-        inverse = FactoredInverse(self.columns, lower, delta)
-        return anchor + correction @ self.columns.T, inverse
+        weight, lower = _by_columns(self.columns, self.target, anchor, delta)
+        return weight, FactoredInverse(self.columns, lower, delta)
+
+
+def _by_matrix(
+    hessian: Tensor, target: Tensor, anchor: Tensor, delta: float
+) -> tuple[Tensor, Tensor]:
+    """The minimum near an anchor [C_out, n], and the factor [n, n] that gave it."""
+    lower = damped_factor(hessian, delta)
+    right = target + delta * anchor  # [C_out, n]
+    return torch.cholesky_solve(right.T, lower).T, lower
+
+
+def _by_columns(
+    columns: Tensor, target: Tensor, anchor: Tensor, delta: float
+) -> tuple[Tensor, Tensor]:
+    """The same by columns [n, R], and the factor [R, R]."""
+    lower = damped_factor(columns.T @ columns, delta)
+    residual = target - anchor @ columns  # [C_out, R]
+    correction = torch.cholesky_solve(residual.T, lower).T
+    return anchor + correction @ columns.T, lower
