@@ -1,6 +1,8 @@
-// Written for AVX-512, AVX2 and the baseline: how many sums stay in registers differs, and contracted products, which
+// Written for AVX-512 and AVX2: how many sums stay in registers differs, and contracted products, which
 // the build does not ask for elsewhere, halve the time.
 #include "cpu/gram_correlation.h"
+
+#include <c10/util/Exception.h>
 
 #include "cpu/clones.h"
 
@@ -13,16 +15,6 @@
 namespace {
 
 using fsc::kSide;
-
-void correlate_plain(const float* left, const float* right, int64_t count, float* sums) {
-  for (int64_t i = 0; i < kSide; ++i) {
-    float row[kSide] = {};
-    for (int64_t p = 0; p < count; ++p) {
-      for (int64_t j = 0; j < kSide; ++j) row[j] += left[p * kSide + i] * right[p * kSide + j];
-    }
-    for (int64_t j = 0; j < kSide; ++j) sums[i * kSide + j] += row[j];
-  }
-}
 
 void interleave_plain(const float* const* channels, int64_t begin, int64_t count, float* pixels, int64_t stride) {
   for (int64_t p = begin; p < count; ++p) {
@@ -132,10 +124,10 @@ bool fsc::correlates_fast() {
 
 void fsc::correlate(const float* left, const float* right, int64_t count, float* sums) {
 #ifdef FSC_BY_HAND
-  if (kHas512) return correlate_512(left, right, count, sums);
-  if (kHas256) return correlate_256(left, right, count, sums);
+  (kHas512 ? correlate_512 : correlate_256)(left, right, count, sums);
+#else
+  TORCH_INTERNAL_ASSERT(correlates_fast());
 #endif
-  correlate_plain(left, right, count, sums);
 }
 
 void fsc::interleave(const float* const* channels, int64_t count, float* pixels, int64_t stride) {

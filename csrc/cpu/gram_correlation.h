@@ -15,7 +15,8 @@ constexpr int64_t kDepth = 32;
 // Whether this machine has the instructions that make it faster than a library's product.
 bool correlates_fast();
 
-// sums [16, 16] += left^T right for left and right [count, 16]; `count` is at most kDepth.
+// Where correlates_fast() alone: sums [16, 16] += left^T right for left and right [count, 16]; `count` is at most
+// kDepth.
 void correlate(const float* left, const float* right, int64_t count, float* sums);
 
 // total += sums, which start anew; kTile each.
