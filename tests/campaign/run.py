@@ -1,0 +1,138 @@
+"""Campaigns of faults: thousands of cases, of which none may crash, hang or be wrong in silence.
+
+python tests/campaign/run.py [PART ...] [--folder campaign] [--only NUMBER] [--count N]
+
+Every part runs in a process of its own, which is started anew behind a case that kills it or hangs.
+What has come out stays in the folder, a file a part: started again, the campaign goes on where it
+stopped. `--only` runs one case here and shows its traceback. The page is made by `page.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import click
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
+
+import record  # noqa: E402
+from part import Fault, Part  # noqa: E402
+from record import Finding  # noqa: E402
+
+PARTS = ("operators", "files", "interruptions", "networks", "bits", "growth")
+_START = 120  # seconds in which a process has to be there
+
+
+def part_of(name: str) -> Part:
+    """The part of a name."""
+    return importlib.import_module(name).PART
+
+
+def tried(part: Part, number: int) -> Finding:
+    """What comes out of a case, here."""
+    start = time.monotonic()
+    outcome, fault = "", ""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            outcome = part.case(number, Path(folder))
+        except Fault as error:
+            fault = str(error)
+        except Exception as error:  # nothing that a case meets may end the campaign
+            fault = f"{type(error).__name__}: {error}"
+    return Finding(number, outcome, fault, round(time.monotonic() - start, 3))
+
+
+def _work(name: str, channel: Connection) -> None:
+    """A process that tries the cases it is sent."""
+    part = part_of(name)
+    channel.send(None)
+    while (number := channel.recv()) is not None:
+        channel.send(tried(part, number))
+
+
+class Worker:
+    """A process for the cases of a part, started anew when it is gone."""
+
+    def __init__(self, name: str) -> None:
+        """Starts it with the first case."""
+        self._name, self._process = name, None
+
+    def __call__(self, number: int, limit: float) -> Finding:
+        """What comes out of a case in at most so many seconds."""
+        if self._process is None:
+            self._start()
+        self._channel.send(number)
+        try:
+            if self._channel.poll(limit):
+                return self._channel.recv()
+            fault, seconds = f"hung: no answer in {limit:g} s", limit
+        except EOFError:
+            self._process.join()
+            fault, seconds = f"crashed: the process ended with {self._process.exitcode}", 0.0
+        self.stop()
+        return Finding(number, "", fault, seconds)
+
+    def _start(self) -> None:
+        # A fresh interpreter: threads of OpenMP do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        self._channel, far = context.Pipe()
+        self._process = context.Process(target=_work, args=(self._name, far), daemon=False)
+        self._process.start()
+        far.close()
+        if not self._channel.poll(_START):
+            raise click.ClickException(f"the part {self._name} does not start")
+        self._channel.recv()
+
+    def stop(self) -> None:
+        """Ends it, whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+
+def run(name: str, folder: Path, count: int | None) -> None:
+    """Tries all cases of a part that have not been tried."""
+    part, path, worker = part_of(name), folder / f"{name}.jsonl", Worker(name)
+    done = {finding.number for finding in record.read(path)}
+    spent = sum(finding.seconds for finding in record.read(path))
+    try:
+        for number in range(part.count if count is None else count):
+            if number in done:
+                continue
+            if spent > 3600 * part.hours:
+                click.echo(f"{name}: {part.hours:g} hours are over at case {number}")
+                return
+            finding = worker(number, part.limit)
+            record.append(path, finding)
+            spent += finding.seconds
+            if finding.fault:
+                click.echo(f"{name} {number}: {finding.fault}")
+    finally:
+        worker.stop()
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("campaign"))
+@click.option("--only", type=int, help="The one case to be tried, here.")
+@click.option("--count", type=int, help="Cases of each part, instead of its own number.")
+def main(parts: tuple[str, ...], folder: Path, only: int | None, count: int | None) -> None:
+    """Run them."""
+    if only is not None:
+        with tempfile.TemporaryDirectory() as own:
+            click.echo(part_of(parts[0]).case(only, Path(own)))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in parts or PARTS:
+        run(name, folder, count)
+
+
+if __name__ == "__main__":
+    main()
