@@ -1,37 +1,76 @@
 """What every operator asks of its arguments before the dispatcher sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def require_one_device(op: str, **tensors: Tensor | None) -> None:
-    """Compares the devices of the tensors that are given.
+def require_tensors(op: str, optional: Sequence[str] = (), **tensors: Tensor | None) -> None:
+    """Looks at the kinds and the devices of tensors.
 
-    The dispatcher would pick one of them: where that is `meta` nothing at all is computed, and no
-    error says so.
+    The dispatcher would pick one of the devices: where that is `meta` nothing at all is computed,
+    and no error says so.
+
+    Args:
+        op: the operator's name, for the sentence.
+        optional: the names of those that may be None.
+        tensors: by the names of their arguments.
 
     Raises:
-        ValueError: there is more than one; the sentence names each argument and its device.
+        TypeError: an argument is no tensor.
+        RuntimeError: a tensor is sparse, or of another layout without strides.
+        ValueError: there is more than one device; the sentence names each argument and its device.
     """
-    devices = {name: tensor.device for name, tensor in tensors.items() if tensor is not None}
+    devices = {}
+    for name, tensor in tensors.items():
+        if tensor is not None or name not in optional:
+            require_tensor(op, name, tensor)
+            devices[name] = tensor.device
     if len(set(devices.values())) > 1:
         found = ", ".join(f"{name} on {device}" for name, device in devices.items())
         raise ValueError(f"{op}: all tensors must be on one device, got {found}")
 
 
-def require_one_device_of_lists(op: str, **lists: Sequence[Tensor | None]) -> None:
-    """Compares the devices of all tensors of lists, as `require_one_device` does those of tensors.
+def require_tensor(op: str, name: str, tensor: Tensor) -> None:
+    """What every operator asks of a tensor.
 
     Raises:
-        ValueError: there is more than one; the sentence names the first two that differ.
+        TypeError: it is none.
+        RuntimeError: it is sparse, or of another layout without strides.
     """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {_kind(tensor)}")
+    if tensor.layout != torch.strided:
+        raise RuntimeError(f"{op}: {name} must be a dense tensor, got one of {tensor.layout}")
+
+
+def listed_tensors(
+    op: str, optional: Sequence[str] = (), **lists: Iterable[Tensor | None]
+) -> dict[str, list[Any]]:
+    """The lists as lists, what the dispatcher would not see of them looked at.
+
+    Args:
+        op: the operator's name, for the sentence.
+        optional: the names of those that may hold None.
+        lists: by the names of their arguments.
+
+    Raises:
+        TypeError: an argument is no list, or holds something that is no tensor.
+        RuntimeError: a tensor is sparse, or of another layout without strides.
+        ValueError: the tensors are on different devices; the sentence names the first two.
+    """
+    found: dict[str, list[Any]] = {}
     first, at = None, ""
     for name, tensors in lists.items():
-        for index, tensor in enumerate(tensors):
-            if tensor is None:
+        if not isinstance(tensors, Iterable):
+            raise TypeError(f"{op}: {name} must be a list of tensors, got {_kind(tensors)}")
+        found[name] = list(tensors)
+        for index, tensor in enumerate(found[name]):
+            if tensor is None and name in optional:
                 continue
+            require_tensor(op, f"{name}[{index}]", tensor)
             if first is None:
                 first, at = tensor.device, f"{name}[{index}]"
             elif tensor.device != first:
@@ -39,6 +78,11 @@ def require_one_device_of_lists(op: str, **lists: Sequence[Tensor | None]) -> No
                     f"{op}: all tensors must be on one device, got {at} on {first} and "
                     f"{name}[{index}] on {tensor.device}"
                 )
+    return found
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
 
 
 def require_pair(op: str, name: str, values: tuple[float, float]) -> tuple[float, float]:
@@ -52,7 +96,7 @@ def require_pair(op: str, name: str, values: tuple[float, float]) -> tuple[float
     return values[0], values[1]
 
 
-def require_empty(op: str, what: str, **lists: Sequence[object]) -> None:
+def require_empty(op: str, what: str, **lists: object) -> None:
     """Where there are no weights, what stands beside them is empty, too: no operator looks at it.
 
     Args:
@@ -61,9 +105,12 @@ def require_empty(op: str, what: str, **lists: Sequence[object]) -> None:
         lists: by the names of their arguments.
 
     Raises:
+        TypeError: an argument is no list.
         RuntimeError: a list holds something.
     """
     for name, found in lists.items():
+        if not isinstance(found, Sized):
+            raise TypeError(f"{op}: {name} must be a list of {what}, got {_kind(found)}")
         if len(found):
             raise RuntimeError(
                 f"{op}: {name} must hold 0 {what}, one for each of weights, got {len(found)}"

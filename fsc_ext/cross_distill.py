@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fsc_ext._arguments import require_one_device
+from fsc_ext._arguments import require_tensors
 
 _ops = torch.ops.fsc_ext
 
@@ -42,7 +42,7 @@ def soft_cross_mix(
         >>> soft_cross_mix(torch.tensor([1.0]), torch.tensor([3.0]), alpha=0.75, beta=0.5)
         (tensor([1.5000]), tensor([2.]))
     """
-    require_one_device("soft_cross_mix", input_teacher=input_teacher, input_student=input_student)
+    require_tensors("soft_cross_mix", input_teacher=input_teacher, input_student=input_student)
     return _ops.soft_cross_mix(input_teacher, input_student, alpha, beta)
 
 
@@ -77,7 +77,7 @@ def distill_residual(
         >>> distill_residual(torch.tensor([2.0, -1.0]), torch.tensor([1.0, 3.0]))
         (tensor(10.), tensor([1., 0.]))
     """
-    require_one_device("distill_residual", preactivation=preactivation, target=target)
+    require_tensors("distill_residual", preactivation=preactivation, target=target)
     if torch.is_grad_enabled() and target.requires_grad:
         raise RuntimeError(
             "distill_residual: target must not require a gradient, because it is a constant of the "
@@ -161,7 +161,7 @@ def cross_distill_layer(
         "bias_teacher": bias_teacher,
         "bias_student": bias_student,
     }
-    require_one_device("cross_distill_layer", **tensors)
+    require_tensors("cross_distill_layer", ("bias_teacher", "bias_student"), **tensors)
     arguments = [
         tensor.detach() if tensor is not None and name.endswith("_teacher") else tensor
         for name, tensor in tensors.items()

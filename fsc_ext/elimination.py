@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device
+from fsc_ext._arguments import require_tensors
 
 _ops = torch.ops.fsc_ext
 
@@ -40,7 +40,7 @@ def elimination_order(weight: Tensor, inverse: Tensor, removable: int) -> tuple[
         >>> order, rises
         (tensor([[1, 2, 0]]), tensor([[1., 4., 9.]], dtype=torch.float64))
     """
-    require_one_device("elimination_order", weight=weight, inverse=inverse)
+    require_tensors("elimination_order", weight=weight, inverse=inverse)
     return _ops.elimination_order(weight, inverse, removable)
 
 

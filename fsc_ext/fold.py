@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from fsc_ext._arguments import (
+    listed_tensors,
     refuse_gradients,
     require_empty,
-    require_one_device,
-    require_one_device_of_lists,
+    require_tensors,
 )
 
 _ops = torch.ops.fsc_ext
@@ -58,8 +58,9 @@ def fuse_conv_bn(
         >>> fuse_conv_bn(torch.ones(1, 1), None, one, 4 * one, one, 3 * one, 0.0)
         (tensor([[0.5000]]), tensor([2.5000]))
     """
-    require_one_device(
+    require_tensors(
         "fuse_conv_bn",
+        ("bias", "bn_weight", "bn_bias"),
         weight=weight,
         bias=bias,
         running_mean=running_mean,
@@ -121,17 +122,18 @@ def foreach_fuse_conv_bn(
         >>> foreach_fuse_conv_bn(*lists, 0.0)
         ([tensor([[0.5000]])], [tensor([2.5000])])
     """
-    lists = {
-        "weights": weights,
-        "biases": biases,
-        "running_means": running_means,
-        "running_vars": running_vars,
-        "bn_weights": bn_weights,
-        "bn_biases": bn_biases,
-    }
-    require_one_device_of_lists("foreach_fuse_conv_bn", **lists)
+    lists = listed_tensors(
+        "foreach_fuse_conv_bn",
+        ("biases", "bn_weights", "bn_biases"),
+        weights=weights,
+        biases=biases,
+        running_means=running_means,
+        running_vars=running_vars,
+        bn_weights=bn_weights,
+        bn_biases=bn_biases,
+    )
     refuse_gradients("foreach_fuse_conv_bn", "fuse_conv_bn", **lists)
-    each = [eps] * len(weights) if isinstance(eps, int | float) else eps
+    each = [eps] * len(lists["weights"]) if isinstance(eps, int | float) else eps
     if not any(tensor is not None for tensors in lists.values() for tensor in tensors):
         require_empty("foreach_fuse_conv_bn", "tensors", **lists)
         require_empty("foreach_fuse_conv_bn", "numbers", eps=each)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from fsc_ext._arguments import (
+    listed_tensors,
     refuse_gradients,
     require_empty,
-    require_one_device,
-    require_one_device_of_lists,
+    require_tensors,
 )
 from fsc_ext.fold import layout_by_channels
 
@@ -50,8 +50,9 @@ def absorb_conv1x1(
         >>> absorb_conv1x1(torch.ones(2, 1), torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 3.0]]))
         (tensor([[4.]]), tensor([7.]))
     """
-    require_one_device(
+    require_tensors(
         "absorb_conv1x1",
+        ("bias", "pointwise_bias"),
         weight=weight,
         bias=bias,
         pointwise_weight=pointwise_weight,
@@ -94,14 +95,16 @@ def foreach_absorb_conv1x1(
         >>> foreach_absorb_conv1x1(weights, biases, [torch.tensor([[1.0, 3.0]])])
         ([tensor([[4.]])], [tensor([7.])])
     """
-    shifts = [None] * len(weights) if pointwise_biases is None else pointwise_biases
-    lists: dict[str, list[Tensor | None]] = {
-        "weights": list(weights),
-        "biases": list(biases),
-        "pointwise_weights": list(pointwise_weights),
-        "pointwise_biases": list(shifts),
-    }
-    require_one_device_of_lists("foreach_absorb_conv1x1", **lists)
+    lists = listed_tensors(
+        "foreach_absorb_conv1x1",
+        ("biases", "pointwise_biases"),
+        weights=weights,
+        biases=biases,
+        pointwise_weights=pointwise_weights,
+        pointwise_biases=() if pointwise_biases is None else pointwise_biases,
+    )
+    if pointwise_biases is None:
+        lists["pointwise_biases"] = [None] * len(lists["weights"])
     refuse_gradients("foreach_absorb_conv1x1", "absorb_conv1x1", **lists)
     if not any(tensor is not None for tensors in lists.values() for tensor in tensors):
         require_empty("foreach_absorb_conv1x1", "tensors", **lists)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device
+from fsc_ext._arguments import require_tensors
 
 _ops = torch.ops.fsc_ext
 
@@ -86,7 +86,7 @@ def gram_accumulate_(
         "teacher": teacher,
     }
     chosen = {"channels_student": channels_student, "channels_teacher": channels_teacher}
-    require_one_device("gram_accumulate_", **tensors, **chosen)
+    require_tensors("gram_accumulate_", (*tensors, *chosen), **tensors, **chosen)
     if all(gram is None for gram in (gram_student, gram_cross, gram_teacher)):
         raise RuntimeError("gram_accumulate_: at least one Gram matrix must be given, got None")
     for name, tensor in tensors.items():

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device
+from fsc_ext._arguments import require_tensors
 
 _ops = torch.ops.fsc_ext
 
@@ -42,13 +42,13 @@ def line_search_relu_(
         >>> steps, output
         (tensor([2.]), tensor([[ 3., -1.]]))
     """
+    require_tensors("line_search_relu_", output=output, direction=direction, target=target)
     for name, tensor in (("output", output), ("direction", direction), ("target", target)):
         if torch.is_grad_enabled() and tensor.requires_grad:
             raise RuntimeError(
                 f"line_search_relu_: {name} must not require a gradient, because a search in place "
                 "has none; call it under torch.no_grad()"
             )
-    require_one_device("line_search_relu_", output=output, direction=direction, target=target)
     return _ops.line_search_relu_(output, direction, target)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsc_ext._arguments import require_tensor
+
 _ops = torch.ops.fsc_ext
 
 
@@ -12,8 +14,10 @@ def refuse_gradient(op: str, name: str, tensor: Tensor) -> None:
     """What every projection in place asks of its tensors.
 
     Raises:
-        RuntimeError: the tensor requires a gradient where gradients are recorded.
+        TypeError: it is no tensor.
+        RuntimeError: the tensor is sparse, or requires a gradient where gradients are recorded.
     """
+    require_tensor(op, name, tensor)
     if torch.is_grad_enabled() and tensor.requires_grad:
         raise RuntimeError(
             f"{op}: {name} must not require a gradient, because an in-place projection has none; "
@@ -42,6 +46,7 @@ def prox_l1(input: Tensor, threshold: float) -> Tensor:
         >>> prox_l1(torch.tensor([3.0, -0.5, -2.0]), 1.0)
         tensor([ 2.,  0., -1.])
     """
+    require_tensor("prox_l1", "input", input)
     return _ops.prox_l1(input, threshold)
 
 
@@ -81,6 +86,7 @@ def prox_group_l2(weight: Tensor, threshold: float, dim: int = 0) -> Tensor:
         tensor([[2.4000, 3.2000],
                 [0.0000, 0.0000]])
     """
+    require_tensor("prox_group_l2", "weight", weight)
     return _ops.prox_group_l2(weight, threshold, dim)
 
 

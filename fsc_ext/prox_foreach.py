@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_empty, require_one_device_of_lists
+from fsc_ext._arguments import listed_tensors, require_empty
 from fsc_ext.prox import refuse_gradient
 
 _ops = torch.ops.fsc_ext
@@ -39,10 +39,9 @@ def foreach_prox_group_l2_(
         >>> weights[1]
         tensor([1.5000])
     """
-    weights = list(weights)
+    weights = listed_tensors("foreach_prox_group_l2_", weights=weights)["weights"]
     for index, weight in enumerate(weights):
         refuse_gradient("foreach_prox_group_l2_", f"weights[{index}]", weight)
-    require_one_device_of_lists("foreach_prox_group_l2_", weights=weights)
     if isinstance(thresholds, int | float):
         thresholds = [thresholds] * len(weights)
     if not weights:  # without any tensor the dispatcher finds no device

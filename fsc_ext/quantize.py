@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsc_ext._arguments import require_tensor
+
 _ops = torch.ops.fsc_ext
 
 
@@ -38,6 +40,7 @@ def quantize_weight(weight: Tensor, bits: int, *, per_channel: bool = True) -> T
         >>> quantize_weight(torch.tensor([[0.0, 0.2, 0.6, 0.9]]), 2)
         tensor([[0.0000, 0.3000, 0.6000, 0.9000]])
     """
+    require_tensor("quantize_weight", "weight", weight)
     return _ops.quantize_weight(weight, bits, per_channel)
 
 
@@ -67,6 +70,7 @@ def prox_quantize(
         >>> prox_quantize(torch.tensor([[0.0, 0.2, 0.6, 0.9]]), 2, 1.0)
         tensor([[0.0000, 0.2500, 0.6000, 0.9000]])
     """
+    require_tensor("prox_quantize", "weight", weight)
     if torch.is_grad_enabled() and weight.requires_grad:
         raise RuntimeError(
             "prox_quantize: weight must not require a gradient, because a proximal step has none; "

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device, require_pair
+from fsc_ext._arguments import require_pair, require_tensor, require_tensors
 from fsc_ext.step import refuse_gradient
 
 _ops = torch.ops.fsc_ext
@@ -75,17 +75,18 @@ def solve_quadratic_(
         >>> weight
         tensor([[2., 0.]])
     """
-    refuse_gradient("solve_quadratic_", weight)
     adam = _is_adam("solve_quadratic_", optimizer)
     _require_cpu("solve_quadratic_", learning_rates=learning_rates, amounts=amounts)
-    require_one_device(
+    require_tensors(
         "solve_quadratic_",
+        ("mask",),
         weight=weight,
         mask=mask,
         hessian=hessian,
         target=target,
-        **_named(state),
+        **_named("solve_quadratic_", state),
     )
+    refuse_gradient("solve_quadratic_", weight)
     return _ops.solve_quadratic_(
         weight,
         _state(weight, adam, momentum) if state is None else state,
@@ -184,11 +185,11 @@ def solve_relu_(
         >>> f"{weight.item():.4f}"
         '1.5000'
     """
-    refuse_gradient("solve_relu_", weight)
     adam = _is_adam("solve_relu_", optimizer)
     _require_cpu("solve_relu_", learning_rates=learning_rates, amounts=amounts)
-    require_one_device(
+    require_tensors(
         "solve_relu_",
+        ("mask", "bias", "shortcut", "image_weight"),
         weight=weight,
         mask=mask,
         input=input,
@@ -196,8 +197,9 @@ def solve_relu_(
         bias=bias,
         shortcut=shortcut,
         image_weight=image_weight,
-        **_named(state),
+        **_named("solve_relu_", state),
     )
+    refuse_gradient("solve_relu_", weight)
     return _ops.solve_relu_(
         weight,
         _state(weight, adam, momentum) if state is None else state,
@@ -236,13 +238,16 @@ def _state(weight: Tensor, adam: bool, momentum: float) -> list[Tensor]:
 def _require_cpu(op: str, **schedules: Tensor) -> None:
     """The dispatcher would follow a schedule to another device, meta for instance."""
     for name, values in schedules.items():
+        require_tensor(op, name, values)
         if values.device.type != "cpu":
             raise RuntimeError(
                 f"{op}: {name} must be float64 on the CPU, got {values.dtype} on {values.device}"
             )
 
 
-def _named(state: list[Tensor] | None) -> dict[str, Tensor]:
+def _named(op: str, state: list[Tensor] | None) -> dict[str, Tensor]:
+    if not isinstance(state, list | tuple | None):
+        raise TypeError(f"{op}: state must be a list of tensors, got {type(state).__name__}")
     return {f"state[{i}]": part for i, part in enumerate(state or [])}
 
 

@@ -6,7 +6,7 @@
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_one_device, require_pair
+from fsc_ext._arguments import require_pair, require_tensors
 
 _ops = torch.ops.fsc_ext
 
@@ -80,15 +80,16 @@ def adam_prox_(
         >>> weight
         tensor([ 0.0000, -1.5000])
     """
-    refuse_gradient("adam_prox_", weight)
-    require_one_device(
+    require_tensors(
         "adam_prox_",
+        ("mask",),
         weight=weight,
         grad=grad,
         exp_avg=exp_avg,
         exp_avg_sq=exp_avg_sq,
         mask=mask,
     )
+    refuse_gradient("adam_prox_", weight)
     _ops.adam_prox_(
         weight,
         grad,
@@ -144,10 +145,15 @@ def sgd_prox_(
         >>> weight
         tensor([[ 0., -1.,  0.]])
     """
-    refuse_gradient("sgd_prox_", weight)
-    require_one_device(
-        "sgd_prox_", weight=weight, grad=grad, momentum_buffer=momentum_buffer, mask=mask
+    require_tensors(
+        "sgd_prox_",
+        ("momentum_buffer", "mask"),
+        weight=weight,
+        grad=grad,
+        momentum_buffer=momentum_buffer,
+        mask=mask,
     )
+    refuse_gradient("sgd_prox_", weight)
     _ops.sgd_prox_(weight, grad, momentum_buffer, mask, lr, momentum, penalty, amount, dim)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_empty, require_one_device_of_lists, require_pair
+from fsc_ext._arguments import listed_tensors, require_empty, require_pair
 from fsc_ext.step import refuse_gradient
 
 _ops = torch.ops.fsc_ext
@@ -13,21 +13,13 @@ _ops = torch.ops.fsc_ext
 
 def _listed(op: str, **lists: Iterable[Tensor] | None) -> dict[str, list[Tensor]]:
     """The lists as lists, those not given empty, and what the dispatcher would not see of them."""
-    found: dict[str, list[Tensor]] = {}
-    for name, tensors in lists.items():
-        if tensors is None and name in ("masks", "momentum_buffers"):
-            tensors = []
-        if not isinstance(tensors, Iterable):
-            given = type(tensors).__name__
-            raise TypeError(f"{op}: {name} must be a list of tensors, got {given}")
-        found[name] = list(tensors)
-        for index, tensor in enumerate(found[name]):
-            if not isinstance(tensor, Tensor):
-                given = type(tensor).__name__
-                raise TypeError(f"{op}: {name}[{index}] must be a tensor, got {given}")
+    given = {
+        name: [] if tensors is None and name in ("masks", "momentum_buffers") else tensors
+        for name, tensors in lists.items()
+    }
+    found = listed_tensors(op, **given)
     for index, weight in enumerate(found["weights"]):
         refuse_gradient(op, weight, f"weights[{index}]")
-    require_one_device_of_lists(op, **found)
     return found
 
 
