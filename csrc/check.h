@@ -17,6 +17,9 @@
 namespace fsc {
 inline namespace FSC_BACKEND {
 
+// Of a stride, a padding or a dilation: sizes that are made of them stay far from 2^63.
+constexpr int64_t kMostPixels = 1 << 24;
+
 // What a message calls an argument: by its name, or as one of a list where an index is given.
 struct Argument {
   // Implicit, because most arguments are alone.

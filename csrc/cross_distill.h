@@ -42,6 +42,8 @@ struct ConvGeometry {
 inline void check_pair(const char* op, const char* name, at::IntArrayRef pair, int64_t least) {
   TORCH_CHECK(pair.size() == 2, op, ": ", name, " must be an int or a pair of ints, got ", pair);
   TORCH_CHECK(pair[0] >= least && pair[1] >= least, op, ": ", name, " must be at least ", least, ", got ", pair);
+  TORCH_CHECK(pair[0] <= kMostPixels && pair[1] <= kMostPixels, op, ": ", name, " must be at most ", kMostPixels,
+              ", got ", pair);
 }
 
 inline void check_geometry(const char* op, const ConvGeometry& conv, const at::Tensor& x) {
@@ -60,6 +62,7 @@ inline std::array<int64_t, 4> check_side(const char* op, const std::string& side
   const std::string name = "weight" + side;
   check_same_dtype(op, name.c_str(), weight, "input_student", x);
   check_rank(op, name.c_str(), weight, 4, "[C_out, C_in / groups, kH, kW]");
+  TORCH_CHECK(weight.numel() > 0, op, ": ", name, " must hold at least one value, got ", weight.sizes());
   TORCH_CHECK(weight.size(1) == x.size(1) / conv.groups, op, ": ", name, " must have C_in / groups = ", x.size(1),
               " / ", conv.groups, " input channels, got ", weight.sizes());
   TORCH_CHECK(weight.size(0) % conv.groups == 0, op, ": groups must divide the ", weight.size(0),

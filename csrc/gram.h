@@ -5,8 +5,11 @@
 
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
+#include <utility>
 
+#include "apart.h"
 #include "check.h"
 #include "version_counter.h"
 #include "window.h"
@@ -39,6 +42,8 @@ inline Axis check_axis(size_t i, const std::array<at::IntArrayRef, 4>& pairs) {
     TORCH_CHECK(pairs[p].size() == 2, kGramOp, ": ", names[p], " must be one number or two, got ", pairs[p]);
     const int64_t least = p == 2 ? 0 : 1;
     TORCH_CHECK(pairs[p][i] >= least, kGramOp, ": ", names[p], " must be at least ", least, ", got ", pairs[p]);
+    TORCH_CHECK(pairs[p][i] <= kMostPixels, kGramOp, ": ", names[p], " must be at most ", kMostPixels, ", got ",
+                pairs[p]);
   }
   return {pairs[0][i], pairs[1][i], pairs[2][i], pairs[3][i]};
 }
@@ -119,6 +124,19 @@ inline bool check_grams(const std::array<GramTarget, 3>& targets) {
   return *ones;
 }
 
+// A sum that shares memory with another, or with what is summed, would have no defined value.
+inline void check_apart(const std::array<GramTarget, 3>& targets,
+                        std::initializer_list<std::pair<const char*, const OptionalTensor&>> read) {
+  Apart apart(kGramOp);
+  for (const GramTarget& target : targets) {
+    if (target.gram.has_value()) apart.changes(*target.gram, target.name);
+  }
+  for (const auto& [name, tensor] : read) {
+    if (tensor.has_value()) apart.reads(*tensor, name);
+  }
+  apart.check();
+}
+
 // The Gram matrices, contiguous and undefined where not asked for.
 struct Grams {
   at::Tensor student, cross, teacher;
@@ -148,6 +166,10 @@ void update_grams(const OptionalTensor& gram_student, const OptionalTensor& gram
   for (auto* side : {&left, &right}) {
     if (side->has_value()) (*side)->ones = ones;
   }
+  check_apart(targets, {{"student", student},
+                        {"teacher", teacher},
+                        {"channels_student", channels_student},
+                        {"channels_teacher", channels_teacher}});
   std::array<at::Tensor, 3> sums;
   for (size_t i = 0; i < targets.size(); ++i) {
     if (targets[i].gram.has_value()) sums[i] = targets[i].gram->contiguous();

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "apart.h"
 #include "check.h"
 
 namespace fsc {
@@ -17,6 +18,11 @@ inline void check_line_search(const char* op, const at::Tensor& output, const at
   check_same_shape(op, "direction", direction, "output", output);
   check_same_dtype(op, "target", target, "output", output);
   check_same_shape(op, "target", target, "output", output);
+  Apart apart(op);
+  apart.changes(output, "output");
+  apart.reads(direction, "direction");
+  apart.reads(target, "target");
+  apart.check();
 }
 
 }  // namespace FSC_BACKEND

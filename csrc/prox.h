@@ -44,6 +44,7 @@ void shrink_groups_of(at::ArrayRef<ShrinkGroups> all);
 
 inline void prox_group_l2_(at::Tensor& weight, double threshold, int64_t dim) {
   dim = check_group_arguments("prox_group_l2_", weight, threshold, dim);
+  check_own_memory("prox_group_l2_", "weight", weight);
   shrink_groups_of(ShrinkGroups{weight, threshold, dim});
 }
 

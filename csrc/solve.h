@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <initializer_list>
 #include <optional>
 #include <utility>
 
@@ -46,18 +47,21 @@ struct Loop {
     check_dim(op, dim, weight);
     if (mask) check_contiguous(op, "mask", *mask);
     check_schedule();
-    check_apart();
   }
 
- private:
-  void check_apart() const {
+  // What a step reads must not change with the weight.
+  void check_apart(std::initializer_list<std::pair<const char*, std::optional<at::Tensor>>> read) const {
     Apart apart(op);
     apart.changes(weight, "weight");
     for (size_t i = 0; i < state.size(); ++i) apart.changes(state[i], {"state", "state", static_cast<int64_t>(i)});
     if (mask) apart.changes(*mask, "mask");
+    for (const auto& [name, tensor] : read) {
+      if (tensor) apart.reads(*tensor, name);
+    }
     apart.check();
   }
 
+ private:
   void check_schedule() const {
     for (const auto& [name, values] : {std::pair{"learning_rates", learning_rates}, std::pair{"amounts", amounts}}) {
       TORCH_CHECK(values.scalar_type() == at::kDouble && values.device().is_cpu(), op, ": ", name,
@@ -69,8 +73,8 @@ struct Loop {
     TORCH_CHECK(first_step >= 1, op, ": first_step must be at least 1, got ", first_step);
     const int64_t most = penalty.groups ? weight.size(check_dim(op, dim, weight)) : weight.numel();
     for (int64_t t = 0; t < num_steps(); ++t) {
-      check_learning_rate(op, learning_rates.const_data_ptr<double>()[t]);
-      check_amount(op, penalty, amounts.const_data_ptr<double>()[t], most);
+      check_learning_rate(op, learning_rates.const_data_ptr<double>()[t], {"lr", "learning_rates", t});
+      check_amount(op, penalty, amounts.const_data_ptr<double>()[t], most, {"amount", "amounts", t});
     }
   }
 };

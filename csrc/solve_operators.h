@@ -43,6 +43,7 @@ inline at::Tensor solve_quadratic_(at::Tensor& weight, at::TensorList state, con
               columns, ", ", columns, "], got ", hessian.sizes());
   TORCH_CHECK(target.dim() == 2 && target.size(0) == rows && target.size(1) == columns, op, ": target must be [", rows,
               ", ", columns, "], got ", target.sizes());
+  loop.check_apart({{"hessian", hessian}, {"target", target}, {"learning_rates", learning_rates}, {"amounts", amounts}});
   return run_quadratic(loop, hessian, target.contiguous(), scale);
 }
 
@@ -62,7 +63,6 @@ struct Images {
     check_same_dtype(op, "input", input, "weight", weight);
     check_rank(op, "input", input, 4, "[N, C_in, H, W]");
     check_geometry(op, conv, input);
-    TORCH_CHECK(weight.numel() > 0, op, ": weight must hold at least one value, got ", weight.sizes());
     const auto shape = check_side(op, "", conv, input, weight, bias);
     for (const auto& [name, tensor] : {std::pair{"target", std::optional(target)}, std::pair{"shortcut", shortcut}}) {
       if (!tensor) continue;
@@ -114,6 +114,13 @@ inline at::Tensor solve_relu_(at::Tensor& weight, at::TensorList state, const st
                    {stride, padding, dilation, 1}};
   all.check(op, weight);
   TORCH_CHECK(batch_size >= 0, op, ": batch_size must be at least 0, got ", batch_size);
+  loop.check_apart({{"input", input},
+                    {"target", target},
+                    {"bias", bias},
+                    {"shortcut", shortcut},
+                    {"image_weight", image_weight},
+                    {"learning_rates", learning_rates},
+                    {"amounts", amounts}});
   const int64_t images = input.size(0), size = batch_size == 0 ? images : std::min(batch_size, images);
   TORCH_CHECK(images >= 1 || loop.num_steps() == 0, op, ": input must hold at least one image, got ", input.sizes());
   return run_images(loop, all, size, scale);

@@ -70,8 +70,8 @@ inline void check_mask(const char* op, const Penalty& penalty, const std::option
   check_same_shape(op, name, *mask, {"weight", "weights", index}, weight);
 }
 
-inline void check_learning_rate(const char* op, double lr) {
-  TORCH_CHECK(std::isfinite(lr) && lr >= 0, op, ": lr must be finite and at least 0, got ", lr);
+inline void check_learning_rate(const char* op, double lr, const Argument& name = "lr") {
+  TORCH_CHECK(std::isfinite(lr) && lr >= 0, op, ": ", name, " must be finite and at least 0, got ", lr);
 }
 
 // Adam, or gradient descent with momentum where `adam` is false.

@@ -68,10 +68,16 @@ def prox_l1(input: Tensor, threshold: float) -> Tensor:
 
 def prox_group_l2(weight: Tensor, threshold: float, dim: int = 0) -> Tensor:
     """Block soft threshold of the slices along `dim` (Cross Distillation, Eq. 11)."""
-    others = [d for d in range(weight.dim()) if d != dim % weight.dim()]
-    norm = weight.double().square().sum(others, keepdim=True).sqrt()
+    norm = _group_squares(weight, dim).sqrt()
     scale = torch.where(norm <= threshold, 0.0, 1.0 - threshold / norm)
     return scale.to(weight.dtype) * weight
+
+
+def _group_squares(weight: Tensor, dim: int) -> Tensor:
+    """Squared norms of the slices along `dim`; the other dimensions are kept, of size 1."""
+    others = [d for d in range(weight.dim()) if d != dim % weight.dim()]
+    squares = weight.double().square()
+    return squares.sum(others, keepdim=True) if others else squares  # torch would sum all of them
 
 
 def keep_topk(weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -85,8 +91,7 @@ def keep_topk(weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def keep_topk_groups(weight: Tensor, count: int, dim: int = 1) -> tuple[Tensor, Tensor]:
     """The weight with all but its `count` largest slices along `dim` set to zero, and the mask."""
-    others = [d for d in range(weight.dim()) if d != dim % weight.dim()]
-    norm = weight.double().square().sum(others)  # [weight.shape[dim]]
+    norm = _group_squares(weight, dim).flatten()  # [weight.shape[dim]]
     mask = torch.zeros_like(norm, dtype=torch.bool)
     mask[norm.argsort(descending=True, stable=True)[:count]] = True
     shape = [-1 if d == dim % weight.dim() else 1 for d in range(weight.dim())]
@@ -108,9 +113,9 @@ def proximal(weight: Tensor, penalty: str, amount: float, dim: int) -> tuple[Ten
         kept, groups = keep_topk_groups(weight, count, dim)
         shape = [-1 if d == dim % weight.dim() else 1 for d in range(weight.dim())]
         return kept, groups.view(shape).expand_as(weight)
-    others = [d for d in range(weight.dim()) if d != dim % weight.dim()]
     is_single = penalty == "soft_topk"
-    measure = weight.abs().flatten() if is_single else weight.double().square().sum(others).sqrt()
+    measure = weight.abs() if is_single else _group_squares(weight, dim).sqrt()
+    measure = measure.flatten()
     if count == measure.numel():
         return weight, None
     threshold = measure.sort(descending=True).values[count].item()
@@ -225,7 +230,7 @@ def line_search_relu(
         newton = steps - torch.where(curvature > 0, slope / curvature, 0)
         return difference.square().sum(1), newton, -slope
 
-    zero = torch.zeros_like(output[:, 0])
+    zero = output.new_zeros(len(output))
     best, (lowest, first, descent) = zero, along(zero)
     first = torch.where(descent * first > torch.finfo(output.dtype).eps * lowest, first, 0)
     after_first, second, _ = along(first)

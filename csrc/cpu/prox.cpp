@@ -49,6 +49,7 @@ at::Tensor prox_l1_cpu(const at::Tensor& input, double threshold) {
 void prox_l1_inplace_cpu(at::Tensor& input, double threshold) {
   fsc::check_floating("prox_l1_", "input", input);
   fsc::check_threshold("prox_l1_", threshold);
+  fsc::check_own_memory("prox_l1_", "input", input);
   if (input.is_non_overlapping_and_dense()) {
     soft_threshold_dense(input, input, threshold);
   } else {
@@ -87,6 +88,7 @@ void check_topk(const char* op, const std::vector<scalar_t>& magnitude, int64_t 
 
 at::Tensor keep_topk_cpu(at::Tensor& weight, int64_t count) {
   fsc::check_floating("keep_topk_", "weight", weight);
+  fsc::check_own_memory("keep_topk_", "weight", weight);
   const at::Tensor contiguous = weight.contiguous();
   return AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "keep_topk_", [&] {
     scalar_t* data = contiguous.data_ptr<scalar_t>();
@@ -106,6 +108,7 @@ at::Tensor keep_topk_cpu(at::Tensor& weight, int64_t count) {
 at::Tensor keep_topk_groups_cpu(at::Tensor& weight, int64_t count, int64_t dim) {
   fsc::check_floating("keep_topk_groups_", "weight", weight);
   dim = fsc::check_group_dim("keep_topk_groups_", weight, dim);
+  fsc::check_own_memory("keep_topk_groups_", "weight", weight);
   const at::Tensor contiguous = weight.contiguous();
   const Groups groups = fsc::groups_of(weight, dim);
   return AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "keep_topk_groups_", [&] {

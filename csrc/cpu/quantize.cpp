@@ -73,8 +73,8 @@ template <typename scalar_t>
 std::pair<double, double> range_of(const scalar_t* values, int64_t count) {
   const Summary all = summarise(values, count);
   const double mean = all.sum / static_cast<double>(count);
-  // No comparison finds a NaN; the sum holds every one.
-  if (std::isnan(mean)) return {mean, mean};
+  // No comparison finds a NaN, and around infinity there is no range; the sum holds every one of both.
+  if (!std::isfinite(mean)) return {std::nan(""), std::nan("")};
   const double reach = kSigmas * std::sqrt(squares_around(values, count, mean) / static_cast<double>(count));
   return {std::max(all.low, mean - reach), std::min(all.high, mean + reach)};
 }

@@ -36,12 +36,14 @@ FSC_CLONES void adam_block(scalar_t* __restrict weight, const scalar_t* __restri
                            scalar_t* __restrict square, const uint8_t* __restrict mask, int64_t count,
                            const Update& update) {
   const scalar_t decay = update.decay, decay_square = update.decay_square;
+  // In float32 the difference of 1 and beta would have few digits left.
+  const scalar_t fresh = 1 - update.decay, fresh_square = 1 - update.decay_square;
   const scalar_t rate = update.rate, root = update.root, eps = update.eps;
   for (int64_t i = 0; i < count; ++i) {
     scalar_t g = grad[i];
-    if (kMasked) g *= static_cast<scalar_t>(mask[i]);
-    average[i] = decay * average[i] + (1 - decay) * g;
-    square[i] = decay_square * square[i] + (1 - decay_square) * g * g;
+    if (kMasked) g = mask[i] ? g : scalar_t{0};  // NaN, too, is gone
+    average[i] = decay * average[i] + fresh * g;
+    square[i] = decay_square * square[i] + fresh_square * g * g;
     const scalar_t change = rate * average[i] / (std::sqrt(square[i]) / root + eps);
     // Where nothing moves and eps is 0 the quotient is none.
     weight[i] -= kMasked && !mask[i] ? scalar_t{0} : change;
@@ -54,7 +56,7 @@ FSC_CLONES void sgd_block(scalar_t* __restrict weight, const scalar_t* __restric
   const scalar_t decay = update.decay, rate = update.rate;
   for (int64_t i = 0; i < count; ++i) {
     scalar_t g = grad[i];
-    if (kMasked) g *= static_cast<scalar_t>(mask[i]);
+    if (kMasked) g = mask[i] ? g : scalar_t{0};  // NaN, too, is gone
     if (buffer) buffer[i] = decay * buffer[i] + g;
     weight[i] -= rate * (buffer ? buffer[i] : g);
   }
@@ -74,7 +76,7 @@ void update_block(const Parameter<scalar_t>& p, const scalar_t* grad, int64_t be
 
 template <typename scalar_t>
 FSC_CLONES void clear_masked(scalar_t* __restrict values, const uint8_t* __restrict mask, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) values[i] *= static_cast<scalar_t>(mask[i]);
+  for (int64_t i = 0; i < count; ++i) values[i] = mask[i] ? values[i] : scalar_t{0};
 }
 
 // Keeps the `count` largest; `measure` holds the magnitude of every weight or the norm of every group.

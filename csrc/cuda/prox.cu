@@ -44,6 +44,7 @@ at::Tensor prox_l1_cuda(const at::Tensor& input, double threshold) {
 void prox_l1_inplace_cuda(at::Tensor& input, double threshold) {
   fsc::check_floating("prox_l1_", "input", input);
   fsc::check_threshold("prox_l1_", threshold);
+  fsc::check_own_memory("prox_l1_", "input", input);
   const fsc::OnDeviceOf device(input);
   if (input.is_non_overlapping_and_dense()) {
     soft_threshold_dense(input, input, threshold);
@@ -102,6 +103,7 @@ at::Tensor marked(const at::Tensor& values, int64_t count, bool clears) {
 
 at::Tensor keep_topk_cuda(at::Tensor& weight, int64_t count) {
   fsc::check_floating("keep_topk_", "weight", weight);
+  fsc::check_own_memory("keep_topk_", "weight", weight);
   check_count("keep_topk_", count, weight.numel());
   const fsc::OnDeviceOf device(weight);
   const at::Tensor contiguous = weight.contiguous();
@@ -114,6 +116,7 @@ at::Tensor keep_topk_cuda(at::Tensor& weight, int64_t count) {
 at::Tensor keep_topk_groups_cuda(at::Tensor& weight, int64_t count, int64_t dim) {
   fsc::check_floating("keep_topk_groups_", "weight", weight);
   dim = fsc::check_group_dim("keep_topk_groups_", weight, dim);
+  fsc::check_own_memory("keep_topk_groups_", "weight", weight);
   check_count("keep_topk_groups_", count, weight.size(dim));
   const fsc::OnDeviceOf device(weight);
   const at::Tensor contiguous = weight.contiguous();

@@ -132,8 +132,8 @@ FSC_DEVICE Range range_of(const Part* parts, const Cut& cut, double* scratch) {
   high = block_pick(high, scratch, [](double a, double b) { return higher(a, b); });
   const double mean = mean_of(parts, cut, scratch);
   const double reach = kSigmas * std::sqrt(block_sum(squares, scratch) / static_cast<double>(cut.count));
-  // No comparison finds a NaN; the mean holds every one.
-  if (std::isnan(mean)) return {mean, mean};
+  // No comparison finds a NaN, and around infinity there is no range; the mean holds every one of both.
+  if (!std::isfinite(mean)) return {NAN, NAN};
   return {higher(low, mean - reach), lower(high, mean + reach)};
 }
 

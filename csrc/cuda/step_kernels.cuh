@@ -27,8 +27,10 @@ struct StepFormula {
   template <typename real_t>
   FSC_DEVICE real_t adam(const ScheduledStep& now, real_t g, real_t& first, real_t& second) const {
     const real_t keep = decay, keep_square = decay_square, rate = now.rate, root = now.root;
-    first = keep * first + (1 - keep) * g;
-    second = keep_square * second + (1 - keep_square) * g * g;
+    // In float32 the difference of 1 and beta would have few digits left.
+    const real_t fresh = 1 - decay, fresh_square = 1 - decay_square;
+    first = keep * first + fresh * g;
+    second = keep_square * second + fresh_square * g * g;
     return rate * first / (std::sqrt(second) / root + static_cast<real_t>(eps));
   }
 
@@ -91,7 +93,7 @@ FSC_DEVICE void masked_gradient(const StepPointers<scalar_t>& p, int64_t i, int 
   FSC_UNROLL
   for (int v = 0; v < width; ++v) {
     gradient[v] = static_cast<wide_t<scalar_t>>(raw[v]);
-    if (p.mask && v < count && !p.mask[i + v]) gradient[v] *= 0;
+    if (p.mask && v < count && !p.mask[i + v]) gradient[v] = 0;  // NaN, too, is gone
   }
 }
 

@@ -32,7 +32,7 @@ LAYER_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"weight_student": (5, 4, 3, 3)}, r"weight_student must give .*\[2, 6, 6, 5\], got \[2, 5"),
     ({"weight_student": (6, 4, 1, 1)}, r"weight_student must give .*\[2, 6, 6, 5\], got \[2, 6, 8"),
     ({"weight_teacher": (6, 4, 9, 1)}, "weight_teacher must have a kernel that fits"),
-    ({"weight_teacher": (6, 4, 0, 1)}, "weight_teacher must have a kernel that fits"),
+    ({"weight_teacher": (6, 4, 0, 1)}, "weight_teacher must hold at least one value"),
     ({"bias_teacher": (5,)}, r"bias_teacher must be \[6\], got \[5\]"),
     ({"bias_student": (6, 1)}, r"bias_student must be \[6\], got \[6, 1\]"),
     ({"groups": 3}, "groups must divide the 4 channels of input_student, got 3"),
@@ -110,6 +110,28 @@ def test_residual_errors(device):
         fsc_ext.distill_residual(x, x.clone().requires_grad_())
     with pytest.raises(ValueError, match="^distill_residual: all tensors must be on one device"):
         fsc_ext.distill_residual(x, x.to("meta"))
+
+
+@pytest.mark.parametrize("name", ["stride", "padding", "dilation"])
+def test_steps_that_no_image_has(device, name):
+    """Sizes made of them would pass 2^63, or the memory of any machine."""
+    for call in (
+        lambda **moves: fsc_ext.cross_distill_layer(**{**good_arguments(device), **moves}),
+        lambda **moves: fsc_ext.gram_accumulate_(
+            torch.zeros(1, 1), None, None, torch.ones(1, 1, 2, 2), None, **moves
+        ),
+    ):
+        with pytest.raises(RuntimeError, match=f": {name} must be at most 16777216, got "):
+            call(**{name: 2**40})
+
+
+@pytest.mark.parametrize("name", ["weight_teacher", "weight_student"])
+def test_no_filters(device, name):
+    arguments = good_arguments(device)
+    arguments[name] = arguments[name][:0]
+    message = f"^cross_distill_layer: {name} must hold at least one value, got "
+    with pytest.raises(RuntimeError, match=message):
+        fsc_ext.cross_distill_layer(**arguments)
 
 
 def test_gradients_that_do_not_exist(device):

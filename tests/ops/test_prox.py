@@ -64,6 +64,16 @@ def test_prox_group_l2(device, dtype, layout, dim):
     assert torch.equal(changed, found)
 
 
+def test_groups_of_a_vector_are_its_elements(device):
+    values = torch.tensor([3.0, -0.5, 2.0], device=device)
+    expected = reference.prox_l1(values, 1.0)
+    for prox in (fsc_ext.prox_group_l2, reference.prox_group_l2):
+        torch.testing.assert_close(prox(values, 1.0, 0), expected)
+    assert torch.equal(reference.keep_topk_groups(values, 1, 0)[1], values > 2)
+    shrunk, _ = reference.proximal(values, "soft_topk_groups", 1, 0)
+    torch.testing.assert_close(shrunk, reference.prox_l1(values, 2.0))
+
+
 def test_prox_leaves_neighbours_of_a_view_alone(device):
     for change in (
         lambda x: fsc_ext.prox_l1_(x, 0.5),

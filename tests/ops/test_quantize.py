@@ -83,6 +83,17 @@ def test_empty(device):
     assert weight.grad.shape == (0, 3)
 
 
+@every_dtype
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")], ids=str)
+def test_rows_that_have_no_range(device, dtype, value):
+    weight = random_weight(device, dtype)
+    weight[1, 0] = value
+    for quantized in (fsc_ext.quantize_weight(weight, 3), fsc_ext.prox_quantize(weight, 3, 0.5)):
+        assert (
+            quantized[1].isnan().all() and not quantized[[0, *range(2, len(weight))]].isnan().any()
+        )
+
+
 def test_opcheck(device):
     weight = random_weight(device).requires_grad_()
     torch.library.opcheck(torch.ops.fsc_ext.quantize_weight, (weight, 2, True))

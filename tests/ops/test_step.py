@@ -77,6 +77,36 @@ def test_groups_along_other_dimensions(device, penalty, amount, dim):
     torch.testing.assert_close(weight, expected)
 
 
+@pytest.mark.parametrize("decay", [0.999, 0.99999])
+def test_digits_of_the_second_moment(device, decay):
+    """1 - decay is rounded once, not left over of two numbers that are close to each other."""
+    weight, grad = tensors(device, torch.float32)
+    average, square = torch.zeros(2, *weight.shape, device=device)
+    fsc_ext.adam_prox_(weight, grad, average, square, 1, lr=0.1, betas=(decay, decay))
+    for found, power in ((average, grad.double()), (square, grad.double().square())):
+        expected = (1 - decay) * power
+        assert ((found - expected).abs() <= 3e-7 * expected.abs()).all()
+
+
+@pytest.mark.parametrize("penalty", ["topk", "topk_groups"])
+def test_what_went_is_zero_whatever_its_gradient(device, penalty):
+    weight, grad = torch.ones(2, 3, device=device), torch.zeros(2, 3, device=device)
+    weight[:, 0], grad[:, 0] = 0, float("nan")
+    moments = torch.zeros(2, 2, 3, device=device)
+    mask = weight != 0
+    settings = {"lr": 0.1, "penalty": penalty, "amount": 4.0 if penalty == "topk" else 2.0}
+    fsc_ext.adam_prox_(weight, grad, *moments, 1, mask=mask, **settings)
+    assert not weight[:, 0].any() and not moments[:, :, 0].any()
+    assert torch.equal(mask, weight != 0)
+
+
+def test_what_goes_is_zero_although_it_diverged(device):
+    weight = torch.full((4,), float("inf"), device=device)
+    mask, grad = weight > 0, torch.zeros(4, device=device)
+    fsc_ext.sgd_prox_(weight, grad, lr=0.1, penalty="topk", amount=1, dim=0, mask=mask)
+    assert mask.sum() == 1 and torch.equal(weight, torch.where(mask, torch.inf, 0))
+
+
 def test_what_went_stays_away(device):
     weight, grad = tensors(device)
     mask = torch.ones_like(weight, dtype=torch.bool)
