@@ -242,7 +242,7 @@ def _columns(before: Arguments, side: str) -> tuple[Tensor, Tensor]:
     if images.numel() and _pixels(before, side):
         found = functional.unfold(images, *pairs).transpose(0, 1).flatten(1)
     else:
-        found = images.new_zeros(images.shape[1] * taps, 0)
+        found = images.new_zeros(images.shape[1] * taps, _pixels(before, side))
     norms = images.square().sum((0, 2, 3)).sqrt().repeat_interleave(taps)
     return found, norms
 
