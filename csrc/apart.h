@@ -106,11 +106,17 @@ class Apart {
   // What is changed twice, or read elsewhere while it changes, would have no defined value.
   void check() {
     std::stable_sort(spans_.begin(), spans_.end(), [](const Span& a, const Span& b) { return a.begin < b.begin; });
+    for (const bool both_change : {true, false}) refuse_shared(both_change);
+  }
+
+ private:
+  void refuse_shared(bool both_change) const {
     std::vector<const Span*> open;  // those that reach beyond the beginning of the one at hand
     for (const Span& span : spans_) {
       std::erase_if(open, [&](const Span* before) { return before->end <= span.begin; });
       for (const Span* before : open) {
-        if (!(span.changes || before->changes) || !overlap(*before, span)) continue;
+        if (!(both_change ? span.changes && before->changes : span.changes || before->changes)) continue;
+        if (!overlap(*before, span)) continue;
         const auto& [other, named] = before->changes ? std::pair(*before, span) : std::pair(span, *before);
         TORCH_CHECK(false, op_, ": ", named.name, " must have memory of its own, got that of ", other.name);
       }
@@ -118,7 +124,6 @@ class Apart {
     }
   }
 
- private:
   const char* op_;
   std::vector<Span> spans_;
 };

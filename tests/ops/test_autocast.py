@@ -100,7 +100,7 @@ def solve(weight: Tensor, images: Tensor | None = None) -> list[Tensor]:
         target = torch.ones(2, 6, 4, 4, device=weight.device)
         return [weight, fsc_ext.solve_relu_(weight, images, target, schedule, schedule)]
     rows, hessian = weight.flatten(1), torch.eye(36, device=weight.device)  # [6, 36], [36, 36]
-    return [weight, fsc_ext.solve_quadratic_(weight, hessian, rows, schedule, schedule)]
+    return [weight, fsc_ext.solve_quadratic_(weight, hessian, rows.clone(), schedule, schedule)]
 
 
 CALLS: dict[str, Callable[[Tensor, Tensor, Tensor], list[Tensor]]] = {
