@@ -44,7 +44,7 @@ def tried(kind: Kind, mutation: Mutation, folder: Path, draw: Random) -> str:
     size = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
     output = None if kind.writes is None else folder / kind.writes
     above = path.relative_to(folder).parents
-    names = (path.name, *(each.name for each in above if each.name))
+    names = (kind.name, path.name, *(each.name for each in above if each.name))
     try:
         with guarded.nothing_touched(folder, output), guarded.memory_below(size + guarded.SPARE):
             found, refused = _read(kind, folder)

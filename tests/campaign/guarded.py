@@ -106,3 +106,8 @@ def _status(key: str) -> int:
     """Bytes that the system counts of this process."""
     text = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(rf"{key}:\s+(\d+) kB", text)[1])
+
+
+def size_of_addresses() -> int:
+    """Bytes of addresses that this process has."""
+    return _status("VmSize")

@@ -215,7 +215,7 @@ def _without_wrappers(
     while not any(key in expected for key in found):
         heads = {key.partition(".")[0] for key in found}
         found = {key.partition(".")[2]: value for key, value in found.items()}
-        if len(heads) > 1 or "" in found:
+        if len(heads) != 1 or "" in found:
             # Another network: the sentence about it names what the file names.
             return state
     return found
