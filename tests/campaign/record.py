@@ -31,9 +31,10 @@ def read(path: Path) -> list[Finding]:
 
 
 def append(path: Path, finding: Finding) -> None:
-    """Adds one."""
+    """Adds one, behind a line cut short by a kill on a line of its own."""
+    cut_short = path.exists() and not path.read_bytes().endswith(b"\n")
     with path.open("a") as file:
-        file.write(json.dumps(asdict(finding)) + "\n")
+        file.write("\n" * cut_short + json.dumps(asdict(finding)) + "\n")
 
 
 def _lines(path: Path) -> Iterator[Finding]:

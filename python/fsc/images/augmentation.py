@@ -69,10 +69,10 @@ def filled_up(images: Tensor, count: int, *, seed: int = 0) -> Tensor:
         >>> filled_up(torch.randn(4, 3, 8, 8), 10).shape
         torch.Size([10, 3, 8, 8])
     """
-    if images.ndim != 4:
+    parts, missing = [images], count - len(images)
+    if images.ndim != 4 or missing <= 0:
         return images
     generator = torch.Generator().manual_seed(seed)
-    parts, missing = [images], count - len(images)
     while missing > 0:
         new = images.flip(3) if len(parts) == 1 else hardened(images, generator)
         # Images may come class after class: what is left out is drawn.

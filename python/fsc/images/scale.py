@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_TOGETHER = 64
+
 
 @dataclass(frozen=True)
 class ImageStatistics:
@@ -25,13 +27,18 @@ def statistics(images: Tensor) -> ImageStatistics:
         >>> statistics(torch.tensor([1.0, 3.0]).reshape(1, 1, 1, 2)).mean
         [2.0]
     """
-    channels = images.detach().transpose(0, 1).flatten(1).double()  # [C, N * pixels]
-    variance, mean = torch.var_mean(channels, 1, correction=0)
+    # Some at a time: in float64, and channel by channel, all of them would be held thrice.
+    parts = images.detach().split(_TOGETHER)
+    rest = [axis for axis in range(images.ndim) if axis != 1]
+    shape = [-1 if axis == 1 else 1 for axis in range(images.ndim)]
+    count = images[:, :1].numel()
+    mean = torch.stack([part.double().sum(rest) for part in parts]).sum(0) / count  # [C]
+    squares = [(part.double() - mean.view(shape)).square().sum(rest) for part in parts]
     return ImageStatistics(
         mean.tolist(),
-        variance.sqrt().tolist(),
-        channels.amin(1).tolist(),
-        channels.amax(1).tolist(),
+        (torch.stack(squares).sum(0) / count).sqrt().tolist(),
+        torch.stack([part.double().amin(rest) for part in parts]).amin(0).tolist(),
+        torch.stack([part.double().amax(rest) for part in parts]).amax(0).tolist(),
     )
 
 

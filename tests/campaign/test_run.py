@@ -1,0 +1,67 @@
+"""The frame of the campaign: what crashes, hangs or is cut short ends no campaign."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import record
+import run
+from part import Fault, Part
+from record import Finding
+
+
+def behave(number: int, folder: Path) -> str:
+    """Each number in its own way."""
+    if number == 1:
+        raise Fault("wrong")
+    if number == 2:
+        raise KeyError("what")
+    if number == 3:
+        os.abort()
+    if number == 4:
+        time.sleep(60)
+    return "fine"
+
+
+PART = Part(count=6, case=behave, limit=2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(run, "part_of", lambda name: PART)
+    return tmp_path
+
+
+def test_every_case_is_recorded_whatever_it_does(folder: Path) -> None:
+    worker = run.Worker("test_run")
+    try:
+        found = [worker(number, PART.limit) for number in range(PART.count)]
+    finally:
+        worker.stop()
+    assert [each.outcome for each in found] == ["fine", "", "", "", "", "fine"]
+    faults = [each.fault for each in found]
+    assert faults[1] == "wrong" and "KeyError" in faults[2]
+    assert "ended with -6" in faults[3] and "hung" in faults[4]
+
+
+def test_a_campaign_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    class Here:
+        def __init__(self, name: str) -> None:
+            pass
+
+        def __call__(self, number: int, limit: float) -> Finding:
+            tried.append(number)
+            return Finding(number, "fine", "", 0.1)
+
+        def stop(self) -> None:
+            pass
+
+    monkeypatch.setattr(run, "Worker", Here)
+    record.append(folder / "any.jsonl", Finding(1, "fine", "", 0.1))
+    with (folder / "any.jsonl").open("a") as file:
+        file.write('{"number": 2, "outc')  # killed while it wrote
+    run.run("any", folder, None)
+    assert tried == [0, 2, 3, 4, 5]
