@@ -8,6 +8,7 @@ is one on addresses (RLIMIT_AS); a folder that cannot be written any more is mad
 from __future__ import annotations
 
 import functools
+import getpass
 import os
 import resource
 import shutil
@@ -25,6 +26,7 @@ from jobs import JOBS, Ended, Job
 from part import Fault, Part
 
 _KILLS, _SHORTAGES = 20, 4
+_OF_TORCH = f"torchinductor_{getpass.getuser()}"  # torch makes it where TMPDIR is
 _WAYS = ("killed", "full disk", "too little memory", "read-only")
 # OpenMP's threads do not survive a fork.
 torch.set_num_threads(1)
@@ -61,7 +63,9 @@ def disturbed(job: Job, way: str, folder: Path, draw: Random) -> str:
         first = _made_immutable(job, folder, delay)
     _check_ending(first, way)
     found = jobs.outputs(folder)  # nothing half-written
-    if first.code != 0 and not (found == good and job.name != "train"):
+    if first.code != 0 and found == good and job.name != "train":
+        return "all was written already"  # its lock is for the next one to find stale
+    if first.code != 0:
         second = jobs.ended(job, folder, resume=True)
         if second.code != 0:
             raise Fault(f"did not go on: exit {second.code}, {second.said[-300:]!r}")
@@ -91,7 +95,8 @@ def _check_same(found: dict[str, Any], good: dict[str, Any]) -> None:
 def _check_clean(folder: Path) -> None:
     """No lock, nothing temporary, nothing unfinished."""
     left = [path for path in (folder / "out").rglob("*") if path.name.startswith(".")]
-    left += [*(folder / "tmp").iterdir(), *(folder / "out").glob("unfinished")]
+    left += [path for path in (folder / "tmp").iterdir() if path.name != _OF_TORCH]
+    left += (folder / "out").glob("unfinished")
     if left:
         raise Fault(f"left behind: {', '.join(path.name for path in left)}")
 

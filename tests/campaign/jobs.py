@@ -165,23 +165,28 @@ def ended(
 
 
 def outputs(folder: Path) -> dict[str, Any]:
-    """What stands in the output folder, without times; raises where a file is half-written."""
+    """What stands in the output folder, without times and the folder's own name.
+
+    Raises:
+        Fault: a file is half-written.
+    """
     found: dict[str, Any] = {}
     for path in sorted((folder / "out").rglob("*")):
         name = str(path.relative_to(folder / "out"))
         if path.is_file() and not any(part.startswith(".") for part in Path(name).parts):
-            found[name] = _content(path)
+            found[name] = _content(path, str(folder))
     return found
 
 
-def _content(path: Path) -> Any:
+def _content(path: Path, folder: str) -> Any:
     try:
         if path.suffix == ".json":
-            return _without_times(json.loads(path.read_text()))
+            return _without_times(json.loads(path.read_text().replace(folder, "")))
         if path.suffix in (".safetensors", ".state"):
             tensors, header = read_tensors(path)
             bits = {key: (str(v.dtype), v.tolist()) for key, v in sorted(tensors.items())}
-            return bits, {key: v for key, v in header.items() if key != "sha256"}
+            rest = {key: value for key, value in header.items() if key != "sha256"}
+            return bits, json.loads(json.dumps(rest).replace(folder, ""))
     except ValueError as error:
         raise Fault(f"half-written: {path.name}: {error}") from error
     return "text"

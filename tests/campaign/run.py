@@ -25,7 +25,7 @@ import record  # noqa: E402
 from part import Fault, Part  # noqa: E402
 from record import Finding  # noqa: E402
 
-PARTS = ("operators", "files", "interruptions", "cuts", "bits", "growth")
+PARTS = ("files", "interruptions", "cuts", "bits", "growth")
 _START = 120  # seconds in which a process has to be there
 
 
