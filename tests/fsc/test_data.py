@@ -196,6 +196,62 @@ def test_batches_run_no_code(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+def lists_of_one_list(depth):
+    """Ten to the depth of zeros, in a few hundred bytes."""
+    found = [0] * 10
+    for _ in range(depth - 1):
+        found = [found] * 10
+    return found
+
+
+class Reserved:
+    """An array with room for values that never come."""
+
+    def __reduce__(self):
+        return np.empty(0).__reduce__()[0], (np.ndarray, (10**12,), b"b")
+
+
+class Called:
+    def __reduce__(self):
+        return np.ndarray, ((10**12,),)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("test_batch", {"data": lists_of_one_list(40)}, "data must be an array, got list"),
+        ("test_batch", {"labels": lists_of_one_list(40)}, "labels must be a list of integers"),
+        ("batches.meta", {"label_names": lists_of_one_list(40)}, "must be a list of texts"),
+        ("test_batch", {"data": Reserved()}, "an array in another way than numpy does"),
+        ("test_batch", {"data": Called()}, "not callable"),
+        ("test_batch", {"data": np.array([{}])}, "an array of something else than integers"),
+    ],
+)
+def test_batches_that_grow_while_they_are_read(tmp_path, file, change, message):
+    folder = tmp_path / "cifar-10-batches-py"
+    write_batches(folder)
+    content = pickle.loads((folder / file).read_bytes())
+    dump(folder / file, content | change, python2=False)
+    with pytest.raises(ValueError, match=f"{file} is damaged.*{message}"):
+        data.load("cifar10", "test", tmp_path)
+
+
+def test_arrays_that_unpack_to_more_than_a_data_set(tmp_path, monkeypatch):
+    write_arrays(tmp_path / "cifar10_test.npz")
+    monkeypatch.setattr(data, "_MOST_BYTES", 9000)
+    with pytest.raises(ValueError, match="must not unpack to more than 9,000 bytes, got 9,"):
+        data.load("cifar10", "test", tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    write_batches(folder)
+    (folder / "test_batch").unlink()
+    os.mkfifo(folder / "test_batch")
+    with pytest.raises(ValueError, match="test_batch is damaged.*it is no file"):
+        data.load("cifar10", "test", tmp_path)
+
+
 def write_cifar100(folder, python2=False):
     folder.mkdir(parents=True)
     names = [f"fine{index}" for index in range(100)]

@@ -1,6 +1,7 @@
 """Images in folders: what is listed, what is decoded, and every folder that makes no sense."""
 
 import importlib.util
+import os
 import shutil
 
 import numpy as np
@@ -221,6 +222,20 @@ def test_damaged_images_are_named(tmp_path):
     deep.mkdir()
     Image.fromarray(np.full((9, 9), 60_000, np.uint16)).save(deep / "deep.png")
     assert "deep.png must have 8 bits a channel, got mode I;16" in _refused(deep)
+
+
+def test_what_never_ends_or_unpacks_to_gigabytes_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "a.png")
+    with pytest.raises(OSError, match="a.png cannot be read: it is no file"):
+        ImageFolder(tmp_path / "pipe", 8)[0]
+    with pytest.raises(OSError, match="a.png cannot be read: it is no file"):
+        ImageFolder(tmp_path / "pipe", 8).fingerprint()
+    (tmp_path / "large").mkdir()
+    write_image(tmp_path / "large" / "a.png", width=30, height=20)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 599)
+    with pytest.warns(Image.DecompressionBombWarning):
+        assert "a.png must have at most 599 pixels, PIL" in _refused(tmp_path / "large")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import pickle
+import zipfile
 from argparse import Namespace
 
 import numpy as np
@@ -163,6 +164,51 @@ def test_damaged_pretrained_file(tmp_path):
         load_pretrained(small(), path)
     with pytest.raises(FileNotFoundError, match="checkpoint .*none.pt does not exist"):
         load_pretrained(small(), tmp_path / "none.pt")
+
+
+def test_a_file_without_tensors_comes_to_an_end(tmp_path):
+    save_file({}, tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match="none.safetensors does not match Sequential; missing"):
+        load_pretrained(small(), tmp_path / "none.safetensors")
+
+
+def test_names_of_several_lines_are_one_sentence(tmp_path):
+    torch.save(small().state_dict() | {"a\nb": torch.zeros(1)}, tmp_path / "lines.pt")
+    with pytest.raises(ValueError, match=r"lines.pt does not match .*unexpected: 'a\\nb'$"):
+        load_pretrained(small(), tmp_path / "lines.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_one_number_many_times_takes_no_memory(tmp_path, dtype):
+    wide = torch.zeros(1, dtype=dtype).expand(10**12)
+    torch.save(small().state_dict() | {"0.weight": wide}, tmp_path / "wide.pt")
+    with pytest.raises(ValueError, match=r"wide.pt does not match .*0.weight \[1000000000000\]"):
+        load_pretrained(small(), tmp_path / "wide.pt")
+
+
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (lambda: torch.empty(8, device="meta"), "a tensor without values"),
+        (lambda: torch.eye(8).to_sparse(), "a tensor of the layout torch.sparse_coo"),
+    ],
+)
+def test_weights_that_are_not_dense(tmp_path, make, got):
+    torch.save(small().state_dict() | {"1.bias": make()}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=f"odd.pt must hold dense weights, got {got} at '1.bias'"):
+        load_pretrained(small(), tmp_path / "odd.pt")
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is(tmp_path):
+    torch.save(small().state_dict(), tmp_path / "good.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "good.pt") as good,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for record in good.infolist():
+            bomb.writestr(record.filename, good.read(record) + bytes(100_000))
+    with pytest.raises(ValueError, match="bomb.pt must hold its records as they are.*bytes packed"):
+        load_pretrained(small(), tmp_path / "bomb.pt")
 
 
 def test_the_number_of_classes_of_a_checkpoint(tmp_path):

@@ -22,8 +22,10 @@ T = TypeVar("T")
 
 _CIFAR_SHAPE = (32, 32, 3)
 _NUM_TEST_DIGITS = 500
-# What numpy itself names when it pickles an array; its module has moved between versions.
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
+# Stands for the class of arrays in a pickle: nothing that could be called.
+_ARRAY = "numpy.ndarray"
+# Of the 60,000 images of a whole data set, both splits, with their labels.
+_MOST_BYTES = 200_000_000
 _READ_ERRORS = (
     OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError,
     OverflowError, MemoryError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
@@ -200,24 +202,42 @@ def _cifar(name: str, split: str, data_root: str | os.PathLike[str] | None) -> S
 
 
 def _arrays(path: Path) -> Split:
+    _check_unpacked(path)
     with np.load(path, allow_pickle=False) as arrays:
         classes = tuple(str(name) for name in arrays["classes"])
         return _checked(arrays["images"], arrays["labels"], classes)
+
+
+def _check_unpacked(path: Path) -> None:
+    """Make sure that an archive does not unpack to more than any part of the data set has."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > _MOST_BYTES:
+        raise ValueError(f"it must not unpack to more than {_MOST_BYTES:,} bytes, got {unpacked:,}")
 
 
 def _cifar_folder(folder: Path, name: str, split: str) -> Split:
     files = _CIFARS[name]
 
     def class_names(path: Path) -> tuple[str, ...]:
-        return tuple(str(each) for each in _unpickle(path)[files.class_names])
+        found = _unpickle(path)[files.class_names]
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            raise ValueError(f"{files.class_names} must be a list of texts")
+        return tuple(found)
 
     classes = _read(folder / files.meta, name, class_names)
 
     def batch(path: Path) -> Split:
         content = _unpickle(path)
-        rows = np.asarray(content["data"])  # [N, 3072], red, green and blue plane after another
+        rows, given = content["data"], content[files.labels]
+        # Lists of lists of one list would grow without end where they become an array.
+        if not isinstance(rows, np.ndarray):
+            raise ValueError(f"data must be an array, got {type(rows).__name__}")
+        if not isinstance(given, list) or not all(type(label) is int for label in given):
+            raise ValueError(f"{files.labels} must be a list of integers")
+        # [N, 3072], red, green and blue plane after another
         images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # [N, 32, 32, 3]
-        labels = np.asarray(content[files.labels])
+        labels = np.array(given, dtype=np.int64)
         return _checked(np.ascontiguousarray(images), labels, classes)
 
     parts = [_read(folder / each, name, batch) for each in files.batches[split]]
@@ -239,10 +259,12 @@ def _checked(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -
 
 
 def _read(path: Path, name: str, reader: Callable[[Path], T]) -> T:
+    if not path.exists():
+        raise FileNotFoundError(f"{name} is incomplete: {path} is missing")
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
         return reader(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{name} is incomplete: {path} is missing") from None
     except _READ_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         title = _CIFARS[name].title
@@ -254,10 +276,25 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return _RECONSTRUCT
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
+            return _empty_array
+        if module == "numpy" and name == "ndarray":
+            return _ARRAY
+        if module == "numpy" and name == "dtype":
+            return _number_type
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not admitted")
+
+
+def _empty_array(kind: object, shape: object, code: object) -> np.ndarray:
+    """What numpy makes of an array before its values come: it holds nothing, whatever is asked."""
+    if kind is not _ARRAY or shape != (0,):
+        raise pickle.UnpicklingError("it asks for an array in another way than numpy does")
+    return np.empty(0, np.uint8)
+
+
+def _number_type(code: object, *flags: object) -> np.dtype:
+    if code not in ("u1", "i8", "i4"):
+        raise pickle.UnpicklingError("it asks for an array of something else than integers")
+    return np.dtype(code, *flags)
 
 
 def _unpickle(path: Path) -> dict[str, Any]:

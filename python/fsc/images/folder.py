@@ -20,6 +20,7 @@ from fsc.images.preparation import (
     IMAGENET_STD,
     SUFFIXES,
     Preparation,
+    check_is_file,
     dimensions,
 )
 
@@ -133,6 +134,7 @@ class ImageFolder(Sequence[tuple[Tensor, int]]):
         """
         whole = hashlib.sha256(f"{self.preparation!r} Pillow {PIL.__version__}".encode())
         for file, label in zip(self.files, self.labels, strict=True):
+            check_is_file(file)
             try:
                 content = file.read_bytes()
             except OSError as error:

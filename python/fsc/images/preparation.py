@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from dataclasses import dataclass
@@ -181,8 +182,9 @@ def dimensions(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def _opened(path: str | os.PathLike[str]) -> Image.Image:
+    check_is_file(path)
     try:
-        return Image.open(path, formats=_FORMATS)
+        image = Image.open(path, formats=_FORMATS)
     except Image.UnidentifiedImageError as error:
         empty = Path(path).stat().st_size == 0
         what = "is empty" if empty else "is damaged or no JPEG, PNG or WebP"
@@ -192,6 +194,29 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
         if isinstance(error, OSError) and error.errno:
             raise OSError(f"image {path} cannot be read: {reason(error)}") from error
         raise ValueError(f"image {path} is damaged: {reason(error)}") from error
+    # At these Pillow only warns, and refuses twice as many; they would take most of a gigabyte.
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and image.width * image.height > most:
+        image.close()
+        raise ValueError(
+            f"image {path} must have at most {most:,} pixels, PIL.Image.MAX_IMAGE_PIXELS, got "
+            f"{image.width} x {image.height}"
+        )
+    return image
+
+
+def check_is_file(path: str | os.PathLike[str]) -> None:
+    """Make sure that reading comes to an end: a pipe or a device gives what it likes.
+
+    Raises:
+        OSError: it is one, or there is nothing.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise OSError(f"image {path} cannot be read: {reason(error)}") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(f"image {path} cannot be read: it is no file")
 
 
 def _check_depth(image: Image.Image, path: str | os.PathLike[str]) -> None:

@@ -51,8 +51,9 @@ def load_pretrained(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module
     """
     inner = unwrap(model)
     state = {key: _widened(value) for key, value in _state_for(inner, path).items()}
-    check_finite(state, str(path))
+    # Shapes first: a value of the file may repeat one number over more than fits into memory.
     check_match(inner, state, Path(path))
+    check_finite(state, str(path))
     inner.load_state_dict(versioned(state, inner), strict=True)
     return model.eval()
 
@@ -113,6 +114,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"{path} must hold weights, got a program of TorchScript or torch.export; save the "
             "weights of the network it was made from: torch.save(model.state_dict(), 'weights.pt')"
         )
+    _check_is_not_packed(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except _TORCH_ERRORS as error:
@@ -125,7 +127,38 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             "may run any code; where the file was made, save a state dict instead: "
             "torch.save(model.state_dict(), 'weights.pt')"
         ) from error
-    return _state_dict(content, path)
+    state = _state_dict(content, path)
+    for key, value in state.items():
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+            raise ValueError(f"{path} must hold dense weights, got {_form(value)} at {key!r}")
+    return state
+
+
+def _form(value: Tensor) -> str:
+    """What a tensor is that is not dense."""
+    if value.is_meta:
+        return "a tensor without values"
+    if value.is_quantized:
+        return "a quantized tensor"
+    return f"a tensor of the layout {value.layout}" if not value.is_nested else "a nested tensor"
+
+
+def _check_is_not_packed(path: Path) -> None:
+    """Refuses archives that unpack to more than they are; torch packs nothing.
+
+    Raises:
+        ValueError: it does.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(record.file_size for record in archive.infolist())
+    except _TORCH_ERRORS:
+        return  # no archive, or one that torch refuses too
+    if unpacked > path.stat().st_size:
+        raise ValueError(
+            f"{path} must hold its records as they are, as torch.save writes them, got "
+            f"{unpacked:,} bytes packed into {path.stat().st_size:,}"
+        )
 
 
 def _is_program(path: Path) -> bool:
@@ -182,7 +215,7 @@ def _without_wrappers(
     while not any(key in expected for key in found):
         heads = {key.partition(".")[0] for key in found}
         found = {key.partition(".")[2]: value for key, value in found.items()}
-        if len(heads) > 1 or "" in found:
+        if len(heads) != 1 or "" in found:
             # Another network: the sentence about it names what the file names.
             return state
     return found
@@ -193,4 +226,10 @@ def _plain_name(key: str) -> str:
 
 
 def _widened(value: Tensor) -> Tensor:
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    is_half = value.dtype in (torch.float16, torch.bfloat16)
+    # A view that repeats its numbers is left alone; no network has its shape.
+    return value.float() if is_half and not _is_view_of_less(value) else value
+
+
+def _is_view_of_less(value: Tensor) -> bool:
+    return value.untyped_storage().nbytes() < value.numel() * value.element_size()

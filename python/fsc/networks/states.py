@@ -34,7 +34,7 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     """
     for key, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():
-            raise ValueError(f"{where}: weights must be finite, got NaN or Inf in {key}")
+            raise ValueError(f"{where}: weights must be finite, got NaN or Inf in {_first([key])}")
 
 
 def check_match(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -69,4 +69,5 @@ def check_match(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> No
 
 def _first(keys: list[str]) -> str:
     more = len(keys) - _NUM_NAMED_FAULTS
-    return ", ".join(keys[:_NUM_NAMED_FAULTS]) + (f" and {more} more" if more > 0 else "")
+    named = (key if key.isprintable() else ascii(key) for key in keys[:_NUM_NAMED_FAULTS])
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
