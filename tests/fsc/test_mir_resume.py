@@ -12,6 +12,7 @@ from fsc.images import data, sampling
 from fsc.methods import schedule
 from fsc.methods.training_state import TrainingState
 from fsc.networks import pretrained
+from fsc.networks.tensor_files import read_tensors, write_tensors
 from fsc.schemes import Scheme
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
@@ -106,6 +107,19 @@ def test_a_damaged_state_is_dropped_with_a_sentence(tmp_path: Path, damage: str)
     with pytest.warns(fsc.CompressionWarning, match="training.safetensors is damaged"):
         parts, done = _run(teacher, tmp_path)
     assert done[0] == 1 and _same(whole, parts)
+
+
+def test_a_state_without_the_student_is_refused(tmp_path: Path) -> None:
+    teacher = _teacher()
+    with pytest.raises(KeyboardInterrupt):
+        _run(teacher, tmp_path, 14)
+    path = tmp_path / "training.safetensors"
+    tensors, header = read_tensors(path)
+    tensors.pop("student.conv1.weight")
+    header.pop("sha256")
+    write_tensors(path, tensors, header)
+    with pytest.raises(ValueError, match=r"journal must hold conv1.weight \[\d.*got none"):
+        _run(teacher, tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["taken", "part"])

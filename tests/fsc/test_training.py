@@ -1,9 +1,15 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from interruption import Interrupting
 from torch import nn
 
 import fsc
+from fsc.networks.tensor_files import read_header, read_tensors, write_tensors
 from fsc.training import supervised as training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -147,3 +153,51 @@ def test_a_state_file_of_another_training_or_damaged(task, tmp_path):
     with pytest.warns(fsc.CompressionWarning, match="damaged.*starts from the beginning"):
         training.train(model, *task, epochs=1, state_file=path)
     assert torch.equal(model[0].weight, whole[0].weight)
+
+
+def _signed(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:
+    """A state file that was changed by something that knows how to sign it."""
+    tensors, header = read_tensors(path)
+    header.pop("sha256")
+    change(tensors, header)
+    write_tensors(path, tensors, header)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, _: tensors.pop("model.1.bias"),
+        lambda tensors, _: tensors.pop("draws"),
+        lambda tensors, _: tensors.update({"model.1.bias": torch.zeros(3)}),
+    ],
+)
+def test_a_state_file_without_the_network_is_refused(task, tmp_path, change):
+    path = tmp_path / "state.safetensors"
+    training.train(network(), *task, epochs=1, state_file=path)
+    _signed(path, change)
+    with pytest.raises(ValueError, match="state_file must hold the network that is trained"):
+        training.train(network(), *task, epochs=1, state_file=path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _, header: header.update(identity=3.5),
+        lambda _, header: header.update(epoch="one"),
+        lambda _, header: header.pop("rate"),
+    ],
+)
+def test_a_state_file_with_another_header_is_passed_over(task, tmp_path, change):
+    path = tmp_path / "state.safetensors"
+    training.train(network(), *task, epochs=1, state_file=path)
+    _signed(path, change)
+    with pytest.warns(fsc.CompressionWarning, match="starts from the beginning"):
+        training.train(network(), *task, epochs=1, state_file=path)
+
+
+def test_a_pipe_is_not_waited_for(task, tmp_path):
+    path = tmp_path / "state.safetensors"
+    os.mkfifo(path)
+    with pytest.warns(fsc.CompressionWarning, match="it is no file"):
+        training.train(network(), *task, epochs=1, state_file=path)
+    assert path.is_file() and read_header(path)["epoch"] == 1

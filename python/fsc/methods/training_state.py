@@ -87,12 +87,19 @@ def put_back(network: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Gives a network of the same making the values that `values_of` had, in its own layout.
 
     Raises:
-        KeyError: a value is missing.
+        ValueError: a value is missing, or of another shape.
     """
     state = network.state_dict()  # with the versions that modules ask for
     for key, value in state.items():
         if isinstance(value, Tensor):
-            state[key] = values[f"student.{key}"]
+            found = values.get(f"student.{key}")
+            if found is None or found.shape != value.shape:
+                got = "none" if found is None else f"one of {list(found.shape)}"
+                raise ValueError(
+                    f"journal must hold {key} {list(value.shape)} of the student in its training, "
+                    f"got {got}; give another folder, or delete this one"
+                )
+            state[key] = found
     network.load_state_dict(state)
 
 

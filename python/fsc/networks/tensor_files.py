@@ -76,6 +76,8 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
         ValueError: the file is damaged or no safetensors file.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path} is damaged or no safetensors file: it is no file")
     try:
         with safe_open(path, framework="pt") as file:
             header = _header(file)
@@ -94,6 +96,8 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
 
 def read_header(path: str | os.PathLike[str]) -> Any:
     """Read the header that `write_tensors` wrote, unchecked; None where there is none to read."""
+    if not Path(path).is_file():
+        return None
     try:
         with safe_open(Path(path), framework="pt") as file:
             return _header(file)

@@ -71,7 +71,7 @@ class TrainingFile:
             return 0, 0
         try:
             tensors, header = read_tensors(self.path)
-            if not isinstance(header, dict) or CHECKSUM not in header or _IDENTITY not in header:
+            if not _is_of_a_training(header):
                 raise ValueError(f"{self.path} is damaged or no file of a training")
         except ValueError as error:
             warnings.warn(
@@ -86,10 +86,16 @@ class TrainingFile:
                 f"train: state_file must belong to the same training, got {self.path} of one with "
                 f"{told}: pass what that one was given, or another file"
             )
-        own = {key.removeprefix("model."): value for key, value in tensors.items()}
-        state = model.state_dict()
+        state = {f"model.{name}": value for name, value in model.state_dict().items()}
+        wanted = [*((name, value.shape) for name, value in state.items()), (_DRAWS, None)]
+        unfit = [name for name, shape in wanted if not _has(tensors, name, shape)]
+        if unfit:
+            raise ValueError(
+                f"train: state_file must hold the network that is trained, got {self.path} "
+                f"without {unfit[0]}, or of another shape: pass another file"
+            )
         for name, value in state.items():
-            value.copy_(own[name])
+            value.copy_(tensors[name])
         for index, parameter in enumerate(_parameters(optimizer)):
             momentum = tensors.get(f"momentum.{index}")
             if momentum is not None:
@@ -116,6 +122,21 @@ def identity_of(
         "torch": torch.__version__,
         **settings,
     }
+
+
+def _is_of_a_training(header: Any) -> bool:
+    """Whether `keep` may have written a header."""
+    return (
+        isinstance(header, dict)
+        and CHECKSUM in header
+        and isinstance(header.get(_IDENTITY), dict)
+        and all(type(header.get(key)) is int for key in ("epoch", "step"))
+        and isinstance(header.get("rate"), str)
+    )
+
+
+def _has(tensors: Mapping[str, Tensor], name: str, shape: torch.Size | None) -> bool:
+    return name in tensors and (shape is None or tensors[name].shape == shape)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
