@@ -37,6 +37,12 @@ struct ConvGeometry {
   at::IntArrayRef padding;
   at::IntArrayRef dilation;
   int64_t groups;
+
+  // The dilation that convolves: a kernel of one pixel has no gaps. Told of some, oneDNN reads beyond images that are
+  // channels last.
+  std::array<int64_t, 2> gaps(const at::Tensor& weight) const {
+    return {weight.size(2) > 1 ? dilation[0] : 1, weight.size(3) > 1 ? dilation[1] : 1};
+  }
 };
 
 inline void check_pair(const char* op, const char* name, at::IntArrayRef pair, int64_t least) {

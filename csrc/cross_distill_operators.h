@@ -137,7 +137,7 @@ struct Layer {
   }
 
   at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) const {
-    return at::convolution(x, weight, bias, conv.stride, conv.padding, conv.dilation, /*transposed=*/false, {0, 0},
+    return at::convolution(x, weight, bias, conv.stride, conv.padding, conv.gaps(weight), /*transposed=*/false, {0, 0},
                            conv.groups);
   }
 
@@ -145,7 +145,7 @@ struct Layer {
                                                                    const at::Tensor& weight,
                                                                    std::array<bool, 3> mask) const {
     return at::convolution_backward(grad_output, x, weight, at::IntArrayRef{weight.size(0)}, conv.stride, conv.padding,
-                                    conv.dilation, /*transposed=*/false, {0, 0}, conv.groups, mask);
+                                    conv.gaps(weight), /*transposed=*/false, {0, 0}, conv.groups, mask);
   }
 
   // An empty batch has the loss 0.

@@ -120,7 +120,7 @@ inline bool check_grams(const std::array<GramTarget, 3>& targets) {
                 " must have a row of ones if and only if the other Gram matrices have, got ", target.gram->sizes());
     ones = here;
   }
-  TORCH_CHECK(ones.has_value(), kGramOp, ": at least one Gram matrix must be given, got None");
+  TORCH_CHECK(ones.has_value(), kGramOp, ": gram_student, gram_cross or gram_teacher must be given, got none");
   return *ones;
 }
 

@@ -88,7 +88,9 @@ def gram_accumulate_(
     chosen = {"channels_student": channels_student, "channels_teacher": channels_teacher}
     require_tensors("gram_accumulate_", (*tensors, *chosen), **tensors, **chosen)
     if all(gram is None for gram in (gram_student, gram_cross, gram_teacher)):
-        raise RuntimeError("gram_accumulate_: at least one Gram matrix must be given, got None")
+        raise RuntimeError(
+            "gram_accumulate_: gram_student, gram_cross or gram_teacher must be given, got none"
+        )
     for name, tensor in tensors.items():
         if torch.is_grad_enabled() and tensor is not None and tensor.requires_grad:
             raise RuntimeError(

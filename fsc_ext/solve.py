@@ -1,5 +1,7 @@
 """Loops of an optimiser with a proximal operator behind every step, without a return to Python."""
 
+import sys
+
 import torch
 from torch import Tensor
 
@@ -76,6 +78,7 @@ def solve_quadratic_(
         tensor([[2., 0.]])
     """
     adam = _is_adam("solve_quadratic_", optimizer)
+    coefficients = _coefficients("solve_quadratic_", betas, eps, momentum)
     _require_cpu("solve_quadratic_", learning_rates=learning_rates, amounts=amounts)
     require_tensors(
         "solve_quadratic_",
@@ -86,7 +89,9 @@ def solve_quadratic_(
         target=target,
         **_named("solve_quadratic_", state),
     )
-    refuse_gradient("solve_quadratic_", weight)
+    changed = {"weight": weight, **_named("solve_quadratic_", state)}
+    for name, tensor in (changed | {"hessian": hessian, "target": target}).items():
+        refuse_gradient("solve_quadratic_", tensor, name)
     return _ops.solve_quadratic_(
         weight,
         _state(weight, adam, momentum) if state is None else state,
@@ -97,7 +102,7 @@ def solve_quadratic_(
         amounts,
         scale,
         adam,
-        (*require_pair("solve_quadratic_", "betas", betas), eps, momentum),
+        coefficients,
         penalty,
         dim,
         first_step,
@@ -186,6 +191,7 @@ def solve_relu_(
         '1.5000'
     """
     adam = _is_adam("solve_relu_", optimizer)
+    coefficients = _coefficients("solve_relu_", betas, eps, momentum)
     _require_cpu("solve_relu_", learning_rates=learning_rates, amounts=amounts)
     require_tensors(
         "solve_relu_",
@@ -199,7 +205,9 @@ def solve_relu_(
         image_weight=image_weight,
         **_named("solve_relu_", state),
     )
-    refuse_gradient("solve_relu_", weight)
+    changed = {"weight": weight, **_named("solve_relu_", state)}
+    for name, tensor in (changed | {"input": input, "target": target}).items():
+        refuse_gradient("solve_relu_", tensor, name)
     return _ops.solve_relu_(
         weight,
         _state(weight, adam, momentum) if state is None else state,
@@ -218,7 +226,7 @@ def solve_relu_(
         dilation,
         batch_size,
         adam,
-        (*require_pair("solve_relu_", "betas", betas), eps, momentum),
+        coefficients,
         penalty,
         dim,
         first_step,
@@ -229,6 +237,24 @@ def _is_adam(op: str, optimizer: str) -> bool:
     if optimizer not in ("adam", "sgd"):
         raise RuntimeError(f"{op}: optimizer must be 'adam' or 'sgd', got {optimizer!r}")
     return optimizer == "adam"
+
+
+def _coefficients(
+    op: str, betas: tuple[float, float], eps: float, momentum: float
+) -> tuple[float, ...]:
+    """Of the optimisers; the dispatcher would call all of them by one name."""
+    pair = require_pair(op, "betas", betas)
+    for name, value in (
+        ("betas", pair[0]),
+        ("betas", pair[1]),
+        ("eps", eps),
+        ("momentum", momentum),
+    ):
+        if not isinstance(value, int | float):
+            raise TypeError(f"{op}: {name} must hold numbers, got {type(value).__name__}")
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise ValueError(f"{op}: {name} must be at most {sys.float_info.max:g}, got more")
+    return (*pair, eps, momentum)
 
 
 def _state(weight: Tensor, adam: bool, momentum: float) -> list[Tensor]:

@@ -11,9 +11,9 @@ from fsc_ext._arguments import require_pair, require_tensors
 _ops = torch.ops.fsc_ext
 
 
-def refuse_gradient(op: str, weight: Tensor, name: str = "weight") -> None:
-    """An optimiser changes its weight in place; autograd would not know."""
-    if torch.is_grad_enabled() and weight.requires_grad:
+def refuse_gradient(op: str, tensor: Tensor | None, name: str) -> None:
+    """An optimiser changes its tensors in place; autograd would not know, or stop it half-way."""
+    if tensor is not None and torch.is_grad_enabled() and tensor.requires_grad:
         raise RuntimeError(
             f"{op}: {name} must not require a gradient, because a step in place has none; "
             "call it under torch.no_grad()"
@@ -89,7 +89,8 @@ def adam_prox_(
         exp_avg_sq=exp_avg_sq,
         mask=mask,
     )
-    refuse_gradient("adam_prox_", weight)
+    for name, tensor in (("weight", weight), ("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)):
+        refuse_gradient("adam_prox_", tensor, name)
     _ops.adam_prox_(
         weight,
         grad,
@@ -153,7 +154,8 @@ def sgd_prox_(
         momentum_buffer=momentum_buffer,
         mask=mask,
     )
-    refuse_gradient("sgd_prox_", weight)
+    for name, tensor in (("weight", weight), ("momentum_buffer", momentum_buffer)):
+        refuse_gradient("sgd_prox_", tensor, name)
     _ops.sgd_prox_(weight, grad, momentum_buffer, mask, lr, momentum, penalty, amount, dim)
 
 

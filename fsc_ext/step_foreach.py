@@ -18,8 +18,9 @@ def _listed(op: str, **lists: Iterable[Tensor] | None) -> dict[str, list[Tensor]
         for name, tensors in lists.items()
     }
     found = listed_tensors(op, **given)
-    for index, weight in enumerate(found["weights"]):
-        refuse_gradient(op, weight, f"weights[{index}]")
+    for name, tensors in found.items():
+        for index, tensor in enumerate(tensors if name != "grads" else []):
+            refuse_gradient(op, tensor, f"{name}[{index}]")
     return found
 
 

@@ -71,12 +71,13 @@ double residual(const fsc::Images& batch, const at::Tensor& output) {
 template <typename scalar_t>
 double differentiate(const fsc::Images& batch, const at::Tensor& weight, at::Tensor* grad) {
   const auto& [input, target, bias, shortcut, image_weight, relu, conv] = batch;
-  at::Tensor output = at::convolution(input, weight, bias, conv.stride, conv.padding, conv.dilation, false, {0, 0}, 1)
-                          .contiguous(at::MemoryFormat::ChannelsLast);  // [N, C_out, H_out, W_out]
+  at::Tensor output =
+      at::convolution(input, weight, bias, conv.stride, conv.padding, conv.gaps(weight), false, {0, 0}, 1)
+          .contiguous(at::MemoryFormat::ChannelsLast);  // [N, C_out, H_out, W_out]
   if (shortcut) output.add_(*shortcut);
   const double loss = relu ? residual<scalar_t, true>(batch, output) : residual<scalar_t, false>(batch, output);
   *grad = std::get<1>(at::convolution_backward(output, input, weight, std::nullopt, conv.stride, conv.padding,
-                                               conv.dilation, false, {0, 0}, 1, {false, true, false}))
+                                               conv.gaps(weight), false, {0, 0}, 1, {false, true, false}))
               .contiguous();
   return loss;
 }

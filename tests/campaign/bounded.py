@@ -40,7 +40,8 @@ def require(what: str, found: Tensor, value: Tensor, error: Tensor | float, lax:
         found: of any floating-point dtype.
         value: float64, of the same shape.
         error: how far `found` may be from it.
-        lax: inf and NaN are taken wherever they are: what is wrong must not look like a number.
+        lax: inf and NaN are taken wherever they are: what is wrong must not look like a number. And
+            a number where the value is NaN: nothing times infinity may be left out of a sum.
 
     Raises:
         WrongError: an element is further away, or the shapes differ.
@@ -53,7 +54,9 @@ def require(what: str, found: Tensor, value: Tensor, error: Tensor | float, lax:
     error = torch.as_tensor(error, dtype=torch.float64).detach().nan_to_num(math.inf, math.inf)
     right = (wide == value) | (wide.isnan() & value.isnan())
     right |= (wide - value).abs() <= error + limit.tiny
-    right |= ~wide.isfinite() & (lax | ~(value.abs() + error < limit.max / 2))
+    right |= lax & value.isnan()
+    # Errors are shares of what was added up, which may pass the range on the way.
+    right |= ~wide.isfinite() & (lax | ~(value.abs() + error / limit.eps < limit.max / 2))
     if right.all():
         return
     where = (~right).nonzero()[0].tolist()

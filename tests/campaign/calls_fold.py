@@ -75,7 +75,7 @@ def _wide(arguments: Arguments) -> Arguments:
 
 
 def _fused(before: Arguments) -> tuple[Bounded, Bounded]:
-    """Weight and bias, rounded once; the errors without that rounding."""
+    """Weight and bias, and how far a scale and two products may lead away from them."""
     wide = _wide(before)
     weight, bias = reference.fuse_conv_bn(**wide)
     sizes = {
@@ -84,7 +84,7 @@ def _fused(before: Arguments) -> tuple[Bounded, Bounded]:
     sizes["running_mean"] = -sizes["running_mean"]
     _, size = reference.fuse_conv_bn(**sizes)
     unit = epsilon(before["weight"].dtype)
-    return (weight, unit * weight.abs()), (bias, unit * bias.abs() + 1e-15 * size)
+    return (weight, 3 * unit * weight.abs()), (bias, unit * bias.abs() + 1e-15 * size)
 
 
 def _check_pair(at: str, result: tuple[Tensor, Tensor], expected: tuple[Bounded, Bounded]) -> None:

@@ -243,6 +243,9 @@ def _check_search(before: Arguments, after: Arguments, result: tuple[Tensor, ...
         output.double(), direction.double(), target.double()
     )
     start = (output.double().relu() - target.double()).square().sum(1)
+    # In float32 the reference itself may stop short of another bend.
+    short = reference.line_search_relu(output, direction.contiguous(), target.contiguous())[2]
+    lowest = torch.maximum(lowest, short.double())
     slack = spread + 200 * unit * start + 1e-3 * (start - lowest)
     if not (losses <= lowest + slack).all():
         raise WrongError(f"the losses are {losses.tolist()}, the reference's {lowest.tolist()}")

@@ -119,7 +119,11 @@ def _differentiated(draw: Draw, call: Call) -> str:
         if call.arguments[name] is not None:
             call.arguments[name] = call.arguments[name].detach().requires_grad_()
     memory = _Memory(call)
-    result = getattr(fsc_ext, call.name)(**call.arguments)
+    try:
+        result = getattr(fsc_ext, call.name)(**call.arguments)
+    except Exception as error:
+        _require_sentence(call, error, valid=True)
+        return "refused"
     results = result if isinstance(result, tuple) else (result,)
     asked = [part for part in results if part.requires_grad]
     grads = [draw.tensor(*part.shape, dtype=part.dtype) for part in asked]

@@ -147,3 +147,16 @@ def test_gradients_that_do_not_exist(device):
         (gradient,) = torch.autograd.grad(once, leaf, create_graph=True)
         with pytest.raises(RuntimeError):
             gradient.sum().backward()
+
+
+@pytest.mark.parametrize("kernel", [(2, 1), (1, 2), (1, 1)])
+def test_dilations_of_kernels_of_one_pixel_mean_nothing(device, kernel):
+    # oneDNN reads beyond the image there.
+    x = torch.randn(4, 3, 2, 2, device=device).contiguous(memory_format=torch.channels_last)
+    weights = torch.randn(2, 3, 3, *kernel, device=device)
+    places = {"stride": (1, 2), "padding": 1}
+    found, wanted = (
+        fsc_ext.cross_distill_layer(x, x, *weights, **places, dilation=dilation)
+        for dilation in ((2, 2), tuple(2 if size > 1 else 1 for size in kernel))
+    )
+    assert torch.equal(found, wanted)

@@ -21,7 +21,11 @@ FLOAT = square(3, torch.float32)
 @pytest.mark.parametrize(
     ("arguments", "window", "message"),
     [
-        ((None, None, None, IMAGES, IMAGES), {}, "at least one Gram matrix must be given"),
+        (
+            (None, None, None, IMAGES, IMAGES),
+            {},
+            "gram_student, gram_cross or gram_teacher must be given",
+        ),
         ((square(3), None, None, None, IMAGES), {}, "student must be given .* got None"),
         ((None, square(3), None, IMAGES, None), {}, "teacher must be given .* got None"),
         ((square(3), None, None, IMAGES.int(), None), {}, "student must be float32 or float64"),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._pytree import tree_map_only
 
 import fsc_ext
 from fsc_ext import reference
@@ -331,3 +332,28 @@ def test_errors_on_images(device, changes, message):
     arguments = {"input": torch.ones(4, 3, 5, 5), "target": torch.ones(4, 2, 5, 5), **changes}
     with pytest.raises(RuntimeError, match="solve_relu_: " + message):
         fsc_ext.solve_relu_(**with_defaults(device, **arguments))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"momentum": "1"}, "momentum must hold numbers, got str"),
+    ({"momentum": 10**400}, "momentum must be at most"),
+    ({"betas": (0.9, None), "optimizer": "adam"}, "betas must hold numbers, got NoneType"),
+    ({"hessian": torch.eye(2).requires_grad_()}, "hessian must not require a gradient"),
+    ({"target": torch.zeros(3, 2, requires_grad=True)}, "target must not require a gradient"),
+    ({"state": [torch.zeros(3, 2, requires_grad=True)], "momentum": 0.5},
+     r"state\[0\] must not require a gradient"),
+])  # fmt: skip
+def test_what_is_no_number_or_has_a_gradient_is_refused_by_name(device, changes, message):
+    one = torch.ones(1, dtype=torch.float64)
+    given = {
+        "weight": torch.ones(3, 2), "hessian": torch.eye(2), "target": torch.zeros(3, 2),
+        "state": None, "optimizer": "sgd", **changes,
+    }  # fmt: skip
+    given = tree_map_only(torch.Tensor, lambda tensor: _there(tensor, device), given)
+    given |= {"learning_rates": one, "amounts": one}
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=f"solve_quadratic_: {message}"):
+        fsc_ext.solve_quadratic_(**given)
+
+
+def _there(tensor, device):
+    return tensor.detach().to(device).requires_grad_(tensor.requires_grad)

@@ -1,5 +1,7 @@
 """The fused steps of Adam and gradient descent against torch.optim and the proximal references."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -244,3 +246,16 @@ def test_errors_of_sgd(device, changes, message):
     on_device = {n: a.to(device) if torch.is_tensor(a) else a for n, a in arguments.items()}
     with pytest.raises(RuntimeError, match="sgd_prox_: " + message):
         fsc_ext.sgd_prox_(**on_device)
+
+
+@pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq", "momentum_buffer"])
+def test_a_state_that_requires_a_gradient_is_refused_before_anything_changes(device, name):
+    weight, state = torch.ones(3, 2, device=device), torch.zeros(3, 2, device=device)
+    others = {"exp_avg": state.clone(), "exp_avg_sq": state.clone()}
+    marked = {name: state.requires_grad_()}
+    step = partial(fsc_ext.sgd_prox_, momentum=0.5)
+    if name != "momentum_buffer":
+        step, marked = partial(fsc_ext.adam_prox_, step=1), {**others, **marked}
+    with pytest.raises(RuntimeError, match=f"_prox_: {name} must not require a gradient"):
+        step(weight, torch.ones(3, 2, device=device), lr=0.1, **marked)
+    assert (weight == 1).all()
