@@ -6,7 +6,7 @@ FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp tests/stand_in/*.cpp)
 RUFF_PATHS := setup.py csrc fsc_ext python tests bench examples docs/building
 comma := ,
 
-.PHONY: demo test test-emulated check-cuda check-install docs lint format bench gpu zoo build tools
+.PHONY: demo test test-emulated campaign check-cuda check-install docs lint format bench gpu zoo build tools
 
 # The main job without any data: train a small network, compress it by every method.
 demo: build
@@ -23,6 +23,11 @@ test: tools
 test-emulated: tools
 	$(BIN)/python csrc/emulation/build.py
 	FSC_EMULATE=1 $(PYTEST) tests/ops tests/test_figures.py
+
+# Thousands of random cases, hours; goes on where it stopped. PARTS="operators cuts" runs some parts only.
+campaign: tools
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/campaign/run.py $(PARTS)
+	$(BIN)/python tests/campaign/page.py
 
 # Compiles the CUDA kernels for every architecture, counts, and compares with csrc/cuda/figures.json; no GPU is needed,
 # but nvcc is. WRITE=1 keeps what is found instead; ONLY="80 90" leaves the other architectures out.

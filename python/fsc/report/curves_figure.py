@@ -122,7 +122,10 @@ def _across(curve: Curve, values: Sequence[float]) -> Curve:
 
 
 def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int | None) -> None:
-    color, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
+    # Where colours come again, lines and markers do not.
+    again = number // len(SERIES)
+    color, marker = SERIES[number % len(SERIES)], MARKERS[(number + again) % len(MARKERS)]
+    line = ":" if curve.is_level else marker + ("-", "--", "-.")[again % 3]
     if num_test is not None:
         figure.shade(axes, curve.values, curve.means, num_test, color)
     is_repeated = any(len(each) > 1 for each in curve.top1)
@@ -130,7 +133,7 @@ def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int
         list(curve.values),
         curve.means,
         yerr=curve.spreads if is_repeated else None,
-        fmt=":" if curve.is_level else f"{marker}-",
+        fmt=line,
         markersize=4.5,
         linewidth=1.5,
         capsize=3,
@@ -178,8 +181,7 @@ def _cut_off(axes: Axes, curves: Sequence[Curve], floor: float) -> None:
 
 
 def _what_stands(curves: Sequence[Curve], num_test: int) -> str:
-    most = max(len(each) for curve in curves for each in curve.top1)
-    said = figure.what_stands(most, num_test)
+    said = figure.what_stands([len(each) for curve in curves for each in curve.top1], num_test)
     if any(curve.slowed for curve in curves):
         said.append("open: diverged, run again at half the rate")
     if any(curve.ruined for curve in curves):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,9 +92,11 @@ def shade(
     axes.fill_between(list(places), lows, highs, color=color, alpha=0.12, linewidth=0)
 
 
-def what_stands(draws: int, num_test: int) -> list[str]:
-    """What bars and shades around mean accuracies are, in words."""
-    said = [f"bars: standard deviation of {draws} draws"] if draws > 1 else []
+def what_stands(draws: Collection[int], num_test: int) -> list[str]:
+    """What bars and shades around mean accuracies are, in words; `draws` is how many each is of."""
+    several = sorted({count for count in draws if count > 1})
+    told = f"{several[0]} to {several[-1]}" if len(several) > 1 else "".join(map(str, several))
+    said = [f"bars: standard deviation of {told} draws"] if several else []
     if num_test < SMALL_TEST_SET:
         said.append(f"shaded: 95 % interval for {num_test:,} test images")
     return said

@@ -101,8 +101,8 @@ def draw(
         figure.soften(axes)
         axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     panels[0].set_ylabel(ACCURACY)
-    most = max(len(point.top1) for curve in curves for point in curve.points)
-    stands = "; ".join(figure.what_stands(most, num_test))
+    draws = [len(point.top1) for curve in curves for point in curve.points]
+    stands = "; ".join(figure.what_stands(draws, num_test))
     panels[0].set_title(stands, fontsize=9, color=GREY, loc="left")
     figure.legend_below(drawn, panels[0])
     figure.write(drawn, path)
