@@ -2,7 +2,7 @@
 
 python tests/campaign/page.py [campaign]
 
-A line a part: how many of its cases were run, what came out, and how long it took. Then every fault.
+A line a part: how many of its cases were run, what came out, how long it took. Then every fault.
 """
 
 from __future__ import annotations
