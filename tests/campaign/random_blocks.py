@@ -76,9 +76,13 @@ class Plain(nn.Module):
         super().__init__()
         self.draw, self.out = draw, out or even(draw)
         size, dilation = draw.choice((1, 3, 3, 3, 5)), draw.choice((1, 1, 1, 2))
+        bias, mode = draw.random() < 0.5, draw.choice(("zeros", "zeros", "reflect"))
+        padding = dilation * (size // 2)
+        if padding > 2:  # a map may have no more than three pixels to reflect
+            mode = "zeros"
         self.conv = nn.Conv2d(
-            channels, self.out, size, padding=dilation * (size // 2), dilation=dilation,
-            bias=draw.random() < 0.5, padding_mode=draw.choice(("zeros", "zeros", "reflect")),
+            channels, self.out, size, padding=padding, dilation=dilation, bias=bias,
+            padding_mode=mode,
         )  # fmt: skip
         self.norm = normalisation(self.out, draw)
         self.act = nn.PReLU(self.out) if draw.random() < 0.1 else draw.choice(ACTIVATIONS)()
