@@ -43,7 +43,8 @@ inline at::Tensor solve_quadratic_(at::Tensor& weight, at::TensorList state, con
               columns, ", ", columns, "], got ", hessian.sizes());
   TORCH_CHECK(target.dim() == 2 && target.size(0) == rows && target.size(1) == columns, op, ": target must be [", rows,
               ", ", columns, "], got ", target.sizes());
-  loop.check_apart({{"hessian", hessian}, {"target", target}, {"learning_rates", learning_rates}, {"amounts", amounts}});
+  loop.check_apart(
+      {{"hessian", hessian}, {"target", target}, {"learning_rates", learning_rates}, {"amounts", amounts}});
   return run_quadratic(loop, hessian, target.contiguous(), scale);
 }
 

@@ -25,16 +25,16 @@ def require_tensors(op: str, optional: Sequence[str] = (), **tensors: Tensor | N
     """
     devices = {}
     for name, tensor in tensors.items():
-        if tensor is not None or name not in optional:
-            require_tensor(op, name, tensor)
-            devices[name] = tensor.device
+        if tensor is None and name in optional:
+            continue
+        devices[name] = require_tensor(op, name, tensor).device
     if len(set(devices.values())) > 1:
         found = ", ".join(f"{name} on {device}" for name, device in devices.items())
         raise ValueError(f"{op}: all tensors must be on one device, got {found}")
 
 
-def require_tensor(op: str, name: str, tensor: Tensor) -> None:
-    """What every operator asks of a tensor.
+def require_tensor(op: str, name: str, tensor: Tensor | None) -> Tensor:
+    """What every operator asks of a tensor, which is given back.
 
     Raises:
         TypeError: it is none.
@@ -44,6 +44,7 @@ def require_tensor(op: str, name: str, tensor: Tensor) -> None:
         raise TypeError(f"{op}: {name} must be a tensor, got {_kind(tensor)}")
     if tensor.layout != torch.strided:
         raise RuntimeError(f"{op}: {name} must be a dense tensor, got one of {tensor.layout}")
+    return tensor
 
 
 def listed_tensors(

@@ -1,6 +1,7 @@
 """The steps of `fsc_ext.step` for all layers of a network at once: lists of tensors in one call."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ _ops = torch.ops.fsc_ext
 
 def _listed(op: str, **lists: Iterable[Tensor] | None) -> dict[str, list[Tensor]]:
     """The lists as lists, those not given empty, and what the dispatcher would not see of them."""
-    given = {
+    # None of others is refused there.
+    given: dict[str, Any] = {
         name: [] if tensors is None and name in ("masks", "momentum_buffers") else tensors
         for name, tensors in lists.items()
     }

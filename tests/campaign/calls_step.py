@@ -181,9 +181,10 @@ def _moved(before: Arguments, grad_error: Tensor) -> tuple[Bounded, list[Bounded
     old, fresh = decay * before["exp_avg"].double(), (1 - decay) * grad
     average = old + fresh
     error = 4 * unit * (old.abs() + fresh.abs()) + (1 - decay) * grad_error + tiny
-    square = decay_square * before["exp_avg_sq"].double() + (1 - decay_square) * grad.square()
+    kept, new = decay_square * before["exp_avg_sq"].double(), (1 - decay_square) * grad.square()
+    square = kept + new
     spread = (1 - decay_square) * (2 * grad.abs() + grad_error) * grad_error
-    square_error = 5 * unit * square.abs() + spread + tiny
+    square_error = 5 * unit * (kept.abs() + new) + spread + tiny
     # What leaves the range of the dtype leads anywhere.
     square_error = torch.where(square + grad.square() < limit.max / 4, square_error, math.inf)
     rate, root = lr / (1 - decay**number), math.sqrt(1 - decay_square**number)

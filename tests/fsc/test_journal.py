@@ -15,6 +15,7 @@ from fsc.files import write_together
 from fsc.methods.identity import AnotherCompression, as_json, described
 from fsc.methods.journal import Journal
 from fsc.methods.training_state import in_words
+from fsc.networks.tensor_files import read_tensors, write_tensors
 from fsc.schemes import Scheme
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
@@ -100,6 +101,22 @@ def other_kind(path: Path) -> None:
 
 def journal(folder: Path, **identity: object) -> Journal:
     return Journal(folder, {"seed": 0, "method": {"type": "L1Norm"}} | identity)
+
+
+@pytest.mark.parametrize("missing", ["weight", "error"])
+def test_an_entry_of_another_version_is_dropped_and_solved_again(
+    compress, tmp_path: Path, missing: str
+) -> None:
+    whole, path = compress(), tmp_path / "journal" / "conv3.safetensors"
+    tensors, header = read_tensors(path)
+    header.pop("sha256")
+    (tensors if missing == "weight" else header).pop(missing)
+    write_tensors(path, tensors | {"a/b.bias": torch.zeros(3)}, header)
+    with pytest.warns(
+        fsc.CompressionWarning, match=f"of another version of fsc, without {missing}"
+    ):
+        again = compress(tmp_path)
+    assert torch.equal(again.student.conv2.weight, whole.student.conv2.weight)
 
 
 @pytest.mark.parametrize("damage", [truncated, emptied, other_value, other_kind])

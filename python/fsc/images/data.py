@@ -291,7 +291,7 @@ def _empty_array(kind: object, shape: object, code: object) -> np.ndarray:
     return np.empty(0, np.uint8)
 
 
-def _number_type(code: object, *flags: object) -> np.dtype:
+def _number_type(code: str, *flags: bool) -> np.dtype:
     if code not in ("u1", "i8", "i4"):
         raise pickle.UnpicklingError("it asks for an array of something else than integers")
     return np.dtype(code, *flags)

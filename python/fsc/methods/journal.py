@@ -106,9 +106,16 @@ class Journal:
         if entry is None:
             return None
         tensors, header = entry
-        found: dict[str, Any] = {key: value.to(device) for key, value in tensors.items()}
-        found |= {key: float.fromhex(header[key]) for key in _NUMBERS}
-        return Solution(**{"bias": None} | found)
+        missing = [key for key in _NUMBERS if not isinstance(header.get(key), str)]
+        missing += [] if "weight" in tensors else ["weight"]
+        if missing:
+            path = self._path(name)
+            error = ValueError(f"{path} is of another version of fsc, without {missing[0]}")
+            ranks.first(lambda: _drop(path, error, "its layer is solved again"))
+            return None
+        found: dict[str, Any] = {key: tensors.get(key) for key in _TENSORS}
+        found = {key: None if value is None else value.to(device) for key, value in found.items()}
+        return Solution(**found, **{key: float.fromhex(header[key]) for key in _NUMBERS})
 
     def add(self, name: str, solution: Solution) -> None:
         """Keeps the solution of a layer.
