@@ -113,9 +113,10 @@ class Journal:
             error = ValueError(f"{path} is of another version of fsc, without {missing[0]}")
             ranks.first(lambda: _drop(path, error, "its layer is solved again"))
             return None
-        found: dict[str, Any] = {key: tensors.get(key) for key in _TENSORS}
-        found = {key: None if value is None else value.to(device) for key, value in found.items()}
-        return Solution(**found, **{key: float.fromhex(header[key]) for key in _NUMBERS})
+        found: dict[str, Any] = dict.fromkeys(_TENSORS)
+        found |= {key: tensors[key].to(device) for key in _TENSORS if key in tensors}
+        found |= {key: float.fromhex(header[key]) for key in _NUMBERS}
+        return Solution(**found)
 
     def add(self, name: str, solution: Solution) -> None:
         """Keeps the solution of a layer.
