@@ -118,6 +118,25 @@ def require_empty(op: str, what: str, **lists: object) -> None:
             )
 
 
+def refuse_gradient(op: str, name: str, tensor: Tensor | None, what: str) -> None:
+    """What has no gradient takes nothing that asks for one: autograd would not know.
+
+    Args:
+        op: the operator's name, for the sentence.
+        name: of the argument.
+        tensor: what is given for it.
+        what: has no gradient, in words.
+
+    Raises:
+        RuntimeError: the tensor requires a gradient where gradients are recorded.
+    """
+    if tensor is not None and torch.is_grad_enabled() and tensor.requires_grad:
+        raise RuntimeError(
+            f"{op}: {name} must not require a gradient, because {what} has none; "
+            "call it under torch.no_grad()"
+        )
+
+
 def refuse_gradients(op: str, alone: str, **lists: Sequence[Tensor | None]) -> None:
     """What lists of layers ask of their tensors where gradients are recorded.
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_tensors
+from fsc_ext._arguments import refuse_gradient, require_tensors
 
 _ops = torch.ops.fsc_ext
 
@@ -92,11 +92,7 @@ def gram_accumulate_(
             "gram_accumulate_: gram_student, gram_cross or gram_teacher must be given, got none"
         )
     for name, tensor in tensors.items():
-        if torch.is_grad_enabled() and tensor is not None and tensor.requires_grad:
-            raise RuntimeError(
-                f"gram_accumulate_: {name} must not require a gradient, because the sums have "
-                "none; call it under torch.no_grad()"
-            )
+        refuse_gradient("gram_accumulate_", name, tensor, "a sum in place")
     window = kernel_size, stride, padding, dilation
     _ops.gram_accumulate_(*tensors.values(), *window, *chosen.values())
 

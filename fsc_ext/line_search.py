@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_tensors
+from fsc_ext._arguments import refuse_gradient, require_tensors
 
 _ops = torch.ops.fsc_ext
 
@@ -44,11 +44,7 @@ def line_search_relu_(
     """
     require_tensors("line_search_relu_", output=output, direction=direction, target=target)
     for name, tensor in (("output", output), ("direction", direction), ("target", target)):
-        if torch.is_grad_enabled() and tensor.requires_grad:
-            raise RuntimeError(
-                f"line_search_relu_: {name} must not require a gradient, because a search in place "
-                "has none; call it under torch.no_grad()"
-            )
+        refuse_gradient("line_search_relu_", name, tensor, "a search in place")
     return _ops.line_search_relu_(output, direction, target)
 
 

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_tensor
+from fsc_ext._arguments import refuse_gradient, require_tensor
 
 _ops = torch.ops.fsc_ext
 
 
-def refuse_gradient(op: str, name: str, tensor: Tensor) -> None:
+def require_writable(op: str, name: str, tensor: Tensor) -> None:
     """What every projection in place asks of its tensors.
 
     Raises:
@@ -18,11 +18,7 @@ def refuse_gradient(op: str, name: str, tensor: Tensor) -> None:
         RuntimeError: the tensor is sparse, or requires a gradient where gradients are recorded.
     """
     require_tensor(op, name, tensor)
-    if torch.is_grad_enabled() and tensor.requires_grad:
-        raise RuntimeError(
-            f"{op}: {name} must not require a gradient, because an in-place projection has none; "
-            "call it under torch.no_grad()"
-        )
+    refuse_gradient(op, name, tensor, "an in-place projection")
 
 
 def prox_l1(input: Tensor, threshold: float) -> Tensor:
@@ -56,7 +52,7 @@ def prox_l1_(input: Tensor, threshold: float) -> Tensor:
     Raises:
         RuntimeError: as `prox_l1`, or `input` requires a gradient.
     """
-    refuse_gradient("prox_l1_", "input", input)
+    require_writable("prox_l1_", "input", input)
     _ops.prox_l1_(input, threshold)
     return input
 
@@ -96,7 +92,7 @@ def prox_group_l2_(weight: Tensor, threshold: float, dim: int = 0) -> Tensor:
     Raises:
         RuntimeError: as `prox_group_l2`, or `weight` requires a gradient.
     """
-    refuse_gradient("prox_group_l2_", "weight", weight)
+    require_writable("prox_group_l2_", "weight", weight)
     _ops.prox_group_l2_(weight, threshold, dim)
     return weight
 
@@ -121,7 +117,7 @@ def keep_topk_(weight: Tensor, count: int) -> Tensor:
         >>> keep_topk_(torch.tensor([1.0, -3.0, 2.0]), 2)
         tensor([False,  True,  True])
     """
-    refuse_gradient("keep_topk_", "weight", weight)
+    require_writable("keep_topk_", "weight", weight)
     return _ops.keep_topk_(weight, count)
 
 
@@ -147,7 +143,7 @@ def keep_topk_groups_(weight: Tensor, count: int, dim: int = 1) -> Tensor:
         >>> keep_topk_groups_(torch.tensor([[1.0, 2.0], [1.0, 2.0]]), 1)
         tensor([False,  True])
     """
-    refuse_gradient("keep_topk_groups_", "weight", weight)
+    require_writable("keep_topk_groups_", "weight", weight)
     return _ops.keep_topk_groups_(weight, count, dim)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fsc_ext._arguments import listed_tensors, require_empty
-from fsc_ext.prox import refuse_gradient
+from fsc_ext.prox import require_writable
 
 _ops = torch.ops.fsc_ext
 
@@ -41,7 +41,7 @@ def foreach_prox_group_l2_(
     """
     weights = listed_tensors("foreach_prox_group_l2_", weights=weights)["weights"]
     for index, weight in enumerate(weights):
-        refuse_gradient("foreach_prox_group_l2_", f"weights[{index}]", weight)
+        require_writable("foreach_prox_group_l2_", f"weights[{index}]", weight)
     if isinstance(thresholds, int | float):
         thresholds = [thresholds] * len(weights)
     if not weights:  # without any tensor the dispatcher finds no device

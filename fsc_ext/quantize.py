@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_tensor
+from fsc_ext._arguments import refuse_gradient, require_tensor
 
 _ops = torch.ops.fsc_ext
 
@@ -71,11 +71,7 @@ def prox_quantize(
         tensor([[0.0000, 0.2500, 0.6000, 0.9000]])
     """
     require_tensor("prox_quantize", "weight", weight)
-    if torch.is_grad_enabled() and weight.requires_grad:
-        raise RuntimeError(
-            "prox_quantize: weight must not require a gradient, because a proximal step has none; "
-            "call it under torch.no_grad()"
-        )
+    refuse_gradient("prox_quantize", "weight", weight, "a proximal step")
     return _ops.prox_quantize(weight, bits, strength, per_channel)
 
 

@@ -5,8 +5,13 @@ import sys
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_pair, require_tensor, require_tensors
-from fsc_ext.step import refuse_gradient
+from fsc_ext._arguments import (
+    refuse_gradient,
+    require_pair,
+    require_tensor,
+    require_tensors,
+)
+from fsc_ext.step import IN_PLACE
 
 _ops = torch.ops.fsc_ext
 
@@ -91,7 +96,7 @@ def solve_quadratic_(
     )
     changed = {"weight": weight, **_named("solve_quadratic_", state)}
     for name, tensor in (changed | {"hessian": hessian, "target": target}).items():
-        refuse_gradient("solve_quadratic_", tensor, name)
+        refuse_gradient("solve_quadratic_", name, tensor, IN_PLACE)
     return _ops.solve_quadratic_(
         weight,
         _state(weight, adam, momentum) if state is None else state,
@@ -207,7 +212,7 @@ def solve_relu_(
     )
     changed = {"weight": weight, **_named("solve_relu_", state)}
     for name, tensor in (changed | {"input": input, "target": target}).items():
-        refuse_gradient("solve_relu_", tensor, name)
+        refuse_gradient("solve_relu_", name, tensor, IN_PLACE)
     return _ops.solve_relu_(
         weight,
         _state(weight, adam, momentum) if state is None else state,

@@ -6,18 +6,10 @@
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import require_pair, require_tensors
+from fsc_ext._arguments import refuse_gradient, require_pair, require_tensors
 
 _ops = torch.ops.fsc_ext
-
-
-def refuse_gradient(op: str, tensor: Tensor | None, name: str) -> None:
-    """An optimiser changes its tensors in place; autograd would not know, or stop it half-way."""
-    if tensor is not None and torch.is_grad_enabled() and tensor.requires_grad:
-        raise RuntimeError(
-            f"{op}: {name} must not require a gradient, because a step in place has none; "
-            "call it under torch.no_grad()"
-        )
+IN_PLACE = "a step in place"  # what has no gradient, in words
 
 
 def adam_prox_(
@@ -90,7 +82,7 @@ def adam_prox_(
         mask=mask,
     )
     for name, tensor in (("weight", weight), ("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)):
-        refuse_gradient("adam_prox_", tensor, name)
+        refuse_gradient("adam_prox_", name, tensor, IN_PLACE)
     _ops.adam_prox_(
         weight,
         grad,
@@ -155,7 +147,7 @@ def sgd_prox_(
         mask=mask,
     )
     for name, tensor in (("weight", weight), ("momentum_buffer", momentum_buffer)):
-        refuse_gradient("sgd_prox_", tensor, name)
+        refuse_gradient("sgd_prox_", name, tensor, IN_PLACE)
     _ops.sgd_prox_(weight, grad, momentum_buffer, mask, lr, momentum, penalty, amount, dim)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import listed_tensors, require_empty, require_pair
-from fsc_ext.step import refuse_gradient
+from fsc_ext._arguments import listed_tensors, refuse_gradient, require_empty, require_pair
+from fsc_ext.step import IN_PLACE
 
 _ops = torch.ops.fsc_ext
 
@@ -22,7 +22,7 @@ def _listed(op: str, **lists: Iterable[Tensor] | None) -> dict[str, list[Tensor]
     found = listed_tensors(op, **given)
     for name, tensors in found.items():
         for index, tensor in enumerate(tensors if name != "grads" else []):
-            refuse_gradient(op, tensor, f"{name}[{index}]")
+            refuse_gradient(op, f"{name}[{index}]", tensor, IN_PLACE)
     return found
 
 

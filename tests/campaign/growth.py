@@ -10,6 +10,7 @@ import time
 import warnings
 from pathlib import Path
 
+import guarded
 import torch
 from part import Fault, Part
 from torch import Tensor, nn
@@ -34,26 +35,13 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 5)).eval()
 
 
-def resident(what: str) -> int:
-    """Bytes of this process: "VmRSS" now, or "VmHWM" at most since `start_over`."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(what):
-            return 1024 * int(line.split()[1])
-    raise Fault(f"the kernel does not tell {what}")
-
-
-def start_over() -> None:
-    """What was resident at most is what is now."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
 def measured(method: str, images: Tensor) -> tuple[float, int]:
     """Processor seconds of a compression, and bytes that it took beside the images."""
     teacher = network()
-    start_over()
-    begin, held = time.process_time(), resident("VmRSS")
+    guarded.peak_anew()
+    begin, held = time.process_time(), guarded.bytes_of("VmRSS")
     fsc.compress(teacher, images, method=METHODS[method], pruning_ratio=0.5, memory_budget=BUDGET)
-    return time.process_time() - begin, resident("VmHWM") - held
+    return time.process_time() - begin, guarded.bytes_of("VmHWM") - held
 
 
 def case(number: int, folder: Path) -> str:

@@ -23,16 +23,16 @@ _LONGEST = 1200
 @contextmanager
 def memory_below(allowed: int) -> Iterator[None]:
     """Finds fault with a peak of resident memory that lies so much above what there was before."""
-    before = _status("VmSize") + _ADDRESSES
+    before = bytes_of("VmSize") + _ADDRESSES
     limits = resource.getrlimit(resource.RLIMIT_AS)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    resident = _status("VmRSS")
+    peak_anew()
+    resident = bytes_of("VmRSS")
     resource.setrlimit(resource.RLIMIT_AS, (before, limits[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
-    grown = _status("VmHWM") - resident
+    grown = bytes_of("VmHWM") - resident
     if grown > allowed:
         raise Fault(f"took {grown / 1e6:,.0f} MB, where {allowed / 1e6:,.0f} are allowed")
 
@@ -102,12 +102,12 @@ def _kind(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _status(key: str) -> int:
-    """Bytes that the system counts of this process."""
+def peak_anew() -> None:
+    """What was resident at most ("VmHWM") is what is now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def bytes_of(key: str) -> int:
+    """What Linux counts of this process: "VmSize", addresses; "VmRSS", resident; "VmHWM"."""
     text = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(rf"{key}:\s+(\d+) kB", text)[1])
-
-
-def size_of_addresses() -> int:
-    """Bytes of addresses that this process has."""
-    return _status("VmSize")

@@ -55,7 +55,7 @@ def disturbed(job: Job, way: str, folder: Path, draw: Random) -> str:
         limits = {resource.RLIMIT_FSIZE: draw.randrange(size)}
         first = jobs.ended(job, folder, limits=limits)
     elif way == "too little memory":
-        room = guarded.size_of_addresses() + draw.randrange(100_000_000)
+        room = guarded.bytes_of("VmSize") + draw.randrange(100_000_000)
         first = jobs.ended(job, folder, limits={resource.RLIMIT_AS: room})
     else:
         if not _can_be_immutable(folder):

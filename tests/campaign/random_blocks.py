@@ -45,7 +45,9 @@ def silence(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
 
 @torch.no_grad()
 def silence_norm(norm: nn.Module, dead: Tensor) -> None:
-    """Make a normalisation give zero for channels that are zero."""
+    """Make a normalisation, if it is one, give zero for channels that are zero."""
+    if isinstance(norm, nn.Identity):
+        return
     for each in (norm.weight, norm.bias):
         if each is not None:
             each[dead] = 0
@@ -93,8 +95,7 @@ class Plain(nn.Module):
     def kill(self, dead: Tensor, chosen: Tensor | None = None) -> Tensor:
         chosen = half(self.out, self.draw) if chosen is None else chosen
         silence(self.conv, dead, chosen)
-        if not isinstance(self.norm, nn.Identity):
-            silence_norm(self.norm, chosen)
+        silence_norm(self.norm, chosen)
         return chosen
 
 

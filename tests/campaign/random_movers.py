@@ -30,8 +30,7 @@ class Depthwise(nn.Module):
     def kill(self, dead: Tensor) -> Tensor:
         chosen = dead.repeat_interleave(self.times)
         silence(self.conv, torch.zeros(0), chosen)
-        if not isinstance(self.norm, nn.Identity):
-            silence_norm(self.norm, chosen)
+        silence_norm(self.norm, chosen)
         return chosen
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import pickle
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import damage
 import image_damage
 import json_damage
 import numpy as np
@@ -77,8 +78,9 @@ def _images() -> torch.Tensor:
 
 @functools.cache
 def once(write: Callable[[Path], object]) -> Path:
-    """A folder with what is slow to write, made once."""
+    """A folder with what is slow to write, made once and removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="fsc-good-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write(folder)
     return folder
 
@@ -101,7 +103,7 @@ def _write_safetensors(folder: Path) -> str:
     return "weights.safetensors"
 
 
-def _compressed(folder: Path, method: Any = "l1", **given: Any) -> Any:
+def _compressed(method: Any = "l1", **given: Any) -> Any:
     return fsc.compress(_teacher(), _images(), method=method, scheme=_SCHEME, **given)
 
 
@@ -112,7 +114,7 @@ def _write_student(folder: Path) -> str:
 
 def _student_files(folder: Path) -> None:
     """A student and its folder."""
-    result = _compressed(folder)
+    result = _compressed()
     fsc.save(result.student, folder / "student.safetensors")
     fsc.save_pretrained(result, folder / "student")
 
@@ -132,7 +134,7 @@ def _read_folder(folder: Path) -> Any:
 
 def _solve(folder: Path) -> Any:
     method = fsc.CrossDistillation()
-    return _bits(_compressed(folder, method, journal=folder / "journal").student.state_dict())
+    return _bits(_compressed(method, journal=folder / "journal").student.state_dict())
 
 
 def _write_journal(folder: Path) -> str:
@@ -143,15 +145,13 @@ def _write_journal(folder: Path) -> str:
 def _mimic(folder: Path, at: int = 0) -> Any:
     # The state is kept after 50 steps.
     given = {"journal": folder / "journal", "progress": Interrupting(at)}
-    result = _compressed(folder, fsc.MiR(steps=60), **given)
+    result = _compressed(fsc.MiR(steps=60), **given)
     return _bits(result.student.state_dict())
 
 
 def _interrupted_mimic(folder: Path) -> None:
-    try:
+    with suppress(KeyboardInterrupt):
         _mimic(folder, at=55)
-    except KeyboardInterrupt:
-        return
 
 
 def _write_mimic(folder: Path) -> str:
@@ -175,10 +175,8 @@ def _trained(folder: Path, epochs_told: int = 99) -> Any:
 
 
 def _begun_training(folder: Path) -> None:
-    try:
+    with suppress(KeyboardInterrupt):
         _trained(folder, epochs_told=1)
-    except KeyboardInterrupt:
-        return
 
 
 def _write_training(folder: Path) -> str:
@@ -198,7 +196,7 @@ _SCHEMES = (
 )
 
 
-def _write_scheme(folder: Path, draw: Random | None = None) -> str:
+def _write_scheme(folder: Path) -> str:
     (folder / "scheme.json").write_text(json.dumps(_SCHEMES[0]))
     return "scheme.json"
 
@@ -274,5 +272,3 @@ KINDS = (
     Kind("batches of CIFAR", _write_batches, _read_cifar, image_damage.BATCHES),
 )  # fmt: skip
 """All but those of the command line."""
-
-ALSO: tuple[Mutation, ...] = damage.ANY

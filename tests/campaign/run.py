@@ -26,7 +26,7 @@ from part import Fault, Part  # noqa: E402
 from record import Finding  # noqa: E402
 
 PARTS = ("operators", "files", "interruptions", "cuts", "bits", "growth")
-_START = 120  # seconds in which a process has to be there
+_START, _END = 120, 5  # seconds in which a process has to be there, and to be gone
 
 
 def part_of(name: str) -> Part:
@@ -89,9 +89,12 @@ class Worker:
             raise click.ClickException(f"the part {self._name} does not start")
         self._channel.recv()
 
-    def stop(self) -> None:
-        """Ends it, whatever it does."""
+    def stop(self, patience: float = 0) -> None:
+        """Ends it, whatever it does; given some seconds, what it keeps for its cases is removed."""
         if self._process is not None:
+            if patience:
+                self._channel.send(None)
+                self._process.join(patience)
             self._process.kill()
             self._process.join()
             self._process = None
@@ -115,7 +118,7 @@ def run(name: str, folder: Path, count: int | None) -> None:
             if finding.fault:
                 click.echo(f"{name} {number}: {finding.fault}")
     finally:
-        worker.stop()
+        worker.stop(patience=_END)
 
 
 @click.command()
@@ -126,6 +129,8 @@ def run(name: str, folder: Path, count: int | None) -> None:
 def main(parts: tuple[str, ...], folder: Path, only: int | None, count: int | None) -> None:
     """Run them."""
     if only is not None:
+        if len(parts) != 1:
+            raise click.UsageError(f"--only must have one PART, got {len(parts)}")
         with tempfile.TemporaryDirectory() as own:
             click.echo(part_of(parts[0]).case(only, Path(own)))
         return

@@ -56,7 +56,7 @@ def test_a_campaign_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.M
             tried.append(number)
             return Finding(number, "fine", "", 0.1)
 
-        def stop(self) -> None:
+        def stop(self, patience: float) -> None:
             pass
 
     monkeypatch.setattr(run, "Worker", Here)
