@@ -43,8 +43,9 @@ at::Tensor run(const Loop& loop, int64_t cycle, const Differentiate& differentia
       fsc::groups_of(loop.weight, fsc::check_dim(loop.op, loop.dim, loop.weight))};
   memory.allocate(loop.weight, loop.penalty);
   const Schedule schedule(loop);
-  const fsc::device::StepScalars scalars{fsc::formula_of(loop.optimizer, loop.penalty), 0, 0,
-                                         schedule.step_under_way()};
+  using real_t = fsc::device::wide_t<scalar_t>;
+  const fsc::device::StepScalars<real_t> scalars{fsc::formula_of<real_t>(loop.optimizer, loop.penalty), 0, 0,
+                                                 schedule.step_under_way()};
   const auto launch_steps = [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       differentiate(schedule, loop.first_step + t, grad.data_ptr<scalar_t>());

@@ -40,7 +40,8 @@ struct ResidentLoop {
     return i < loop.state.size() ? loop.state[i].data_ptr<scalar_t>() : nullptr;
   }
 
-  device::ManySteps many(double scale) const {
+  template <typename real_t>
+  device::ManySteps<real_t> many(double scale) const {
     const Optimizer& optimizer = loop.optimizer;
     return {reinterpret_cast<const device::ScheduledStep*>(steps.const_data_ptr<double>()),
             sums.data_ptr<double>(),
@@ -48,7 +49,7 @@ struct ResidentLoop {
             2 * scale,
             optimizer.adam,
             !optimizer.adam && optimizer.num_states() > 0,
-            formula_of(optimizer, loop.penalty)};
+            formula_of<real_t>(optimizer, loop.penalty)};
   }
 
   // To be called behind the launch; returns the losses, [T] float64.

@@ -54,7 +54,7 @@ struct ImagesPlan {
                                              resident.template state<scalar_t>(1),
                                              parts.data_ptr<real_t>(),
                                              resident.counters(),
-                                             resident.many(per_image),
+                                             resident.template many<real_t>(per_image),
                                              slices,
                                              device::ImagesLayout(slices),
                                              all.relu};

@@ -23,7 +23,7 @@ struct ResidentImages {
   scalar_t* second;          // likewise: exp_avg_sq, or null
   wide_t<scalar_t>* parts;   // [groups, splits, 16, depth]
   unsigned* arrivals;        // [groups]
-  ManySteps many;
+  ManySteps<wide_t<scalar_t>> many;
   Slices slices;
   ImagesLayout layout;
   bool relu;

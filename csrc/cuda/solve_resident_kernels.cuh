@@ -10,6 +10,7 @@
 namespace fsc::device {
 
 // What all steps have in common, and where their losses go.
+template <typename real_t>
 struct ManySteps {
   const ScheduledStep* steps;  // [num_steps]
   double* sums;                // [num_steps, blocks]
@@ -17,13 +18,11 @@ struct ManySteps {
   double factor;  // of the gradient
   bool adam;
   bool has_momentum;
-  StepFormula formula;
+  StepFormula<real_t> formula;
 
   // A step of one weight and its state, which lie in memory as scalar_t or would after every step.
   template <typename scalar_t>
-  FSC_DEVICE void apply(const ScheduledStep& step, wide_t<scalar_t> g, wide_t<scalar_t>& weight,
-                        wide_t<scalar_t>& first, wide_t<scalar_t>& second) const {
-    using real_t = wide_t<scalar_t>;
+  FSC_DEVICE void apply(const ScheduledStep& step, real_t g, real_t& weight, real_t& first, real_t& second) const {
     real_t change = static_cast<real_t>(step.rate) * g;
     if (adam) change = formula.adam(step, g, first, second);
     if (has_momentum) change = formula.momentum(step, g, first);

@@ -43,7 +43,7 @@ struct MomentsPlan {
                                               target.const_data_ptr<scalar_t>(),
                                               slabs > 1 ? exchange.data_ptr<real_t>() : nullptr,
                                               resident.counters(),
-                                              resident.many(scale),
+                                              resident.template many<real_t>(scale),
                                               static_cast<int>(rows),
                                               static_cast<int>(columns),
                                               static_cast<int>(slab),

@@ -25,7 +25,7 @@ struct ResidentMoments {
   const scalar_t* target;      // C [rows, columns]
   wide_t<scalar_t>* exchange;  // [2, rows, columns], null with one slab
   unsigned* arrivals;          // [row groups], likewise
-  ManySteps many;
+  ManySteps<wide_t<scalar_t>> many;
   int rows;
   int columns;
   int slab;   // columns of a block

@@ -29,8 +29,9 @@ void run_on_device(const fsc::StepRule& rule, at::ArrayRef<fsc::Step> steps, con
     rows.push_back(fsc::row_of(memories[i], steps[i].amount));
   }
   const fsc::Update update(rule.optimizer, rule.lr, rule.number);
-  const fsc::device::StepScalars scalars{fsc::formula_of(rule.optimizer, rule.penalty), update.rate, update.root,
-                                         nullptr};
+  using real_t = fsc::device::wide_t<scalar_t>;
+  const fsc::device::StepScalars<real_t> scalars{fsc::formula_of<real_t>(rule.optimizer, rule.penalty), update.rate,
+                                                 update.root, nullptr};
   const bool adam = rule.optimizer.adam;
   // A lone weight travels in a small table.
   rows.size() == 1 ? fsc::launch_updates<1, scalar_t>(rows, adam, scalars)

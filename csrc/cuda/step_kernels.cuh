@@ -16,32 +16,31 @@ struct ScheduledStep {
   double amount;
 };
 
-// What all steps of an optimiser have in common, and whether a soft threshold stands behind them.
+// What all steps of an optimiser have in common, and whether a soft threshold stands behind them; as numbers that the
+// arithmetic takes from where kernels' arguments lie.
+template <typename real_t>
 struct StepFormula {
-  double decay;
-  double decay_square;
-  double eps;
+  real_t decay;
+  real_t fresh;  // 1 - decay: in float32 that difference would have few digits left
+  real_t decay_square;
+  real_t fresh_square;
+  real_t eps;
   bool shrink;
 
   // What Adam takes from a weight; both moments move on.
-  template <typename real_t>
   FSC_DEVICE real_t adam(const ScheduledStep& now, real_t g, real_t& first, real_t& second) const {
-    const real_t keep = decay, keep_square = decay_square, rate = now.rate, root = now.root;
-    // In float32 the difference of 1 and beta would have few digits left.
-    const real_t fresh = 1 - decay, fresh_square = 1 - decay_square;
-    first = keep * first + fresh * g;
-    second = keep_square * second + fresh_square * g * g;
-    return rate * first / (std::sqrt(second) / root + static_cast<real_t>(eps));
+    const real_t rate = now.rate, root = now.root;
+    first = decay * first + fresh * g;
+    second = decay_square * second + fresh_square * g * g;
+    return rate * first / (std::sqrt(second) / root + eps);
   }
 
   // What gradient descent with momentum takes; its buffer moves on.
-  template <typename real_t>
   FSC_DEVICE real_t momentum(const ScheduledStep& now, real_t g, real_t& buffer) const {
-    buffer = static_cast<real_t>(decay) * buffer + g;
+    buffer = decay * buffer + g;
     return static_cast<real_t>(now.rate) * buffer;
   }
 
-  template <typename real_t>
   FSC_DEVICE real_t without(const ScheduledStep& now, real_t weight, real_t change) const {
     weight -= change;
     return shrink ? shrunk(weight, finite<real_t>(now.amount)) : weight;
@@ -49,8 +48,9 @@ struct StepFormula {
 };
 
 // The scalars of one step. In a loop those that change lie on the device, so that every step is the same launch.
+template <typename real_t>
 struct StepScalars {
-  StepFormula formula;
+  StepFormula<real_t> formula;
   double rate;
   double root;
   const ScheduledStep* on_device;
@@ -83,7 +83,7 @@ constexpr int kManyWeights = 48;
 
 template <typename scalar_t, int capacity>
 using StepTable = Table<StepRow<scalar_t>, capacity>;
-static_assert(sizeof(StepTable<double, kManyWeights>) + sizeof(StepScalars) <= kParameterBytes);
+static_assert(sizeof(StepTable<double, kManyWeights>) + sizeof(StepScalars<double>) <= kParameterBytes);
 
 template <typename scalar_t, int width>
 FSC_DEVICE void masked_gradient(const StepPointers<scalar_t>& p, int64_t i, int count,
@@ -98,7 +98,7 @@ FSC_DEVICE void masked_gradient(const StepPointers<scalar_t>& p, int64_t i, int 
 }
 
 template <int width, typename scalar_t>
-FSC_DEVICE void adam_pass(const StepRow<scalar_t>& row, const StepScalars& s, const Share& share) {
+FSC_DEVICE void adam_pass(const StepRow<scalar_t>& row, const StepScalars<wide_t<scalar_t>>& s, const Share& share) {
   using real_t = wide_t<scalar_t>;
   const StepPointers<scalar_t>& p = row.p;
   const ScheduledStep now = s.now(row.threshold);
@@ -128,14 +128,14 @@ FSC_DEVICE void adam_pass(const StepRow<scalar_t>& row, const StepScalars& s, co
 
 template <typename scalar_t, int capacity>
 FSC_KERNEL(kPassThreads)
-adam_kernel(StepTable<scalar_t, capacity> table, StepScalars s) {
+adam_kernel(StepTable<scalar_t, capacity> table, StepScalars<wide_t<scalar_t>> s) {
   const Place place = place_in(table);
   const StepRow<scalar_t>& row = table.rows[place.row];
   row.wide ? adam_pass<kVectorWidth<scalar_t>>(row, s, place.share) : adam_pass<1>(row, s, place.share);
 }
 
 template <int width, typename scalar_t>
-FSC_DEVICE void sgd_pass(const StepRow<scalar_t>& row, const StepScalars& s, const Share& share) {
+FSC_DEVICE void sgd_pass(const StepRow<scalar_t>& row, const StepScalars<wide_t<scalar_t>>& s, const Share& share) {
   using real_t = wide_t<scalar_t>;
   const StepPointers<scalar_t>& p = row.p;
   const ScheduledStep now = s.now(row.threshold);
@@ -162,7 +162,7 @@ FSC_DEVICE void sgd_pass(const StepRow<scalar_t>& row, const StepScalars& s, con
 
 template <typename scalar_t, int capacity>
 FSC_KERNEL(kPassThreads)
-sgd_kernel(StepTable<scalar_t, capacity> table, StepScalars s) {
+sgd_kernel(StepTable<scalar_t, capacity> table, StepScalars<wide_t<scalar_t>> s) {
   const Place place = place_in(table);
   const StepRow<scalar_t>& row = table.rows[place.row];
   row.wide ? sgd_pass<kVectorWidth<scalar_t>>(row, s, place.share) : sgd_pass<1>(row, s, place.share);

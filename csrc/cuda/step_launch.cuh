@@ -44,14 +44,18 @@ device::StepRow<scalar_t> row_of(const StepMemory<scalar_t>& memory, double thre
   return {p, numel_of(memory.groups), threshold, aligned(p.weight, p.grad, p.first, p.second)};
 }
 
-inline device::StepFormula formula_of(const Optimizer& optimizer, const Penalty& penalty) {
-  return {optimizer.adam ? optimizer.beta1 : optimizer.momentum, optimizer.beta2, optimizer.eps,
-          penalty.shrinks_in_update()};
+template <typename real_t>
+device::StepFormula<real_t> formula_of(const Optimizer& optimizer, const Penalty& penalty) {
+  const double decay = optimizer.adam ? optimizer.beta1 : optimizer.momentum, square = optimizer.beta2;
+  const auto narrowed = [](double number) { return static_cast<real_t>(number); };
+  return {narrowed(decay),      narrowed(1 - decay),     narrowed(square),
+          narrowed(1 - square), narrowed(optimizer.eps), penalty.shrinks_in_update()};
 }
 
 // The updates of all rows, in launches of up to `capacity` of them.
 template <int capacity, typename scalar_t>
-void launch_updates(c10::ArrayRef<device::StepRow<scalar_t>> rows, bool adam, const device::StepScalars& scalars) {
+void launch_updates(c10::ArrayRef<device::StepRow<scalar_t>> rows, bool adam,
+                    const device::StepScalars<device::wide_t<scalar_t>>& scalars) {
   const auto blocks_of = [](const device::StepRow<scalar_t>& row) {
     const int64_t visits = ceil_div(row.numel, row.wide ? kVectorWidth<scalar_t> : 1);
     return std::min(ceil_div(visits, device::kPassThreads), kMostBlocks);
@@ -111,7 +115,7 @@ void launch_penalties(c10::ArrayRef<StepMemory<scalar_t>> memories, const Penalt
 // A step of a loop, whose scalars lie on the device.
 template <typename scalar_t>
 void launch_step(const StepMemory<scalar_t>& memory, bool adam, const Penalty& penalty,
-                 const device::StepScalars& scalars) {
+                 const device::StepScalars<device::wide_t<scalar_t>>& scalars) {
   const device::StepRow<scalar_t> row = row_of(memory, 0);
   launch_updates<1, scalar_t>(row, adam, scalars);
   launch_penalties<scalar_t>(memory, penalty, device::Amount{0, &scalars.on_device->amount});
