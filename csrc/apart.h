@@ -23,7 +23,7 @@ struct Span {
     end = begin + (reach + 1) * size;
   }
 
-  bool has_gaps() const { return static_cast<int64_t>(end - begin) != tensor.numel() * size; }
+  bool has_gaps() const { return !tensor.is_non_overlapping_and_dense(); }
 
   // Calls visit(the address of an element) for all of them; stops where it returns false, and returns that.
   template <typename Visit>

@@ -85,6 +85,11 @@ struct Optimizer {
   // How many tensors of the weight's shape it keeps.
   int64_t num_states() const { return adam ? 2 : (momentum != 0 ? 1 : 0); }
 
+  // What stays of the first state, and what comes in: in float32 the difference of 1 and beta would have few digits.
+  double decay() const { return adam ? beta1 : momentum; }
+  double fresh() const { return 1 - decay(); }
+  double fresh_square() const { return 1 - beta2; }
+
   void check(const char* op) const {
     TORCH_CHECK(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1, op, ": betas must be in [0, 1), got (", beta1, ", ",
                 beta2, ")");
@@ -97,15 +102,19 @@ struct Optimizer {
 struct Update {
   Update(const Optimizer& optimizer, double lr, int64_t step)
       : adam(optimizer.adam),
-        decay(optimizer.adam ? optimizer.beta1 : optimizer.momentum),
+        decay(optimizer.decay()),
+        fresh(optimizer.fresh()),
         decay_square(optimizer.beta2),
+        fresh_square(optimizer.fresh_square()),
         eps(optimizer.eps),
         rate(optimizer.adam ? lr / (1 - std::pow(optimizer.beta1, step)) : lr),
         root(std::sqrt(1 - std::pow(optimizer.beta2, step))) {}
 
   bool adam;
   double decay;
+  double fresh;
   double decay_square;
+  double fresh_square;
   double eps;
   double rate;
   double root;

@@ -93,14 +93,14 @@ class Setting:
         top1, sizes = [], set()
         for seed in range(num_seeds):
             result = fsc.compress(self.teacher, self.drawn(seed), method=method, **goal)
-            sizes.add(f"{result.report.flops / 1e6:.2f} M")
+            sizes.add(result.report.flops)
             accuracy = evaluate.accuracy(
                 result.student, self.test_images, self.labels, batch_size=100
             )
             top1.append(accuracy)
         each = " ".join(f"{value:.2f}" for value in top1)
         mean, spread = statistics.fmean(top1), statistics.stdev(top1)
-        cost = " to ".join(sorted({min(sizes), max(sizes)}))
+        cost = " to ".join(f"{flops / 1e6:.2f} M" for flops in sorted({min(sizes), max(sizes)}))
         print(f"| {name} | {mean:.2f} ± {spread:.2f} | {each} | {cost} |", flush=True)
 
     def show_choice(self, name: str, method: Method, num_shots: int) -> None:

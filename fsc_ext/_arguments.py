@@ -1,6 +1,6 @@
 """What every operator asks of its arguments before the dispatcher sees them."""
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import torch
@@ -65,7 +65,8 @@ def listed_tensors(
     found: dict[str, list[Any]] = {}
     first, at = None, ""
     for name, tensors in lists.items():
-        if not isinstance(tensors, Iterable):
+        # Each of these can be gone through, and would give what nobody has meant.
+        if isinstance(tensors, Tensor | str | Mapping) or not isinstance(tensors, Iterable):
             raise TypeError(f"{op}: {name} must be a list of tensors, got {_kind(tensors)}")
         found[name] = list(tensors)
         for index, tensor in enumerate(found[name]):

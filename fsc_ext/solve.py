@@ -1,21 +1,18 @@
 """Loops of an optimiser with a proximal operator behind every step, without a return to Python."""
 
-import sys
-
 import torch
 from torch import Tensor
 
-from fsc_ext._arguments import (
-    refuse_gradient,
-    require_pair,
-    require_tensor,
-    require_tensors,
+from fsc_ext._loop_arguments import (
+    coefficients_of,
+    is_adam,
+    new_mask,
+    new_state,
+    require_loop_tensors,
+    require_schedules,
 )
-from fsc_ext.step import IN_PLACE
 
 _ops = torch.ops.fsc_ext
-
-HARD_PENALTIES = ("topk", "topk_groups")
 
 
 def solve_quadratic_(
@@ -69,7 +66,7 @@ def solve_quadratic_(
         F before each step, [T] float64.
 
     Raises:
-        RuntimeError: an argument breaks its rule, or `weight` requires a gradient.
+        RuntimeError: an argument breaks its rule, or requires a gradient.
         ValueError: the tensors are on different devices.
 
     Example:
@@ -82,25 +79,22 @@ def solve_quadratic_(
         >>> weight
         tensor([[2., 0.]])
     """
-    adam = _is_adam("solve_quadratic_", optimizer)
-    coefficients = _coefficients("solve_quadratic_", betas, eps, momentum)
-    _require_cpu("solve_quadratic_", learning_rates=learning_rates, amounts=amounts)
-    require_tensors(
+    adam = is_adam("solve_quadratic_", optimizer)
+    coefficients = coefficients_of("solve_quadratic_", betas, eps, momentum)
+    require_schedules("solve_quadratic_", learning_rates=learning_rates, amounts=amounts)
+    require_loop_tensors(
         "solve_quadratic_",
+        state,
         ("mask",),
         weight=weight,
         mask=mask,
         hessian=hessian,
         target=target,
-        **_named("solve_quadratic_", state),
     )
-    changed = {"weight": weight, **_named("solve_quadratic_", state)}
-    for name, tensor in (changed | {"hessian": hessian, "target": target}).items():
-        refuse_gradient("solve_quadratic_", name, tensor, IN_PLACE)
     return _ops.solve_quadratic_(
         weight,
-        _state(weight, adam, momentum) if state is None else state,
-        _mask(weight, penalty) if mask is None else mask,
+        new_state(weight, adam, momentum) if state is None else state,
+        new_mask(weight, penalty) if mask is None else mask,
         hessian,
         target,
         learning_rates,
@@ -182,7 +176,7 @@ def solve_relu_(
         F before each step, on its images, [T] float64.
 
     Raises:
-        RuntimeError: an argument breaks its rule, or `weight` requires a gradient.
+        RuntimeError: an argument breaks its rule, or requires a gradient.
         ValueError: the tensors are on different devices.
 
     Example:
@@ -195,11 +189,12 @@ def solve_relu_(
         >>> f"{weight.item():.4f}"
         '1.5000'
     """
-    adam = _is_adam("solve_relu_", optimizer)
-    coefficients = _coefficients("solve_relu_", betas, eps, momentum)
-    _require_cpu("solve_relu_", learning_rates=learning_rates, amounts=amounts)
-    require_tensors(
+    adam = is_adam("solve_relu_", optimizer)
+    coefficients = coefficients_of("solve_relu_", betas, eps, momentum)
+    require_schedules("solve_relu_", learning_rates=learning_rates, amounts=amounts)
+    require_loop_tensors(
         "solve_relu_",
+        state,
         ("mask", "bias", "shortcut", "image_weight"),
         weight=weight,
         mask=mask,
@@ -208,15 +203,11 @@ def solve_relu_(
         bias=bias,
         shortcut=shortcut,
         image_weight=image_weight,
-        **_named("solve_relu_", state),
     )
-    changed = {"weight": weight, **_named("solve_relu_", state)}
-    for name, tensor in (changed | {"input": input, "target": target}).items():
-        refuse_gradient("solve_relu_", name, tensor, IN_PLACE)
     return _ops.solve_relu_(
         weight,
-        _state(weight, adam, momentum) if state is None else state,
-        _mask(weight, penalty) if mask is None else mask,
+        new_state(weight, adam, momentum) if state is None else state,
+        new_mask(weight, penalty) if mask is None else mask,
         input,
         target,
         bias,
@@ -236,54 +227,6 @@ def solve_relu_(
         dim,
         first_step,
     )
-
-
-def _is_adam(op: str, optimizer: str) -> bool:
-    if optimizer not in ("adam", "sgd"):
-        raise RuntimeError(f"{op}: optimizer must be 'adam' or 'sgd', got {optimizer!r}")
-    return optimizer == "adam"
-
-
-def _coefficients(
-    op: str, betas: tuple[float, float], eps: float, momentum: float
-) -> tuple[float, ...]:
-    """Of the optimisers; the dispatcher would call all of them by one name."""
-    pair = require_pair(op, "betas", betas)
-    for name, value in (
-        ("betas", pair[0]),
-        ("betas", pair[1]),
-        ("eps", eps),
-        ("momentum", momentum),
-    ):
-        if not isinstance(value, int | float):
-            raise TypeError(f"{op}: {name} must hold numbers, got {type(value).__name__}")
-        if isinstance(value, int) and abs(value) > sys.float_info.max:
-            raise ValueError(f"{op}: {name} must be at most {sys.float_info.max:g}, got more")
-    return (*pair, eps, momentum)
-
-
-def _state(weight: Tensor, adam: bool, momentum: float) -> list[Tensor]:
-    return [torch.zeros_like(weight) for _ in range(2 if adam else int(momentum != 0))]
-
-
-def _require_cpu(op: str, **schedules: Tensor) -> None:
-    """The dispatcher would follow a schedule to another device, meta for instance."""
-    for name, values in schedules.items():
-        require_tensor(op, name, values)
-        if values.device.type != "cpu":
-            raise RuntimeError(
-                f"{op}: {name} must be float64 on the CPU, got {values.dtype} on {values.device}"
-            )
-
-
-def _named(op: str, state: list[Tensor] | None) -> dict[str, Tensor]:
-    if not isinstance(state, list | tuple | None):
-        raise TypeError(f"{op}: state must be a list of tensors, got {type(state).__name__}")
-    return {f"state[{i}]": part for i, part in enumerate(state or [])}
-
-
-def _mask(weight: Tensor, penalty: str) -> Tensor | None:
-    return torch.ones_like(weight, dtype=torch.bool) if penalty in HARD_PENALTIES else None
 
 
 @torch.library.register_fake("fsc_ext::solve_quadratic_")

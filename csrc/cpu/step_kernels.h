@@ -36,8 +36,7 @@ FSC_CLONES void adam_block(scalar_t* __restrict weight, const scalar_t* __restri
                            scalar_t* __restrict square, const uint8_t* __restrict mask, int64_t count,
                            const Update& update) {
   const scalar_t decay = update.decay, decay_square = update.decay_square;
-  // In float32 the difference of 1 and beta would have few digits left.
-  const scalar_t fresh = 1 - update.decay, fresh_square = 1 - update.decay_square;
+  const scalar_t fresh = update.fresh, fresh_square = update.fresh_square;
   const scalar_t rate = update.rate, root = update.root, eps = update.eps;
   for (int64_t i = 0; i < count; ++i) {
     scalar_t g = grad[i];

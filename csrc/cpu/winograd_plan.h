@@ -37,7 +37,8 @@ struct Plan {
   // Panels of a part, from the first to behind the last.
   int64_t first(int64_t part) const { return part * static_cast<int64_t>(panels.size()) / parts; }
 
-  // Whether at::convolution would have more threads at work, by so much that it is faster all the same.
+  // Whether at::convolution would have more threads at work, by so much that it is faster all the same. Up to twice the
+  // parts there are, bits do not depend on the number of threads; beyond, they are those of at::convolution.
   bool is_crowded() const {
     const int64_t sets = static_cast<int64_t>(filters.size());
     return at::get_num_threads() > 2 * (parts == 1 ? sets : parts);

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
+#include <limits>
 #include <vector>
 
 namespace fsc::winograd {
@@ -61,7 +62,9 @@ at::Tensor Step::rounding_of(const Images& images, const at::Tensor& weight) con
   at::Tensor energies = images.input.square().sum({2, 3}).to(at::kDouble);  // [N, C_in]
   if (images.image_weight) energies = energies * images.image_weight->square().unsqueeze(1);
   const at::Tensor outputs = weight.square().sum({2, 3}).to(at::kDouble).mv(energies.sum(0));  // [C_out]
-  return plan_.padded((outputs * (kRounding * kRounding)).to(at::kFloat));
+  const at::Tensor squares = outputs * (kRounding * kRounding);
+  // A sum that overflowed says nothing of rounding.
+  return plan_.padded(squares.masked_fill(squares.gt(std::numeric_limits<float>::max()), 0));
 }
 
 // A set of filters on a part of the panels: their loss, and the gradient at the points.

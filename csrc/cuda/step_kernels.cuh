@@ -21,7 +21,7 @@ struct ScheduledStep {
 template <typename real_t>
 struct StepFormula {
   real_t decay;
-  real_t fresh;  // 1 - decay: in float32 that difference would have few digits left
+  real_t fresh;
   real_t decay_square;
   real_t fresh_square;
   real_t eps;

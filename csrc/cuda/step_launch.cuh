@@ -46,10 +46,9 @@ device::StepRow<scalar_t> row_of(const StepMemory<scalar_t>& memory, double thre
 
 template <typename real_t>
 device::StepFormula<real_t> formula_of(const Optimizer& optimizer, const Penalty& penalty) {
-  const double decay = optimizer.adam ? optimizer.beta1 : optimizer.momentum, square = optimizer.beta2;
-  const auto narrowed = [](double number) { return static_cast<real_t>(number); };
-  return {narrowed(decay),      narrowed(1 - decay),     narrowed(square),
-          narrowed(1 - square), narrowed(optimizer.eps), penalty.shrinks_in_update()};
+  return {static_cast<real_t>(optimizer.decay()), static_cast<real_t>(optimizer.fresh()),
+          static_cast<real_t>(optimizer.beta2),   static_cast<real_t>(optimizer.fresh_square()),
+          static_cast<real_t>(optimizer.eps),     penalty.shrinks_in_update()};
 }
 
 // The updates of all rows, in launches of up to `capacity` of them.

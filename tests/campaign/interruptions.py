@@ -28,12 +28,11 @@ from part import Fault, Part
 _KILLS, _SHORTAGES = 20, 4
 _OF_TORCH = f"torchinductor_{getpass.getuser()}"  # torch makes it where TMPDIR is
 _WAYS = ("killed", "full disk", "too little memory", "read-only")
-# OpenMP's threads do not survive a fork.
-torch.set_num_threads(1)
 
 
 def case(number: int, folder: Path) -> str:
     """Disturbs one job once and goes on."""
+    torch.set_num_threads(1)  # those of OpenMP do not survive a fork
     draw = Random(number)
     kills = len(JOBS) * _KILLS
     way = "killed" if number < kills else _WAYS[1 + (number - kills) // len(JOBS) % 3]

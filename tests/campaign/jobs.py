@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -33,6 +34,7 @@ def network():
         nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
     )
 """
+_MOST_SAID = 1 << 20  # bytes
 # What differs from run to run.
 _TIMES = {"seconds", "milliseconds", "milliseconds_teacher", "shares_of_time", "gram_seconds"}
 
@@ -100,8 +102,8 @@ JOBS = (
 )
 
 
-def started(job: Job, folder: Path, resume: bool, limits: dict[int, int]) -> int:
-    """The number of a process that does a job; what it says goes to `said` in the folder.
+def started(job: Job, folder: Path, resume: bool, limits: dict[int, int], said: int) -> int:
+    """The number of a process that does a job; what it says goes to a descriptor.
 
     It is a fork of this one, which has only one thread: a fresh interpreter would take seconds.
     """
@@ -111,7 +113,7 @@ def started(job: Job, folder: Path, resume: bool, limits: dict[int, int]) -> int
         return process
     code = 1
     try:
-        _redirect(folder)
+        _redirect(folder, said)
         for limit, value in limits.items():
             resource.setrlimit(limit, (value, resource.RLIM_INFINITY))
         job.run(folder, resume)
@@ -123,13 +125,14 @@ def started(job: Job, folder: Path, resume: bool, limits: dict[int, int]) -> int
               file=sys.stderr)  # fmt: skip
         code = 2 if isinstance(error, OSError | ValueError | MemoryError | RuntimeError) else 3
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)  # whatever happens: the loop of the campaign is the parent's
 
 
-def _redirect(folder: Path) -> None:
-    said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def _redirect(folder: Path, said: int) -> None:
     os.dup2(said, 1)
     os.dup2(said, 2)
     sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
@@ -155,12 +158,17 @@ def ended(
         at: after so many seconds something is done, which is told the number of the process.
     """
     start = time.monotonic()
-    process = started(job, folder, resume, limits or {})
+    reading, writing = os.pipe()  # a file would be under the limits of the job
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _MOST_SAID)
+    process = started(job, folder, resume, limits or {}, writing)
+    os.close(writing)
     if at is not None:
         time.sleep(at[0])
         at[1](process)
     _, status = os.waitpid(process, 0)
-    said = (folder / "said").read_text(errors="replace")
+    os.set_blocking(reading, False)
+    with open(reading, errors="replace") as pipe:
+        said = pipe.read()
     return Ended(os.waitstatus_to_exitcode(status), said, time.monotonic() - start)
 
 

@@ -79,12 +79,12 @@ def _tried(call: Call, valid: bool) -> str:
     try:
         result = getattr(fsc_ext, call.name)(**call.arguments)
     except Exception as error:
-        memory.require_same(without=())
+        memory.require_same("a refused call", without=())
         _require_sentence(call, error, valid)
         return "refused"
     if any(tensor.device.type == "meta" for _, tensor in tensors_of(call.arguments)):
         return "meta"
-    memory.require_same(without=call.changes)
+    memory.require_same("the call", without=call.changes)
     try:
         call.check(before, call.arguments, result)
     except WrongError:
@@ -130,7 +130,7 @@ def _differentiated(draw: Draw, call: Call) -> str:
     names = [name for name in call.differentiable if call.arguments[name] is not None]
     inputs = [call.arguments[name] for name in names]
     found = torch.autograd.grad(asked, inputs, grads, allow_unused=True)
-    memory.require_same(without=())
+    memory.require_same("the call", without=())
     expected = zip(call.differentiable, call.gradients(before, grads), strict=True)
     values = {name: bounded for name, bounded in expected if bounded is not None}
     for name, gradient in zip(names, found, strict=True):
@@ -152,8 +152,8 @@ class _Memory:
                 storage = tensor.untyped_storage()
                 self._kept[storage.data_ptr()] = (name, _bytes(tensor), _bytes(tensor).clone())
 
-    def require_same(self, without: tuple[str, ...]) -> None:
-        """Raises where a byte has changed that belongs to no tensor of these names."""
+    def require_same(self, by: str, without: tuple[str, ...]) -> None:
+        """Raises where a byte was changed that belongs to no tensor of these names."""
         for name, now, before in self._kept.values():
             changed = now != before
             for other, tensor in tensors_of(self._call.arguments):
@@ -163,8 +163,7 @@ class _Memory:
                     begin = size * tensor.storage_offset()
                     changed.as_strided((*tensor.shape, size), strides, begin).zero_()
             if changed.any():
-                kind = "a refused call" if not without else "the call"
-                raise WrongError(f"{kind} changed {name}, or what lies around it")
+                raise WrongError(f"{by} changed {name}, or what lies around it")
 
 
 def _bytes(tensor: Tensor) -> Tensor:

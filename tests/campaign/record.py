@@ -26,8 +26,9 @@ class Finding:
 
 
 def read(path: Path) -> list[Finding]:
-    """All findings of a file, in the order of their numbers, without a line cut short by a kill."""
-    return sorted(_lines(path), key=lambda finding: finding.number)
+    """The last finding of every case, by their numbers, without a line cut short by a kill."""
+    last = {finding.number: finding for finding in _lines(path)}
+    return [last[number] for number in sorted(last)]
 
 
 def append(path: Path, finding: Finding) -> None:

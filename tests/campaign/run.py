@@ -4,16 +4,20 @@ python tests/campaign/run.py [PART ...] [--folder campaign] [--only NUMBER] [--c
 
 Every part runs in a process of its own, which is started anew behind a case that kills it or hangs.
 What has come out stays in the folder, a file a part: started again, the campaign goes on where it
-stopped. `--only` runs one case here and shows its traceback. The page is made by `page.py`.
+stopped, and tries again what was a fault. `--only` runs one case here and shows its traceback. The
+page is made by `page.py`.
 """
 
 from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
+import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -27,6 +31,7 @@ from record import Finding  # noqa: E402
 
 PARTS = ("operators", "files", "interruptions", "cuts", "bits", "growth")
 _START, _END = 120, 5  # seconds in which a process has to be there, and to be gone
+_BETWEEN = 0.5  # seconds between two looks at a process
 
 
 def part_of(name: str) -> Part:
@@ -48,8 +53,10 @@ def tried(part: Part, number: int) -> Finding:
     return Finding(number, outcome, fault, round(time.monotonic() - start, 3))
 
 
-def _work(name: str, channel: Connection) -> None:
-    """A process that tries the cases it is sent."""
+def _work(name: str, channel: Connection, folder: str) -> None:
+    """A process that tries the cases it is sent; what it starts can be ended with it."""
+    os.setsid()
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
     part = part_of(name)
     channel.send(None)
     while (number := channel.recv()) is not None:
@@ -67,22 +74,27 @@ class Worker:
         """What comes out of a case in at most so many seconds."""
         if self._process is None:
             self._start()
-        self._channel.send(number)
-        try:
-            if self._channel.poll(limit):
-                return self._channel.recv()
-            fault, seconds = f"hung: no answer in {limit:g} s", limit
-        except EOFError:
-            self._process.join()
-            fault, seconds = f"crashed: the process ended with {self._process.exitcode}", 0.0
+        start = time.monotonic()
+        fault = f"hung: no answer in {limit:g} s"
+        with suppress(EOFError, OSError):
+            self._channel.send(number)
+            # Asked now and then: what a case has started may hold the other end of the channel.
+            while time.monotonic() < start + limit and self._process.is_alive():
+                if self._channel.poll(_BETWEEN):
+                    return self._channel.recv()
+        self._process.join(_BETWEEN)
+        if not self._process.is_alive():
+            fault = f"crashed: the process ended with {self._process.exitcode}"
         self.stop()
-        return Finding(number, "", fault, seconds)
+        return Finding(number, "", fault, round(time.monotonic() - start, 3))
 
     def _start(self) -> None:
         # A fresh interpreter: threads of OpenMP do not survive a fork.
         context = multiprocessing.get_context("spawn")
         self._channel, far = context.Pipe()
-        self._process = context.Process(target=_work, args=(self._name, far), daemon=False)
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        given = (self._name, far, self._folder.name)
+        self._process = context.Process(target=_work, args=given, daemon=False)
         self._process.start()
         far.close()
         if not self._channel.poll(_START):
@@ -90,23 +102,29 @@ class Worker:
         self._channel.recv()
 
     def stop(self, patience: float = 0) -> None:
-        """Ends it, whatever it does; given some seconds, what it keeps for its cases is removed."""
-        if self._process is not None:
+        """Ends it, whatever it does, with all that it has started, in some seconds or at once."""
+        if self._process is None:
+            return
+        with suppress(OSError):
             if patience:
                 self._channel.send(None)
                 self._process.join(patience)
-            self._process.kill()
-            self._process.join()
-            self._process = None
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
+        self._process = None
+        self._channel.close()
+        self._folder.cleanup()
 
 
 def run(name: str, folder: Path, count: int | None) -> None:
-    """Tries all cases of a part that have not been tried."""
+    """Tries all cases of a part that have not come out well yet."""
     part, path, worker = part_of(name), folder / f"{name}.jsonl", Worker(name)
-    done = {finding.number for finding in record.read(path)}
+    done = {finding.number for finding in record.read(path) if not finding.fault}
     spent = sum(finding.seconds for finding in record.read(path))
     try:
-        for number in range(part.count if count is None else count):
+        for number in range(part.count if count is None else min(count, part.count)):
             if number in done:
                 continue
             if spent > 3600 * part.hours:

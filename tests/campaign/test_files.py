@@ -1,5 +1,7 @@
 """The part `files`: a few cases come out well, and a reader that is broken is found."""
 
+from random import Random
+
 import files
 import pytest
 import readers
@@ -15,6 +17,25 @@ def test_damaged_files_are_refused_or_read(number, tmp_path):
         "refused",
         "read otherwise",
     )
+
+
+@pytest.mark.parametrize("kind", readers.KINDS, ids=lambda kind: kind.name)
+def test_a_kind_can_be_damaged_in_its_own_ways(kind, tmp_path):
+    """A way that fails becomes bits that flip, so that nobody would see it."""
+    for mutation in set(kind.mutations):
+        assert any(_succeeds(kind, mutation, tmp_path / f"{mutation.__name__}-{seed}", seed)
+                   for seed in range(8)), mutation.__name__  # fmt: skip
+
+
+def _succeeds(kind, mutation, folder, seed):
+    folder.mkdir()
+    pattern, draw = kind.write(folder), Random(seed)
+    path = draw.choice(sorted(each for each in folder.glob(pattern) if each.is_file()))
+    try:
+        mutation(path, draw)
+    except Exception:
+        return False
+    return True
 
 
 def _named(kind):

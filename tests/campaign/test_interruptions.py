@@ -1,4 +1,4 @@
-"""The part `interruptions`: what is judged, without the minutes that whole jobs take."""
+"""The part `interruptions`: what is judged, and one whole job."""
 
 import signal
 
@@ -6,10 +6,20 @@ import guarded
 import interruptions
 import jobs
 import pytest
+import run
 from jobs import Ended
 from part import Fault
 
 from fsc.files import write_json
+
+
+def test_a_killed_job_goes_on(tmp_path):
+    worker = run.Worker("interruptions")  # a process with one thread, which can fork
+    try:
+        found = worker(0, interruptions.PART.limit)
+    finally:
+        worker.stop(patience=5)
+    assert found.outcome == "cd-nc, killed: the same bits", found
 
 
 def test_an_ending_is_a_sentence_or_a_kill():

@@ -21,10 +21,14 @@ def behave(number: int, folder: Path) -> str:
         os.abort()
     if number == 4:
         time.sleep(60)
+    if number == 6:
+        if os.fork():
+            os.abort()
+        time.sleep(60)  # what a case has started holds the worker's end of the pipe
     return "fine"
 
 
-PART = Part(count=6, case=behave, limit=2)
+PART = Part(count=7, case=behave, limit=2)
 
 
 @pytest.fixture
@@ -39,10 +43,22 @@ def test_every_case_is_recorded_whatever_it_does(folder: Path) -> None:
         found = [worker(number, PART.limit) for number in range(PART.count)]
     finally:
         worker.stop()
-    assert [each.outcome for each in found] == ["fine", "", "", "", "", "fine"]
+    assert [each.outcome for each in found] == ["fine", "", "", "", "", "fine", ""]
     faults = [each.fault for each in found]
     assert faults[1] == "wrong" and "KeyError" in faults[2]
-    assert "ended with -6" in faults[3] and "hung" in faults[4]
+    assert "ended with -6" in faults[3] and "ended with -6" in faults[6] and "hung" in faults[4]
+
+
+def test_a_worker_ends_with_all_that_it_has_started_and_leaves_nothing(folder: Path) -> None:
+    worker = run.Worker("test_run")
+    worker(6, PART.limit)
+    worker(5, PART.limit)
+    own, process = Path(worker._folder.name), worker._process
+    assert own.is_dir()
+    worker.stop(patience=5)
+    assert process.exitcode == 0 and not own.exists()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_a_campaign_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,8 +76,12 @@ def test_a_campaign_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.M
             pass
 
     monkeypatch.setattr(run, "Worker", Here)
+    record.append(folder / "any.jsonl", Finding(2, "", "wrong", 0.1))
     record.append(folder / "any.jsonl", Finding(1, "fine", "", 0.1))
     with (folder / "any.jsonl").open("a") as file:
         file.write('{"number": 2, "outc')  # killed while it wrote
     run.run("any", folder, None)
-    assert tried == [0, 2, 3, 4, 5]
+    assert tried == [0, 2, 3, 4, 5, 6]
+    assert [each.fault for each in record.read(folder / "any.jsonl")] == [""] * PART.count
+    run.run("any", folder, 99)
+    assert len(tried) == 6

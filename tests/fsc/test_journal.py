@@ -1,6 +1,7 @@
 """Journals that were damaged: dropped with a sentence, solved again, the same bits."""
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from networks import chain
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import fsc
 from fsc.files import write_together
@@ -103,7 +104,7 @@ def journal(folder: Path, **identity: object) -> Journal:
     return Journal(folder, {"seed": 0, "method": {"type": "L1Norm"}} | identity)
 
 
-@pytest.mark.parametrize("missing", ["weight", "error"])
+@pytest.mark.parametrize("missing", ["weight", "error", "error_before"])
 def test_an_entry_of_another_version_is_dropped_and_solved_again(
     compress, tmp_path: Path, missing: str
 ) -> None:
@@ -111,6 +112,8 @@ def test_an_entry_of_another_version_is_dropped_and_solved_again(
     tensors, header = read_tensors(path)
     header.pop("sha256")
     (tensors if missing == "weight" else header).pop(missing)
+    if missing == "error_before":
+        header[missing] = "low"
     write_tensors(path, tensors | {"a/b.bias": torch.zeros(3)}, header)
     with pytest.warns(fsc.CompressionWarning, match=f"another version of fsc, without {missing}"):
         again = compress()
@@ -202,4 +205,20 @@ def test_what_a_killed_process_was_writing_is_no_entry(tmp_path: Path) -> None:
     assert in_words(tmp_path) == ""
     Journal(tmp_path, {"seed": 0}).write("conv1", {"weight": torch.ones(2)}, {})
     (tmp_path / "conv1.safetensors").rename(tmp_path / ".conv1.0123abcd.safetensors")
-    assert Journal(tmp_path, {"seed": 1}).read("conv1", "") is None, "nobody's whole folder"
+    assert Journal(tmp_path, {"seed": 1}).read("conv1", "", {}) is None, "nobody's whole folder"
+
+
+def test_names_of_layers_stay_within_the_folder(added: list[str], tmp_path: Path) -> None:
+    outside = str(tmp_path / "outside")
+    layers = {"first": nn.Conv2d(3, 8, 3), outside: nn.Conv2d(8, 8, 3), "a/b": nn.Conv2d(8, 4, 3)}
+    teacher, images = nn.Sequential(OrderedDict(layers)), torch.randn(6, 3, 9, 9)
+
+    def run() -> dict[str, Tensor]:
+        given = {"method": fsc.CrossDistillation(), "journal": tmp_path / "journal"}
+        given |= {"scheme": Scheme("half", {"first": 4})}
+        return fsc.compress(teacher, images, **given).student.state_dict()
+
+    whole = run()
+    assert added and equal(run(), whole) and len(added) == len(set(added))
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]
+    assert {path.is_file() for path in (tmp_path / "journal").iterdir()} == {True}

@@ -109,16 +109,27 @@ def test_a_damaged_state_is_dropped_with_a_sentence(tmp_path: Path, damage: str)
     assert done[0] == 1 and _same(whole, parts)
 
 
-def test_a_state_without_the_student_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("student.conv1.weight", None, r"conv1.weight \[\d.*got none"),
+        ("momentum.0", torch.zeros(7), "the training that goes on, got a state that does not fit"),
+        ("dropout", None, "the training that goes on, got a state that does not fit it .'dropout"),
+        ("generator", torch.zeros(7, dtype=torch.uint8), "the training that goes on"),
+    ],
+)
+def test_a_state_of_something_else_is_refused(
+    tmp_path: Path, name: str, value: torch.Tensor | None, told: str
+) -> None:
     teacher = _teacher()
     with pytest.raises(KeyboardInterrupt):
         _run(teacher, tmp_path, 14)
     path = tmp_path / "training.safetensors"
     tensors, header = read_tensors(path)
-    tensors.pop("student.conv1.weight")
+    assert tensors.pop(name) is not None
     header.pop("sha256")
-    write_tensors(path, tensors, header)
-    with pytest.raises(ValueError, match=r"journal must hold conv1.weight \[\d.*got none"):
+    write_tensors(path, tensors | ({} if value is None else {name: value}), header)
+    with pytest.raises(ValueError, match=f"journal must hold {told}"):
         _run(teacher, tmp_path)
 
 

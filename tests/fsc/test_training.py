@@ -169,6 +169,8 @@ def _signed(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], objec
         lambda tensors, _: tensors.pop("model.1.bias"),
         lambda tensors, _: tensors.pop("draws"),
         lambda tensors, _: tensors.update({"model.1.bias": torch.zeros(3)}),
+        lambda tensors, _: tensors.update({"momentum.0": torch.zeros(3)}),
+        lambda tensors, _: tensors.update(draws=torch.zeros(3, dtype=torch.uint8)),
     ],
 )
 def test_a_state_file_without_the_network_is_refused(task, tmp_path, change):
@@ -185,6 +187,7 @@ def test_a_state_file_without_the_network_is_refused(task, tmp_path, change):
         lambda _, header: header.update(identity=3.5),
         lambda _, header: header.update(epoch="one"),
         lambda _, header: header.pop("rate"),
+        lambda _, header: header.update(rate="fast"),
     ],
 )
 def test_a_state_file_with_another_header_is_passed_over(task, tmp_path, change):

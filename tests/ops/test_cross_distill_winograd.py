@@ -69,6 +69,17 @@ def test_same_bits_for_one_thread_and_two(device, shape, one_thread):
     assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
 
+def test_more_threads_than_parts(device, one_thread):
+    # torch's convolution has more of them at work.
+    tensors = tensors_of(device, 5, 16, 16, (8, 8))
+    settings = {"alpha": 0.9, "beta": 0.3, "padding": 1}
+    expected = loss_and_gradients(fsc_ext.cross_distill_layer, tensors, **settings)
+    torch.set_num_threads(9)
+    found = loss_and_gradients(fsc_ext.cross_distill_layer, tensors, **settings)
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).norm() <= 1e-5 * other.norm()
+
+
 def test_a_weight_that_meets_nothing_has_no_gradient(device):
     tensors = tensors_of(device, 6, 16, 20, (8, 8))
     for inputs in tensors[:2]:

@@ -55,6 +55,13 @@ def test_gaps_of_each_other(device):
     assert torch.equal(flat, torch.full_like(flat, 0.5))
 
 
+def test_a_gap_as_large_as_what_is_repeated(device):
+    flat = torch.arange(8.0, device=device)
+    hessian, target = flat.as_strided((2, 2), (0, 3)), torch.ones(1, 2, device=device)  # 0, 3
+    fsc_ext.solve_quadratic_(flat[1:3].view(1, 2), hessian, target, **LOOP)
+    assert flat[0] == 0 and flat[3] == 3
+
+
 @pytest.mark.parametrize("argument", ["direction", "target"])
 def test_line_search_reads_what_it_moves(device, argument):
     output = torch.ones(2, 3, device=device)

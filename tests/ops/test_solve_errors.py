@@ -87,3 +87,16 @@ def test_what_is_no_number_or_has_a_gradient_is_refused_by_name(device, changes,
     arguments = {"hessian": torch.eye(3), "target": torch.ones(2, 3), "optimizer": "sgd", **changes}
     with pytest.raises((TypeError, ValueError, RuntimeError), match=f"solve_quadratic_: {message}"):
         fsc_ext.solve_quadratic_(**with_defaults(device, **arguments))
+
+
+@pytest.mark.parametrize(
+    ("argument", "shape"),
+    [("input", (4, 3, 5, 5)), ("bias", (2,)), ("shortcut", (4, 2, 5, 5)), ("image_weight", (4,))],
+)
+def test_what_images_are_solved_with_has_no_gradient(device, argument, shape):
+    arguments = {"input": torch.ones(4, 3, 5, 5), "target": torch.ones(4, 2, 5, 5)}
+    arguments[argument] = torch.ones(shape, requires_grad=True)
+    with pytest.raises(RuntimeError, match=f"solve_relu_: {argument} must not require a gradient"):
+        fsc_ext.solve_relu_(**with_defaults(device, **arguments))
+    with torch.no_grad():
+        fsc_ext.solve_relu_(**with_defaults(device, **arguments))

@@ -158,13 +158,16 @@ def test_a_weight_that_has_arrived_stays(device, shape, share):
     assert not torch.equal(weight[3], before[3]) and torch.equal(weight[4:], before[4:])
 
 
-def test_sums_that_overflow_do_not_end_the_steps(device):
+@pytest.mark.parametrize(
+    ("input_scale", "target_scale"), [(1, 1e19), (3e19, 1), (3e19, 1e19)], ids=str
+)
+def test_sums_that_overflow_do_not_end_the_steps(device, input_scale, target_scale):
     weight, x, target, _ = layer(device, 6, 16, 20, (8, 8), 1)
-    before, (rates, amounts) = weight.clone(), schedule(1, rate=1e-20, amount=0.0)
-    fsc_ext.solve_relu_(
-        weight, x, 1e19 * target, rates, amounts, padding=1, optimizer="sgd", momentum=0.0
-    )
-    assert not torch.equal(weight, before)
+    weight /= input_scale
+    before, rate = weight.clone(), 1e-3 / input_scale**2
+    arguments = (input_scale * x, target_scale * target, *schedule(1, rate=rate))
+    fsc_ext.solve_relu_(weight, *arguments, padding=1, optimizer="sgd", momentum=0.0)
+    assert (weight != before).float().mean() > 0.9
 
 
 def test_no_images_and_no_steps(device):

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from fsc.cli import evaluation, outputs, published, repeated, tables, training_options
-from fsc.cli.comparison import Comparison, Record
+from fsc.cli.comparison import Comparison
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
 from fsc.cli.goals import Asked
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
+from fsc.cli.record import Record
 from fsc.cli.repeated import Case
 from fsc.cli.settings import Resources, Settings
 from fsc.goal import Goal

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fsc.cli.record import Record, brief, is_of
 from fsc.cli.run import Accuracy
 from fsc.files import read_json, write_json
 
-_KEYS = ("method", "scheme", "shots", "seed", "top1", "seconds", "parameters", "nonzero", "flops")
-_OPTIONAL = (
-    "top5",
-    "milliseconds",
-    "milliseconds_teacher",
-    "shares_of_time",
-    "value",
-    "target",
-    "learning_rate",
-    "halved",
-    "ruined",
-)
 # What runs of one table share -> the flag for it, where its value is what was typed.
 _FLAGS = {
     "over": "--over",
@@ -43,55 +30,6 @@ _FLAGS = {
 }
 _NO_COMPARISON = "comparison file {} is none of fsc compare, fsc sweep and fsc tradeoff"
 TARGETS = "targets"  # what `fsc tradeoff` goes over
-
-
-@dataclass(frozen=True)
-class Record:
-    """One run: accuracies in percent, seconds of compression, size of the student.
-
-    Milliseconds are those of the student and of the teacher for one image and for a batch, as
-    `evaluation.Times` has them, where they were measured, with their shares. Where targets are
-    several a run has its own, as it was typed, in a sweep its value; with it the learning rate that
-    the student was trained at, whether that was halved because the training had diverged, and
-    whether the student is worth nothing all the same.
-    """
-
-    method: str
-    scheme: str
-    shots: int | None
-    seed: int
-    top1: float
-    seconds: float
-    parameters: int
-    nonzero: int
-    flops: int
-    top5: float | None = None
-    milliseconds: list[float] | None = None
-    milliseconds_teacher: list[float] | None = None
-    shares_of_time: list[list[float]] | None = None
-    value: float | None = None
-    target: str | None = None
-    learning_rate: float | None = None
-    halved: bool | None = None
-    ruined: bool | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """What the file holds of it; what only some runs have, only where it is there."""
-        return {
-            key: value
-            for key, value in asdict(self).items()
-            if value is not None or key not in _OPTIONAL
-        }
-
-    def share_of_time(self, index: int) -> float:
-        """Milliseconds over the teacher's, for one image (0) or for a batch (1)."""
-        assert self.milliseconds is not None and self.milliseconds_teacher is not None
-        return self.milliseconds[index] / self.milliseconds_teacher[index]
-
-    @property
-    def accuracy(self) -> Accuracy:
-        """What was measured of the student."""
-        return Accuracy(self.top1, self.top5)
 
 
 class Comparison:
@@ -117,17 +55,14 @@ class Comparison:
         """
         if self.path is None or not self.path.exists():
             return
-        content = _read(self.path)
+        content, records = _read(self.path)
         # What is swept first: other values follow from it.
         for key, value in sorted(self.identity.items(), key=lambda item: item[0] != "over"):
             if content.get(key) != value:
                 raise ValueError(_refusal(self.path, key, content.get(key), value))
         if content.get("top1_teacher") is not None:
             self.teacher = Accuracy(content["top1_teacher"], content.get("top5_teacher"))
-        self.records = [
-            Record(**{key: run[key] for key in _KEYS}, **{key: run.get(key) for key in _OPTIONAL})
-            for run in content["runs"]
-        ]
+        self.records = records
 
     def find(
         self, method: str, seed: int, value: float | None = None, target: str | None = None
@@ -160,16 +95,21 @@ class Comparison:
             write_json(self.path, self.identity | measured | {"runs": runs})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[dict[str, Any], list[Record]]:
     content = read_json(path, "comparison file")
     runs = content.get("runs") if isinstance(content, dict) else None
     if not isinstance(runs, list):
         raise ValueError(f"{_NO_COMPARISON.format(path)}: it has no list of runs")
+    for key in ("top1_teacher", "top5_teacher"):
+        if not is_of(content.get(key), float | None):
+            raise ValueError(f"{_NO_COMPARISON.format(path)}: its {key} is {brief(content[key])}")
+    records = []
     for index, run in enumerate(runs):
-        missing = [key for key in _KEYS if not isinstance(run, dict) or key not in run]
-        if missing:
-            raise ValueError(f"{_NO_COMPARISON.format(path)}: run {index} lacks {missing[0]}")
-    return content
+        try:
+            records.append(Record.from_dict(run))
+        except ValueError as error:
+            raise ValueError(f"{_NO_COMPARISON.format(path)}: run {index} {error}") from error
+    return content, records
 
 
 def _refusal(path: Path, key: str, before: object, now: object) -> str:
@@ -181,7 +121,7 @@ def _refusal(path: Path, key: str, before: object, now: object) -> str:
     flag = _FLAGS.get(key)
     if flag is None:
         return (
-            f"{path} holds another comparison: its {key} is {_brief(before)}, not {_brief(now)}; "
+            f"{path} holds another comparison: its {key} is {brief(before)}, not {brief(now)}; "
             f"{ways}"
         )
     was, got = ("none" if each is None else str(each) for each in (before, now))
@@ -191,8 +131,3 @@ def _refusal(path: Path, key: str, before: object, now: object) -> str:
 def _verb(over: object) -> str:
     """Whose runs they are that go over so much."""
     return {None: "compare", TARGETS: "tradeoff"}.get(over, "sweep")  # type: ignore[call-overload]
-
-
-def _brief(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

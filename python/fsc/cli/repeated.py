@@ -13,13 +13,14 @@ from torch import nn
 
 from fsc import method_names
 from fsc.cli import evaluation
-from fsc.cli.comparison import Comparison, Record
+from fsc.cli.comparison import Comparison
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
 from fsc.cli.goals import Asked, check_kinds
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
+from fsc.cli.record import Record
 from fsc.cli.run import Accuracy, Run, check_labels, execute
 from fsc.cli.settings import Resources, Settings
 from fsc.images.checks import device_of

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fsc.cli import outputs, repeated, sweep_table, tables
-from fsc.cli.comparison import Comparison, Record
+from fsc.cli.comparison import Comparison
 from fsc.cli.given import Inputs
 from fsc.cli.goals import Asked
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
+from fsc.cli.record import Record
 from fsc.cli.repeated import Case
 from fsc.cli.settings import Resources, Settings
 from fsc.cli.swept import LABELS, NO_PASS, Swept

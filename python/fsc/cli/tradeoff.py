@@ -10,13 +10,14 @@ from typing import Any
 import click
 
 from fsc.cli import evaluation, outputs, repeated, tables, tradeoff_table, training_options
-from fsc.cli.comparison import TARGETS, Comparison, Record
+from fsc.cli.comparison import TARGETS, Comparison
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
 from fsc.cli.goals import Asked
 from fsc.cli.inputs import Source
 from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
+from fsc.cli.record import Record
 from fsc.cli.repeated import Case
 from fsc.cli.settings import Resources, Settings
 from fsc.report import tradeoff_figure

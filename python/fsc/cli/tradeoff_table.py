@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from fsc.cli import evaluation, tables
-from fsc.cli.comparison import Record
 from fsc.cli.given import Inputs
+from fsc.cli.record import Record
 from fsc.cli.sweep_table import RUINED
 from fsc.images.checks import device_of
 from fsc.report.interval import SMALL_TEST_SET

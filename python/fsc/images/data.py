@@ -10,20 +10,19 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fsc.images.array_pickle import unpickled
 from fsc.images.names import DATA_SETS, SPLITS
 
 T = TypeVar("T")
 
 _CIFAR_SHAPE = (32, 32, 3)
 _NUM_TEST_DIGITS = 500
-# Stands for the class of arrays in a pickle: nothing that could be called.
-_ARRAY = "numpy.ndarray"
 # Of the 60,000 images of a whole data set, both splits, with their labels.
 _MOST_BYTES = 200_000_000
 _READ_ERRORS = (
@@ -220,7 +219,7 @@ def _cifar_folder(folder: Path, name: str, split: str) -> Split:
     files = _CIFARS[name]
 
     def class_names(path: Path) -> tuple[str, ...]:
-        found = _unpickle(path)[files.class_names]
+        found = unpickled(path)[files.class_names]
         if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
             raise ValueError(f"{files.class_names} must be a list of texts")
         return tuple(found)
@@ -228,7 +227,7 @@ def _cifar_folder(folder: Path, name: str, split: str) -> Split:
     classes = _read(folder / files.meta, name, class_names)
 
     def batch(path: Path) -> Split:
-        content = _unpickle(path)
+        content = unpickled(path)
         rows, given = content["data"], content[files.labels]
         # Lists of lists of one list would grow without end where they become an array.
         if not isinstance(rows, np.ndarray):
@@ -269,38 +268,3 @@ def _read(path: Path, name: str, reader: Callable[[Path], T]) -> T:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         title = _CIFARS[name].title
         raise ValueError(f"{path} is damaged or no {title} file: {reason}") from error
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Admits plain containers and numpy arrays, which is all that the CIFAR batches hold."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return _empty_array
-        if module == "numpy" and name == "ndarray":
-            return _ARRAY
-        if module == "numpy" and name == "dtype":
-            return _number_type
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not admitted")
-
-
-def _empty_array(kind: object, shape: object, code: object) -> np.ndarray:
-    """What numpy makes of an array before its values come: it holds nothing, whatever is asked."""
-    if kind is not _ARRAY or shape != (0,):
-        raise pickle.UnpicklingError("it asks for an array in another way than numpy does")
-    return np.empty(0, np.uint8)
-
-
-def _number_type(code: str, *flags: bool) -> np.dtype:
-    if code not in ("u1", "i8", "i4"):
-        raise pickle.UnpicklingError("it asks for an array of something else than integers")
-    return np.dtype(code, *flags)
-
-
-def _unpickle(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        # The files were written by Python 2, whose strings are bytes; latin1 keeps each byte.
-        content = _ArrayUnpickler(file, encoding="latin1").load()
-    if not isinstance(content, dict):
-        raise ValueError(f"expected a dictionary, got {type(content).__name__}")
-    return content

@@ -193,13 +193,15 @@ class Alternation:
         journal = turn.journal
         told: list[str] = []
         is_aligned = self.alignment is not None and number > 1
-        entry = None if journal is None else journal.read(_ENTRY, f"round {number} is made again")
+        entry, otherwise = None, f"round {number} is made again"
+        if journal is not None:
+            entry = journal.read(_ENTRY, otherwise, {"loss": float, "said": list})
         if entry is not None:
             values, header = entry
             if is_aligned:  # which folds BatchNorm, before anything else
                 student = Observed.folded(student, turn.images[:1]).model
             put_back(student, values)
-            return student.eval(), float.fromhex(header["loss"]), header["said"]
+            return student.eval(), header["loss"], header["said"]
         if is_aligned:
             student, told = self._aligned(student, turn, blocks)
         parts = self.training.parts(student, {}, turn)
@@ -207,7 +209,7 @@ class Alternation:
         told += [f"round {number}: {each}" for each in in_words(self.training, rates)]
         loss = ranks.first(partial(_loss, parts[-1]))
         if journal is not None:
-            journal.write(_ENTRY, values_of(student), {"loss": loss.hex(), "said": told})
+            journal.write(_ENTRY, values_of(student), {"loss": loss, "said": told})
             for part in (journal, journal.within(_ALIGNMENT)):
                 TrainingState(part).drop()
         return student, loss, told

@@ -38,7 +38,11 @@ def named_blocks(
         ValueError: the scheme does not fit the network.
         OSError: the journal cannot be written.
     """
-    entry = None if journal is None else journal.read(ENTRY, "the blocks are chosen again")
+    entry = (
+        None
+        if journal is None
+        else journal.read(ENTRY, "the blocks are chosen again", {"blocks": list})
+    )
     if entry is not None:
         return replace(scheme, count=None, latency=None, blocks=entry[1]["blocks"])
     # What is measured differs from rank to rank.

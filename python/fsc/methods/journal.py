@@ -8,9 +8,10 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from fsc import ranks
 from fsc.files import Writers, read_json, write_json
 from fsc.layers.layer_problem import Solution
 from fsc.methods.identity import AnotherCompression, as_json, described, versions
-from fsc.networks.tensor_files import CHECKSUM, read_header, read_tensors, write_tensors
+from fsc.networks.tensor_files import CHECKSUM, has, read_header, read_tensors, write_tensors
 from fsc.warning import CompressionWarning
 
 _logger = logging.getLogger(__name__)
@@ -102,20 +103,14 @@ class Journal:
         Raises:
             OSError: a damaged entry cannot be removed.
         """
-        entry = self.read(name, "its layer is solved again")
+        header = dict.fromkeys(_NUMBERS, float)
+        entry = self.read(name, "its layer is solved again", header, ("weight",))
         if entry is None:
             return None
-        tensors, header = entry
-        missing = [key for key in _NUMBERS if not isinstance(header.get(key), str)]
-        missing += [] if "weight" in tensors else ["weight"]
-        if missing:
-            path = self._path(name)
-            error = ValueError(f"{path} is of another version of fsc, without {missing[0]}")
-            ranks.first(lambda: _drop(path, error, "its layer is solved again"))
-            return None
+        tensors, numbers = entry
         found: dict[str, Any] = dict.fromkeys(_TENSORS)
         found |= {key: tensors[key].to(device) for key in _TENSORS if key in tensors}
-        found |= {key: float.fromhex(header[key]) for key in _NUMBERS}
+        found |= {key: numbers[key] for key in _NUMBERS}
         return Solution(**found)
 
     def add(self, name: str, solution: Solution) -> None:
@@ -125,34 +120,43 @@ class Journal:
             OSError: the file cannot be written; what was kept before stays.
         """
         found = {key: getattr(solution, key) for key in _TENSORS}
-        header = {key: getattr(solution, key).hex() for key in _NUMBERS}
+        header = {key: getattr(solution, key) for key in _NUMBERS}
         self.write(name, {k: value for k, value in found.items() if value is not None}, header)
 
-    def read(self, name: str, otherwise: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and header of an entry; None where there is none, or a damaged one was dropped.
+    def read(
+        self, name: str, otherwise: str, header: Mapping[str, type], tensors: Sequence[str] = ()
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and header of an entry; None where there is none, or an unfit one was dropped.
 
         Args:
             name: of the entry.
-            otherwise: what a damaged one costs, in words.
+            otherwise: what an unfit one costs, in words.
+            header: what it must say, and of which type.
+            tensors: that it must hold.
 
         Raises:
-            OSError: a damaged entry cannot be removed.
+            OSError: an unfit entry cannot be removed.
         """
-        return ranks.first(lambda: self._read(name, otherwise))
 
-    def _read(self, name: str, otherwise: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        path = self._path(name)
-        if not path.is_file():
-            return None
-        try:
-            tensors, header = read_tensors(path)
-            if not isinstance(header, dict) or CHECKSUM not in header:
-                raise ValueError(f"{path} is damaged: it holds no checksum")
-            if header.get(_IDENTITY) != self._identity or header.get(_ENTRY) != path.stem:
-                raise ValueError(f"{path} is damaged: it does not say whose it is")
-        except ValueError as error:
-            _drop(path, error, otherwise)
-            return None
+        def found() -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+            path = self._path(name)
+            if not path.is_file():
+                return None
+            try:
+                values, said = self._read(path)
+                return values, said | _checked(path, values, said, header, tensors)
+            except ValueError as error:
+                _drop(path, error, otherwise)
+                return None
+
+        return ranks.first(found)
+
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, header = read_tensors(path)
+        if not isinstance(header, dict) or CHECKSUM not in header:
+            raise ValueError(f"{path} is damaged: it holds no checksum")
+        if header.get(_IDENTITY) != self._identity or header.get(_ENTRY) != path.stem:
+            raise ValueError(f"{path} is damaged: it does not say whose it is")
         return tensors, header
 
     def write(self, name: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -162,7 +166,9 @@ class Journal:
             OSError: the file cannot be written; what it held before stays.
         """
         path = self._path(name)
-        whole = {**header, _ENTRY: path.stem, _IDENTITY: self._identity}
+        # All digits of a number: decimal ones would be fewer, or more.
+        exact = {k: v.hex() if isinstance(v, float) else v for k, v in header.items()}
+        whole = {**exact, _ENTRY: path.stem, _IDENTITY: self._identity}
         ranks.first(lambda: write_tensors(path, tensors, whole))
 
     def remove(self, name: str) -> None:
@@ -211,7 +217,8 @@ class Journal:
         raise AnotherCompression(self.folder, found, self._identity)
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{self._part}{name}.safetensors"
+        # Names of layers may hold slashes, and even begin with one.
+        return self.folder / f"{quote(self._part + name, safe='')}.safetensors"
 
 
 def _digest(identity: dict[str, Any]) -> str:
@@ -223,6 +230,21 @@ def _read_signature(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.pop(CHECKSUM, None) != _digest(found):
         raise ValueError(f"{path} is damaged: it has not the checksum that it was written with")
     return found
+
+
+def _checked(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, Any],
+    wanted: Mapping[str, type],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """What an entry must say, with numbers as numbers."""
+    missing = [name for name in names if name not in tensors]
+    missing += [key for key, kind in wanted.items() if not has(header, key, kind)]
+    if missing:
+        raise ValueError(f"{path} is of another version of fsc, without {missing[0]}")
+    return {k: float.fromhex(header[k]) if v is float else header[k] for k, v in wanted.items()}
 
 
 def _drop(path: Path, error: ValueError, otherwise: str) -> None:

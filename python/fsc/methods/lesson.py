@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -149,8 +149,20 @@ class Learner:
         return tensors, {"step": self.step}
 
     def restore(self, state: State) -> None:
-        """Goes on where another one stopped; the student has its weights already."""
-        tensors, counts = state
+        """Goes on where another one stopped; the student has its weights already.
+
+        Raises:
+            ValueError: the state is not of such a lesson.
+        """
+        try:
+            self._restore(*state)
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                "journal must hold the training that goes on, got a state that does not fit it "
+                f"({error}); give another folder, or delete this one"
+            ) from error
+
+    def _restore(self, tensors: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
         for index, parameter in enumerate(self.body.parameters()):
             if f"momentum.{index}" in tensors:
                 momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{index}"])

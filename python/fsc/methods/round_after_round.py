@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from torch import Tensor
 
@@ -133,14 +132,14 @@ class _KeptCandidates:
         if self._journal is None:
             return None
         otherwise = f"the cut by {ratio:g} of round {number} is made again"
-        entry = self._journal.read(_name(number, ratio), otherwise)
+        said = {"score": float, "flops": int, "parameters": int}
+        entry = self._journal.read(_name(number, ratio), otherwise, said)
         if entry is None:
             return None
         values, header = entry
         if values:
             self._whole.add(_name(number, ratio))
-        score = float.fromhex(header["score"])
-        return Candidate(number, ratio, score, header["flops"], header["parameters"]), values
+        return Candidate(number, ratio, *(header[key] for key in said)), values
 
     def keep(self, candidate: Candidate, network: MaskedAndCut) -> None:
         """Writes a candidate with its values."""
@@ -159,8 +158,7 @@ class _KeptCandidates:
     def _write(self, candidate: Candidate, values: dict[str, Tensor]) -> None:
         if self._journal is None:
             return
-        header: dict[str, Any] = {"flops": candidate.flops, "parameters": candidate.parameters}
-        header["score"] = candidate.score.hex()
+        header = {key: getattr(candidate, key) for key in ("score", "flops", "parameters")}
         self._journal.write(_name(candidate.round, candidate.pruning_ratio), values, header)
 
 

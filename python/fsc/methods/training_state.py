@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from fsc import ranks
 from fsc.methods.block_choice import ENTRY as BLOCKS
 from fsc.methods.journal import Journal
 from fsc.networks.tensor_files import read_header
-from fsc.warning import CompressionWarning
 
 _ENTRY = "training"
 # Where a training is: steps of the lesson, run, part, steps of all.
@@ -43,20 +40,11 @@ class TrainingState:
         if self._journal is None:
             return None
         otherwise = "the training starts from the beginning"
-        entry = self._journal.read(_ENTRY, otherwise)
+        entry = self._journal.read(_ENTRY, otherwise, dict.fromkeys(_PLACE, int))
         if entry is None:
             return None
         tensors, header = entry
-        counts = {key: count for key, count in header.items() if type(count) is int}
-        missing = [key for key in _PLACE if key not in counts]
-        if missing:
-            told = f"the training in {self._journal.folder} is of another version of fsc"
-            if ranks.is_first():
-                without = f"{told}, without {', '.join(missing)}; it is dropped, and {otherwise}"
-                warnings.warn(without, CompressionWarning, stacklevel=2)
-            self.drop()
-            return None
-        return tensors, counts
+        return tensors, {key: count for key, count in header.items() if type(count) is int}
 
     def keep(self, tensors: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
         """Writes a state in the place of the last one.

@@ -107,3 +107,15 @@ def read_header(path: str | os.PathLike[str]) -> Any:
 
 def _header(file: Any) -> Any:
     return json.loads((file.metadata() or {}).get(_KEY, "null"))
+
+
+def has(header: Mapping[str, Any], key: str, kind: type) -> bool:
+    """Whether a header says something of a type; floats are in hexadecimal digits, as text."""
+    value = header.get(key)
+    if kind is not float:
+        return type(value) is kind
+    try:
+        float.fromhex(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fsc.networks.tensor_files import CHECKSUM, checksum, read_tensors, write_tensors
+from fsc.networks.tensor_files import CHECKSUM, checksum, has, read_tensors, write_tensors
 from fsc.warning import CompressionWarning
 
 _IDENTITY = "identity"
@@ -87,21 +87,23 @@ class TrainingFile:
                 f"{told}: pass what that one was given, or another file"
             )
         state = {f"model.{name}": value for name, value in model.state_dict().items()}
-        wanted = [*((name, value.shape) for name, value in state.items()), (_DRAWS, None)]
-        unfit = [name for name, shape in wanted if not _has(tensors, name, shape)]
-        if unfit:
-            raise ValueError(
-                f"train: state_file must hold the network that is trained, got {self.path} "
-                f"without {unfit[0]}, or of another shape: pass another file"
-            )
+        moved = {
+            f"momentum.{index}": parameter
+            for index, parameter in enumerate(_parameters(optimizer))
+            if f"momentum.{index}" in tensors
+        }
+        for name, value in (state | moved | {_DRAWS: generator.get_state()}).items():
+            if name not in tensors or tensors[name].shape != value.shape:
+                raise ValueError(
+                    f"train: state_file must hold the network that is trained, got {self.path} "
+                    f"without {name}, or of another shape: pass another file"
+                )
         for name, value in state.items():
             value.copy_(tensors[name])
-        for index, parameter in enumerate(_parameters(optimizer)):
-            momentum = tensors.get(f"momentum.{index}")
-            if momentum is not None:
-                # In the layout of the weight, which sums are taken in.
-                buffer = torch.empty_like(parameter).copy_(momentum)
-                optimizer.state[parameter]["momentum_buffer"] = buffer
+        for name, parameter in moved.items():
+            # In the layout of the weight, which sums are taken in.
+            buffer = torch.empty_like(parameter).copy_(tensors[name])
+            optimizer.state[parameter]["momentum_buffer"] = buffer
         generator.set_state(tensors[_DRAWS])
         for group in optimizer.param_groups:
             group["lr"] = float.fromhex(header["rate"])
@@ -130,13 +132,9 @@ def _is_of_a_training(header: Any) -> bool:
         isinstance(header, dict)
         and CHECKSUM in header
         and isinstance(header.get(_IDENTITY), dict)
-        and all(type(header.get(key)) is int for key in ("epoch", "step"))
-        and isinstance(header.get("rate"), str)
+        and all(has(header, key, int) for key in ("epoch", "step"))
+        and has(header, "rate", float)
     )
-
-
-def _has(tensors: Mapping[str, Tensor], name: str, shape: torch.Size | None) -> bool:
-    return name in tensors and (shape is None or tensors[name].shape == shape)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

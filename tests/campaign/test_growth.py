@@ -1,0 +1,34 @@
+"""The part `growth`: a case on small images, and that it finds what grows."""
+
+import growth
+import pytest
+from part import Fault
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(growth, "SIDE", 32)
+    monkeypatch.setattr(growth, "SIZES", (4, 8, 16))
+
+
+@pytest.mark.parametrize("number", range(growth.PART.count))
+def test_case(number, tmp_path, monkeypatch):
+    # Of so few images the times say nothing.
+    monkeypatch.setattr(growth, "MOST_PER_DOUBLING", 1e3)
+    assert growth.case(number, tmp_path) == "linear, within the budget"
+
+
+@pytest.mark.parametrize(
+    ("seconds_of", "bytes_of", "told"),
+    [
+        (lambda n: n**2, lambda n: 0, "takes 4.00 times as long on twice the images"),
+        (lambda n: n, lambda n: n << 27, "takes 2.00 GiB on 16 images"),
+    ],
+)
+def test_what_grows_too_fast_is_found(seconds_of, bytes_of, told, tmp_path, monkeypatch):
+    def measured(method, images):
+        return seconds_of(len(images)), bytes_of(len(images))
+
+    monkeypatch.setattr(growth, "measured", measured)
+    with pytest.raises(Fault, match=told):
+        growth.case(0, tmp_path)
