@@ -7,6 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from fsc_ext.testing import EMULATED
+
+_PLACE = 2.0**-136  # the last place that a denormal keeps
+
 
 class WrongError(Exception):
     """A result that is not the reference's; the sentence says where and by how much."""
@@ -15,6 +19,14 @@ class WrongError(Exception):
 def epsilon(dtype: torch.dtype) -> float:
     """The unit in the last place of 1."""
     return torch.finfo(dtype).eps
+
+
+def cut_off(*factors: Tensor) -> float:
+    """What tensor cores leave out of a product of denormals, which keep ten places in float32."""
+    if not EMULATED or factors[0].dtype == torch.float64:
+        return 0.0
+    sizes = (each.double().abs().nan_to_num(0, 0) for each in factors if each.numel())
+    return _PLACE * max((size.max().item() for size in sizes), default=0.0)
 
 
 def is_extreme(*tensors: Tensor | None) -> bool:

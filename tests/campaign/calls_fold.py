@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from bounded import epsilon, is_extreme, require
+from bounded import cut_off, epsilon, is_extreme, require
 from calls import Arguments, Call
 from convolutions import Bounded, geometry_of, pair
 from drawing import Draw
@@ -167,9 +167,11 @@ def _absorb_arguments(draw: Draw, dtype: torch.dtype) -> Arguments:
 def _absorbed(before: Arguments) -> tuple[Bounded, Bounded]:
     wide = _wide(before)
     sizes = {name: None if value is None else value.abs() for name, value in wide.items()}
-    unit = epsilon(before["weight"].dtype) * (len(before["weight"]) + 4)
+    terms = len(before["weight"]) + 4
+    unit = epsilon(before["weight"].dtype) * terms
+    least = terms * cut_off(before["weight"], before["pointwise_weight"])
     pairs = zip(reference.absorb_conv1x1(**wide), reference.absorb_conv1x1(**sizes), strict=True)
-    weight, bias = ((value, unit * size) for value, size in pairs)
+    weight, bias = ((value, unit * size + least) for value, size in pairs)
     return weight, bias
 
 

@@ -19,6 +19,7 @@ from fsc.cli.run import check_labels, make_student
 from fsc.cli.settings import Settings
 from fsc.cli.trial import Findings, Trial, begun
 from fsc.files import write_json
+from fsc.images.names import Augmentation
 from fsc.result import Result
 from fsc.schemes import Decoupling, DropBlocks
 
@@ -100,7 +101,7 @@ def command(
     measured: Measured,
     num_test: int,
     seed: int,
-    augment: str | None,
+    augment: Augmentation | None,
 ) -> None:
     """Make students and measure them on test images."""
     asked.check_methods(measured.made)

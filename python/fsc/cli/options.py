@@ -11,7 +11,6 @@ import click
 
 from fsc import method_names, models
 from fsc.cli import locks, quietness, several, training_options, typed
-from fsc.images.names import AUGMENTATIONS
 from fsc.models.factories import FORMS
 from fsc.report import figure
 
@@ -151,8 +150,10 @@ figure_path = click.option(
 )
 augment = click.option(
     "--augment",
-    type=click.Choice(AUGMENTATIONS),
-    help="Add as many images made from the given ones.  [default: none]",
+    type=typed.AUGMENT,
+    metavar=typed.AUGMENT.name,
+    help="Add images made from the given ones: one of each, or so many copies, as in mixup:7.  "
+    "[default: none]",
 )
 batch_size = click.option(
     "--batch-size",

@@ -162,7 +162,8 @@ def check_space(
         {} if output is None else {output: _still_missing(inputs.teacher, output, settings.journal)}
     )
     if settings.memory_budget is not None:
-        given = num_images if settings.augment is None else 2 * num_images
+        copies = 0 if settings.augment is None else settings.augment.copies
+        given = (1 + copies) * num_images
         values = inputs.example.numel()
         walked = max(_walked(settings.method(name, inputs), given, values) for name in methods)
         largest = 2 * walked * largest_frontier(inputs.teacher, inputs.example)

@@ -112,7 +112,7 @@ def identity(inputs: Inputs, settings: Settings, *, is_timed: bool = False) -> d
         # None as in files that say nothing of it.
         "precision": None if settings.precision == "float32" else settings.precision,
         "keep_batch_norm": settings.keep_batch_norm or None,
-        "augment": settings.augment,
+        "augment": None if settings.augment is None else str(settings.augment),
         "views": settings.views,
         "weights_teacher": fingerprint(inputs.teacher.state_dict().values()),
         "parameters_teacher": cost.parameters(inputs.teacher),

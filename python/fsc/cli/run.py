@@ -17,7 +17,7 @@ from fsc.cli.settings import Settings
 from fsc.cli.teachers import to_header
 from fsc.images.augmentation import augmented
 from fsc.images.folder import ImageFolder
-from fsc.images.names import MIX_LABELS, OF_FILES
+from fsc.images.names import MIX_LABELS, OF_FILES, Augmentation
 from fsc.images.sampling import FewShotSample
 from fsc.networks import checkpoint
 from fsc.request import identity
@@ -116,7 +116,8 @@ def _images(inputs: Inputs, sample: FewShotSample, settings: Settings) -> Tensor
     images = inputs.images_of(sample)
     if settings.augment is None:
         return images
-    return augmented(images, settings.augment, seed=sample.seed)
+    kind, copies = settings.augment.kind, settings.augment.copies
+    return augmented(images, kind, copies=copies, seed=sample.seed)
 
 
 def _files(
@@ -128,7 +129,10 @@ def _files(
 
 
 def check_labels(
-    methods: Sequence[str], inputs: Inputs, augment: str | None, views: str | None = None
+    methods: Sequence[str],
+    inputs: Inputs,
+    augment: Augmentation | None,
+    views: str | None = None,
 ) -> None:
     """Make sure that there are labels for methods that learn them.
 
@@ -142,10 +146,11 @@ def check_labels(
             f"--data must have images with classes for --method {method_names.NEEDS_LABELS}, got "
             f"{inputs.data_title} without"
         )
-    for flag, kind in (("--augment", augment), ("--views", views)):
-        if learned and inputs.train.classes and kind in MIX_LABELS:
+    kind = None if augment is None else augment.kind
+    for flag, mixed, given in (("--augment", kind, augment), ("--views", views, views)):
+        if learned and inputs.train.classes and mixed in MIX_LABELS:
             raise ValueError(
-                f"{flag} must keep labels as they are for --method {learned[0]}, got {kind}"
+                f"{flag} must keep labels as they are for --method {learned[0]}, got {given}"
             )
 
 
@@ -156,9 +161,8 @@ def _labels(
     if method not in method_names.WITH_LABELS or not sample.labels:
         return None
     labels = torch.tensor(sample.labels, device="cpu")
-    # Each image has one made from it, behind them all.
-    times = 1 if settings.augment is None else 2
-    return labels.repeat(times)
+    # Those that are made from the images stand behind them all.
+    return labels.repeat(1 if settings.augment is None else 1 + settings.augment.copies)
 
 
 def execute(

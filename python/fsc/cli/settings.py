@@ -8,7 +8,7 @@ from pathlib import Path
 from fsc import method_names
 from fsc.cli.given import Inputs
 from fsc.goal import Goal
-from fsc.images.names import VIEWS
+from fsc.images.names import VIEWS, Augmentation
 from fsc.methods import Method
 from fsc.sweeping import with_setting
 
@@ -25,7 +25,7 @@ class Settings:
         mir_steps: minibatches of the papers' methods that train.
         batch_size: images that go through the networks at once.
         memory_budget: bytes of activations held in memory; None: all.
-        augment: kind of the images added to the given ones, see `fsc.images.augmentation`.
+        augment: images added to the given ones, see `fsc.images.augmentation`.
         views: of the images, for methods that train.
         journal: folder that solved layers are kept in while one student is made.
         learning_rate: of methods that train; None: their own.
@@ -39,7 +39,7 @@ class Settings:
     mir_steps: int = _MIR_STEPS
     batch_size: int = 64
     memory_budget: int | None = None
-    augment: str | None = None
+    augment: Augmentation | None = None
     views: str = VIEWS[0]
     journal: Path | None = None
     learning_rate: float | None = None
@@ -67,7 +67,7 @@ class Resources:
         mir_steps: minibatches of methods that train; None: those of each.
         views: of the images, for these.
         precision: that they train in.
-        augment: kind of the images added to the given ones.
+        augment: images added to the given ones.
         batch_size: images that go through the networks at once.
         memory_budget: megabytes of activations held in memory; None: all.
         keep_batch_norm: whether folded BatchNorms are put back behind their convolutions.
@@ -76,7 +76,7 @@ class Resources:
     mir_steps: int | None
     views: str
     precision: str
-    augment: str | None
+    augment: Augmentation | None
     batch_size: int
     memory_budget: float | None
     keep_batch_norm: bool

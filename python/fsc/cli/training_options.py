@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from fsc import method_names
-from fsc.images.names import FOLDER, OF_FILES, VIEWS
+from fsc.images.names import FOLDER, OF_FILES, VIEWS, Augmentation
 
 mir_steps = click.option(
     "--mir-steps",
@@ -65,7 +65,7 @@ def check(methods: Sequence[str], *, joins: bool = False) -> None:
             )
 
 
-def _check_files(data_name: str, augment: str | None) -> None:
+def _check_files(data_name: str, augment: Augmentation | None) -> None:
     if not data_name.startswith(FOLDER):
         raise ValueError(
             f"--views {OF_FILES} must go with --data {FOLDER}PATH, whose files are cropped, got "

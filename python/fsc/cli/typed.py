@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fsc.images.names import DATA_SETS, FOLDER
+from fsc.images.names import AUGMENTATIONS, DATA_SETS, FOLDER, Augmentation, one_of
 from fsc.models import factories
 
 IMAGENET = "imagenet"
@@ -41,6 +41,24 @@ class DataName(click.ParamType):
         if text in DATA_SETS or (text.startswith(FOLDER) and text != FOLDER):
             return text
         self.fail(f"{text!r} is not one of {', '.join(DATA_SETS)}, {FOLDER}PATH", param, ctx)
+
+
+class Augment(click.ParamType):
+    """A kind of augmentation, or KIND:COPIES."""
+
+    name = f"[{'|'.join(AUGMENTATIONS)}][:COPIES]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Augmentation:
+        """What it says."""
+        found = value if isinstance(value, Augmentation) else Augmentation.parse(str(value))
+        if found is None:
+            raise ValueError(
+                f"--augment must be {one_of(AUGMENTATIONS)}, with :COPIES behind it for more than "
+                f"one of each image, at most 10000 and of mirror images one, got {value}"
+            )
+        return found
 
 
 class Size(click.ParamType):
@@ -134,7 +152,8 @@ def _mean_and_std(text: str) -> tuple[tuple[float, ...], tuple[float, ...]] | No
     return tuple(value / scale for value in mean), tuple(value / scale for value in std)
 
 
-MODEL, DATA, SIZE, NORMALIZATION = ModelName(), DataName(), Size(), Normalization()
+MODEL, DATA, AUGMENT = ModelName(), DataName(), Augment()
+SIZE, NORMALIZATION = Size(), Normalization()
 VALUES = Values("100,200,400")
 SHARES_LEFT, SHARES_GONE = Values("0.8,0.6,0.5"), Values("0.2,0.4,0.6")
 COUNTS = Values("2,4,6")

@@ -1,10 +1,15 @@
 """What data sets and augmentations are called; apart from them, so that torch is not needed."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 DATA_SETS = ("cifar10", "cifar100", "digits")
 # Before the path of a folder of images, where a data set is asked for.
 FOLDER = "folder:"
 SPLITS = ("train", "test")
 AUGMENTATIONS = ("mirror", "crop", "mixup", "hard")
+_MOST_COPIES = 10_000
 # Augmentations and views of which two images become one.
 MIX_LABELS = ("mixup", "hard")
 # Of images that a method is trained on: as they are and mirrored; other parts at every step;
@@ -12,6 +17,33 @@ MIX_LABELS = ("mixup", "hard")
 VIEWS = ("mirrored", "crops", "hard", "original-crops")
 # Those that are made from the files of a folder, as large as they are there.
 OF_FILES = "original-crops"
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Images made from the given ones that join them, as in "mirror" or "mixup:39".
+
+    Attributes:
+        kind: one of AUGMENTATIONS.
+        copies: made from each image.
+    """
+
+    kind: str
+    copies: int = 1
+
+    @staticmethod
+    def parse(text: str) -> Augmentation | None:
+        """What a text says; None where it says none."""
+        kind, _, number = text.partition(":")
+        given = int(number) if number.isascii() and number.isdecimal() else 0
+        copies = given if ":" in text else 1
+        most = 1 if kind == "mirror" else _MOST_COPIES  # there is one mirror image
+        good = kind in AUGMENTATIONS and 1 <= copies <= most
+        return Augmentation(kind, copies) if good else None
+
+    def __str__(self) -> str:
+        """As it is typed."""
+        return self.kind if self.copies == 1 else f"{self.kind}:{self.copies}"
 
 
 def one_of(names: tuple[str, ...]) -> str:
