@@ -66,10 +66,10 @@ def test_json_holds_every_run(finished):
 
 
 def test_augmentation_is_told_and_kept_apart(compare, tmp_path):
-    result = compare("--augment", "mirror", "--seeds", 1)
+    result = compare("--augment", "hard:2", "--seeds", 1)
     assert result.exit_code == 0, result.output
-    assert "augmented by mirror" in " ".join(result.stdout.split())
-    assert read(tmp_path)["augment"] == "mirror"
+    assert "augmented by hard:2" in " ".join(result.stdout.split())
+    assert read(tmp_path)["augment"] == "hard:2"
     again = compare("--resume", "--seeds", 1)
     assert again.exit_code == 2
     assert "--augment must be that of the runs in" in " ".join(again.output.split())

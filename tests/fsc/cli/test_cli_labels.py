@@ -16,9 +16,11 @@ def _given(on_digits, tmp_path: Path, method: str, *more: object) -> tuple[objec
     return ("compress", *on_digits, *where, "--method", method, *more)
 
 
-@pytest.mark.parametrize("augment", [None, "mirror"])
+@pytest.mark.parametrize(("augment", "times"), [(None, 1), ("mirror", 2), ("crop:3", 4)])
 @pytest.mark.parametrize("method", method_names.WITH_LABELS)
-def test_they_are_those_of_the_sample(fsc, on_digits, tmp_path, method, augment, monkeypatch):
+def test_they_are_those_of_the_sample(
+    fsc, on_digits, tmp_path, method, augment, times, monkeypatch
+):
     seen = []
     real = run.compress
     monkeypatch.setattr(
@@ -31,15 +33,14 @@ def test_they_are_those_of_the_sample(fsc, on_digits, tmp_path, method, augment,
     sample = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert report["hyper_parameters"]["steps"] == 2
     ((images, labels),) = seen
-    times = 1 if augment is None else 2
     assert labels.tolist() == times * sample["labels"] and len(images) == len(labels)
     assert not any("had no labels" in each for each in report["warnings"])
 
 
 def test_mixed_images_have_no_labels(fsc, on_digits, tmp_path):
-    result = fsc(*_given(on_digits, tmp_path, "kd", "--augment", "mixup"))
+    result = fsc(*_given(on_digits, tmp_path, "kd", "--augment", "mixup:2"))
     assert result.stderr.splitlines() == [
-        "error: --augment must keep labels as they are for --method kd, got mixup"
+        "error: --augment must keep labels as they are for --method kd, got mixup:2"
     ]
     assert not (tmp_path / "out").exists()
 

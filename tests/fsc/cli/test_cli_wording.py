@@ -38,6 +38,17 @@ def test_every_error_begins_alike(fsc, on_digits, arguments):
     assert sentence(fsc("compare", *on_digits, *arguments)).startswith("error: ")
 
 
+@pytest.mark.parametrize(
+    "typed", ["mirror:2", "mixup:", "mixup:0", "mixup:1.5", "blur:2", "hard:10001"]
+)
+def test_augmentations_are_a_kind_and_a_number(fsc, on_digits, typed):
+    result = fsc("compare", *on_digits, "--shots", 1, "--augment", typed)
+    assert result.stderr.splitlines()[-1] == (
+        "error: --augment must be mirror, crop, mixup or hard, with :COPIES behind it for more "
+        f"than one of each image, at most 10000 and of mirror images one, got {typed}"
+    )
+
+
 def test_errors_before_a_verb_begin_alike(fsc):
     assert sentence(fsc("--nothing")) == "error: No such option '--nothing'."
     assert sentence(fsc("nothing")).startswith("error: No such command 'nothing'.")
