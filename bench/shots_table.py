@@ -4,7 +4,8 @@ python bench/shots_table.py docs/results/resnet56/*.json
 python bench/shots_table.py docs/results/resnet56/*.json --figure docs/results/resnet56_shots.png
 
 Each cell: mean and standard deviation over the draws, how many they are where that is not five, and
-in brackets what the papers print. Files of other code, scheme or network do not go into one table.
+in brackets what the papers print. Rows with images that `--augment` adds are called after them.
+Files of other code, scheme or network do not go into one table.
 """
 
 import statistics
@@ -69,12 +70,15 @@ def read(paths: Sequence[Path]) -> tuple[dict[str, Any], Rows]:
                 raise click.UsageError(
                     f"files must share {key}, got {file[key]!r} in {path} beside {shared[key]!r}"
                 )
-        for name in dict.fromkeys(run["method"] for run in file["runs"]):
+        # However many there are of each image: with fewer images there are more.
+        kind = (file["augment"] or "").partition(":")[0]
+        for method in dict.fromkeys(run["method"] for run in file["runs"]):
+            name = f"{method} + {kind}" if kind else method
             if file["shots"] in found[name]:
                 raise click.UsageError(
                     f"files must hold each run once, got {name} at {file['shots']} again in {path}"
                 )
-            found[name][file["shots"]] = [r for r in file["runs"] if r["method"] == name]
+            found[name][file["shots"]] = [r for r in file["runs"] if r["method"] == method]
     rows = {
         name: {count: _cell(name, shared, count, runs) for count, runs in sorted(by.items())}
         for name, by in found.items()
@@ -83,12 +87,14 @@ def read(paths: Sequence[Path]) -> tuple[dict[str, Any], Rows]:
 
 
 def _cell(name: str, shared: Mapping[str, Any], count: int, runs: Sequence[Any]) -> Cell:
+    method, _, augment = name.partition(" + ")
     paper = published.lookup(
-        name,
+        method,
         model_name=shared["model"],
         data_name=shared["data"],
         scheme=shared["scheme"],
         num_shots=count,
+        augment=augment,
     )
     top1, seconds = ([run[key] for run in runs] for key in ("top1", "seconds"))
     return Cell(top1, seconds, None if paper is None else paper.mean)

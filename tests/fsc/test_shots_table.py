@@ -3,10 +3,13 @@
 import importlib
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import click
 import pytest
+
+from fsc.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -19,7 +22,9 @@ def shots_table(monkeypatch):
     return importlib.import_module("shots_table")
 
 
-def written(folder: Path, name: str, shots: int, **runs: list[float]) -> Path:
+def written(
+    folder: Path, name: str, shots: int, augment: str | None = None, **runs: list[float]
+) -> Path:
     made = [
         {"method": method, "seed": seed, "top1": top1, "seconds": 2.0 + shots}
         for method, accuracies in runs.items()
@@ -28,6 +33,7 @@ def written(folder: Path, name: str, shots: int, **runs: list[float]) -> Path:
     path = folder / name
     file = {"model": "resnet56", "data": "cifar10", "scheme": "res-50", "test_images": 10000}
     file |= {"weights_teacher": "ab", "top1_teacher": 93.39, "shots": shots, "runs": made}
+    file["augment"] = augment
     path.write_text(json.dumps(file))
     return path
 
@@ -37,12 +43,14 @@ def test_each_cell_has_mean_spread_draws_and_the_papers_figure(shots_table, tmp_
         written(tmp_path, "a.json", 1, fskd=[84.0, 85.0, 86.0, 87.0, 88.0], l1=[78.4]),
         written(tmp_path, "b.json", 10, fskd=[88.0, 90.0]),
         written(tmp_path, "c.json", 10, default=[91.0, 91.0, 91.0, 91.0, 91.0]),
+        written(tmp_path, "d.json", 10, "mixup:3", fskd=[90.0]),
     ]
     _, rows = shots_table.read(files)
     assert shots_table.table(rows).splitlines()[2:] == [
         "| `fskd` | 86.00 ± 1.58 (84.26) | 89.00 ± 1.41 (2 draws; 88.15) | 3 to 12 |",
         "| `l1` | 78.40 (1 draw; 80.43) |  | 3 |",
         "| `default` |  | 91.00 | 12 |",
+        "| `fskd + mixup` |  | 90.00 (1 draw; 88.15) | 12 |",
     ]
 
 
@@ -59,6 +67,10 @@ def test_files_that_do_not_belong_together_are_refused(shots_table, tmp_path):
 
 @pytest.mark.parametrize("page", sorted(p.stem for p in RESULTS.iterdir() if p.is_dir()))
 def test_a_page_of_results_holds_what_its_runs_gave(shots_table, page):
-    _, rows = shots_table.read(sorted((RESULTS / page).glob("*.json")))
+    by_scheme = defaultdict(list)
+    for path in sorted((RESULTS / page).glob("*.json")):
+        by_scheme[read_json(path, "comparison file")["scheme"]].append(path)
     text = (RESULTS / f"{page}.md").read_text(encoding="utf-8")
-    assert shots_table.table(rows) in text
+    assert by_scheme
+    for paths in by_scheme.values():
+        assert shots_table.table(shots_table.read(paths)[1]) in text

@@ -178,6 +178,7 @@ def _published(method: str, inputs: Inputs, identity: dict[str, Any]) -> publish
         data_name=inputs.data_name,
         scheme=identity["scheme"],
         num_shots=identity["shots"],
+        augment=identity["augment"],
     )
 
 

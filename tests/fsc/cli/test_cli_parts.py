@@ -24,6 +24,18 @@ def test_published_accuracies_of_single_weights():
     assert published.lookup("fskd", num_shots=1, **case) is None
 
 
+def test_published_accuracies_of_vgg16_know_what_joins_the_images():
+    case = {"model_name": "vgg16", "data_name": "cifar10", "scheme": "vgg-50", "num_shots": 5}
+    found = {
+        augment: published.lookup("cd-convex", augment=augment, **case).mean
+        for augment in (None, "mirror", "mixup", "mixup:7")
+    }
+    assert found == {None: 84.91, "mirror": 84.91, "mixup": 86.01, "mixup:7": 86.01}
+    assert published.lookup("fskd", augment="mixup", **case) is None
+    assert published.lookup("fskd", **case).mean == 65.69
+    assert published.lookup("cd-soft", augment="mixup", **case | {"num_shots": 50}) is None
+
+
 @pytest.mark.parametrize(
     ("method", "top1"),
     [("l1", 80.43), ("fskd", 87.53), ("cd-nc", 89.51), ("cd-convex", 89.93), ("cd-soft", 90.14),
