@@ -171,6 +171,7 @@ def _signed(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], objec
         lambda tensors, _: tensors.update({"model.1.bias": torch.zeros(3)}),
         lambda tensors, _: tensors.update({"momentum.0": torch.zeros(3)}),
         lambda tensors, _: tensors.update(draws=torch.zeros(3, dtype=torch.uint8)),
+        lambda tensors, _: tensors.update(draws=tensors["draws"].float()),
     ],
 )
 def test_a_state_file_without_the_network_is_refused(task, tmp_path, change):

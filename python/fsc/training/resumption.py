@@ -67,18 +67,44 @@ class TrainingFile:
         Raises:
             ValueError: the file belongs to another training.
         """
-        if not self.path.exists():
+        found = self._read()
+        if found is None:
             return 0, 0
+        tensors, header = found
+        self._require_same(header[_IDENTITY])
+        state = {f"model.{name}": value for name, value in model.state_dict().items()}
+        moved = {
+            f"momentum.{index}": parameter
+            for index, parameter in enumerate(_parameters(optimizer))
+            if f"momentum.{index}" in tensors
+        }
+        self._require_fit(tensors, state | moved | {_DRAWS: generator.get_state()})
+        generator.set_state(tensors[_DRAWS])
+        for name, value in state.items():
+            value.copy_(tensors[name])
+        for name, parameter in moved.items():
+            # In the layout of the weight, which sums are taken in.
+            buffer = torch.empty_like(parameter).copy_(tensors[name])
+            optimizer.state[parameter]["momentum_buffer"] = buffer
+        for group in optimizer.param_groups:
+            group["lr"] = float.fromhex(header["rate"])
+        return header["epoch"], header["step"]
+
+    def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        if not self.path.exists():
+            return None
         try:
             tensors, header = read_tensors(self.path)
             if not _is_of_a_training(header):
                 raise ValueError(f"{self.path} is damaged or no file of a training")
         except ValueError as error:
             warnings.warn(
-                f"{error}; the training starts from the beginning", CompressionWarning, stacklevel=4
+                f"{error}; the training starts from the beginning", CompressionWarning, stacklevel=5
             )
-            return 0, 0
-        before = header[_IDENTITY]
+            return None
+        return tensors, header
+
+    def _require_same(self, before: Mapping[str, Any]) -> None:
         differing = [key for key in self._identity if before.get(key) != self._identity[key]]
         if differing:
             told = ", ".join(_told(key, before.get(key), self._identity[key]) for key in differing)
@@ -86,28 +112,15 @@ class TrainingFile:
                 f"train: state_file must belong to the same training, got {self.path} of one with "
                 f"{told}: pass what that one was given, or another file"
             )
-        state = {f"model.{name}": value for name, value in model.state_dict().items()}
-        moved = {
-            f"momentum.{index}": parameter
-            for index, parameter in enumerate(_parameters(optimizer))
-            if f"momentum.{index}" in tensors
-        }
-        for name, value in (state | moved | {_DRAWS: generator.get_state()}).items():
-            if name not in tensors or tensors[name].shape != value.shape:
+
+    def _require_fit(self, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+        for name, value in wanted.items():
+            found = tensors.get(name)
+            if found is None or (found.shape, found.dtype) != (value.shape, value.dtype):
                 raise ValueError(
                     f"train: state_file must hold the network that is trained, got {self.path} "
-                    f"without {name}, or of another shape: pass another file"
+                    f"without {name}, or of another shape or dtype: pass another file"
                 )
-        for name, value in state.items():
-            value.copy_(tensors[name])
-        for name, parameter in moved.items():
-            # In the layout of the weight, which sums are taken in.
-            buffer = torch.empty_like(parameter).copy_(tensors[name])
-            optimizer.state[parameter]["momentum_buffer"] = buffer
-        generator.set_state(tensors[_DRAWS])
-        for group in optimizer.param_groups:
-            group["lr"] = float.fromhex(header["rate"])
-        return header["epoch"], header["step"]
 
 
 def identity_of(
