@@ -9,6 +9,7 @@ from networks import small
 from safetensors.torch import save_file
 from torch import nn
 
+import fsc
 from fsc import models
 from fsc.networks.pretrained import load_pretrained, num_classes_in
 
@@ -164,6 +165,19 @@ def test_damaged_pretrained_file(tmp_path):
         load_pretrained(small(), path)
     with pytest.raises(FileNotFoundError, match="checkpoint .*none.pt does not exist"):
         load_pretrained(small(), tmp_path / "none.pt")
+
+
+def test_a_flipped_bit_of_a_weight_is_told(tmp_path):
+    path, model = tmp_path / "weights.pt", small()
+    torch.save(model.state_dict(), path)
+    content = bytearray(path.read_bytes())
+    value = next(iter(model.state_dict().values())).flatten()[0].numpy().tobytes()
+    content[content.index(value)] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(
+        fsc.CompressionWarning, match=r"weights.pt is damaged, or .* 'weights/data/0'"
+    ):
+        load_pretrained(small(), path)
 
 
 def test_a_file_without_tensors_comes_to_an_end(tmp_path):

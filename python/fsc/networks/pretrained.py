@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from fsc.networks.checkpoint import existing
 from fsc.networks.states import check_finite, check_match, versioned
 from fsc.networks.tensor_files import read_tensors
 from fsc.networks.wrappers import unwrap
+from fsc.warning import CompressionWarning
 
 _TORCH_ERRORS = (
     OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, AttributeError, IndexError,
@@ -42,6 +44,9 @@ def load_pretrained(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module
 
     Returns:
         The same network, in evaluation mode.
+
+    Warns:
+        CompressionWarning: a value of a `.pt` is not what was written, by its checksum.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -127,6 +132,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             "may run any code; where the file was made, save a state dict instead: "
             "torch.save(model.state_dict(), 'weights.pt')"
         ) from error
+    _tell_of_damage(path)
     state = _state_dict(content, path)
     for key, value in state.items():
         if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
@@ -158,6 +164,22 @@ def _check_is_not_packed(path: Path) -> None:
         raise ValueError(
             f"{path} must hold its records as they are, as torch.save writes them, got "
             f"{unpacked:,} bytes packed into {path.stat().st_size:,}"
+        )
+
+
+def _tell_of_damage(path: Path) -> None:
+    """Warns of records that are not what was written; torch reads them in silence."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = archive.testzip()
+    except _TORCH_ERRORS:
+        return  # of before there were archives: nothing tells
+    if record is not None:
+        warnings.warn(
+            f"{path} is damaged, or was written by a torch that was told to leave checksums out: "
+            f"its record {record!r} has another one; where you can, fetch it again",
+            CompressionWarning,
+            stacklevel=5,
         )
 
 
