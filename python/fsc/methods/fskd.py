@@ -63,7 +63,7 @@ class FSKD:
 
     takes_decoupling: ClassVar[bool] = True
     iterations: int = 1
-    damping: float = 0.1
+    damping: float = 0.01
     intercept: bool = False
     solve_on: int = 400
     sgd: JointSGD | None = None
