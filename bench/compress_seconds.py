@@ -27,12 +27,12 @@ CASES = (
 FILES = {"resnet56": "cifar10_resnet56_akamaster.pt", "vgg16": "cifar10_vgg16.pt"}
 
 
-def given(model: str) -> tuple[nn.Module, Tensor]:
-    """The trained network and its images."""
+def given(model: str, num_shots: int = 5, seed: int = 0) -> tuple[nn.Module, Tensor]:
+    """The trained network and so many of its images a class."""
     root = Path(os.environ["FSC_DATA"])
     teacher = load_pretrained(models.build(model), root / "checkpoints" / FILES[model])
     train = data.load("cifar10", "train", root)
-    chosen = sampling.sample_per_class(train.labels, 5, 0).indices
+    chosen = sampling.sample_per_class(train.labels, num_shots, seed).indices
     return teacher, data.to_tensor(train.images[chosen], *models.normalization(model))
 
 

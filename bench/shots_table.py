@@ -63,31 +63,35 @@ def read(paths: Sequence[Path]) -> tuple[dict[str, Any], Rows]:
     """
     files = [read_json(path, "comparison file") for path in paths]
     shared = {key: files[0][key] for key in SHARED}
-    found: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(dict)
+    # By method and what joins the images, however many there are of each.
+    found: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = defaultdict(dict)
     for path, file in zip(paths, files, strict=True):
         for key in SHARED:
             if file[key] != shared[key]:
                 raise click.UsageError(
                     f"files must share {key}, got {file[key]!r} in {path} beside {shared[key]!r}"
                 )
-        # However many there are of each image: with fewer images there are more.
         kind = (file["augment"] or "").partition(":")[0]
         for method in dict.fromkeys(run["method"] for run in file["runs"]):
-            name = f"{method} + {kind}" if kind else method
-            if file["shots"] in found[name]:
+            row = found[method, kind]
+            if file["shots"] in row:
                 raise click.UsageError(
-                    f"files must hold each run once, got {name} at {file['shots']} again in {path}"
+                    f"files must hold each run once, got {method} at {file['shots']} again in "
+                    f"{path}"
                 )
-            found[name][file["shots"]] = [r for r in file["runs"] if r["method"] == method]
+            row[file["shots"]] = [run for run in file["runs"] if run["method"] == method]
     rows = {
-        name: {count: _cell(name, shared, count, runs) for count, runs in sorted(by.items())}
-        for name, by in found.items()
+        f"{method} + {kind}" if kind else method: {
+            count: _cell(method, kind, shared, count, runs) for count, runs in sorted(row.items())
+        }
+        for (method, kind), row in found.items()
     }
     return shared, rows
 
 
-def _cell(name: str, shared: Mapping[str, Any], count: int, runs: Sequence[Any]) -> Cell:
-    method, _, augment = name.partition(" + ")
+def _cell(
+    method: str, augment: str, shared: Mapping[str, Any], count: int, runs: Sequence[Any]
+) -> Cell:
     paper = published.lookup(
         method,
         model_name=shared["model"],

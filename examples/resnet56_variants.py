@@ -45,7 +45,7 @@ VARIANTS: dict[str, Method] = {
     "FSKD": fsc.FSKD(solve_on=0),
     "FSKD, on 400 images": fsc.FSKD(),
     "FSKD, on 400 images, intercept": fsc.FSKD(intercept=True),
-    "FSKD, damping 0.01": fsc.FSKD(solve_on=0, damping=0.01),
+    "FSKD, damping 0.1": fsc.FSKD(solve_on=0, damping=0.1),
     "FSKD, damping 1e-6": fsc.FSKD(solve_on=0, damping=1e-6),
 }
 SELECTIONS: dict[str, Method] = {

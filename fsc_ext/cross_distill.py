@@ -120,8 +120,8 @@ def cross_distill_layer(
 
     In float32 on the CPU 3x3 filters of stride 1 go through Winograd's transforms. A gradient of
     the weight below 1e-6 of the norms of its channel and its filter's residual is 0 there: no more
-    than rounding. For more than eight threads torch's convolution may have more of them at work,
-    and then takes its place: the same bits hold for up to eight.
+    than rounding. Where torch has more than twice as many threads as the work is divided among,
+    its own convolution takes their place, with other bits; one and two threads give the same.
 
     Args:
         input_teacher: the layer's input in the teacher, [N, C_in, H, W], float32 or float64.

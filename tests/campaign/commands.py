@@ -76,6 +76,6 @@ def _compared(folder: Path) -> None:
 
 KINDS = (
     Kind("network to evaluate", _write_network, _evaluate, tensor_damage.SAFETENSORS),
-    Kind("comparison of fsc", _write_runs, _compare, json_damage.ANY, writes="runs.json"),
+    Kind("comparison", _write_runs, _compare, json_damage.ANY, writes="runs.json"),
 )
 """All of them."""

@@ -28,9 +28,6 @@ from safetensors.torch import save_file
 
 import fsc
 from fsc import schemes
-from fsc.cli.comparison import Comparison
-from fsc.cli.record import Record
-from fsc.cli.run import Accuracy
 from fsc.images import data
 from fsc.images.folder import splits
 from fsc.images.preparation import Preparation
@@ -220,21 +217,6 @@ def _write_sample(folder: Path) -> str:
     return "samples.json"
 
 
-def _write_comparison(folder: Path) -> str:
-    comparison = Comparison({"model": "m", "over": None}, folder / "runs.json")
-    comparison.teacher = Accuracy(90.5)
-    comparison.add(Record("l1", "res-50", 5, 0, 80.0, 0.1, 10, 9, 20))
-    times = {"milliseconds": [1.0, 2.0], "milliseconds_teacher": [2.0, 3.0]}
-    comparison.add(Record("fskd", "res-50", 5, 1, 85.5, 2.5, 10, 9, 20, 99.0, **times))
-    return "runs.json"
-
-
-def _read_comparison(folder: Path) -> Any:
-    comparison = Comparison({"model": "m", "over": None}, folder / "runs.json")
-    comparison.resume()
-    return comparison.teacher, comparison.records
-
-
 def _write_pictures(folder: Path) -> str:
     for split in ("train", "val"):
         write_classes(folder / "pictures" / split, count=2)
@@ -285,7 +267,6 @@ KINDS = (
     Kind("scheme", _write_scheme, _read_scheme, (another_scheme,) * 8 + json_damage.ANY),
     Kind("sample", _write_sample, lambda f: FewShotSample.load(f / "samples.json"),
          json_damage.ANY),
-    Kind("comparison", _write_comparison, _read_comparison, json_damage.ANY),
     Kind("folder of images", _write_pictures, _read_pictures, image_damage.PICTURES),
     Kind("arrays of CIFAR", _write_arrays, _read_cifar, image_damage.ARRAYS),
     Kind("batches of CIFAR", _write_batches, _read_cifar, image_damage.BATCHES),

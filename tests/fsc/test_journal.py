@@ -209,9 +209,10 @@ def test_what_a_killed_process_was_writing_is_no_entry(tmp_path: Path) -> None:
 
 
 def test_names_of_layers_stay_within_the_folder(added: list[str], tmp_path: Path) -> None:
-    outside = str(tmp_path / "outside")
-    layers = {"first": nn.Conv2d(3, 8, 3), outside: nn.Conv2d(8, 8, 3), "a/b": nn.Conv2d(8, 4, 3)}
-    teacher, images = nn.Sequential(OrderedDict(layers)), torch.randn(6, 3, 9, 9)
+    names = [str(tmp_path / "outside"), "a/b", "q" * 300, "q" * 301, "\u5c64" * 60, "\u5c64"]
+    layers = {name: nn.Conv2d(8, 8, 1) for name in names}
+    teacher = nn.Sequential(OrderedDict(first=nn.Conv2d(3, 8, 3), **layers))
+    images = torch.randn(6, 3, 9, 9)
 
     def run() -> dict[str, Tensor]:
         given = {"method": fsc.CrossDistillation(), "journal": tmp_path / "journal"}
@@ -219,6 +220,7 @@ def test_names_of_layers_stay_within_the_folder(added: list[str], tmp_path: Path
         return fsc.compress(teacher, images, **given).student.state_dict()
 
     whole = run()
-    assert added and equal(run(), whole) and len(added) == len(set(added))
+    assert len(added) == len(names) and equal(run(), whole) and len(added) == len(names)
     assert [path.name for path in tmp_path.iterdir()] == ["journal"]
     assert {path.is_file() for path in (tmp_path / "journal").iterdir()} == {True}
+    assert (tmp_path / "journal" / "\u5c64.safetensors").is_file()

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from fsc.images.names import AUGMENTATIONS, DATA_SETS, FOLDER, Augmentation, one_of
+from fsc.images.names import (
+    AUGMENTATIONS,
+    DATA_SETS,
+    FOLDER,
+    MOST_COPIES,
+    Augmentation,
+    one_of,
+)
 from fsc.models import factories
 
 IMAGENET = "imagenet"
@@ -56,7 +63,7 @@ class Augment(click.ParamType):
         if found is None:
             raise ValueError(
                 f"--augment must be {one_of(AUGMENTATIONS)}, with :COPIES behind it for more than "
-                f"one of each image, at most 10000 and of mirror images one, got {value}"
+                f"one of each image, at most {MOST_COPIES} and of mirror images one, got {value}"
             )
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 DATA_SETS = ("cifar10", "cifar100", "digits")
@@ -9,7 +10,7 @@ DATA_SETS = ("cifar10", "cifar100", "digits")
 FOLDER = "folder:"
 SPLITS = ("train", "test")
 AUGMENTATIONS = ("mirror", "crop", "mixup", "hard")
-_MOST_COPIES = 10_000
+MOST_COPIES = 10_000
 # Augmentations and views of which two images become one.
 MIX_LABELS = ("mixup", "hard")
 # Of images that a method is trained on: as they are and mirrored; other parts at every step;
@@ -34,10 +35,11 @@ class Augmentation:
     @staticmethod
     def parse(text: str) -> Augmentation | None:
         """What a text says; None where it says none."""
-        kind, _, number = text.partition(":")
-        given = int(number) if number.isascii() and number.isdecimal() else 0
-        copies = given if ":" in text else 1
-        most = 1 if kind == "mirror" else _MOST_COPIES  # there is one mirror image
+        found = re.fullmatch(r"([a-z]+)(?::([0-9]{1,5}))?", text)
+        if found is None:
+            return None
+        kind, copies = found[1], int(found[2] or 1)
+        most = 1 if kind == "mirror" else MOST_COPIES  # there is one mirror image
         good = kind in AUGMENTATIONS and 1 <= copies <= most
         return Augmentation(kind, copies) if good else None
 

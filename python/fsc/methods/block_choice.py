@@ -38,11 +38,9 @@ def named_blocks(
         ValueError: the scheme does not fit the network.
         OSError: the journal cannot be written.
     """
-    entry = (
-        None
-        if journal is None
-        else journal.read(ENTRY, "the blocks are chosen again", {"blocks": list})
-    )
+    entry = None
+    if journal is not None:
+        entry = journal.read(ENTRY, "the blocks are chosen again", {"blocks": list})
     if entry is not None:
         return replace(scheme, count=None, latency=None, blocks=entry[1]["blocks"])
     # What is measured differs from rank to rank.

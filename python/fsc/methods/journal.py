@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ _logger = logging.getLogger(__name__)
 _IDENTITY = "identity"
 _ENTRY = "entry"  # its own name, lest a file stands in for another
 _TENSORS = ("weight", "bias", "channels", "filters")
+_LONGEST_NAME = 200  # bytes; with a suffix and what is added while it is written, 255 are taken
 _NUMBERS = ("error_before", "error", "error_of_zero")
 
 
@@ -217,8 +217,17 @@ class Journal:
         raise AnotherCompression(self.folder, found, self._identity)
 
     def _path(self, name: str) -> Path:
-        # Names of layers may hold slashes, and even begin with one.
-        return self.folder / f"{quote(self._part + name, safe='')}.safetensors"
+        return self.folder / f"{_file_name(self._part + name)}.safetensors"
+
+
+def _file_name(entry: str) -> str:
+    """Names of layers may hold slashes, and be longer than those of files; ordinary ones stay."""
+    name = entry.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
+    whole = name.encode()
+    if len(whole) <= _LONGEST_NAME:
+        return name
+    start = whole[: _LONGEST_NAME // 2].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(whole).hexdigest()[:32]}"
 
 
 def _digest(identity: dict[str, Any]) -> str:

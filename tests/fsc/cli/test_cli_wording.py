@@ -39,7 +39,8 @@ def test_every_error_begins_alike(fsc, on_digits, arguments):
 
 
 @pytest.mark.parametrize(
-    "typed", ["mirror:2", "mixup:", "mixup:0", "mixup:1.5", "blur:2", "hard:10001"]
+    "typed",
+    ["mirror:2", "mixup:", "mixup:0", "mixup:1.5", "blur:2", "hard:10001", "mixup:999999"],
 )
 def test_augmentations_are_a_kind_and_a_number(fsc, on_digits, typed):
     result = fsc("compare", *on_digits, "--shots", 1, "--augment", typed)
