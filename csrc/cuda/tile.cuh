@@ -35,8 +35,9 @@ FSC_DEVICE auto element(const Operand& operand, int row, int k) {
   if constexpr (!kTransposed) return operand[row][k];
 }
 
+// Constexpr and no function of the device, as the host asks too: nvcc would compile that, and end the process there.
 template <typename real_t>
-FSC_DEVICE int64_t slabs_of(int64_t total) {
+constexpr int64_t slabs_of(int64_t total) {
   return (total + kSlab<real_t> - 1) / kSlab<real_t>;
 }
 

@@ -103,20 +103,23 @@ def test_compiles(device):
     ({}, ([1.0],), "thresholds must hold 2 numbers, one for each of weights, got 1"),
     ({}, ([1.0, -1.0],), r"thresholds\[1\] must be finite and at least 0, got -1"),
     ({}, (float("nan"),), r"thresholds\[0\] must be finite and at least 0, got nan"),
-    ({1: torch.ones(3).int()}, (1.0,), r"weights\[1\] must be float32 or float64"),
-    ({1: torch.ones(3).double()}, (1.0,), r"weights\[1\] must have the dtype of weights\[0\]"),
-    ({1: torch.tensor(1.0)}, (1.0,), r"weights\[1\] must have groups, so rank at least 1, got"),
+    ({1: lambda: torch.ones(3).int()}, (1.0,), r"weights\[1\] must be float32 or float64"),
+    ({1: lambda: torch.ones(3).double()}, (1.0,),
+     r"weights\[1\] must have the dtype of weights\[0\]"),
+    ({1: lambda: torch.tensor(1.0)}, (1.0,),
+     r"weights\[1\] must have groups, so rank at least 1, got"),
     ({}, (1.0, 1), r"dim must be in \[-1, 0\] for weights\[1\] of rank 1, got 1"),
-    ({1: torch.ones(1).expand(3)}, (1.0,), r"weights\[1\] must have memory for each of its"),
+    ({1: lambda: torch.ones(1).expand(3)}, (1.0,),
+     r"weights\[1\] must have memory for each of its"),
     ({1: None}, (1.0,), r"weights\[1\] must have memory of its own, got that of weights\[0\]"),
-    ({1: torch.ones(3, requires_grad=True)}, (1.0,), r"weights\[1\] must not require a gradient"),
+    ({1: lambda: torch.ones(3, requires_grad=True)}, (1.0,),
+     r"weights\[1\] must not require a gradient"),
 ])  # fmt: skip
 def test_errors(device, change, arguments, message):
     weights = [torch.ones(2, 3, device=device), torch.ones(3, device=device)]
-    for index, weight in change.items():
-        weights[index] = weights[0] if weight is None else weight
-        if weight is not None and not weight.requires_grad and device.type != "cpu":
-            weights[index] = weight.to(device)
+    with device:
+        for index, make in change.items():
+            weights[index] = make() if make else weights[0]
     with pytest.raises(RuntimeError, match=f"^foreach_prox_group_l2_: {message}"):
         fsc_ext.foreach_prox_group_l2_(weights, *arguments)
     assert (weights[0] == 1).all()

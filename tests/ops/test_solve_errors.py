@@ -33,10 +33,17 @@ SHARED_ERRORS = [
 ]  # fmt: skip
 
 
+def placed(tensor, device):
+    """The same on a device, where `to` would change the strides of what is not dense."""
+    place = {"dtype": tensor.dtype, "device": device}
+    there = torch.empty_strided(tensor.shape, tensor.stride(), **place).copy_(tensor.detach())
+    return there.requires_grad_(tensor.requires_grad)
+
+
 def with_defaults(device, **arguments):
     schedule = {"learning_rates": ONE, "amounts": ONE}
     arguments = {"weight": torch.ones(2, 3, 1, 1), **arguments}
-    there = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), arguments)
+    there = tree_map_only(torch.Tensor, lambda tensor: placed(tensor, device), arguments)
     return {**schedule, **there, **{key: arguments[key] for key in schedule if key in arguments}}
 
 
