@@ -200,7 +200,7 @@ def elimination_order(weight: Tensor, inverse: Tensor, removable: int) -> tuple[
     """The order in which the weights of each row go, and what each removal cost."""
     orders, rises = [], []
     for row, matrix in zip(weight, inverse.expand(len(weight), -1, -1), strict=True):
-        gone = torch.arange(len(row)) >= removable
+        gone = torch.arange(len(row), device=row.device) >= removable
         row, matrix = row.clone(), matrix.clone()  # [dim], [dim, dim]
         for _ in range(removable):
             costs = (row.square() / matrix.diagonal()).masked_fill(gone, torch.inf)
@@ -214,7 +214,8 @@ def elimination_order(weight: Tensor, inverse: Tensor, removable: int) -> tuple[
             matrix[i, i] = 1
     shape = (len(weight), removable)
     costs = torch.stack(rises) if rises else weight.new_empty(0)
-    return torch.tensor(orders, dtype=torch.int64).view(shape), costs.view(shape)
+    order = torch.tensor(orders, dtype=torch.int64, device=weight.device)
+    return order.view(shape), costs.view(shape)
 
 
 def line_search_relu(

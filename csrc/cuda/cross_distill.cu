@@ -1,5 +1,5 @@
-// Cross distillation on CUDA devices: a fused kernel for small layers, and the passes over memory around the
-// convolutions of cuDNN for the others.
+// Cross distillation on CUDA devices: fused kernels where they are worth it, and the passes over memory around the
+// convolutions of cuDNN elsewhere.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
@@ -140,7 +140,7 @@ std::tuple<at::Tensor, at::Tensor> fsc::layer_loss(const Layer& layer) {
 
 std::optional<at::Tensor> fsc::own_weight_gradient(const Layer& layer, const at::Tensor& residual,
                                                    const at::Tensor& grad_loss) {
-  if (!fuses(layer, residual.sizes())) return {};
+  if (!fuses_gradient(layer, residual.sizes())) return {};
   const OnDeviceOf guard(residual);
   const auto [teacher, student] = inputs_of(layer);
   const auto conv = convolution_of(layer.conv, student, layer.weight_student, residual);

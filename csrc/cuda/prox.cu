@@ -68,18 +68,15 @@ at::Tensor group_norms(const at::Tensor& weight, const Groups& groups) {
   return norms;
 }
 
-template <typename scalar_t>
-fsc::device::ShrinkRow<scalar_t> row_of(const at::Tensor& weight, scalar_t* output, double threshold, int64_t dim) {
-  return {weight.const_data_ptr<scalar_t>(), output, fsc::groups_of(weight, dim), {threshold, nullptr}};
-}
-
 at::Tensor prox_group_l2_cuda(const at::Tensor& weight, double threshold, int64_t dim) {
   dim = fsc::check_group_arguments("prox_group_l2", weight, threshold, dim);
   const fsc::OnDeviceOf device(weight);
   const at::Tensor contiguous = weight.contiguous();
   at::Tensor output = at::empty_like(contiguous);
   FSC_DISPATCH(weight.scalar_type(), "prox_group_l2", [&] {
-    fsc::launch_shrink_groups<scalar_t>(row_of(contiguous, output.data_ptr<scalar_t>(), threshold, dim));
+    fsc::launch_shrink_groups<scalar_t>(fsc::shrink_row(contiguous.const_data_ptr<scalar_t>(),
+                                                        output.data_ptr<scalar_t>(), fsc::groups_of(weight, dim),
+                                                        {threshold, nullptr}));
   });
   return output;
 }
@@ -141,8 +138,9 @@ void fsc::shrink_groups_of(at::ArrayRef<ShrinkGroups> all) {
   FSC_DISPATCH(all[0].weight.scalar_type(), "prox_group_l2_", [&] {
     std::vector<fsc::device::ShrinkRow<scalar_t>> rows;
     for (size_t i = 0; i < all.size(); ++i) {
-      auto* data = works[i].data<scalar_t>();
-      rows.push_back({data, data, groups_of(all[i].weight, all[i].dim), {all[i].threshold, nullptr}});
+      scalar_t* data = works[i].data<scalar_t>();
+      rows.push_back(
+          shrink_row<scalar_t>(data, data, groups_of(all[i].weight, all[i].dim), {all[i].threshold, nullptr}));
     }
     launch_shrink_groups<scalar_t>(rows);
   });

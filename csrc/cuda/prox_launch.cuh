@@ -30,14 +30,35 @@ void launch_soft_threshold(const scalar_t* input, scalar_t* output, int64_t nume
   }
 }
 
-constexpr int64_t kGroupScratch = device::kPassThreads / device::kWarp * sizeof(double);
+constexpr int64_t kGroupScratch = device::kGroupSums * sizeof(double);
 
-inline int64_t blocks_of(const Groups& groups) { return std::min(groups.count, kMostBlocks); }
+// A row of a narrow group is shorter than what memory gives at once.
+template <typename scalar_t, typename... Pointers>
+device::Access access_of(const Groups& groups, const Pointers*... pointers) {
+  constexpr int64_t narrow = 32 / static_cast<int64_t>(sizeof(scalar_t));
+  if (groups.inner < narrow && groups.count > 1) return device::Access::kNarrow;
+  const bool wide = groups.inner % kVectorWidth<scalar_t> == 0 && aligned(pointers...);
+  return wide ? device::Access::kWide : device::Access::kSingle;
+}
+
+inline int64_t blocks_of(const Groups& groups, device::Access access) {
+  const bool narrow = access == device::Access::kNarrow;
+  const int64_t together = narrow ? device::kGroupsTogether<device::Access::kNarrow> : 1;
+  return std::min(ceil_div(groups.count, together), kMostBlocks);
+}
 
 template <typename scalar_t>
 void launch_group_norms(const scalar_t* weight, double* norms, const Groups& groups) {
-  launch<true>({blocks_of(groups), device::kPassThreads, kGroupScratch}, device::group_norms_kernel<scalar_t>, weight,
-               norms, groups);
+  const auto access = access_of<scalar_t>(groups, weight);
+  launch<true>({blocks_of(groups, access), device::kPassThreads, kGroupScratch}, device::group_norms_kernel<scalar_t>,
+               weight, norms, groups, access);
+}
+
+// A weight to be shrunk into `output`, which may be itself.
+template <typename scalar_t>
+device::ShrinkRow<scalar_t> shrink_row(const scalar_t* weight, scalar_t* output, const Groups& groups,
+                                       const device::Amount& by) {
+  return {weight, output, groups, access_of<scalar_t>(groups, weight, output), by};
 }
 
 // What a block keeps at most, so that several fit on a multiprocessor.
@@ -46,16 +67,21 @@ constexpr int64_t kHeldBytes = 40 << 10;
 // Slots for the largest group of a table, as far as they go.
 template <typename scalar_t, int capacity>
 device::HeldGroup<scalar_t> held_by(const device::ShrinkTable<scalar_t, capacity>& table) {
-  int64_t most = 0;
-  for (int r = 0; r < table.count; ++r) most = std::max(most, table.rows[r].groups.outer * table.rows[r].groups.inner);
-  constexpr int64_t round = device::kGroupLoads * device::kPassThreads;
-  constexpr int64_t rounds = kHeldBytes / (round * static_cast<int64_t>(sizeof(scalar_t)));
-  return {static_cast<int>(std::min(ceil_div(most, round), rounds)) * device::kGroupLoads};
+  int64_t most = 0;  // elements that a block has of its groups
+  for (int r = 0; r < table.count; ++r) {
+    const Groups& groups = table.rows[r].groups;
+    const bool narrow = table.rows[r].access == device::Access::kNarrow;
+    most =
+        std::max(most, groups.outer * groups.inner * (narrow ? device::kGroupsTogether<device::Access::kNarrow> : 1));
+  }
+  constexpr int64_t slots = device::kGroupLoads * kVectorWidth<scalar_t>;  // that all ways of reading fill
+  constexpr int64_t rounds = kHeldBytes / (slots * device::kPassThreads * static_cast<int64_t>(sizeof(scalar_t)));
+  return {static_cast<int>(std::min(ceil_div(most, slots * device::kPassThreads), rounds) * slots)};
 }
 
 template <int capacity, typename scalar_t>
 void launch_shrink_tables(c10::ArrayRef<device::ShrinkRow<scalar_t>> rows) {
-  const auto count = [](const device::ShrinkRow<scalar_t>& row) { return blocks_of(row.groups); };
+  const auto count = [](const device::ShrinkRow<scalar_t>& row) { return blocks_of(row.groups, row.access); };
   launch_tables<capacity>(rows, count, [](const device::ShrinkTable<scalar_t, capacity>& table, int64_t blocks) {
     const auto held = held_by(table);
     const int64_t bytes = kGroupScratch + held.slots * device::kPassThreads * static_cast<int64_t>(sizeof(scalar_t));
@@ -71,7 +97,11 @@ void launch_shrink_groups(c10::ArrayRef<device::ShrinkRow<scalar_t>> rows) {
 
 template <typename scalar_t>
 void launch_clear_groups(const uint8_t* stay, const Groups& groups, const device::Kept<scalar_t>& kept) {
-  launch<false>({blocks_of(groups), device::kPassThreads}, device::clear_groups_kernel<scalar_t>, stay, groups, kept);
+  // What is written is as wide as what is cleared: neighbouring groups go together, others element by element.
+  const bool narrow = access_of<scalar_t>(groups) == device::Access::kNarrow;
+  const auto access = narrow ? device::Access::kNarrow : device::Access::kSingle;
+  launch<false>({blocks_of(groups, access), device::kPassThreads}, device::clear_groups_kernel<scalar_t>, stay, groups,
+                access, kept);
 }
 
 }  // namespace fsc

@@ -23,15 +23,17 @@ FSC_DEVICE wide_t<scalar_t> as_stored(wide_t<scalar_t> value) {
   return static_cast<wide_t<scalar_t>>(static_cast<scalar_t>(value));
 }
 
-// The sum over all threads of a block, for every thread; `scratch` holds one value a warp.
+// The sum over all threads of a block whose numbers are the same modulo `apart`, a power of two up to a warp's, for
+// each of them; `scratch` holds `apart` values a warp.
+template <int apart = 1>
 FSC_DEVICE double block_sum(double value, double* scratch) {
-  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) value += shuffle_xor(value, lanes);
-  const int warps = num_threads() / kWarp;
+  for (int lanes = kWarp / 2; lanes >= apart; lanes /= 2) value += shuffle_xor(value, lanes);
+  const int warps = num_threads() / kWarp, lane = thread() % kWarp, own = thread() % apart;
   barrier();  // the scratch may still be read for the sum before
-  if (thread() % kWarp == 0) scratch[thread() / kWarp] = value;
+  if (lane < apart) scratch[thread() / kWarp * apart + own] = value;
   barrier();
   double total = 0;
-  for (int w = 0; w < warps; ++w) total += scratch[w];
+  for (int w = 0; w < warps; ++w) total += scratch[w * apart + own];
   return total;
 }
 

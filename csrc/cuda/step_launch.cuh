@@ -67,7 +67,7 @@ void launch_updates(c10::ArrayRef<device::StepRow<scalar_t>> rows, bool adam,
 
 template <typename scalar_t>
 device::ShrinkRow<scalar_t> shrink_row_of(const StepMemory<scalar_t>& memory, const device::Amount& by) {
-  return {memory.p.weight, memory.p.weight, memory.groups, by};
+  return shrink_row<scalar_t>(memory.p.weight, memory.p.weight, memory.groups, by);
 }
 
 // Soft threshold by the largest that goes.

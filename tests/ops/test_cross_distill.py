@@ -337,4 +337,6 @@ def test_compile_forward_and_backward(device):
     for alpha in (0.9, 1.0):
         found = loss_and_gradients(compiled, tensors, alpha=alpha)
         expected = loss_and_gradients(layer, tensors, alpha=alpha)
-        assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+        # cuDNN, which convolves the gradient of the input, does not promise the same bits again.
+        close = {"rtol": 0, "atol": 0} if device.type == "cpu" else {"rtol": 1e-5, "atol": 1e-5}
+        torch.testing.assert_close(found, expected, **close)
