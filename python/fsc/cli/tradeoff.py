@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from fsc.cli import evaluation, outputs, repeated, tables, tradeoff_table, training_options
-from fsc.cli.comparison import TARGETS, Comparison
+from fsc.cli.comparison import Comparison
+from fsc.cli.comparison_file import TARGETS
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
 from fsc.cli.goals import Asked
