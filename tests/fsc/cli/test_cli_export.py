@@ -130,8 +130,11 @@ def test_a_dense_checkpoint_has_its_own_number_of_classes(fsc, tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ([], "Give either --onnx or --torch-export, a file to write."),
-        (["--onnx", "a.onnx", "--torch-export", "a.pt2"], "Give either --onnx or --torch-export"),
+        ([], "Give either --onnx or --torch-export, a file to write, got none."),
+        (
+            ["--onnx", "a.onnx", "--torch-export", "a.pt2"],
+            "a file to write, got --onnx a.onnx and --torch-export a.pt2.",
+        ),
         (["--onnx", "a.pt2"], "--onnx must name a file that ends in .onnx, got a.pt2"),
         (["--torch-export", "a.pt"], "--torch-export must name a file that ends in .pt2, got a.pt"),
         (["--torch-export", "out"], "--torch-export must name a file, got out, which is a folder"),
