@@ -79,12 +79,21 @@ def _check_own(path: Path) -> None:
     named = {}
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
-        if isinstance(value, Path) and own in (value.resolve(), *value.resolve().parents):
+        resolved = [each.resolve() for each in _paths_in(value)]
+        if any(own in (each, *each.parents) for each in resolved):
             is_flag = isinstance(parameter, click.Option)
             named[parameter.opts[0] if is_flag else parameter.human_readable_name] = str(value)
     if len(named) > 1:
         flags, paths = (" and ".join(each) for each in (named, named.values()))
         raise ValueError(f"{flags} must name paths of their own, got {paths}")
+
+
+def _paths_in(value: object) -> list[Path]:
+    """What a value names: a path, or the file of a scheme or of FILE.py:FUNCTION."""
+    if isinstance(value, Path):
+        return [value]
+    texts = (value, value.rpartition(":")[0]) if isinstance(value, str) else ()
+    return [Path(text) for text in texts if text and Path(text).is_file()]
 
 
 def _check_writable(option: str, path: Path, folder: Path) -> None:

@@ -130,8 +130,12 @@ def test_a_full_disk_does_not_cost_the_lock(tmp_path, monkeypatch):
          "--report must name paths of their own, got a.html and a.html"),
         ("demo", ("--output", "out", "--json", "out"), "--output and --json must name paths of "
          "their own, got out and out"),
-        ("compare", ("--json", "teacher"), "--json and --checkpoint must name paths of their own, "
-         "got teacher and teacher"),
+        ("compare", ("--checkpoint", "teacher", "--json", "teacher"), "--json and "
+         "--checkpoint must name paths of their own, got teacher and teacher"),
+        ("compare", ("--scheme", "teacher", "--json", "teacher"), "--scheme and --json must name "
+         "paths of their own, got teacher and teacher"),
+        ("compare", ("--model", "teacher.py:build", "--json", "teacher.py"), "--model and --json "
+         "must name paths of their own, got teacher.py:build and teacher.py"),
         ("evaluate", ("teacher", "--json", "./teacher"), "PATH and --json must name paths of their "
          "own, got teacher and teacher"),
         ("compare", ("--json", os.devnull), f"--json must name an ordinary file, got {os.devnull}, "
@@ -143,11 +147,12 @@ def test_nothing_is_written_where_something_else_is_read_or_written(
 ):
     monkeypatch.chdir(tmp_path)
     shutil.copy(teacher_file, "teacher")
+    (tmp_path / "teacher.py").touch()
     given = {
         "demo": (),
         "evaluate": ("--data", "digits"),
         "compress": (*on_digits, "--method", "l1", "--shots", 1),
-    }.get(verb, (*on_digits, "--checkpoint", "teacher", "--shots", 1))
+    }.get(verb, (*on_digits, "--shots", 1))
     result = fsc(verb, *given, *flags, "--overwrite")
     assert (result.exit_code, result.stderr) == (2, f"error: {expected}\n")
-    assert names(tmp_path) == ["teacher"]
+    assert names(tmp_path) == ["teacher", "teacher.py"]
