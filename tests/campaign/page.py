@@ -45,7 +45,11 @@ def line(name: str, findings: list[Finding]) -> str:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("campaign"))
+@click.argument(
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("campaign"),
+)
 def main(folder: Path) -> None:
     """Print them."""
     every = {name: record.read(folder / f"{name}.jsonl") for name in run.PARTS}

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import click
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -26,7 +28,11 @@ class Finding:
 
 
 def read(path: Path) -> list[Finding]:
-    """The last finding of every case, by their numbers, without a line cut short by a kill."""
+    """The last finding of every case, by their numbers, without a line cut short by a kill.
+
+    Raises:
+        ClickException: a line is whole and holds something else.
+    """
     last = {finding.number: finding for finding in _lines(path)}
     return [last[number] for number in sorted(last)]
 
@@ -39,8 +45,21 @@ def append(path: Path, finding: Finding) -> None:
 
 
 def _lines(path: Path) -> Iterator[Finding]:
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
         try:
-            yield Finding(**json.loads(line))
+            found = json.loads(line)
         except ValueError:
             continue
+        if not _is_finding(found):
+            raise click.ClickException(f"{path} must hold a finding a line, got {line} as {number}")
+        yield Finding(**found)
+
+
+def _is_finding(found: object) -> bool:
+    kinds = {"number": int, "outcome": str, "fault": str, "seconds": int | float}
+    return (
+        isinstance(found, dict)
+        and found.keys() == kinds.keys()
+        and all(isinstance(found[key], kind) for key, kind in kinds.items())
+        and min(found["number"], found["seconds"]) >= 0
+    )

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import click
 
+from fsc.files import check_writable, reason
+
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
 
 import record  # noqa: E402
@@ -119,17 +121,18 @@ class Worker:
 
 
 def run(name: str, folder: Path, count: int | None) -> None:
-    """Tries all cases of a part that have not come out well yet."""
-    part, path, worker = part_of(name), folder / f"{name}.jsonl", Worker(name)
-    done = {finding.number for finding in record.read(path) if not finding.fault}
-    spent = sum(finding.seconds for finding in record.read(path))
+    """Tries all cases of a part that have not come out well yet, and sums up what has come out."""
+    part, path = part_of(name), folder / f"{name}.jsonl"
+    earlier, worker = record.read(path), Worker(name)
+    done = {finding.number for finding in earlier if not finding.fault}
+    spent = sum(finding.seconds for finding in earlier)
     try:
         for number in range(part.count if count is None else min(count, part.count)):
             if number in done:
                 continue
             if spent > 3600 * part.hours:
                 click.echo(f"{name}: {part.hours:g} hours are over at case {number}")
-                return
+                break
             finding = worker(number, part.limit)
             record.append(path, finding)
             spent += finding.seconds
@@ -137,22 +140,46 @@ def run(name: str, folder: Path, count: int | None) -> None:
                 click.echo(f"{name} {number}: {finding.fault}")
     finally:
         worker.stop(patience=_END)
+    found = record.read(path)
+    faults = sum(bool(finding.fault) for finding in found)
+    run_of = f"{len(found):,} of {part.count:,} cases run"
+    click.echo(f"{name}: {run_of}, {faults:,} with a fault, all in {path}")
+
+
+def _check_only(only: int, count: int | None, parts: tuple[str, ...]) -> None:
+    """Refuses a case that no part, or none of this part, has."""
+    if count is not None:
+        raise click.UsageError(f"--count must be left out with --only {only}, got {count}")
+    if len(parts) != 1:
+        raise click.UsageError(f"--only must have one PART, got {len(parts)}")
+    cases = part_of(parts[0]).count
+    if only >= cases:
+        raise click.UsageError(
+            f"--only must be below the {cases:,} cases of {parts[0]}, got {only}"
+        )
 
 
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS))
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("campaign"))
-@click.option("--only", type=int, help="The one case to be tried, here.")
-@click.option("--count", type=int, help="Cases of each part, instead of its own number.")
+@click.option("--only", type=click.IntRange(min=0), help="The one case to be tried, here.")
+@click.option(
+    "--count", type=click.IntRange(min=1), help="Cases of each part, instead of its own number."
+)
 def main(parts: tuple[str, ...], folder: Path, only: int | None, count: int | None) -> None:
     """Run them."""
     if only is not None:
-        if len(parts) != 1:
-            raise click.UsageError(f"--only must have one PART, got {len(parts)}")
+        _check_only(only, count, parts)
         with tempfile.TemporaryDirectory() as own:
             click.echo(part_of(parts[0]).case(only, Path(own)))
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder)
+    except OSError as error:
+        raise click.UsageError(
+            f"--folder must name a folder that can be written, got {folder}: {reason(error)}"
+        ) from error
     for name in parts or PARTS:
         run(name, folder, count)
 

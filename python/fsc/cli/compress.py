@@ -60,7 +60,10 @@ def command(
 ) -> None:
     """Compress a pretrained network and write the student, a report and the sample."""
     if num_test is not None and not evaluated:
-        raise click.UsageError("Give either --test-images or --no-evaluate.")
+        raise click.UsageError(
+            f"Give either --test-images or --no-evaluate, got --test-images {num_test} and "
+            "--no-evaluate."
+        )
     training_options.check([method])
     asked.check_methods([method])
     with several.group(source.device):

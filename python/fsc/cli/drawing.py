@@ -8,6 +8,7 @@ import click
 
 from fsc.cli import tables
 from fsc.cli.given import Inputs
+from fsc.cli.sentences import as_typed
 from fsc.images import sampling
 from fsc.images.folder import ImageFolder
 from fsc.images.sampling import FewShotSample
@@ -29,8 +30,11 @@ class Draw:
 
     def __post_init__(self) -> None:
         """Refuses both and none, and classes without images of each."""
-        if (self.num_shots is None) == (self.num_images is None):
-            raise click.UsageError("Give either --shots or --images.")
+        typed = as_typed({"--shots": self.num_shots, "--images": self.num_images})
+        if len(typed) != 1:
+            raise click.UsageError(
+                f"Give either --shots or --images, got {' and '.join(typed) or 'none'}."
+            )
         if self.num_ways is not None and self.num_shots is None:
             raise click.UsageError(
                 f"--ways must go with --shots, got {self.num_ways} with --images {self.num_images}."

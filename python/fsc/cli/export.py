@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 
 from fsc import export, models
 from fsc.cli import evaluation, locks, saved, tables
+from fsc.cli.sentences import as_typed
 from fsc.cli.trying import channels_read, first_scores
 from fsc.exporting import Exported, format_of
 from fsc.files import write_json
@@ -53,7 +54,8 @@ def _target(onnx_path: Path | None, torch_path: Path | None) -> tuple[str, Path]
     given = {"--onnx": onnx_path, "--torch-export": torch_path}
     paths = [(flag, path) for flag, path in given.items() if path is not None]
     if len(paths) != 1:
-        raise click.UsageError(f"Give either {' or '.join(given)}, a file to write.")
+        got = " and ".join(as_typed(given)) or "none"
+        raise click.UsageError(f"Give either {' or '.join(given)}, a file to write, got {got}.")
     flag, path = paths[0]
     suffix = ".onnx" if path is onnx_path else ".pt2"
     if path.suffix != suffix:

@@ -11,6 +11,7 @@ from torch import nn
 from fsc import method_names, schemes
 from fsc.cli.given import Inputs
 from fsc.cli.inputs import find_scheme
+from fsc.cli.sentences import as_typed
 from fsc.goal import Goal
 from fsc.methods.base import check_removes_weights
 from fsc.methods.whole_layers import takes
@@ -70,7 +71,7 @@ class Asked:
             )
         kinds = (self.scheme_name, self.drop_blocks, self.decouple)
         if any(kind is not None for kind in kinds):
-            self._check_alone(named[0].partition(" ")[0])
+            self._check_alone(named[0])
         Goal(
             flops=self.flops,
             parameters=self.parameters,
@@ -81,20 +82,20 @@ class Asked:
 
     def _typed(self) -> list[str]:
         """What says what is to be left, as it was typed."""
-        values = {flag: getattr(self, name) for flag, name in _GOALS.items()}
-        return [f"{flag} {value}" for flag, value in values.items() if value is not None]
+        return as_typed({flag: getattr(self, name) for flag, name in _GOALS.items()})
 
     def _check_alone(self, chosen: str) -> None:
         """Refuses what says more of a share, beside what is none."""
         shares = "--flops, --parameters or --pruning-ratio"
         ignoring = "--flops, --parameters, --pruning-ratio or --decouple"
-        for flag, is_given, fitting in (
-            ("--ignore", bool(self.ignored) and self.decouple is None, ignoring),
-            ("--round-to", self.round_to != 1, shares),
-            ("--style", self.style != "residual", shares),
+        for flag, value, is_given, fitting in (
+            ("--ignore", self.ignored, bool(self.ignored) and self.decouple is None, ignoring),
+            ("--round-to", self.round_to, self.round_to != 1, shares),
+            ("--style", self.style, self.style != "residual", shares),
         ):
             if is_given:
-                raise click.UsageError(f"{flag} must go with {fitting}, got it with {chosen}.")
+                got = " ".join(as_typed({flag: value}))
+                raise click.UsageError(f"{flag} must go with {fitting}, got {got} with {chosen}.")
 
     def check_methods(self, methods: Sequence[str]) -> None:
         """Make sure, before anything is loaded, that all methods take other blocks and layers.

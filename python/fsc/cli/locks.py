@@ -21,13 +21,17 @@ OTHERWISE = "give --overwrite or name another"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def hold_folder(folder: Path) -> None:
+def hold_folder(option: str, folder: Path) -> None:
     """Lock a folder until the command ends.
+
+    Args:
+        option: that names it.
+        folder: that is to be written to.
 
     Raises:
         OSError: it cannot be written, or another process holds it.
     """
-    check_writable(folder)
+    _check_writable(option, folder, folder)
     click.get_current_context().with_resource(locked_folder(folder))
 
 
@@ -35,19 +39,15 @@ def hold_files(given: Mapping[str, Path | None], *, replacing: bool) -> None:
     """Lock the files that a command is to write until it ends.
 
     Args:
-        given: flag -> the file that it names, if any; at most two do.
+        given: flag -> the file that it names, if any.
         replacing: whether files that are there already may be replaced.
 
     Raises:
-        OSError: a file is there already, cannot be written, or another process writes it.
-        ValueError: both are the same.
+        OSError, ValueError: what `hold_file` raises.
     """
-    paths = {option: path for option, path in given.items() if path is not None}
-    if len(paths) == 2 and len(set(paths.values())) == 1:
-        both, (path, _) = " and ".join(paths), paths.values()
-        raise ValueError(f"{both} must name two files, got {path} for both")
-    for option, path in paths.items():
-        hold_file(option, path, replacing=replacing)
+    for option, path in given.items():
+        if path is not None:
+            hold_file(option, path, replacing=replacing)
 
 
 def hold_file(option: str, path: Path, *, replacing: bool) -> None:
@@ -60,13 +60,49 @@ def hold_file(option: str, path: Path, *, replacing: bool) -> None:
 
     Raises:
         OSError: it is there already, cannot be written, or another process writes it.
+        ValueError: something else that is typed names it too, or what is there is no file.
     """
-    check_writable(path.parent)
+    _check_own(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{option} must name an ordinary file, got {path}, which is none")
+    _check_writable(option, path, path.parent)
     click.get_current_context().with_resource(locked_file(path))
     if path.exists() and not replacing:
         raise FileExistsError(
             f"{option} must name a new file, got {path}, which exists: {OTHERWISE}"
         )
+
+
+def _check_own(path: Path) -> None:
+    """Refuses to write what another parameter names too, to write it, to read it or as a folder."""
+    context, own = click.get_current_context(), path.resolve()
+    named = {}
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        resolved = [each.resolve() for each in _paths_in(value)]
+        if any(own in (each, *each.parents) for each in resolved):
+            is_flag = isinstance(parameter, click.Option)
+            named[parameter.opts[0] if is_flag else parameter.human_readable_name] = str(value)
+    if len(named) > 1:
+        flags, paths = (" and ".join(each) for each in (named, named.values()))
+        raise ValueError(f"{flags} must name paths of their own, got {paths}")
+
+
+def _paths_in(value: object) -> list[Path]:
+    """What a value names: a path, or the file of a scheme or of FILE.py:FUNCTION."""
+    if isinstance(value, Path):
+        return [value]
+    texts = (value, value.rpartition(":")[0]) if isinstance(value, str) else ()
+    return [Path(text) for text in texts if text and Path(text).is_file()]
+
+
+def _check_writable(option: str, path: Path, folder: Path) -> None:
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise OSError(
+            f"{option} must name a place that can be written, got {path}: {reason(error)}"
+        ) from error
 
 
 @contextmanager

@@ -290,8 +290,8 @@ def check_outputs(json_path: Path | None, figure_path: Path | None, *, replacing
         replacing: whether files that are there already may be replaced.
 
     Raises:
-        OSError: a file is there already or cannot be written, or another process writes it.
-        ValueError: both are the same, or the figure's name ends in no kind that can be drawn.
+        OSError, ValueError: what `locks.hold_file` raises, or the figure's name ends in no kind
+            that can be drawn.
     """
     if figure_path is not None:
         figure.check_name(figure_path)

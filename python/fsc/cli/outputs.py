@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import nn
 from fsc import method_names
 from fsc.cli import options
 from fsc.cli.given import Inputs
-from fsc.cli.locks import OTHERWISE, hold_file, hold_folder
+from fsc.cli.locks import OTHERWISE, hold_files, hold_folder
 from fsc.cli.settings import Settings
 from fsc.files import check_room, read_json
 from fsc.methods import FSKD, CrossDistillation, SolveThenTrain
@@ -80,16 +80,14 @@ class Destination:
 
         Raises:
             OSError: something would get lost, or the folder cannot be written.
-            ValueError: the page's name says that it is something else, or --json names a file that
-                goes to the folder.
+            ValueError: the page's name says that it is something else, or a file is to go where
+                another goes or where what is unfinished is.
         """
         if self.page_path is not None and self.page_path.suffix.lower() != ".html":
             raise ValueError(f"--report must name a file in .html, got {self.page_path}")
-        hold_folder(self.output)
+        hold_folder("--output", self.output)
         replacing = self.overwrite or (self.resume and self.journal.is_dir())
-        if self.page_path is not None:
-            hold_file("--report", self.page_path, replacing=replacing)
-        hold_json(self.json_path, self.output, STUDENT, replacing=replacing)
+        self._hold_files(replacing=replacing)
         unfinished, finished = in_words(self.journal), _found(self.output, STUDENT)
         if replacing:
             return
@@ -106,21 +104,50 @@ class Destination:
                 f"{', '.join(finished)}: {nothing}{OTHERWISE}"
             )
 
+    def _hold_files(self, *, replacing: bool) -> None:
+        """Lock what goes elsewhere, once the journal and the student's files have their places."""
+        journal = self.journal
+        if journal.exists() and not journal.is_dir():
+            raise FileExistsError(
+                f"--output must name a folder where {journal.name} is no file, got {self.output}: "
+                "remove that or name another"
+            )
+        given = {"--report": self.page_path, "--json": self.json_path}
+        for flag, path in given.items():
+            # It is removed at the end, with all that is in it.
+            if path is not None and journal.resolve() in path.resolve().parents:
+                raise ValueError(f"{flag} must name a file outside of {journal}, got {path}")
+        hold_beside(given, self.output, STUDENT, replacing=replacing)
 
-def hold_json(
-    json_path: Path | None, folder: Path, names: Sequence[str], *, replacing: bool
+
+def hold_beside(
+    given: Mapping[str, Path | None], folder: Path, names: Sequence[str], *, replacing: bool
 ) -> None:
-    """Lock what --json names, beside the files that go to a folder.
+    """Lock files that go beside those of a folder, once all of these have their places.
+
+    Args:
+        given: flag -> the file that it names, if any.
+        folder: that --output names.
+        names: of its files.
+        replacing: whether files that are there already may be replaced.
 
     Raises:
-        OSError: it cannot be written, or is there already.
-        ValueError: it is one of these files.
+        OSError: a file cannot be written, or something is there already.
+        ValueError: one is, or lies in, what goes to the folder.
     """
-    if json_path is not None and json_path.resolve() in [(folder / n).resolve() for n in names]:
-        raise ValueError(
-            f"--json must name another file than those that go to {folder}, got {json_path}"
-        )
-    options.check_outputs(json_path, None, replacing=replacing)
+    for name in names:
+        if (folder / name).is_dir():
+            raise FileExistsError(
+                f"--output must name a folder where {name} is no folder, got {folder}: remove that "
+                "or name another"
+            )
+    places = {(folder / name).resolve() for name in names}
+    for flag, path in given.items():
+        if path is not None and places & {path.resolve(), *path.resolve().parents}:
+            raise ValueError(
+                f"{flag} must name another file than those that go to {folder}, got {path}"
+            )
+    hold_files(given, replacing=replacing)
 
 
 def check_demo(output: Path, *, overwrite: bool) -> None:

@@ -10,6 +10,19 @@ from typing import Any, get_args, get_origin, get_type_hints
 from fsc.cli.run import Accuracy
 
 _LARGEST = 1e18  # of the numbers in a file; NaN is not below it either
+# Of what is measured and counted, the smallest and the largest that there can be.
+_RANGES = {
+    "shots": (1, None),
+    "seed": (0, None),
+    "top1": (0, 100),
+    "top5": (0, 100),
+    "seconds": (0, None),
+    "parameters": (1, None),
+    "nonzero": (0, None),
+    "flops": (1, None),
+}
+# Of one image and of a batch.
+_PAIRS = ("milliseconds", "milliseconds_teacher", "shares_of_time")
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,8 @@ class Record:
         for name, value in found.items():
             if not is_of(value, hints[name]):
                 raise ValueError(f"has {brief(value)} as its {name}")
+            if rule := unmet_rule(name, value):
+                raise ValueError(f"has {brief(value)} as its {name}, which {rule}")
         return cls(**found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,6 +85,11 @@ class Record:
         """Milliseconds over the teacher's, for one image (0) or for a batch (1)."""
         assert self.milliseconds is not None and self.milliseconds_teacher is not None
         return self.milliseconds[index] / self.milliseconds_teacher[index]
+
+    @property
+    def key(self) -> tuple[str, int, float | None, str | None]:
+        """What no two runs of a file share."""
+        return self.method, self.seed, self.value, self.target
 
     @property
     def accuracy(self) -> Accuracy:
@@ -86,6 +106,32 @@ def is_of(value: object, hint: Any) -> bool:
     if hint in (int, float):
         return type(value) in {int, hint} and abs(value) < _LARGEST  # type: ignore[arg-type]
     return isinstance(value, hint)
+
+
+def unmet_rule(name: str, value: Any) -> str | None:
+    """What a value, of the type of its field, must be and is not; None where it is well.
+
+    Args:
+        name: of the field.
+        value: of it; None where it is not there, which is well.
+    """
+    low, high = _RANGES.get(name, (None, None))
+    if value is None:
+        return None
+    if low is not None and high is not None:
+        return None if low <= value <= high else f"must lie between {low} and {high}"
+    if low is not None:
+        return None if low <= value else f"must be at least {low}"
+    if name in _PAIRS and not (len(value) == 2 and all(map(_is_time, value))):
+        return "must be two positive times"
+    return None
+
+
+def _is_time(value: float | list[float]) -> bool:
+    """Whether it is above nothing, or from a lowest such to a highest."""
+    if isinstance(value, list):
+        return len(value) == 2 and 0 < value[0] <= value[1]
+    return value > 0
 
 
 def brief(value: object) -> str:

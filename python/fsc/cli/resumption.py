@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 from fsc import method_names
@@ -20,10 +21,15 @@ _TYPED = {"seed": "--seed", "device": "--device", "threads": "--threads", "schem
 # What differs -> what it is called and which flags decide it, where the value says nothing.
 _DECIDED = {
     "scheme": ("another scheme", "--scheme"),
-    "images": ("other images", "--shots, --ways, --images or --augment"),
+    "images": (
+        "other images",
+        "--data, --size, --normalize, --shots, --ways, --images or --augment",
+    ),
     "teacher": ("another teacher", "--model and --checkpoint"),
     "method": ("another method", "--method"),
 }
+# What decides how many images there are.
+_COUNTING = "--shots, --ways, --images or --augment"
 # What differs between two goals -> the flag for it.
 _GOALS = {
     f"scheme.{name}": f"--{name.replace('_', '-')}"
@@ -79,12 +85,13 @@ def _refusal(error: AnotherCompression, inputs: Inputs) -> str:
         found = [one for one in found if one.name != "scheme.name"]
     got, flags, versions = [], [], []
     for one in found:
+        if _follows(one, found):
+            continue
         what, _, part = one.name.partition(".")
         if what == "versions":
             got.append(f"{part} {one.now} instead of {one.before}")
             versions.append(f"{part} {one.before}")
-        # Another seed draws other images: that they differ says nothing more.
-        elif one.name != "images.sha256" or error.before["seed"] == error.now["seed"]:
+        else:
             said, flag = _in_flags(what, one, error, inputs)
             got.append(said)
             flags.append(flag)
@@ -94,6 +101,16 @@ def _refusal(error: AnotherCompression, inputs: Inputs) -> str:
         f"--resume must go on with the same run, got {', '.join(dict.fromkeys(got))}: "
         f"{' and '.join(ways)}, or {'' if flags else 'give '}--overwrite to start anew"
     )
+
+
+def _follows(difference: Difference, found: Sequence[Difference]) -> bool:
+    """Whether something differs only because something else does that is told already."""
+    differing = {one.name.partition(".")[0] for one in found}
+    if difference.name == "images.sha256":  # another seed draws other images
+        return "seed" in differing
+    # What a method learns, or crops, of the same images is there with it alone.
+    is_of_method = difference.name in ("images.labels", "images.files")
+    return is_of_method and None in (difference.before, difference.now) and "method" in differing
 
 
 def _in_flags(
@@ -116,7 +133,7 @@ def _in_flags(
         typed, missing = "--keep-batch-norm", "no --keep-batch-norm"
         return (typed, missing) if now else (missing, typed)
     if what == "images" and difference.is_short:
-        said = f"{now} images instead of {before}"
+        return f"{now} images instead of {before}", f"the earlier {_COUNTING}"
     if flag is None or not difference.is_short:
         return said, f"the earlier {deciding}"
     return f"{flag} {now} instead of {before}", f"{flag} {before}"

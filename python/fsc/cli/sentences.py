@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import click
 
@@ -33,6 +34,23 @@ def of_error(error: Exception, command: click.Command | None) -> str:
         lambda found: f"{flags[found[1]]} " if found[1] in flags else found[0], text[rule.end(1) :]
     )
     return f"{flags.get(rule[1], rule[1])}{rest}"
+
+
+def as_typed(given: Mapping[str, object]) -> list[str]:
+    """Those of some flags that are given, each with its value: "--shots 1", "--no-evaluate".
+
+    Args:
+        given: flag -> its value; None and False: it was not typed.
+    """
+    found = []
+    for flag, value in given.items():
+        values = value if isinstance(value, tuple) else (value,)
+        found += [
+            flag if each is True else f"{flag} {each}"
+            for each in values
+            if each is not None and each is not False
+        ]
+    return found
 
 
 def is_lack_of_memory(error: Exception) -> bool:

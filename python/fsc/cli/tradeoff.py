@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from fsc.cli import evaluation, outputs, repeated, tables, tradeoff_table, training_options
-from fsc.cli.comparison import TARGETS, Comparison
+from fsc.cli.comparison import Comparison
+from fsc.cli.comparison_file import TARGETS
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
 from fsc.cli.goals import Asked
@@ -19,6 +20,7 @@ from fsc.cli.outputs import Results
 from fsc.cli.progress import Reporter
 from fsc.cli.record import Record
 from fsc.cli.repeated import Case
+from fsc.cli.sentences import as_typed
 from fsc.cli.settings import Resources, Settings
 from fsc.report import tradeoff_figure
 from fsc.report.tradeoff_figure import Curve, Point
@@ -80,15 +82,15 @@ class Targets:
 
     def _check_unrefined(self) -> None:
         """Refuses what says more of shares, where there are none."""
-        for flag, is_given in (
-            ("--ignore", bool(self.ignored)),
-            ("--round-to", self.round_to != 1),
-            ("--style", self.style != "residual"),
+        for flag, value, is_given in (
+            ("--ignore", self.ignored, bool(self.ignored)),
+            ("--round-to", self.round_to, self.round_to != 1),
+            ("--style", self.style, self.style != "residual"),
         ):
             if is_given:
                 raise click.UsageError(
-                    f"{flag} must go with --flops or --pruning-ratio, got it with --drop-blocks "
-                    "alone."
+                    f"{flag} must go with --flops or --pruning-ratio, got "
+                    f"{' '.join(as_typed({flag: value}))} with --drop-blocks alone."
                 )
 
     def each(self) -> list[Target]:

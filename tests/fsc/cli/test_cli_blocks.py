@@ -22,7 +22,7 @@ def test_a_student_without_a_block_is_written_and_evaluated(compress_digits, fsc
         ("l1", ("--drop-blocks", 99), "--drop-blocks must fit resnet14, got 99: scheme "
          "'blocks-99': count must be at most 4, the blocks of the model that can go, got 99"),
         ("l1", ("--drop-blocks", 1, "--round-to", 4), "--round-to must go with --flops, "
-         "--parameters or --pruning-ratio, got it with --drop-blocks."),
+         "--parameters or --pruning-ratio, got --round-to 4 with --drop-blocks 1."),
         ("l1", ("--drop-blocks", 1, "--flops", 0.5), "At most one of --scheme, --flops, "
          "--parameters, --pruning-ratio, --drop-blocks, --decouple must be given, got --flops 0.5 "
          "and --drop-blocks 1."),

@@ -183,32 +183,6 @@ def test_resume_refuses_another_comparison(compare, tmp_path):
     assert (tmp_path / "runs.json").read_bytes() == before
 
 
-def one_run(**wrong):
-    run = Record("l1", "res-50", 2, 0, 80.0, 0.1, 10, 9, 20).to_dict()
-    return json.dumps({"runs": [run | wrong]})
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("{", "runs.json is no JSON"),
-        ('{"shots": 2}', "it has no list of runs"),
-        ('{"runs": [{"method": "l1"}]}', "run 0 lacks scheme"),
-        ('{"runs": [3]}', "run 0 is 3"),
-        ('{"top1_teacher": "high", "runs": []}', 'its top1_teacher is "high"'),
-        (one_run(top1="high"), 'run 0 has "high" as its top1'),
-        (one_run(top1=math.nan), "run 0 has NaN as its top1"),
-        (one_run(shots=2.5), "run 0 has 2.5 as its shots"),
-        (one_run(milliseconds=[1, "2"]), 'run 0 has [1, "2"] as its milliseconds'),
-    ],
-)
-def test_resume_refuses_a_file_that_is_no_comparison(compare, tmp_path, text, sentence):
-    (tmp_path / "runs.json").write_text(text)
-    result = compare("--resume")
-    assert result.exit_code == 2 and sentence in result.stderr.splitlines()[-1]
-    assert (tmp_path / "runs.json").read_text() == text
-
-
 def test_resume_without_a_file_starts_anew(compare, tmp_path):
     assert compare("--resume", "--seeds", 1).exit_code == 0
     assert len(read(tmp_path)["runs"]) == 3

@@ -24,7 +24,7 @@ def test_a_student_with_decoupled_layers_is_written_and_evaluated(compress_digit
         ("l1", ("--decouple", 8), "--decouple must fit resnet14, got 8: scheme 'decoupled-8': "
          "model must have convolutions with kernels larger than 1x1 that are cheaper"),
         ("l1", ("--decouple", 2, "--round-to", 4), "--round-to must go with --flops, --parameters "
-         "or --pruning-ratio, got it with --decouple."),
+         "or --pruning-ratio, got --round-to 4 with --decouple 2."),
     ],
 )  # fmt: skip
 def test_what_does_not_go_with_it_is_refused(compress_digits, method, flags, expected):

@@ -115,13 +115,16 @@ def test_folder_that_cannot_be_written_is_found_before_any_work(fsc, on_digits, 
     blocker = tmp_path / "file"
     blocker.write_text("")
     below = blocker / "below"
-    for arguments in (
+    for *arguments, flag, path in (
         ("demo", "--output", below),
+        ("demo", "--output", "/proc/below"),  # in which nobody makes a file, whoever it is
         ("compress", *on_digits, "--method", "l1", "--shots", 1, "--output", below),
         ("compare", *on_digits, "--shots", 1, "--json", below / "runs.json"),
         ("compare", *on_digits, "--shots", 1, "--output", below / "figure.png"),
     ):
-        assert "cannot be written" in sentence(fsc(*arguments))
+        assert sentence(fsc(*arguments, flag, path)).startswith(
+            f"{flag} must name a place that can be written, got {path}: "
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

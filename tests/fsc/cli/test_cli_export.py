@@ -130,13 +130,22 @@ def test_a_dense_checkpoint_has_its_own_number_of_classes(fsc, tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ([], "Give either --onnx or --torch-export, a file to write."),
-        (["--onnx", "a.onnx", "--torch-export", "a.pt2"], "Give either --onnx or --torch-export"),
+        ([], "Give either --onnx or --torch-export, a file to write, got none."),
+        (
+            ["--onnx", "a.onnx", "--torch-export", "a.pt2"],
+            "a file to write, got --onnx a.onnx and --torch-export a.pt2.",
+        ),
         (["--onnx", "a.pt2"], "--onnx must name a file that ends in .onnx, got a.pt2"),
         (["--torch-export", "a.pt"], "--torch-export must name a file that ends in .pt2, got a.pt"),
         (["--torch-export", "out"], "--torch-export must name a file, got out, which is a folder"),
-        (["--torch-export", "no.py/a.pt2"], "folder no.py cannot be written: Not a directory"),
-        (["--torch-export", "a.pt2", "--json", "a.pt2"], "--torch-export and --json must name two"),
+        (
+            ["--torch-export", "no.py/a.pt2"],
+            "--torch-export must name a place that can be written, got no.py/a.pt2: Not a dir",
+        ),
+        (
+            ["--torch-export", "a.pt2", "--json", "a.pt2"],
+            "--torch-export and --json must name paths of their own, got a.pt2 and a.pt2",
+        ),
     ],
     ids=str,
 )

@@ -346,6 +346,7 @@ def test_flags_that_go_with_a_folder_alone(fsc, net):
 
 
 def test_neither_or_both_ways_to_draw(compress):
-    for given in ({"shots": None}, {"images": 3}):
+    for given, got in (({"shots": None}, "none"), ({"images": 3}, "--shots 2 and --images 3")):
         result = compress(**given)
-        assert result.exit_code == 2 and "Give either --shots or --images." in result.stderr
+        assert result.exit_code == 2
+        assert f"Give either --shots or --images, got {got}." in result.stderr

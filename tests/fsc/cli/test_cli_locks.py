@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -112,3 +113,46 @@ def test_a_full_disk_does_not_cost_the_lock(tmp_path, monkeypatch):
     with locked_folder(tmp_path), pytest.raises(OSError, match="written by another process: wait"):
         with locked_folder(tmp_path):
             pass
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags", "expected"),
+    [
+        ("compare", ("--json", "a.png", "--output", "a.png"), "--json and --output must name paths "
+         "of their own, got a.png and a.png"),
+        ("grid", ("--objective", "soft", "--json", "a.png", "--output", "b/../a.png"), "--json "
+         "and --output must name paths of their own, got a.png and b/../a.png"),
+        ("compare", ("--json", "a", "--output", "a/b.png"), "--json and --output must name paths "
+         "of their own, got a and a/b.png"),
+        ("compress", ("--output", "out", "--json", "out"), "--output and --json must name paths of "
+         "their own, got out and out"),
+        ("compress", ("--output", "out", "--json", "a.html", "--report", "a.html"), "--json and "
+         "--report must name paths of their own, got a.html and a.html"),
+        ("demo", ("--output", "out", "--json", "out"), "--output and --json must name paths of "
+         "their own, got out and out"),
+        ("compare", ("--checkpoint", "teacher", "--json", "teacher"), "--json and "
+         "--checkpoint must name paths of their own, got teacher and teacher"),
+        ("compare", ("--scheme", "teacher", "--json", "teacher"), "--scheme and --json must name "
+         "paths of their own, got teacher and teacher"),
+        ("compare", ("--model", "teacher.py:build", "--json", "teacher.py"), "--model and --json "
+         "must name paths of their own, got teacher.py:build and teacher.py"),
+        ("evaluate", ("teacher", "--json", "./teacher"), "PATH and --json must name paths of their "
+         "own, got teacher and teacher"),
+        ("compare", ("--json", os.devnull), f"--json must name an ordinary file, got {os.devnull}, "
+         "which is none"),
+    ],
+)  # fmt: skip
+def test_nothing_is_written_where_something_else_is_read_or_written(
+    fsc, on_digits, teacher_file, tmp_path, monkeypatch, verb, flags, expected
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(teacher_file, "teacher")
+    (tmp_path / "teacher.py").touch()
+    given = {
+        "demo": (),
+        "evaluate": ("--data", "digits"),
+        "compress": (*on_digits, "--method", "l1", "--shots", 1),
+    }.get(verb, (*on_digits, "--shots", 1))
+    result = fsc(verb, *given, *flags, "--overwrite")
+    assert (result.exit_code, result.stderr) == (2, f"error: {expected}\n")
+    assert names(tmp_path) == ["teacher", "teacher.py"]

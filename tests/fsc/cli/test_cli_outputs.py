@@ -211,12 +211,6 @@ def test_overwrite_and_resume_replace_files(fsc, on_digits, tmp_path):
     assert fsc("schemes", "--model", "resnet56", "--json", path, "--overwrite").exit_code == 0
 
 
-def test_json_and_figure_are_two_files(fsc, on_digits, tmp_path):
-    path = tmp_path / "both.png"
-    result = fsc("compare", *on_digits, "--shots", 1, "--json", path, "--output", path)
-    assert "--json and --output must name two files" in sentence(result)
-
-
 def test_a_demonstration_replaces_only_its_own(fsc, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "demonstrate", lambda *arguments: None)
     mine, earlier, stopped = (tmp_path / name for name in ("mine", "earlier", "stopped"))
@@ -241,3 +235,38 @@ def test_a_demonstration_replaces_only_its_own(fsc, tmp_path, monkeypatch):
         assert fsc("demo", "--output", folder).exit_code == 0
     (stopped / "teacher.safetensors").write_text("of somebody else")
     assert "got" in sentence(fsc("demo", "--output", stopped))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--json", "out/report.json"), "--json must name another file than those that go to out, "
+         "got out/report.json"),
+        (("--json", "out/report.json/x"), "--json must name another file than those that go to "
+         "out, got out/report.json/x"),
+        (("--json", "out/unfinished/x"), "--json must name a file outside of out/unfinished, got "
+         "out/unfinished/x"),
+        (("--report", "out/unfinished/x.html"), "--report must name a file outside of "
+         "out/unfinished, got out/unfinished/x.html"),
+    ],
+)  # fmt: skip
+def test_no_file_is_written_among_those_of_the_folder(
+    compress, tmp_path, monkeypatch, flags, expected
+):
+    monkeypatch.chdir(tmp_path)
+    assert sentence(compress(*flags, "--overwrite", output="out")) == expected
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("extra", [(), ("--overwrite",), ("--resume", "--overwrite")])
+def test_what_stands_in_the_place_of_the_folders_own_is_told_before_any_work(
+    compress, tmp_path, extra
+):
+    beginning = "--output must name a folder where"
+    end = f"got {tmp_path / 'out'}: remove that or name another"
+    (tmp_path / "out" / "report.json").mkdir(parents=True)
+    assert sentence(compress(*extra)) == f"{beginning} report.json is no folder, {end}"
+    (tmp_path / "out" / "report.json").rmdir()
+    (tmp_path / "out" / "unfinished").touch()
+    assert sentence(compress(*extra)) == f"{beginning} unfinished is no file, {end}"
+    assert names(tmp_path / "out") == ["unfinished"]

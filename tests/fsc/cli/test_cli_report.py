@@ -188,8 +188,10 @@ def test_refuses_a_folder_that_cannot_be_written_before_any_work(compress, tmp_p
     (tmp_path / "file").touch()
     result = compress("--report", tmp_path / "file" / "page.html")
     assert result.exit_code == 2 and not (tmp_path / "out").exists()
-    last = result.stderr.splitlines()[-1]
-    assert last.startswith(f"error: folder {tmp_path / 'file'} cannot be written")
+    assert result.stderr.splitlines()[-1] == (
+        f"error: --report must name a place that can be written, got "
+        f"{tmp_path / 'file' / 'page.html'}: Not a directory"
+    )
 
 
 def test_a_disk_that_fills_up_costs_the_page_alone(compress, tmp_path, monkeypatch):

@@ -69,6 +69,9 @@ def refusal(result):
          "20: give --seed 0 and the earlier --shots, --ways, --images or --augment, or "),
         ("l1", ("--ways", 9), "18 images instead of 20: give the earlier --shots, --ways, --images "
          "or --augment, or "),
+        ("l1", ("--ways", 5, "--shots", 4), "other images: give the earlier --data, --size, "
+         "--normalize, --shots, --ways, --images or --augment, or "),
+        ("l1", ("--method", "kd"), "--method kd instead of l1: give --method l1, or "),
         ("l1", ("--method", "cd-soft"), "--method cd-soft instead of l1: give --method l1, or "),
         ("mir-before", ("--mir-steps", 3), "--mir-steps 3 instead of 2: give --mir-steps 2, or "),
         ("mir-before", ("--views", "crops"), "--views crops instead of mirrored: give --views "

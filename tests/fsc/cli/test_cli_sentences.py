@@ -104,8 +104,9 @@ def test_what_refines_a_share_is_refused_beside_a_scheme(fsc, tmp_path, verb, fl
     output = ("--output", tmp_path / "out.png")
     result = fsc(verb, *_VALID[verb], "--scheme", "res-50", *output, *flags)
     assert result.exit_code == 2
-    ignores = flags[0] == "--ignore"
+    ignores, typed = flags[0] == "--ignore", f"{flags[0]} {flags[1]}"
     fitting = ", --pruning-ratio or --decouple" if ignores else " or --pruning-ratio"
     assert result.stderr.splitlines()[-1] == (
-        f"error: {flags[0]} must go with --flops, --parameters{fitting}, got it with --scheme."
+        f"error: {flags[0]} must go with --flops, --parameters{fitting}, got {typed} with --scheme "
+        "res-50."
     )

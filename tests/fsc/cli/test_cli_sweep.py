@@ -206,7 +206,7 @@ def test_a_comparison_is_no_sweep_and_the_other_way(fsc, on_digits, sweep, tmp_p
          "--values must be positive numbers between commas, as in 100,200,400, got 1,,2"),
         ("steps", "0,2", ("--shots", 1),
          "--values must be positive numbers between commas, as in 100,200,400, got 0,2"),
-        ("steps", "1", (), "Give either --shots or --images."),
+        ("steps", "1", (), "Give either --shots or --images, got none."),
         ("shots", "1", ("--shots", 1),
          "--shots must be left out with --over shots, whose --values say it, got 1."),
         ("images", "1", ("--shots", 1),

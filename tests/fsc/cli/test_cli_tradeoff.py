@@ -190,7 +190,7 @@ def test_both_are_timed_with_their_norms_folded_or_neither(monkeypatch, capsys, 
         (("--drop-blocks", "1", "--method", "fskd"), "--drop-blocks must go with --method"),
         (("--drop-blocks", "9"), "--drop-blocks must fit"),
         (("--drop-blocks", "1", "--round-to", 4), "--round-to must go with --flops or "
-         "--pruning-ratio, got it with --drop-blocks alone."),
+         "--pruning-ratio, got --round-to 4 with --drop-blocks alone."),
     ],
 )  # fmt: skip
 def test_what_is_no_target_is_refused(tradeoff, flags, said):

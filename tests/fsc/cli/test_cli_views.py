@@ -112,7 +112,7 @@ def test_classes_of_a_folder_are_drawn(fsc, pets, tmp_path: Path, monkeypatch, m
             "--ways must not exceed the 2 classes that have 3 images or more, got 3",
         ),
         (("--images", 3, "--ways", 2), "--ways must go with --shots, got 2 with --images 3."),
-        (("--ways", 2), "Give either --shots or --images."),
+        (("--ways", 2), "Give either --shots or --images, got none."),
     ],
 )
 def test_ways_that_cannot_be_are_refused(fsc, pets, tmp_path: Path, flags, told: str) -> None:
