@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.arguments import check_count, check_fields
 from fsc.methods.any_aligned import blocks_matched, left_in_words, recover
-from fsc.methods.arguments import check_count
 from fsc.methods.back_prop import BackProp
 from fsc.methods.base import Task
 from fsc.methods.fit_net import FitNet
@@ -71,6 +71,7 @@ class Alternation:
 
     def __post_init__(self) -> None:
         """Refuses values that no turn can use."""
+        check_fields(self)
         if not isinstance(self.training, BackProp | KD | FitNet):
             raise TypeError(f"training must be a BackProp, KD or FitNet, got {self.training!r}")
         if not isinstance(self.alignment, FSKD | None):

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from fsc.arguments import check_fields
 from fsc.methods import any_student
 from fsc.methods.arguments import check_numbers
 from fsc.methods.base import Outcome, Task
@@ -78,6 +79,7 @@ class MiR(Schedule):
 
     def __post_init__(self) -> None:
         """Refuses values that no training can use."""
+        check_fields(self)
         if self.features not in ("before", "after"):
             raise ValueError(f"features must be before or after, got {self.features!r}")
         check_name(self.loss)

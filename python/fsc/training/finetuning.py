@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fsc.arguments import check_fields
 from fsc.images.checks import check_images, device_of
 from fsc.images.labels import check_labels, check_range
 from fsc.networks.modes import evaluation_mode
@@ -50,6 +51,7 @@ class FineTuning:
 
     def __post_init__(self) -> None:
         """Refuses values that no training can follow."""
+        check_fields(self)
         rules = {
             "epochs must be at least 1": (self.epochs >= 1, self.epochs),
             "learning_rate must be finite and above 0": (
