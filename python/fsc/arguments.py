@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import fields
@@ -9,7 +10,8 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def check_integer(name: str, value: object) -> None:
@@ -64,6 +66,18 @@ def check_count(name: str, value: int) -> None:
         raise ValueError(f"{name} must be at least 1, got {value}")
 
 
+def check_rate(name: str, value: float) -> None:
+    """Make sure that a learning rate, or what else may be any number above 0, is one.
+
+    Raises:
+        ValueError: it is not finite and above 0.
+        TypeError: it is no number.
+    """
+    check_number(name, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be finite and above 0, got {value}")
+
+
 def check_channel_numbers(name: str, value: Any) -> None:
     """Make sure that what is said of every channel is a number for each of them.
 
@@ -104,6 +118,20 @@ def check_module(name: str, value: object) -> None:
     """
     if not isinstance(value, nn.Module):
         raise TypeError(f"{name} must be a torch.nn.Module, got {type(value).__name__}")
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Make sure that a tensor is one, and holds its values one by one, as all that reads it wants.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it is sparse, nested or in a layout of one library.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_nested:
+        kind = "a nested tensor" if value.is_nested else str(value.layout)
+        raise ValueError(f"{name} must be dense, got {kind}; to_dense() or padding makes it so")
 
 
 # How the kinds of a field are asked for that are asked for here.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import check_count, check_fields
+from fsc.arguments import check_count, check_fields, check_rate
 from fsc.methods.any_aligned import blocks_matched, left_in_words, recover
 from fsc.methods.back_prop import BackProp
 from fsc.methods.base import Task
@@ -19,7 +19,7 @@ from fsc.methods.fit_net import FitNet
 from fsc.methods.fskd import FSKD
 from fsc.methods.kd import KD, without_labels
 from fsc.methods.opening import AnyBlocks, opening
-from fsc.methods.schedule import Part, check_rate, in_words, trained
+from fsc.methods.schedule import Part, in_words, trained
 from fsc.methods.soundness import Yardstick
 from fsc.methods.training_state import TrainingState, put_back, values_of
 from fsc.methods.two_networks import say
