@@ -85,8 +85,12 @@ def check_channel_numbers(name: str, value: Any) -> None:
         TypeError: it is not.
     """
     is_row = isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
-    if not is_row or not all(isinstance(each, Real) for each in value):
+    if not is_row or not all(_is_one_number(each) for each in value):
         raise TypeError(f"{name} must be a number for each channel, got {value!r}")
+
+
+def _is_one_number(value: Any) -> bool:
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
 
 
 def check_names(name: str, value: Any) -> None:

@@ -5,12 +5,17 @@ from typing import get_type_hints
 
 import numpy as np
 import pytest
+import torch
+from networks import chain
+from torch import nn
 
 import fsc
 from fsc.images.folder import ImageFolder
 from fsc.images.preparation import Preparation
 from fsc.layers.objectives import Convex, Soft
 from fsc.methods import Alternation, JointSGD
+from fsc.networks.checkpoint import read_metadata
+from fsc.networks.surgery import fold_batch_norm
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
@@ -68,3 +73,72 @@ def test_numbers_of_other_libraries_are_numbers():
 def test_what_holds_several_values_is_refused_likewise(make, sentence):
     with pytest.raises(TypeError, match="^" + sentence.replace("(", r"\(")):
         make()
+
+
+IMAGES = torch.randn(2, 3, 8, 8)
+MODULE = r"must be a torch\.nn\.Module, got"
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda p: fsc.compress(chain(), IMAGES, ignored=3), "compress: ignored must be a list of"),
+        (lambda p: fsc.compress(chain(), IMAGES, method="l1", journal=3), "journal must be a path"),
+        (lambda p: fsc.load(None), "load: path must be a path, got None"),
+        (lambda p: fsc.load(p, model=3), f"load: model {MODULE} int"),
+        (lambda p: read_metadata(3), "read_metadata: path must be a path, got 3"),
+        (lambda p: fsc.from_pretrained(3), "from_pretrained: folder must be a path, got 3"),
+        (lambda p: fsc.from_pretrained(p, model=3), f"from_pretrained: model {MODULE} int"),
+        (lambda p: fsc.save(None, p), f"save: model {MODULE} NoneType"),
+        (lambda p: fsc.save(chain(), 3), "save: path must be a path, got 3"),
+        (lambda p: fsc.save(chain(), p, name=3), "save: name must be a text, got 3"),
+        (lambda p: fsc.save(chain(), p, metadata=[1]), r"save: metadata must be a dict, got \[1\]"),
+        (
+            lambda p: fsc.save_pretrained(chain(), 3),
+            "save_pretrained: folder must be a path, got",
+        ),
+        (
+            lambda p: fsc.save_pretrained(chain(), p, measured=[1]),
+            r"save_pretrained: measured must be a dict of what was measured .*, got \[1\]",
+        ),
+        (
+            lambda p: fsc.save_pretrained(chain(), p, measured={3: 1}),
+            "save_pretrained: what measured names must be a text, got 3",
+        ),
+        (
+            lambda p: fsc.save_pretrained(chain(), p, description=3),
+            "save_pretrained: description must be a text, got 3",
+        ),
+        (
+            lambda p: fsc.save_pretrained(chain(), p, overwrite="yes"),
+            "save_pretrained: overwrite must be True or False, got 'yes'",
+        ),
+        (lambda p: fsc.export(chain(), 3, IMAGES), "export: path must be a path, got 3"),
+        (lambda p: fsc.plain(None, IMAGES), f"plain: model {MODULE} NoneType"),
+        (lambda p: fold_batch_norm(None), f"fold_batch_norm: model {MODULE} NoneType"),
+    ],
+)
+def test_networks_and_paths_of_calls_are_such(tmp_path, call, sentence):
+    with pytest.raises(TypeError, match=f"^{sentence}"):
+        call(tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: chain().to("meta"), "must hold values, got conv1.weight on the meta device"),
+        (lambda: nn.LazyConv2d(4, 3), "must know the sizes of its layers, got weight without; run"),
+    ],
+)
+def test_networks_without_values_are_named(tmp_path, make, sentence):
+    with pytest.raises(ValueError, match=f"^save: model {sentence}"):
+        fsc.save(make(), tmp_path / "file")
+    with pytest.raises(ValueError, match=f"^export: student {sentence}"):
+        fsc.export(make(), tmp_path / "file.pt2", IMAGES)
+
+
+def test_a_teacher_without_sizes_is_named():
+    teacher = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    with pytest.raises(ValueError, match="^teacher must know the sizes of its layers, got 0.w"):
+        fsc.compress(teacher, IMAGES, method="l1")

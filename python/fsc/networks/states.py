@@ -15,6 +15,10 @@ from fsc.arguments import check_module
 _NUM_NAMED_FAULTS = 3
 
 
+class Mismatch(ValueError):
+    """The tensors of a file are not those of a network."""
+
+
 def versioned(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Return a state with the versions of the modules, which the model's own state would hold.
 
@@ -81,7 +85,7 @@ def check_match(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> No
     """Make sure that a state can be loaded strictly; a BatchNorm may lack its count of batches.
 
     Raises:
-        ValueError: names, shapes or dtypes differ; the first of each kind are named.
+        Mismatch: names, shapes or dtypes differ; the first of each kind are named.
     """
     expected = model.state_dict()
     missing = [key for key in expected if key not in state]
@@ -104,7 +108,7 @@ def check_match(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> No
     }
     named = [f"{what}: {_first(keys)}" for what, keys in faults.items() if keys]
     if named:
-        raise ValueError(f"{path} does not match {type(model).__name__}; {'; '.join(named)}")
+        raise Mismatch(f"{path} does not match {type(model).__name__}; {'; '.join(named)}")
 
 
 def _first(keys: list[str]) -> str:
