@@ -102,9 +102,9 @@ class FineTuning:
         check_images("FineTuning", images, student)
         check_labels("FineTuning", labels, len(images))
         check_integer("FineTuning: seed", seed)
-        check_runs("FineTuning", images, student)
         device = device_of(student, images)
         images, labels = images.to(device), labels.to(device).long()
+        check_runs("FineTuning", images, student)
         tuned = copy.deepcopy(student).eval()
         zeros = Zeros(tuned)
         optimizer = torch.optim.SGD(
@@ -173,7 +173,7 @@ def recalibrate_batch_norm(
             f"{type(student).__name__} without; cross distillation folds it and matches the "
             "statistics itself"
         )
-    check_runs("recalibrate_batch_norm", images, student)
+    check_runs("recalibrate_batch_norm", images[:1].to(device_of(student, images)), student)
     with evaluation_mode(found), torch.no_grad():
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
