@@ -104,6 +104,16 @@ def check_names(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a collection of names, got {value!r}")
 
 
+def check_dict(name: str, value: object) -> None:
+    """Make sure that what maps names to something is a mapping.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict, got {value!r}")
+
+
 def check_path(name: str, value: object) -> None:
     """Make sure that a file or folder is named by a text or a path.
 

@@ -17,7 +17,7 @@ from fsc.methods.l1_norm import largest_channels
 from fsc.progress import Progress
 from fsc.scheme_tables import Style
 from fsc.schemes import AnyScheme
-from fsc.schemes.ignoring import Ignored, check_ignored, ignored_layers
+from fsc.schemes.ignoring import Ignored, check_list_of_ignored, ignored_layers
 from fsc.schemes.removal import Removal
 from fsc.schemes.structured import check_ratio, structured_of
 from fsc.schemes.styles import check_style
@@ -69,7 +69,7 @@ class Goal:
                 name if name == "scheme" else f"{name}={value}" for name, value in given.items()
             )
             raise ValueError(f"at most one of {', '.join(names)} must be given, got {told}")
-        check_ignored("compress", self.ignored)
+        check_list_of_ignored("compress", self.ignored)
         if "scheme" in given:
             self._check_scheme()
         for name in ("flops", "parameters"):

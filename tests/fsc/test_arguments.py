@@ -10,12 +10,13 @@ from networks import chain
 from torch import nn
 
 import fsc
+from fsc import schemes
 from fsc.images.folder import ImageFolder
 from fsc.images.preparation import Preparation
 from fsc.layers.objectives import Convex, Soft
 from fsc.methods import Alternation, JointSGD
 from fsc.networks.checkpoint import read_metadata
-from fsc.networks.surgery import fold_batch_norm
+from fsc.networks.surgery import fold_batch_norm, insert_pointwise
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm
 from fsc.solvers.proximal import Proximal
@@ -115,6 +116,16 @@ MODULE = r"must be a torch\.nn\.Module, got"
         ),
         (lambda p: fsc.export(chain(), 3, IMAGES), "export: path must be a path, got 3"),
         (lambda p: fsc.plain(None, IMAGES), f"plain: model {MODULE} NoneType"),
+        (lambda p: schemes.structured(None, 0.5, IMAGES), f"structured: model {MODULE} NoneType"),
+        (lambda p: schemes.slimming(3, 0.5, IMAGES), f"slimming: model {MODULE} int"),
+        (lambda p: schemes.sparse(None, 0.5), f"sparse: model {MODULE} NoneType"),
+        (lambda p: schemes.sparse(chain(), 0.5, 3), "sparse: ignored must be a collection of nam"),
+        (lambda p: schemes.quantized(None, 2), f"quantized: model {MODULE} NoneType"),
+        (lambda p: schemes.Scheme("half", 3), "kept must be a dict, got 3"),
+        (lambda p: schemes.SparseScheme("half", [3]), r"kept must be a dict, got \[3\]"),
+        (lambda p: schemes.QuantizedScheme(3, {}), "name must be a text, got 3"),
+        (lambda p: fsc.walk(None, chain(), IMAGES, None), f"walk: teacher {MODULE} NoneType"),
+        (lambda p: insert_pointwise(3, "0", IMAGES), f"insert_pointwise: model {MODULE} int"),
         (lambda p: fold_batch_norm(None), f"fold_batch_norm: model {MODULE} NoneType"),
     ],
 )

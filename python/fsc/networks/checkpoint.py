@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import models
-from fsc.arguments import check_module, check_path, check_text
+from fsc.arguments import check_dict, check_module, check_path, check_text
 from fsc.networks.blocks import drop_blocks
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.decoupling import split_layers
@@ -85,9 +85,8 @@ def header_of(model: nn.Module, name: str, metadata: Mapping[str, Any] | None) -
     model = unwrap(model)
     check_holds_values("save: model", model)
     check_text("save: name", name)
-    if not isinstance(metadata, Mapping | None):
-        raise TypeError(f"save: metadata must be a dict, got {metadata!r}")
-    metadata = metadata or {}
+    metadata = {} if metadata is None else metadata
+    check_dict("save: metadata", metadata)
     header: dict[str, Any] = {"format": FORMAT, "model": name}
     if name:
         header |= _ends(model, name)

@@ -115,6 +115,7 @@ def _fold(pairs: Sequence[tuple[Any, Any]]) -> None:
 
 
 def _convolution(model: nn.Module, where: str, name: str) -> nn.Conv2d:
+    check_module(f"{where}: model", model)
     module = dict(model.named_modules()).get(name)
     if not isinstance(module, nn.Conv2d):
         found = "nothing" if module is None else type(module).__name__

@@ -31,7 +31,7 @@ def ignored_layers(
         TypeError: `ignored` is one string, or holds something else.
         ValueError: a name, pattern or type fits no module.
     """
-    check_ignored(function, ignored)
+    check_list_of_ignored(function, ignored)
     modules = dict(model.named_modules())
     names = {*modules, *(() if rewritten is None else dict(rewritten.named_modules()))} - {""}
     found: set[str] = set()
@@ -53,7 +53,7 @@ def ignored_layers(
     return found.union(inside)
 
 
-def check_ignored(function: str, ignored: object) -> None:
+def check_list_of_ignored(function: str, ignored: object) -> None:
     """Make sure that what is ignored is a list, not one of what it should hold.
 
     Raises:
