@@ -148,8 +148,8 @@ def test_pinned_versions_satisfy_what_the_package_asks_for() -> None:
 ROOMS = (
     "__init__ __main__ cli exporting model_folder model_card sweeping iterative_pruning "
     "compression request goal result method_names methods report schemes walking training "
-    "channels networks layers images solvers scheme_tables models files progress version "
-    "warning ranks lazy"
+    "channels networks layers images solvers scheme_tables models files arguments progress "
+    "version warning ranks lazy"
 ).split()
 
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.arguments import check_flag
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.methods.agreement import check_ranks
-from fsc.methods.arguments import check_flag, check_log, check_numbers, check_types
+from fsc.methods.arguments import check_log, check_numbers, check_types
 from fsc.methods.base import Method, Task, check_removes_weights
 from fsc.methods.block_choice import named_blocks
 from fsc.methods.examination import Examination

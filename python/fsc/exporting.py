@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fsc.arguments import check_module, check_path
 from fsc.files import check_writable, write_atomically
 from fsc.images.joint import Inputs, check_numbers
-from fsc.networks.checkpoint import check_finite
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.entry import check_runs
 from fsc.networks.gathering import Images, gathered
@@ -22,6 +22,7 @@ from fsc.networks.number_of_images import with_images
 from fsc.networks.program_checks import check_alike
 from fsc.networks.program_files import FORMATS, Format
 from fsc.networks.programs import line_of, program_of
+from fsc.networks.states import check_finite, check_holds_values
 from fsc.networks.wrappers import dtype_of, unwrap
 
 # Of the images that are given, so many are looked at.
@@ -93,6 +94,7 @@ def export(student: nn.Module, path: str | os.PathLike[str], images: Images) -> 
         >>> found.inputs, found.num_images, found.difference
         ({'input': (3, 16, 16)}, (1, 7), 0.0)
     """
+    check_path("export: path", path)
     path = Path(path)
     kind = format_of("path", path)
     kind.check_installed()
@@ -131,18 +133,16 @@ def format_of(argument: str, path: Path) -> Format:
 
 def _checked(student: object) -> nn.Module:
     """The network without wrappers, once it is one that holds finite weights."""
-    if not isinstance(student, nn.Module):
-        raise TypeError(f"export: student must be a torch.nn.Module, got {type(student).__name__}")
+    check_module("export: student", student)
+    assert isinstance(student, nn.Module)
     network = unwrap(student)
     if isinstance(network, torch.jit.ScriptModule):
         raise TypeError(
             "export: student must be a network of Python modules, got a program of TorchScript; "
             "pass the network that it was made from"
         )
-    tensors = network.state_dict()
-    if any(value.is_meta for value in tensors.values()):
-        raise ValueError("export: student must hold values, got weights on the meta device")
-    check_finite(tensors, "export: student")
+    check_holds_values("export: student", network)
+    check_finite(network.state_dict(), "export: student")
     return network
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor, nn
 
 from fsc import schemes
+from fsc.arguments import check_integer, check_number
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups, faults_of_cut, left_whole
 from fsc.methods.l1_norm import largest_channels
 from fsc.progress import Progress
 from fsc.scheme_tables import Style
 from fsc.schemes import AnyScheme
-from fsc.schemes.ignoring import Ignored, ignored_layers
+from fsc.schemes.ignoring import Ignored, check_list_of_ignored, ignored_layers
 from fsc.schemes.removal import Removal
 from fsc.schemes.structured import check_ratio, structured_of
 from fsc.schemes.styles import check_style
@@ -69,14 +69,13 @@ class Goal:
                 name if name == "scheme" else f"{name}={value}" for name, value in given.items()
             )
             raise ValueError(f"at most one of {', '.join(names)} must be given, got {told}")
+        check_list_of_ignored("compress", self.ignored)
         if "scheme" in given:
             self._check_scheme()
         for name in ("flops", "parameters"):
-            share = given.get(name)
-            if share is not None and (not isinstance(share, Real) or isinstance(share, bool)):
-                raise TypeError(f"{name} must be a number, got {share!r}")
-        if not isinstance(self.round_to, Integral) or isinstance(self.round_to, bool):
-            raise TypeError(f"round_to must be an integer, got {self.round_to!r}")
+            if name in given:
+                check_number(name, given[name])
+        check_integer("round_to", self.round_to)
         if self.pruning_ratio is not None:
             check_ratio("compress", self.pruning_ratio, self.style)
         check_style("compress", self.style, has_shares=False)

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from fsc.arguments import check_flag, check_module, check_path, check_text
 from fsc.files import Writers, read_json, write_json, write_together
 from fsc.images.preparation import Preparation
 from fsc.model_card import card
@@ -59,8 +60,7 @@ def save_pretrained(
         overwrite: whether files of these names may be replaced.
 
     Raises:
-        TypeError: `compressed` is neither a result nor a network, `preparation` none, or what was
-            measured no number.
+        TypeError: an argument is of the wrong type, such as what was measured no number.
         ValueError: the name is unknown or another network's, or a weight is NaN or Inf.
         ImportError: the library that `name` begins with is missing.
         OSError: files of these names are there already, or cannot be written.
@@ -81,7 +81,8 @@ def save_pretrained(
             "save_pretrained: compressed must be what fsc.compress gave, or a torch.nn.Module, "
             f"got {type(compressed).__name__}"
         )
-    _check_told(preparation, measured or {})
+    _check_told(description, preparation, measured, overwrite)
+    check_path("save_pretrained: folder", folder)
     folder = Path(folder)
     factory = _factory(name) if name else None
     own_name = factory.name if factory is not None and factory.kind == "fsc" else ""
@@ -114,6 +115,9 @@ def from_pretrained(folder: str | os.PathLike[str], model: nn.Module | None = No
             network.
         ImportError: the library of the network is missing.
     """
+    check_path("from_pretrained: folder", folder)
+    if model is not None:
+        check_module("from_pretrained: model", model)
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"from_pretrained: folder must name a folder, got {folder}")
     path = file_in(Path(folder))
@@ -199,14 +203,24 @@ def _metadata(
     return found
 
 
-def _check_told(preparation: object, measured: Mapping[str, float]) -> None:
+def _check_told(
+    description: object, preparation: object, measured: object, overwrite: object
+) -> None:
     """Make sure that a card can be made of what the user says."""
+    check_text("save_pretrained: description", description)
+    check_flag("save_pretrained: overwrite", overwrite)
     if not isinstance(preparation, Preparation | None):
         raise TypeError(
             "save_pretrained: preparation must be a fsc.images.preparation.Preparation, got "
             f"{preparation!r}"
         )
-    for what, value in measured.items():
+    if not isinstance(measured, Mapping | None):
+        raise TypeError(
+            "save_pretrained: measured must be a dict of what was measured -> the value, got "
+            f"{measured!r}"
+        )
+    for what, value in (measured or {}).items():
+        check_text("save_pretrained: what measured names", what)
         if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
             raise TypeError(
                 f"save_pretrained: measured must hold finite numbers, got {value!r} for {what!r}"

@@ -206,7 +206,12 @@ def test_batches_do_not_matter_and_no_operation_runs_twice(
     assert len(set(ran)) == len(ran) > 10
 
 
-@pytest.mark.parametrize("blocks", [None, 3, []])
+@pytest.mark.parametrize("blocks", [None, 3, [], [3], ["ab"], [("conv1", 3)]])
 def test_blocks_of_another_type_are_refused(blocks: object) -> None:
     with pytest.raises(TypeError, match=r"blocks must be convolutions, .* or pairs of layers, got"):
         fsc.FSKD().align(chain(), chain(), torch.randn(4, 3, 8, 8), blocks=blocks)  # type: ignore[arg-type]
+
+
+def test_channels_of_another_type_are_refused() -> None:
+    with pytest.raises(TypeError, match="^channels must be a dict of layers .*, or None, got 3$"):
+        fsc.FSKD().align(chain(), chain(), torch.randn(4, 3, 8, 8), channels=3)  # type: ignore[arg-type]

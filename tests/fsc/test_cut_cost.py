@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import fsc
 from fsc import models, schemes
 from fsc.channels.cut_cost import CutCost, shifts
 from fsc.channels.cutting import cut_channels
@@ -24,6 +25,20 @@ class Flattened(nn.Module):
 
     def forward(self, x):
         return self.head(self.norm(self.second(self.first(x).relu())).relu().flatten(1))
+
+
+class Tied(nn.Module):
+    """Two convolutions with one weight, in the middle of others that can be cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.one, self.two = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1)
+        self.two.weight = self.one.weight
+        self.wide, self.last = nn.Conv2d(6, 8, 3), nn.Conv2d(8, 4, 3)
+
+    def forward(self, x):
+        x = self.two(self.one(self.first(x).relu()).relu()).relu()
+        return self.last(self.wide(x).relu()).mean((2, 3))
 
 
 def counted_and_cut(model, image, kept):
@@ -45,8 +60,9 @@ def counted_and_cut(model, image, kept):
             for name, scheme in (("resnet14", "res-70"), ("vgg16", "vgg-b"))
         ),
         (models.build("resnet14"), torch.zeros(1, 3, 32, 32), {"conv1": 9}),
+        (Tied(), torch.zeros(1, 3, 12, 12), {"wide": 5}),
     ],
-    ids=["linear", "whole", "resnet14", "vgg16", "stream"],
+    ids=["linear", "whole", "resnet14", "vgg16", "stream", "tied"],
 )
 def test_counts_are_those_of_the_network_that_was_cut(model, image, kept):
     counted, made = counted_and_cut(model, image, kept)
@@ -92,6 +108,15 @@ def test_single_weights_are_counted_as_zeros():
     counted = CutCost(model, image, [], zeros=shifts(model)).size({}, scheme.kept)
     keep_largest_weights(model, scheme)
     assert counted == cost.size(model, image)
+
+
+@pytest.mark.parametrize("kind", ["flops", "parameters"])
+def test_a_share_of_the_cost_is_met_where_layers_share_a_weight(kind):
+    teacher, images = Tied().eval(), torch.randn(4, 3, 12, 12)
+    result = fsc.compress(teacher, images, method="l1", progress=False, **{kind: 0.7})
+    report = result.report
+    assert getattr(report, kind) <= 0.7 * getattr(report, f"{kind}_teacher")
+    assert result.student.two.weight is result.student.one.weight
 
 
 def test_shifts_are_zero_only_where_that_is_said():

@@ -127,6 +127,33 @@ def test_bad_model_and_batch_size():
         accuracy(nn.Flatten(), scores_of([0]), torch.tensor([0]), 0)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": None}, TypeError, r"accuracy: model must be a torch\.nn\.Module, got NoneType"),
+        (
+            {"model": nn.Linear(4, 2).to("meta")},
+            ValueError,
+            "model must hold values, got weight on",
+        ),
+        ({"images": None}, TypeError, r"accuracy: images must be a torch\.Tensor, got NoneType"),
+        ({"labels": None}, TypeError, r"accuracy: labels must be a torch\.Tensor, got NoneType"),
+        ({"labels": [0, 1]}, TypeError, r"accuracy: labels must be a torch\.Tensor, got list"),
+        ({"labels": torch.tensor([0.0, 1.0])}, ValueError, "integers, got torch.float32"),
+        ({"labels": torch.tensor([True, False])}, ValueError, "integers, got torch.bool"),
+        ({"labels": torch.tensor([0, 1]).to_sparse()}, ValueError, "labels must be dense, got"),
+        ({"batch_size": 1.5}, TypeError, "accuracy: batch_size must be an integer, got 1.5"),
+        ({"ranks": 5}, TypeError, "accuracies: ranks must be a list of integers, got 5"),
+        ({"ranks": ()}, TypeError, r"accuracies: ranks must be a list of integers, got \(\)"),
+        ({"ranks": (1.0,)}, TypeError, "accuracies: ranks must be an integer, got 1.0"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(arguments, error, message):
+    fitting = {"model": nn.Flatten(), "images": scores_of([0, 1]), "labels": torch.tensor([0, 1])}
+    with pytest.raises(error, match=message):
+        accuracies(**fitting | arguments)
+
+
 def test_published_resnet20_recognises_cifar10():
     if not os.environ.get("FSC_DATA"):
         pytest.skip("FSC_DATA is not set")

@@ -139,7 +139,7 @@ def test_quantized_activations_are_simulated_alike(suffix, tmp_path):
         (Noise(), "student must give the same outputs for the same images, got some that are"),
         (Logarithm(), "student must give finite numbers for images, got NaN or Inf"),
         (nn.Conv2d(5, 4, 3), r"images must be what forward of Conv2d, \(input\) takes, got \[2, 3"),
-        (nn.Conv2d(3, 4, 3, device="meta"), "student must hold values, got weights on the meta"),
+        (nn.Conv2d(3, 4, 3, device="meta"), "student must hold values, got weight on the meta"),
     ],
     ids=lambda value: type(value).__name__,
 )

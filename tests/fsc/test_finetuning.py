@@ -65,7 +65,7 @@ def test_statistics_become_those_of_the_images():
         (lambda: FineTuning(epochs=0), "epochs must be at least 1, got 0"),
         (lambda: FineTuning(learning_rate=0), "learning_rate must be finite and above 0, got 0"),
         (lambda: FineTuning(momentum=1), r"momentum must be in \[0, 1\), got 1"),
-        (lambda: FineTuning(weight_decay=-1), "weight_decay must be at least 0, got -1"),
+        (lambda: FineTuning(weight_decay=-1), "weight_decay must be finite and at least 0, got -1"),
         (lambda: FineTuning(batch_size=0), "batch_size must be at least 1, got 0"),
         (
             lambda: FineTuning().run(chain(), IMAGES, LABELS[:3]),
@@ -86,4 +86,62 @@ def test_statistics_become_those_of_the_images():
 )
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
+        call()
+
+
+STATISTICS = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4)).eval()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: FineTuning().run(None, IMAGES, LABELS),
+            TypeError,
+            r"FineTuning: student must be a torch\.nn\.Module, got NoneType",
+        ),
+        (
+            lambda: FineTuning().run(chain(), None, LABELS),
+            TypeError,
+            r"FineTuning: images must be a torch\.Tensor, got NoneType",
+        ),
+        (
+            lambda: FineTuning().run(chain(), IMAGES, None),
+            TypeError,
+            r"FineTuning: labels must be a torch\.Tensor, got NoneType",
+        ),
+        (
+            lambda: FineTuning().run(chain(), IMAGES, LABELS, seed="a"),
+            TypeError,
+            "FineTuning: seed must be an integer, got 'a'",
+        ),
+        (
+            lambda: FineTuning().run(chain(), IMAGES[:, :1], LABELS),
+            ValueError,
+            r"FineTuning: images must be what forward of Chain, \(x\) takes, got \[20, 1, 12, 12\]",
+        ),
+        (
+            lambda: recalibrate_batch_norm(None, IMAGES),
+            TypeError,
+            r"recalibrate_batch_norm: student must be a torch\.nn\.Module, got NoneType",
+        ),
+        (
+            lambda: recalibrate_batch_norm(chain(), IMAGES[:, :1]),
+            ValueError,
+            r"recalibrate_batch_norm: images must be what forward of Chain, \(x\) takes, got",
+        ),
+        (
+            lambda: recalibrate_batch_norm(chain(), IMAGES, batch_size="2"),
+            TypeError,
+            "recalibrate_batch_norm: batch_size must be an integer, got '2'",
+        ),
+        (
+            lambda: recalibrate_batch_norm(STATISTICS, IMAGES, batch_size=19),
+            ValueError,
+            r"more than one value a channel in a pass, got \[1, 3, 12, 12\] in one: Expected more",
+        ),
+    ],
+)
+def test_arguments_of_another_kind_are_named(call, error, message):
+    with pytest.raises(error, match=message):
         call()

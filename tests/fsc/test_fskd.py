@@ -105,6 +105,14 @@ def test_fskd_repeats_on_flipped_images() -> None:
         fsc.FSKD(damping=-1)
 
 
+@pytest.mark.parametrize("scale", [1e20, 1e30])
+@pytest.mark.parametrize("damping", [0.01, 0.0])
+def test_outputs_that_cannot_be_told_apart_are_named(scale: float, damping: float) -> None:
+    sentence = f"layer conv[12] cannot be aligned: its outputs are too large, .* got {damping:g}$"
+    with pytest.raises(ValueError, match=sentence), pytest.warns(fsc.CompressionWarning):
+        fsc.compress(chain(), scale * _images(), method=fsc.FSKD(damping=damping), scheme=SCHEME)
+
+
 def test_fskd_aligns_grouped_convolutions_and_not_depthwise_ones() -> None:
     teacher, images = every_kind(), torch.randn(16, 3, 8, 8)
     result = fsc.compress(teacher, images, method=fsc.FSKD(), scheme=Scheme("half", {"first": 4}))

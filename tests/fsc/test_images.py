@@ -56,6 +56,7 @@ def test_channels_that_the_network_makes_itself_are_not_asked_of_the_images() ->
         (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "must be floating point .* got torch.uint8"),
         (torch.zeros(1, 3, 4, 4).half(), "dtype of the network, torch.float32, got torch.float16"),
         (torch.zeros(1, 3, 4, 4, device="meta"), "must hold values, got a tensor on the meta"),
+        (torch.zeros(1, 3, 4, 4).to_sparse(), r"must be dense, got torch\.sparse_coo; to_dense"),
         (torch.full((2, 3, 1, 1), torch.inf), "must be finite, got NaN or Inf in image 0"),
     ],
 )

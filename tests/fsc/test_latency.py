@@ -120,3 +120,18 @@ def test_every_turn_is_told_and_none_while_something_is_timed(monkeypatch):
 def test_refuses_what_cannot_be_measured(image, repeats, sentence):
     with pytest.raises(ValueError, match=sentence):
         latency.latencies([nn.Flatten()], image, repeats=repeats)
+
+
+@pytest.mark.parametrize(
+    ("networks", "images", "sentence"),
+    [
+        (nn.Flatten(), torch.zeros(1, 3), "networks must be a list, got Flatten"),
+        (None, torch.zeros(1, 3), "networks must be a list, got NoneType"),
+        ([3], torch.zeros(1, 3), r"networks must be a torch\.nn\.Module, got int"),
+        ([nn.Flatten()], None, r"images must be a torch\.Tensor, got NoneType"),
+        ([nn.Flatten()], (torch.zeros(1, 3), [1]), r"images must be a torch\.Tensor, got int"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(networks, images, sentence):
+    with pytest.raises(TypeError, match=f"^timings: {sentence}$"):
+        latency.latencies(networks, images)

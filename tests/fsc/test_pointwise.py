@@ -133,7 +133,7 @@ def test_explicit_and_absorbed_are_one(
         given = layer(features)
         problem = PointwiseProblem(layer, rows, intercept)
         problem.accumulate(teacher(features), given)
-        factors = problem.solve(0.05)
+        factors = problem.solve(0.05, "layer")
         assert problem.error(factors) <= problem.error(problem.identity())
         absorbed = problem.absorbed(factors)
         explicit = absorbed.applied(given)

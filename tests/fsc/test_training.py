@@ -205,3 +205,23 @@ def test_a_pipe_is_not_waited_for(task, tmp_path):
     with pytest.warns(fsc.CompressionWarning, match="it is no file"):
         training.train(network(), *task, epochs=1, state_file=path)
     assert path.is_file() and read_header(path)["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": None}, r"model must be a torch\.nn\.Module, got NoneType"),
+        ({"labels": [0, 1]}, r"labels must be a torch\.Tensor, got list"),
+        ({"epochs": "2"}, "epochs must be an integer, got '2'"),
+        ({"batch_size": 4.0}, "batch_size must be an integer, got 4.0"),
+        ({"learning_rate": "a"}, "learning_rate must be a number, got 'a'"),
+        ({"scale_penalty": "a"}, "scale_penalty must be a number, got 'a'"),
+        ({"shift": 0.5}, "shift must be an integer, got 0.5"),
+        ({"mirror": "yes"}, "mirror must be True or False, got 'yes'"),
+        ({"seed": None}, "seed must be an integer, got None"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(task, arguments, message):
+    fitting = {"model": network(), "images": task[0], "labels": task[1], "epochs": 1}
+    with pytest.raises(TypeError, match=f"^train: {message}"):
+        training.train(**fitting | arguments)

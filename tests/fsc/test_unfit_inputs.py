@@ -56,6 +56,9 @@ BOTH = {"image": IMAGES, "mask": MASKS}
         (Two, (IMAGES, MASKS[:, [0, 0]]), f"{OF_TWO} takes, .* 1, on which it fails with: Runtime"),
         (Two, (IMAGES, MASKS.to("meta")), "device of the network, cpu, got meta for input 1"),
         (Two, (IMAGES, MASKS * torch.nan), "finite, got NaN or Inf in image 0"),
+        (Two, (IMAGES, MASKS.to_sparse()), r"dense, got torch\.sparse_coo; to_dense"),
+        (Plain, IMAGES.to_sparse(), r"dense, got torch\.sparse_coo; to_dense"),
+        (Plain, [IMAGES.to_sparse()], r"dense, got torch\.sparse_coo; to_dense"),
         (Plain, {"image": IMAGES}, rf"\(x\) takes, got {SIX} for 'image', on which it fails"),
         (Reading, READ | {"words": WORDS + 2**24}, "torch.float32 can hold, up to 16777216, got"),
         (Reading, (IMAGES, WORDS), r"of Reading, \(image, words, valid\) takes, .* 'valid'"),
@@ -74,7 +77,9 @@ BOTH = {"image": IMAGES, "mask": MASKS}
     ],
 )
 def test_unfit_inputs_are_one_sentence(make, given, sentence):
-    with pytest.raises((ValueError, TypeError), match=f"^compress: images must .*{sentence}") as e:
+    with pytest.raises(
+        (ValueError, TypeError), match=f"^compress: images.* must .*{sentence}"
+    ) as e:
         fsc.compress(make().eval(), given, method="l1")
     assert "\n" not in str(e.value)
 

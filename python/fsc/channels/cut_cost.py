@@ -46,8 +46,9 @@ class CutCost:
         """Runs the network once, to see how often each layer applies its weight."""
         self.groups = {group.name: group for group in groups}
         self.shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        self.owners = _owners(model)
         self.zeros = frozenset(zeros)
-        self.pixels = _pixels(model, example_inputs)
+        self.pixels = _pixels(model, example_inputs, self.owners)
         # name of the parameter -> axis -> name of each group, indices lost once so many went of it
         self.losses: dict[str, dict[int, dict[str, list[float]]]] = {n: {} for n in self.shapes}
         for group in groups:
@@ -79,7 +80,8 @@ class CutCost:
         numbers = {name: self._numel(name, kept) for name in self.shapes}
         parameters = sum(numbers.values())
         zeros = sum(number for name, number in numbers.items() if name in self.zeros)
-        zeros += sum(numbers[f"{name}.weight"] - count for name, count in weights_kept.items())
+        left = {self.owners[f"{name}.weight"]: count for name, count in weights_kept.items()}
+        zeros += sum(numbers[name] - count for name, count in left.items())
         flops = sum(pixels * numbers[name] for name, pixels in self.pixels.items())
         return Size(parameters, parameters - zeros, flops)
 
@@ -116,6 +118,13 @@ def shifts(model: nn.Module) -> list[str]:
     return [f"{n}.bias" for n, module in model.named_modules() if isinstance(module, BATCH_NORM)]
 
 
+def _owners(model: nn.Module) -> dict[str, str]:
+    """Every name of each parameter -> the first: one that several layers share counts once."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: first[id(parameter)] for name, parameter in every}
+
+
 def _axes(model: nn.Module, slot: Slot) -> list[tuple[str, int, float]]:
     """The parameters of a slot: name, axis that loses, indices of it for one of the slot's."""
     if slot.role == "size":
@@ -142,8 +151,8 @@ def _lost(slot: Slot, group: ChannelGroup, order: Tensor) -> Tensor:
     return nn.functional.pad(counts[order], (1, 0)).cumsum(0)
 
 
-def _pixels(model: nn.Module, image: Tensor) -> dict[str, int]:
-    """How often each layer applies its whole weight to one image, by the name of the weight."""
+def _pixels(model: nn.Module, image: Tensor, owners: Mapping[str, str]) -> dict[str, int]:
+    """How often each whole weight is applied to one image, by its first name."""
     found: dict[str, int] = {}
 
     def watch(name: str, layer: Any) -> RemovableHandle:
@@ -161,7 +170,7 @@ def _pixels(model: nn.Module, image: Tensor) -> dict[str, int]:
 
     kinds = (CONVOLUTION, nn.Linear)
     layers = [(f"{n}.weight", m) for n, m in model.named_modules() if isinstance(m, kinds)]
-    hooks = [watch(name, layer) for name, layer in layers]
+    hooks = [watch(owners[name], layer) for name, layer in layers]
     try:
         output_of(model, call_of(image))
     finally:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from fsc.arguments import check_tensor
 from fsc.images.joint import reads_images, unpacked
 
 # What the axes of images are called, by their number.
@@ -38,11 +39,10 @@ def check_images(
 
     Raises:
         TypeError: images are no tensor.
-        ValueError: the rank, the dtype, the device or the number of channels is wrong, there are
-            too few images, or one holds NaN or Inf.
+        ValueError: the layout, the rank, the dtype, the device or the number of channels is wrong,
+            there are too few images, or one holds NaN or Inf.
     """
-    if not isinstance(images, Tensor):
-        raise TypeError(f"{function}: images must be a torch.Tensor, got {type(images).__name__}")
+    check_tensor(f"{function}: images", images)
     rank, exact = _rank(model, graph)
     fits = images.ndim == rank if exact else images.ndim >= rank
     if not (fits and images.is_floating_point()) or images.numel() == 0 or len(images) < min_images:

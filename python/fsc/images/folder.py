@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
+from fsc.arguments import check_channel_numbers, check_path
 from fsc.files import reason
 from fsc.images.preparation import (
     IMAGENET_MEAN,
@@ -83,6 +84,9 @@ class ImageFolder(Sequence[tuple[Tensor, int]]):
         classes: Sequence[str] | None = None,
     ) -> None:
         """Lists the folder; no image is decoded."""
+        check_path("path", path)
+        check_channel_numbers("mean", mean)
+        check_channel_numbers("std", std)
         self.path = Path(path)
         self.preparation = Preparation(size, tuple(mean), tuple(std), interpolation)
         self.files, own, self.classes = _listed(self.path, classes)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fsc.arguments import check_tensor
 from fsc.images.joint import Inputs
 
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -131,3 +132,4 @@ def _check_tensor(function: str, name: str, value: object) -> None:
             f"{function}: images must be a torch.Tensor for every input, got "
             f"{type(value).__name__} for {name}"
         )
+    check_tensor(f"{function}: images, {name},", value)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from fsc.arguments import check_tensor
 from fsc.images.scale import ImageStatistics, statistics
 
 # What a network is called with: one tensor, several arguments, or arguments by name.
@@ -151,13 +152,21 @@ def check_numbers(function: str, inputs: Inputs) -> None:
 
     Raises:
         ValueError: there are not.
+        TypeError: an input is no tensor.
     """
     leaves = tree_flatten(inputs)[0]
-    if any(not leaf.ndim or len(leaf) != len(leaves[0]) or not leaf.numel() for leaf in leaves):
+    for leaf in leaves:
+        check_tensor(f"{function}: images", leaf)
+    if not leaves or any(_is_other(leaf, leaves[0]) for leaf in leaves):
         raise ValueError(
             f"{function}: images must be as many in every input, [N, ...] with one N of at least "
             f"1, got {shapes_in_words(inputs)}"
         )
+
+
+def _is_other(leaf: Tensor, first: Tensor) -> bool:
+    """Whether a tensor holds nothing, or not as many images as the first."""
+    return not leaf.ndim or len(leaf) != len(first) or not leaf.numel()
 
 
 def check_values(function: str, inputs: Inputs, dtype: torch.dtype) -> None:

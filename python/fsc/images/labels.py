@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fsc.arguments import check_tensor
+
 # What a dict of a batch calls its labels.
 _NAMES = ("labels", "label")
 
@@ -52,8 +54,8 @@ def check_labels(function: str, labels: object, num_images: int) -> None:
         TypeError: they are no tensor.
         ValueError: they are too many, too few, or no integers.
     """
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"{function}: labels must be a torch.Tensor, got {type(labels).__name__}")
+    check_tensor(f"{function}: labels", labels)
+    assert isinstance(labels, Tensor)
     if labels.ndim != 1 or len(labels) != num_images:
         raise ValueError(
             f"{function}: labels must be [{num_images}], one for each image, "

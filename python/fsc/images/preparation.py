@@ -6,14 +6,18 @@ import os
 import stat
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from fsc.arguments import check_channel_numbers, check_fields
 from fsc.files import reason
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -53,6 +57,7 @@ class Preparation:
     Raises:
         ValueError: a size that is not positive or smaller than its crop, statistics that do not fit
             each other, or an unknown interpolation.
+        TypeError: an argument is of the wrong type.
 
     Example:
         >>> Preparation(224).size
@@ -66,16 +71,10 @@ class Preparation:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        if size is not None:
-            size = (int(size[0]), int(size[1]))
-            if min(size) < 1 or size[0] < size[1]:
-                raise ValueError(
-                    "size must be a positive number of pixels, or a shorter side and a crop that "
-                    f"is no larger, got {self.size}"
-                )
-        object.__setattr__(self, "size", size)
+        check_fields(self)
+        object.__setattr__(self, "size", _size(self.size))
         for argument in ("mean", "std"):
+            check_channel_numbers(argument, getattr(self, argument))
             object.__setattr__(self, argument, tuple(map(float, getattr(self, argument))))
         if len(self.mean) not in _MODES or len(self.std) != len(self.mean):
             raise ValueError(
@@ -168,6 +167,27 @@ class Preparation:
         shorter, crop = self.size
         resized = f"shorter side {shorter} ({self.interpolation}), the middle {crop} x {crop}"
         return f"{resized}, {normalised}"
+
+
+def _size(given: Any) -> tuple[int, int] | None:
+    """Shorter side and crop.
+
+    Raises:
+        ValueError: no image can be made so large.
+        TypeError: they are no integers.
+    """
+    if given is None:
+        return None
+    size = (given, given) if isinstance(given, Integral) else given
+    is_pair = isinstance(size, Sequence) and len(size) == 2
+    if not is_pair or not all(isinstance(each, Integral) for each in size):
+        raise TypeError(f"size must be an integer, two of them or None, got {given!r}")
+    if min(size) < 1 or size[0] < size[1]:
+        raise ValueError(
+            "size must be a positive number of pixels, or a shorter side and a crop that "
+            f"is no larger, got {given}"
+        )
+    return int(size[0]), int(size[1])
 
 
 def dimensions(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -10,6 +10,8 @@ with h_T, h_S the layer's inputs in the teacher and in the student.
 
 from dataclasses import dataclass
 
+from fsc.arguments import check_fields
+
 
 def _check_unit(name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:
@@ -79,6 +81,7 @@ class Convex(Objective):
 
     def __post_init__(self) -> None:
         """Refuses a weight that is none."""
+        check_fields(self)
         _check_unit("mu", self.mu)
 
     @property
@@ -105,6 +108,7 @@ class Soft(Objective):
 
     def __post_init__(self) -> None:
         """Refuses shares that are none."""
+        check_fields(self)
         _check_unit("alpha", self.alpha)
         _check_unit("beta", self.beta)
 

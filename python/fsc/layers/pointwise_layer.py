@@ -62,20 +62,33 @@ class PointwiseProblem:
         ranks.add_up(*(each for grams in self.grams for each in grams))
         self.columns = ranks.total(self.columns)
 
-    def solve(self, damping: float) -> list[Tensor]:
-        """Q of every group, [R, R] each, or [[Q, b], [0, 1]]; of the first rank."""
-        precision = torch.finfo(self.layer.weight.dtype).eps
+    def solve(self, damping: float, name: str) -> list[Tensor]:
+        """Q of every group, [R, R] each, or [[Q, b], [0, 1]]; of the first rank.
 
-        def solved() -> list[Tensor]:
+        Args:
+            damping: see `fsc.solvers.pointwise`.
+            name: of the layer, for the sentence.
+
+        Raises:
+            ValueError: float64 cannot hold what the layers give, or cannot tell it apart.
+        """
+        if ranks.count() == 1:
+            return self._solved(damping, name)
+        found = ranks.first(lambda: [each.cpu() for each in self._solved(damping, name)])
+        return [each.to(self.rows.device) for each in found]
+
+    def _solved(self, damping: float, name: str) -> list[Tensor]:
+        precision = torch.finfo(self.layer.weight.dtype).eps
+        try:
             return [
                 pointwise(student, cross, damping, precision=precision, has_bias=self.has_bias)
                 for student, cross, _ in self.grams
             ]
-
-        if ranks.count() == 1:
-            return solved()
-        found = ranks.first(lambda: [each.cpu() for each in solved()])
-        return [each.to(self.rows.device) for each in found]
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(
+                f"layer {name} cannot be aligned: its outputs are too large, or the damping is too "
+                f"small for them, got {damping:g}"
+            ) from error
 
     def identity(self) -> list[Tensor]:
         """What changes nothing, in the place of what `solve` gives."""

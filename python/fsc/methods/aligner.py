@@ -80,7 +80,7 @@ class Aligner(Visitor):
             return None
         start = time.perf_counter()
         problem.join_ranks()
-        factors = problem.solve(self.damping)
+        factors = problem.solve(self.damping, layer.name)
         self._remember(layer.name, problem, factors, start)
         absorbed = problem.absorbed(factors)
         absorbed.write()

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.arguments import check_count, check_fields, check_rate
 from fsc.methods.any_aligned import blocks_matched, left_in_words, recover
-from fsc.methods.arguments import check_count
 from fsc.methods.back_prop import BackProp
 from fsc.methods.base import Task
 from fsc.methods.fit_net import FitNet
 from fsc.methods.fskd import FSKD
 from fsc.methods.kd import KD, without_labels
 from fsc.methods.opening import AnyBlocks, opening
-from fsc.methods.schedule import Part, check_rate, in_words, trained
+from fsc.methods.schedule import Part, in_words, trained
 from fsc.methods.soundness import Yardstick
 from fsc.methods.training_state import TrainingState, put_back, values_of
 from fsc.methods.two_networks import say
@@ -71,6 +71,7 @@ class Alternation:
 
     def __post_init__(self) -> None:
         """Refuses values that no turn can use."""
+        check_fields(self)
         if not isinstance(self.training, BackProp | KD | FitNet):
             raise TypeError(f"training must be a BackProp, KD or FitNet, got {self.training!r}")
         if not isinstance(self.alignment, FSKD | None):

@@ -5,6 +5,7 @@ import operator
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
+from fsc.arguments import check_fields, check_names
 from fsc.images.augmentation import enough, filled_up
 from fsc.layers.layer_problem import Activation, Axis, Solver, selection_of
 from fsc.layers.objectives import Objective, Soft
@@ -95,6 +96,7 @@ class CrossDistillation:
 
     def __post_init__(self) -> None:
         """Refuses unknown choices before any work is done."""
+        check_fields(self)
         _check_choice("activation", self.activation, ("none", "relu"))
         _check_choice("axis", self.axis, ("input_channels", "output_filters"))
         if not isinstance(self.objective, Objective):
@@ -106,9 +108,8 @@ class CrossDistillation:
             raise ValueError(f"noise must be finite and at least 0, got {self.noise}")
         if self.solve_on < 0:
             raise ValueError(f"solve_on must be at least 0, got {self.solve_on}")
-        if isinstance(self.crossing, str):
-            raise TypeError(f"crossing must be a collection of names, got {self.crossing!r}")
         if self.crossing is not None:
+            check_names("crossing", self.crossing)
             # In one order, so that two runs can tell that they are the same.
             object.__setattr__(self, "crossing", tuple(sorted(self.crossing)))
         by_steps = isinstance(self.solver, Proximal)

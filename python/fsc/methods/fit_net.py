@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx, nn
 
+from fsc.arguments import check_rate
 from fsc.methods.base import Outcome, Task
 from fsc.methods.feature_losses import feature_loss
 from fsc.methods.features import TeacherFeatures, scores_of
@@ -14,7 +15,7 @@ from fsc.methods.kd import check_distillation, distilling, without_labels
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
-from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
+from fsc.methods.schedule import Part, Schedule, in_words, trained
 from fsc.methods.score_losses import Distillation
 from fsc.methods.views import AnyViews, views_of
 from fsc.networks import tracing

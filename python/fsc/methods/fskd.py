@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.arguments import check_fields
 from fsc.channels.cutting import mask_channels
 from fsc.channels.groups import rows_left
 from fsc.images.augmentation import enough, filled_up, randomly_mirrored
@@ -70,6 +71,7 @@ class FSKD:
 
     def __post_init__(self) -> None:
         """Refuses values that no pass can use."""
+        check_fields(self)
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         if not 0 <= self.damping < math.inf:

@@ -48,10 +48,10 @@ class JointSGD(Schedule):
 
     def __post_init__(self) -> None:
         """Refuses what has no effect on 1x1 convolutions alone."""
+        super().__post_init__()
         for name, only in (("views", VIEWS[0]), ("batch_norm", "frozen"), ("precondition", None)):
             if getattr(self, name) != only:
                 raise ValueError(f"{name} must be {only} for FSKD, got {getattr(self, name)!r}")
-        super().__post_init__()
 
 
 def train_together(match: Match, schedule: JointSGD, intercept: bool, task: Task) -> list[str]:

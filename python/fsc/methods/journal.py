@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.arguments import check_path
 from fsc.files import Writers, read_json, write_json
 from fsc.layers.layer_problem import Solution
 from fsc.methods.identity import AnotherCompression, as_json, described, versions
@@ -86,6 +87,7 @@ class Journal:
 
     def __init__(self, folder: str | os.PathLike[str], identity: dict[str, Any]) -> None:
         """Takes up what the folder holds."""
+        check_path("journal", folder)
         self.folder = Path(folder)
         self._identity = as_json(identity)
         self._part = ""

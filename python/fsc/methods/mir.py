@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from fsc.arguments import check_fields, check_rate
 from fsc.methods import any_student
 from fsc.methods.arguments import check_numbers
 from fsc.methods.base import Outcome, Task
@@ -17,7 +18,7 @@ from fsc.methods.head_tuning import check_head, head_lesson
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
 from fsc.methods.lesson import Lesson
-from fsc.methods.schedule import Part, Schedule, check_rate, in_words, trained
+from fsc.methods.schedule import Part, Schedule, in_words, trained
 from fsc.methods.soundness import Yardstick
 from fsc.methods.views import views_of
 from fsc.networks import tracing
@@ -78,6 +79,7 @@ class MiR(Schedule):
 
     def __post_init__(self) -> None:
         """Refuses values that no training can use."""
+        check_fields(self)
         if self.features not in ("before", "after"):
             raise ValueError(f"features must be before or after, got {self.features!r}")
         check_name(self.loss)

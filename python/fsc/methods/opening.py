@@ -65,10 +65,7 @@ def opening(
         ValueError: an argument does not fit, or the journal is of another call.
         TypeError: an argument is of the wrong type.
     """
-    if isinstance(blocks, str) and blocks not in BLOCKS:
-        raise ValueError(f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}")
-    if not isinstance(blocks, Sequence) or not len(blocks):
-        raise TypeError(f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}")
+    _check_matching(blocks, channels)
     check_numbers(batch_size, seed)
     own, other, loaded = entered(function, *networks)
     learned = labels_for(function, learner, labels, loaded, own.teacher, own.images)
@@ -80,6 +77,31 @@ def opening(
     told = progress if ranks.is_first() else None
     given = (own.teacher, own.images, Scheme("given", {}), batch_size)
     return own, other, Task(*given, seed=seed, progress=told, journal=kept, labels=learned)
+
+
+def _check_matching(blocks: object, channels: object) -> None:
+    """Make sure that blocks and channels are of the kinds that can be read.
+
+    Raises:
+        ValueError: blocks are called by another word.
+        TypeError: they are something else.
+    """
+    rule = f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}"
+    if isinstance(blocks, str):
+        if blocks not in BLOCKS:
+            raise ValueError(rule)
+    elif not isinstance(blocks, Sequence) or not blocks or not all(map(_are_names, blocks)):
+        raise TypeError(rule)
+    if not isinstance(channels, Mapping | None):
+        raise TypeError(
+            "channels must be a dict of layers of the student -> channels of the teacher's, or "
+            f"None, got {channels!r}"
+        )
+
+
+def _are_names(pair: object) -> bool:
+    is_listed = isinstance(pair, Sequence) and not isinstance(pair, str)
+    return is_listed and all(isinstance(name, str) for name in pair)  # type: ignore[attr-defined]
 
 
 def _check_outputs(function: str, own: Entry, other: Entry) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 import fsc_ext
+from fsc.arguments import check_fields
 from fsc.methods.base import Outcome, Task, check_removes_weights
 from fsc.methods.feature_losses import check_name, feature_loss
 from fsc.methods.features import TeacherFeatures, Where, body_of, head_features
@@ -78,6 +79,7 @@ class ProgressiveMiR(Schedule):
 
     def __post_init__(self) -> None:
         """Refuses values that no training can use."""
+        check_fields(self)
         if self.features not in ("before", "after"):
             raise ValueError(f"features must be before or after, got {self.features!r}")
         check_name(self.loss)

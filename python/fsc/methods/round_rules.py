@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fsc.methods.arguments import check_count
+from fsc.arguments import check_count
 from fsc.scheme_tables import Style
 from fsc.schemes.styles import check_style
 

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.arguments import check_fields, check_rate
 from fsc.methods.base import Task
 from fsc.methods.lesson import Learner, Lesson, all_trainable
 from fsc.methods.memory_layout import fast_layout
@@ -90,6 +91,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         """Refuses values that no training can use."""
+        check_fields(self)
         check_kind(self.views)
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
@@ -124,16 +126,6 @@ class Schedule:
 
 class NeverFinite(ValueError):
     """A training diverged at every rate."""
-
-
-def check_rate(name: str, value: float) -> None:
-    """Make sure that a learning rate is one.
-
-    Raises:
-        ValueError: it is not finite and above 0.
-    """
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be finite and above 0, got {value}")
 
 
 def trained(

@@ -7,6 +7,7 @@ import warnings
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.arguments import check_module
 from fsc.images.joint import Inputs
 from fsc.methods.soundness import Yardstick, is_sound
 from fsc.networks.entry import Entry, enter
@@ -35,8 +36,7 @@ def entered(
         TypeError: an argument is of the wrong type.
     """
     for name, network in (("teacher", teacher), ("student", student)):
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"{name} must be a torch.nn.Module, got {type(network).__name__}")
+        check_module(name, network)
     inputs, loaded = gathered(function, images, unwrap(teacher))
     own = enter(function, teacher, inputs)
     if joint_of(own.teacher) is not None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import models
+from fsc.arguments import check_dict, check_module, check_path, check_text
 from fsc.networks.blocks import drop_blocks
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.decoupling import split_layers
@@ -26,7 +27,13 @@ from fsc.networks.saved_structure import (
     structure_of,
     take_sizes,
 )
-from fsc.networks.states import check_finite, check_match, versioned
+from fsc.networks.states import (
+    Mismatch,
+    check_finite,
+    check_holds_values,
+    check_match,
+    versioned,
+)
 from fsc.networks.structure import match_structure
 from fsc.networks.tensor_files import CHECKSUM, read_tensors, write_tensors
 from fsc.networks.wrappers import unwrap
@@ -59,20 +66,27 @@ def save(
             taken.
 
     Raises:
-        ValueError: the name is unknown, a key is taken, or a weight is NaN or Inf.
-        TypeError: JSON cannot express the metadata.
+        ValueError: the name is unknown, a key is taken, or a weight is missing, NaN or Inf.
+        TypeError: JSON cannot express the metadata, or an argument is of the wrong type.
         OSError: the file cannot be written.
     """
-    write(model, path, header_of(model, name, metadata or {}))
+    check_path("save: path", path)
+    write(model, path, header_of(model, name, metadata))
 
 
-def header_of(model: nn.Module, name: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def header_of(model: nn.Module, name: str, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the header of a file of a network holds, but for the checksum; see `save`.
 
     Raises:
-        ValueError: the name is unknown, a key is taken, or a weight is NaN or Inf.
+        ValueError: the name is unknown, a key is taken, or a weight is missing, NaN or Inf.
+        TypeError: an argument is of the wrong type.
     """
+    check_module("save: model", model)
     model = unwrap(model)
+    check_holds_values("save: model", model)
+    check_text("save: name", name)
+    metadata = {} if metadata is None else metadata
+    check_dict("save: metadata", metadata)
     header: dict[str, Any] = {"format": FORMAT, "model": name}
     if name:
         header |= _ends(model, name)
@@ -103,6 +117,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: the file is damaged or was not written by `save`, or its model, num_classes or
             in_channels is missing or none that fsc can build.
     """
+    check_path("read_metadata: path", path)
     return _read(existing(path))[1]
 
 
@@ -124,12 +139,14 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, holds NaN or Inf, or does not match the network, or `model`
             is missing.
-        TypeError: `model` is no module, such as a class of them.
+        TypeError: an argument is of the wrong type, such as a class of modules.
     """
-    if not isinstance(model, nn.Module | None):
-        raise TypeError(f"load: model must be a torch.nn.Module, got {type(model).__name__}")
+    check_path("load: path", path)
+    if model is not None:
+        check_module("load: model", model)
     path = existing(path)
     state, header = _read(path)
+    given = model
     if model is not None:
         model = as_saved(copy_of(unwrap(model)).cpu(), header, path)
     elif header["model"]:
@@ -138,7 +155,14 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     else:
         raise ValueError(f"load: model must be given, because {path} names no network of fsc")
     check_finite(state, str(path))
-    return _rebuilt(model, state, header, path)
+    try:
+        return _rebuilt(model, state, header, path)
+    except Mismatch as error:
+        if given is None:
+            raise
+        raise ValueError(
+            f"load: model must be the network that was compressed, as it was before: {error}"
+        ) from error
 
 
 def check_rebuilds(

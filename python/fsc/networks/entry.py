@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
+from fsc.arguments import check_module
 from fsc.images.checks import check_images, device_of
 from fsc.images.forward import Forward
 from fsc.images.joint import Inputs, check_values, input_names, shapes_in_words
@@ -80,8 +81,9 @@ def taken_in(
 
     Raises:
         ValueError: the images do not fit the forward, or hold what rows of them cannot.
-        TypeError: the images are of the wrong type.
+        TypeError: the model or the images are of the wrong type.
     """
+    check_module(f"{function}: model", model)
     given = unwrap(model)
     found, labels = gathered(function, images, given, num_images)
     network, inputs = in_single_precision(given, found)

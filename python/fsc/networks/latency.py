@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fsc.arguments import check_count
 from fsc.images.checks import device_of
 from fsc.images.joint import Inputs, check_numbers
 from fsc.networks.calls import call_of
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
+from fsc.networks.states import check_holds_values
 from fsc.progress import Progress
 
 # Networks are timed for one image, and for so many at once.
@@ -46,6 +48,7 @@ def latencies(
 
     Raises:
         ValueError: there is no image, or repeats is below 1.
+        TypeError: an argument is of the wrong type.
     """
     found = timings(networks, images, repeats=repeats, progress=progress)
     return [statistics.median(each) for each in found]
@@ -76,10 +79,14 @@ def timings(
 
     Raises:
         ValueError: there is no image, or repeats is below 1.
+        TypeError: an argument is of the wrong type.
     """
+    if not isinstance(networks, Sequence):
+        raise TypeError(f"timings: networks must be a list, got {type(networks).__name__}")
+    for network in networks:
+        check_holds_values("timings: networks", network)
     check_numbers("timings", images)
-    if repeats < 1:
-        raise ValueError(f"timings: repeats must be at least 1, got {repeats}")
+    check_count("timings: repeats", repeats)
     calls = [_call(network, images) for network in networks]
     found: list[list[float]] = [[] for _ in networks]
     with ExitStack() as stack:

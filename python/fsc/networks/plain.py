@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fsc.arguments import check_module
 from fsc.images.joint import Inputs
 from fsc.networks.calls import call_of
 from fsc.networks.computed_weights import copy_of, fix_weights
@@ -54,6 +55,7 @@ def plain(model: nn.Module, example_inputs: Inputs) -> nn.Module:
 
     Raises:
         ValueError: something has to be rewritten, and the network does not run on the example.
+        TypeError: model is no network.
 
     Example:
         >>> class Doubled(nn.Linear):
@@ -64,6 +66,7 @@ def plain(model: nn.Module, example_inputs: Inputs) -> nn.Module:
           (0): Linear(in_features=3, out_features=2, bias=True)
         )
     """
+    check_module("plain: model", model)
     result = copy_of(model).eval()
     done = [Rewriting(*fixed) for fixed in fix_weights(result)]
     fixed = bool(done)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
+from fsc.arguments import check_module
 from fsc.networks.operations import ORDINARY
 from fsc.networks.placing import put
 from fsc.networks.tracing import batch_norm_after, layer_names, trace
@@ -27,7 +28,9 @@ def fold_batch_norm(model: nn.Module) -> None:
     Raises:
         ValueError: the network cannot be traced, or such a batch normalization keeps no running
             statistics. The network is unchanged then.
+        TypeError: model is no network.
     """
+    check_module("fold_batch_norm: model", model)
     graph = trace(model)
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     pairs = []
@@ -112,6 +115,7 @@ def _fold(pairs: Sequence[tuple[Any, Any]]) -> None:
 
 
 def _convolution(model: nn.Module, where: str, name: str) -> nn.Conv2d:
+    check_module(f"{where}: model", model)
     module = dict(model.named_modules()).get(name)
     if not isinstance(module, nn.Conv2d):
         found = "nothing" if module is None else type(module).__name__

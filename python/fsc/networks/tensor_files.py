@@ -81,7 +81,9 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
     try:
         with safe_open(path, framework="pt") as file:
             header = _header(file)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            # A clone each: in the file they begin at any byte, and what reads them rounds otherwise
+            # where a tensor does not begin as those of torch do.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
     except _DAMAGE as error:
         line = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(f"{path} is damaged or no safetensors file: {line}") from error

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 from fsc.images.joint import Inputs
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.operations import LAYER
+from fsc.networks.states import check_sizes_known
 
 _HALF = (torch.float16, torch.bfloat16)
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
@@ -43,8 +44,8 @@ def check_teacher(teacher: nn.Module) -> None:
 
     Raises:
         ValueError: it is a program instead of modules, has no layer, holds compiled or quantized
-            modules, lies on several devices or none, is in several dtypes, or holds NaN or Inf; the
-            sentence says what to pass instead.
+            modules, does not know all its sizes yet, lies on several devices or none, is in several
+            dtypes, or holds NaN or Inf; the sentence says what to pass instead.
     """
     if isinstance(teacher, torch.jit.ScriptModule):
         raise ValueError(
@@ -62,6 +63,7 @@ def check_teacher(teacher: nn.Module) -> None:
             "teacher must contain a layer that can lose channels, a convolution or Linear, got "
             f"{found}"
         )
+    check_sizes_known("teacher", teacher)
     tensors = {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}
     devices = {tensor.device: name for name, tensor in tensors.items()}
     if len(devices) > 1 or torch.device("meta") in devices:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from fsc.arguments import check_text
 from fsc.images.joint import Inputs
 from fsc.report import page_images, page_pictures, page_tables
+from fsc.report.known import check_statistics, told_of
 from fsc.report.markup import Markup, joined, tag
 from fsc.report.page_style import STYLE
 from fsc.report.summary import asked, is_sparse, millions, share
@@ -77,8 +79,9 @@ def page(
         The page, to be written as UTF-8.
 
     Raises:
-        ValueError: a report without something that the page tells, or mean and std do not fit.
-        TypeError: result or images are of another type.
+        ValueError: a report without something that the page tells, mean and std do not fit, or
+            what is known has another name, makes no sense or lacks the teacher's.
+        TypeError: an argument is of the wrong type.
 
     Example:
         >>> import fsc, torch
@@ -88,7 +91,10 @@ def page(
         >>> page(result, images, known={"model": "resnet14"}).startswith("<!doctype html>")
         True
     """
-    told = {"model": None, **_held(result), **(known or {})}
+    told = told_of(_held(result), known)
+    check_statistics(mean, std)
+    if command is not None:
+        check_text("page: command", command)
     network = Path(str(told["model"])).name if told["model"] else "A network"
     title = f"{network}, compressed by the method {told['method']}"
     body = tag(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
+from fsc.arguments import check_module, check_names
 from fsc.networks.operations import ORDINARY
 
 
@@ -32,7 +33,10 @@ def check_ignored(function: str, ignored: Collection[str], model: nn.Module) -> 
 
     Raises:
         ValueError: a name is no convolution of the model.
+        TypeError: there is no model, or no collection of names.
     """
+    check_module(f"{function}: model", model)
+    check_names(f"{function}: ignored", ignored)
     names = {name for name, module in model.named_modules() if isinstance(module, ORDINARY)}
     for name in ignored:
         if name not in names:

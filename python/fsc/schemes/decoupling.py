@@ -11,7 +11,7 @@ from torch import nn
 from fsc.networks.decoupling import decouple_layers, energy_lost, pays
 from fsc.networks.operations import LAYER
 from fsc.networks.tracing import ancestors, shared_layers, trace
-from fsc.schemes.ignoring import Ignored, ignored_layers
+from fsc.schemes.ignoring import Ignored, check_list_of_ignored, ignored_layers
 from fsc.schemes.reasons import commonest
 
 Terms = int | Literal["1mix"] | Mapping[str, int]
@@ -57,11 +57,7 @@ class Decoupling:
             _check_terms(value, named=named)
         if named and not self.terms:
             raise ValueError("Decoupling: terms must name a layer, got none")
-        if isinstance(self.ignored, str | type):
-            raise TypeError(
-                "Decoupling: ignored must be a list of names, patterns or types, got "
-                f"{self.ignored!r}"
-            )
+        check_list_of_ignored("Decoupling", self.ignored)
         if not isinstance(self.first, bool):
             raise TypeError(f"Decoupling: first must be True or False, got {self.first!r}")
         if named and (self.ignored or self.first):

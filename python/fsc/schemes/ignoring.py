@@ -31,10 +31,7 @@ def ignored_layers(
         TypeError: `ignored` is one string, or holds something else.
         ValueError: a name, pattern or type fits no module.
     """
-    if isinstance(ignored, str | type):
-        raise TypeError(
-            f"{function}: ignored must be a list of names, patterns or types, got {ignored!r}"
-        )
+    check_list_of_ignored(function, ignored)
     modules = dict(model.named_modules())
     names = {*modules, *(() if rewritten is None else dict(rewritten.named_modules()))} - {""}
     found: set[str] = set()
@@ -54,6 +51,18 @@ def ignored_layers(
         found |= fitting
     inside = (name for name in names if any(name.startswith(f"{outer}.") for outer in found))
     return found.union(inside)
+
+
+def check_list_of_ignored(function: str, ignored: object) -> None:
+    """Make sure that what is ignored is a list, not one of what it should hold.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if isinstance(ignored, str) or not isinstance(ignored, Collection):
+        raise TypeError(
+            f"{function}: ignored must be a list of names, patterns or types, got {ignored!r}"
+        )
 
 
 def _unfit(entry: str | type[nn.Module], modules: Mapping[str, nn.Module]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fsc.arguments import check_dict, check_text
 from fsc.networks.operations import ORDINARY
 from fsc.networks.quantized_inputs import MAX_BITS
 from fsc.networks.wrappers import unwrap
@@ -29,6 +30,11 @@ class QuantizedScheme:
     name: str
     bits: dict[str, int]
     activation_bits: int = FULL_PRECISION
+
+    def __post_init__(self) -> None:
+        """Refuses what names no layers; whether a network has them is asked with the network."""
+        check_text("name", self.name)
+        check_dict("bits", self.bits)
 
 
 def quantized(

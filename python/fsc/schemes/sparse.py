@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fsc.arguments import check_dict, check_text
 from fsc.networks.operations import ORDINARY
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import check_ignored, convolution_of, counts_left
@@ -23,6 +24,11 @@ class SparseScheme:
 
     name: str
     kept: dict[str, int]
+
+    def __post_init__(self) -> None:
+        """Refuses what names no layers; whether a network has them is asked with the network."""
+        check_text("name", self.name)
+        check_dict("kept", self.kept)
 
 
 def sparse(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from fsc.arguments import check_dict, check_text
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.proof import channel_groups
 from fsc.images.joint import Inputs
@@ -47,6 +48,11 @@ class Scheme:
     pruning_ratio: float | None = field(default=None, compare=False)
     held_back: dict[str, str] = field(default_factory=dict, compare=False)
     chosen_by: Literal["method", "scale"] = "method"
+
+    def __post_init__(self) -> None:
+        """Refuses what names no layers; whether a network has them is asked with the network."""
+        check_text("name", self.name)
+        check_dict("kept", self.kept)
 
 
 def structured(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import fsc_ext
+from fsc.arguments import check_fields
 from fsc.solvers.closed_form import Selection, check_damping, check_selection
 
 
@@ -40,6 +41,7 @@ class Accelerated:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be done before any work is."""
+        check_fields(self)
         check_selection(self.selection)
         check_damping(self.damping)
         _check_limits(self.steps, self.tolerance)

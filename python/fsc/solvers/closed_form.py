@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fsc.arguments import check_fields
 from fsc.solvers.elimination import eliminate_channels
 from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import Quadratic
@@ -40,6 +41,7 @@ class ClosedForm:
 
     def __post_init__(self) -> None:
         """Refuses unknown choices before any work is done."""
+        check_fields(self)
         check_selection(self.selection)
         check_damping(self.damping)
 

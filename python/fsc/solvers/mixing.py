@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsc.arguments import check_fields
+
 
 @dataclass(frozen=True)
 class Mixing:
@@ -28,6 +30,7 @@ class Mixing:
 
     def __post_init__(self) -> None:
         """Refuses a ridge that leaves the system singular."""
+        check_fields(self)
         if not 0 < self.ridge < math.inf:
             raise ValueError(f"ridge must be finite and above 0, got {self.ridge}")
 

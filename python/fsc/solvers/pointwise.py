@@ -35,7 +35,12 @@ def pointwise(
 
     Returns:
         Q, [C, C]; with a bias [[Q, b], [0, 1]].
+
+    Raises:
+        LinAlgError: what is given is not finite, or float64 finds no factors of it.
     """
+    if not (gram_student.isfinite().all() and gram_cross.isfinite().all()):
+        raise torch.linalg.LinAlgError("Gram matrices must be finite, got NaN or Inf")
     size = len(gram_student) - has_bias
     mean_square = gram_student.diagonal()[:size].mean()
     delta = damping * (float(mean_square) or 1.0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import fsc_ext
+from fsc.arguments import check_fields
 
 # Steps between two looks at the keyboard and the progress line.
 _PIECE = 100
@@ -50,6 +51,7 @@ class Proximal:
 
     def __post_init__(self) -> None:
         """Refuses values that no loop can follow."""
+        check_fields(self)
         rules = {
             "steps must be at least 1": (self.steps >= 1, self.steps),
             "learning_rate must be finite and above 0": (

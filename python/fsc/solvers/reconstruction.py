@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fsc.arguments import check_fields
 from fsc.solvers.closed_form import check_damping
 from fsc.solvers.contributions import Contributions
 from fsc.solvers.greedy import greedy_channels
@@ -41,6 +42,7 @@ class Reconstruction:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be solved."""
+        check_fields(self)
         if self.unknowns not in ("scales", "weights"):
             raise ValueError(f"reconstruction must be 'scales' or 'weights', got {self.unknowns!r}")
         check_damping(self.damping)

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
+from fsc.arguments import check_count, check_integer
 from fsc.images.checks import check_images, device_of
 from fsc.images.folder import ImageFolder
+from fsc.images.labels import check_labels
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.states import check_holds_values
 from fsc.networks.tracing import trace
 from fsc.progress import Progress
 
@@ -61,11 +64,13 @@ def accuracies(
         ValueError: no images, a wrong rank, dtype or number of channels, lengths that differ, NaN
             or Inf in the images, a damaged image, labels that the network has no score for, or a k
             above the number of classes.
-        TypeError: the images are no tensor.
+        TypeError: an argument is of the wrong type.
     """
+    check_holds_values("accuracy: model", model)
+    _check_settings(ranks, batch_size)
     example = images[:1].decoded() if isinstance(images, ImageFolder) else images
     check_images("accuracy", example, model, _graph(model))
-    _check(images, labels, batch_size)
+    check_labels("accuracy", labels, len(images))
     device = device_of(model, example)
     correct = torch.zeros(len(ranks), dtype=torch.int64, device="cpu")
     with evaluation_mode(model), torch.inference_mode():
@@ -79,14 +84,12 @@ def accuracies(
     return tuple(100.0 * number / len(images) for number in correct.tolist())
 
 
-def _check(images: Tensor | ImageFolder, labels: Tensor, batch_size: int) -> None:
-    if labels.ndim != 1 or len(labels) != len(images):
-        raise ValueError(
-            f"accuracy: labels must be [{len(images)}], one for each image, "
-            f"got {list(labels.shape)}"
-        )
-    if batch_size < 1:
-        raise ValueError(f"accuracy: batch_size must be at least 1, got {batch_size}")
+def _check_settings(ranks: Sequence[int], batch_size: int) -> None:
+    check_count("accuracy: batch_size", batch_size)
+    if not isinstance(ranks, Sequence) or isinstance(ranks, str) or not ranks:
+        raise TypeError(f"accuracies: ranks must be a list of integers, got {ranks!r}")
+    for rank in ranks:
+        check_integer("accuracies: ranks", rank)
 
 
 def _graph(model: nn.Module) -> fx.Graph | None:

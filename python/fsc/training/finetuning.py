@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fsc.arguments import check_count, check_fields, check_integer
 from fsc.images.checks import check_images, device_of
 from fsc.images.labels import check_labels, check_range
+from fsc.networks.entry import check_runs
 from fsc.networks.modes import evaluation_mode
+from fsc.networks.states import check_holds_values
 from fsc.progress import Progress
 from fsc.training.zeros import Zeros
 
@@ -50,6 +53,7 @@ class FineTuning:
 
     def __post_init__(self) -> None:
         """Refuses values that no training can follow."""
+        check_fields(self)
         rules = {
             "epochs must be at least 1": (self.epochs >= 1, self.epochs),
             "learning_rate must be finite and above 0": (
@@ -57,7 +61,10 @@ class FineTuning:
                 self.learning_rate,
             ),
             "momentum must be in [0, 1)": (0 <= self.momentum < 1, self.momentum),
-            "weight_decay must be at least 0": (self.weight_decay >= 0, self.weight_decay),
+            "weight_decay must be finite and at least 0": (
+                0 <= self.weight_decay < math.inf,
+                self.weight_decay,
+            ),
             "batch_size must be at least 1": (self.batch_size >= 1, self.batch_size),
         }
         for rule, (holds, value) in rules.items():
@@ -87,13 +94,17 @@ class FineTuning:
             The fine-tuned copy in eval mode.
 
         Raises:
-            TypeError: images or labels are no tensor.
-            ValueError: images and labels do not fit together, or the weights diverge.
+            TypeError: an argument is of the wrong type.
+            ValueError: images and labels do not fit together, the student does not run on the
+                images, or the weights diverge.
         """
+        check_holds_values("FineTuning: student", student)
         check_images("FineTuning", images, student)
         check_labels("FineTuning", labels, len(images))
+        check_integer("FineTuning: seed", seed)
         device = device_of(student, images)
         images, labels = images.to(device), labels.to(device).long()
+        check_runs("FineTuning", images, student)
         tuned = copy.deepcopy(student).eval()
         zeros = Zeros(tuned)
         optimizer = torch.optim.SGD(
@@ -143,11 +154,13 @@ def recalibrate_batch_norm(
         A copy in eval mode; its parameters are those of the student.
 
     Raises:
-        ValueError: the student has no BatchNorm with running statistics, or batch_size is below 1.
+        TypeError: an argument is of the wrong type.
+        ValueError: the student has no BatchNorm with running statistics or does not run on the
+            images, batch_size is below 1, or a BatchNorm sees one value a channel in a pass.
     """
+    check_holds_values("recalibrate_batch_norm: student", student)
     check_images("recalibrate_batch_norm", images, student)
-    if batch_size < 1:
-        raise ValueError(f"recalibrate_batch_norm: batch_size must be at least 1, got {batch_size}")
+    check_count("recalibrate_batch_norm: batch_size", batch_size)
     found = copy.deepcopy(student)
     norms = [
         module
@@ -160,6 +173,7 @@ def recalibrate_batch_norm(
             f"{type(student).__name__} without; cross distillation folds it and matches the "
             "statistics itself"
         )
+    check_runs("recalibrate_batch_norm", images[:1].to(device_of(student, images)), student)
     with evaluation_mode(found), torch.no_grad():
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -167,7 +181,18 @@ def recalibrate_batch_norm(
             norm.momentum = None  # The mean over all passes.
             norm.train()
         for batch in images.split(batch_size):
-            found(batch.to(device_of(student, images), copy=True))  # which it may write into
+            _run_for_statistics(found, batch.to(device_of(student, images), copy=True))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     return found.eval()
+
+
+def _run_for_statistics(network: nn.Module, batch: Tensor) -> None:
+    """Run a network on its own copy of some images, BatchNorm in train mode."""
+    try:
+        network(batch)
+    except ValueError as error:  # as of torch, whose BatchNorms refuse a single value
+        raise ValueError(
+            "recalibrate_batch_norm: images must give every BatchNorm more than one value a "
+            f"channel in a pass, got {list(batch.shape)} in one: {error}"
+        ) from error

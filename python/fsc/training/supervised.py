@@ -8,9 +8,12 @@ import os
 import torch
 from torch import Tensor, nn
 
+from fsc.arguments import check_count, check_flag, check_integer, check_number, check_rate
 from fsc.images.augmentation import randomly_mirrored
 from fsc.images.checks import check_images, device_of
+from fsc.images.labels import check_labels
 from fsc.networks.operations import BATCH_NORM
+from fsc.networks.states import check_holds_values
 from fsc.progress import Progress
 from fsc.training.resumption import TrainingFile, identity_of
 
@@ -66,10 +69,13 @@ def train(
         ValueError: a count is too small, the penalty is negative or has no scale to act on, the
             images are of a wrong form or not finite, images and labels do not fit together, or the
             state file belongs to another training.
-        TypeError: the images are no tensor.
+        TypeError: an argument is of the wrong type.
         OSError: the state file cannot be written.
     """
-    _check(images, labels, epochs, batch_size)
+    check_holds_values("train: model", model)
+    _check(images, labels, epochs, batch_size, seed)
+    check_rate("train: learning_rate", learning_rate)
+    check_flag("train: mirror", mirror)
     scales = _penalised(model, scale_penalty)
     _check_shift(shift, images)
     batch_size = min(batch_size, len(images))
@@ -109,6 +115,7 @@ def train(
 
 def _penalised(model: nn.Module, scale_penalty: float) -> list[nn.Parameter]:
     """The scales that a penalty acts on; none where there is no penalty."""
+    check_number("train: scale_penalty", scale_penalty)
     if not 0 <= scale_penalty < math.inf:
         raise ValueError(f"train: scale_penalty must be finite and at least 0, got {scale_penalty}")
     if scale_penalty == 0:
@@ -156,6 +163,7 @@ def _shifted(images: Tensor, generator: torch.Generator, shift: int = 1) -> Tens
 
 
 def _check_shift(shift: int, images: Tensor) -> None:
+    check_integer("train: shift", shift)
     most = min(images.shape[2:])
     if not 0 <= shift <= most:
         raise ValueError(
@@ -163,13 +171,11 @@ def _check_shift(shift: int, images: Tensor) -> None:
         )
 
 
-def _check(images: Tensor, labels: Tensor, epochs: int, batch_size: int) -> None:
+def _check(images: Tensor, labels: Tensor, epochs: int, batch_size: int, seed: int) -> None:
     check_images("train", images, min_images=2)
-    if labels.ndim != 1 or len(labels) != len(images):
-        raise ValueError(
-            f"train: labels must be [{len(images)}], one for each image, got {list(labels.shape)}"
-        )
-    if epochs < 1:
-        raise ValueError(f"train: epochs must be at least 1, got {epochs}")
+    check_labels("train", labels, len(images))
+    check_count("train: epochs", epochs)
+    check_integer("train: batch_size", batch_size)
+    check_integer("train: seed", seed)
     if batch_size < 2:
         raise ValueError(f"train: batch_size must be at least 2, got {batch_size}")

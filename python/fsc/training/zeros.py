@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fsc.networks.operations import CONVOLUTION
+from fsc.networks.states import check_holds_values
 
 
 class Zeros:
@@ -18,7 +19,9 @@ class Zeros:
         network: looked at as it is now; its weights are held, not copied.
 
     Raises:
-        ValueError: a weight is computed anew whenever it is asked for, by a parametrization.
+        TypeError: network is no network.
+        ValueError: a weight is computed anew whenever it is asked for, by a parametrization, or has
+            no values, as on the meta device.
 
     Example:
         >>> import torch
@@ -34,6 +37,7 @@ class Zeros:
 
     def __init__(self, network: nn.Module) -> None:
         """Remember them."""
+        check_holds_values("network", network)
         layers = {
             name: module
             for name, module in network.named_modules()
@@ -45,11 +49,23 @@ class Zeros:
                     "network must have weights of its own to keep zeros in, got a parametrization "
                     f"in layer {name!r}"
                 )
-        weights = [layer.weight for layer in layers.values()]
-        self._gone = [(weight, weight == 0) for weight in weights if not weight.all()]
+        weights = {name: layer.weight for name, layer in layers.items()}
+        self._network = network
+        self._gone = {n: (weight, weight == 0) for n, weight in weights.items() if not weight.all()}
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Make zero again what was, also where it is NaN by now."""
-        for weight, is_gone in self._gone:
-            weight.masked_fill_(is_gone, 0.0)
+        """Make zero again what was, also where it is NaN by now.
+
+        Raises:
+            ValueError: a layer has another weight than it had, so that the zeros would be made
+                where nothing is computed with them any more.
+        """
+        modules = dict(self._network.named_modules())
+        for name, (weight, is_gone) in self._gone.items():
+            if getattr(modules.get(name), "weight", None) is not weight:
+                raise ValueError(
+                    "network must have the weights that Zeros was made with, got another in layer "
+                    f"{name!r}, as load_state_dict(assign=True) gives it; make Zeros anew"
+                )
+            weight.masked_fill_(is_gone.to(weight.device), 0.0)

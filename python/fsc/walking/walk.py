@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from fsc.arguments import check_count, check_module
 from fsc.images.checks import check_images, device_of
 from fsc.networks.operations import LAYER
 from fsc.networks.out_of_place import stepping
@@ -58,7 +59,7 @@ def walk(
         ValueError: the teacher cannot be traced or has more than one argument, the student has
             other modules or is the teacher, images are empty, not finite or of a wrong rank,
             dtype or number of channels, or batch_size or memory_budget is out of range.
-        TypeError: images are no tensor.
+        TypeError: an argument is of the wrong type.
         OSError: a value past the budget cannot be written.
 
     Example:
@@ -72,8 +73,9 @@ def walk(
         0 relu
         2 none
     """
-    if batch_size < 1:
-        raise ValueError(f"walk: batch_size must be at least 1, got {batch_size}")
+    check_module("walk: teacher", teacher)
+    check_module("walk: student", student)
+    check_count("walk: batch_size", batch_size)
     teacher, student = unwrap(teacher), unwrap(student)
     graph = trace(teacher)
     check_images("walk", images, teacher, graph)

@@ -1,0 +1,78 @@
+"""What a user may tell a page beyond its report, and whether it can be shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fsc.arguments import check_channel_numbers, check_count, check_number, check_text
+
+_TEXTS = ("model", "data", "method_in_words")
+_COUNTS = ("test_images", "shots", "ways")
+_PERCENT = ("top1", "top5")
+# Of the student; each is compared with the teacher's.
+_COMPARED = (*_PERCENT, "kilobytes", "milliseconds", "milliseconds_batch")
+_NAMES = (*_TEXTS, *_COUNTS, *_COMPARED, *(f"{name}_teacher" for name in _COMPARED), "notes")
+
+
+def told_of(held: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A report with what else is known; what is None is not known.
+
+    Args:
+        held: the report.
+        known: as for `fsc.report.page`.
+
+    Raises:
+        ValueError: a name that no page shows, a number that makes no sense, or one of the student
+            without the teacher's.
+        TypeError: a value is of the wrong type.
+    """
+    if not isinstance(known, Mapping | None):
+        raise TypeError(f"page: known must be a dict by the names of report.json, got {known!r}")
+    given = {name: value for name, value in (known or {}).items() if value is not None}
+    told = {"model": None, **held, **given}
+    for name, value in given.items():
+        if name not in _NAMES:
+            raise ValueError(f"page: known must hold none but {', '.join(_NAMES)}, got {name!r}")
+        _check(name, value)
+        own = name.removesuffix("_teacher")
+        other = own if own != name else f"{own}_teacher"
+        if own in _COMPARED and told.get(other) is None:
+            raise ValueError(f"page: known must hold {other} beside {name}, got {name} alone")
+    return told
+
+
+def check_statistics(mean: object, std: object) -> None:
+    """Make sure that what images were normalised by are numbers.
+
+    Raises:
+        ValueError: a mean is not finite, or a deviation not above 0.
+        TypeError: they are something else.
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        if values is None:
+            continue
+        check_channel_numbers(f"page: {name}", values)
+        least = -math.inf if name == "mean" else 0
+        if not all(least < float(value) < math.inf for value in values):  # type: ignore[attr-defined]
+            rule = "finite" if name == "mean" else "finite and above 0"
+            raise ValueError(f"page: {name} must be {rule}, got {values!r}")
+
+
+def _check(name: str, value: Any) -> None:
+    what = f"page: {name} of known"
+    if name in _TEXTS:
+        check_text(what, value)
+    elif name in _COUNTS:
+        check_count(what, value)
+    elif name == "notes":
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        if not listed or not all(isinstance(each, str) for each in value):
+            raise TypeError(f"{what} must be a list of sentences, got {value!r}")
+    else:
+        check_number(what, value)
+        most = 100 if name.removesuffix("_teacher") in _PERCENT else math.inf
+        if not 0 <= value <= most or math.isinf(value):
+            rule = "from 0 to 100" if most == 100 else "finite and at least 0"
+            raise ValueError(f"{what} must be {rule}, got {value}")
