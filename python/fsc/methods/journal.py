@@ -157,8 +157,10 @@ class Journal:
         tensors, header = read_tensors(path)
         if not isinstance(header, dict) or CHECKSUM not in header:
             raise ValueError(f"{path} is damaged: it holds no checksum")
-        if header.get(_IDENTITY) != self._identity or header.get(_ENTRY) != path.stem:
+        if header.get(_IDENTITY) != self._identity:
             raise ValueError(f"{path} is damaged: it does not say whose it is")
+        if header.get(_ENTRY) != path.stem:
+            raise ValueError(f"{path} is damaged: it holds the entry of {header.get(_ENTRY)}")
         return tensors, header
 
     def write(self, name: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
