@@ -152,7 +152,11 @@ def loop(shape: Shape) -> Iterator[Time]:
     problem = Problem(shape)
     loops = {"solve_relu_": (problem.relu, problem.relu_loss, CHANNELS_LAST)}
     if shape.images == SHAPES[0].images:  # the other does not know of images
-        loops["solve_quadratic_"] = (problem.quadratic, problem.quadratic_loss, torch.contiguous_format)
+        loops["solve_quadratic_"] = (
+            problem.quadratic,
+            problem.quadratic_loss,
+            torch.contiguous_format,
+        )
     for name, (solve, loss, layout) in loops.items():
         for penalty in ("l1", "topk_groups"):
             yield Time(name, shape.name, f"fsc, {penalty}", None, step_of(solve, penalty))

@@ -45,9 +45,13 @@ class Stage:
 
 STAGES = (
     Stage("build", [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]),
-    Stage("operators", [*PYTEST, "-n", "8", "--dist", "loadfile", "tests/ops"]),
+    Stage("operators", [*PYTEST, "-n", "8", "--dist", "worksteal", "tests/ops"]),
     Stage("streams", [*PYTEST, "tests/ops/test_streams.py"]),
     Stage("machine", [sys.executable, "bench/machine.py", "cuda"]),
+    Stage(
+        "layers",
+        [sys.executable, "bench/device_layers.py", "--json", "{folder}/layers.json"],
+    ),
     Stage(
         "bench",
         [
@@ -172,6 +176,8 @@ def page(results: dict[str, Found], folder: Path, identity: str) -> str:
     machine, measured = folder / "machine.log", folder / "bench.json"
     if machine.is_file():
         lines += ["", "```", machine.read_text(encoding="utf-8").strip(), "```"]
+    if (layers := folder / "layers.log").is_file():
+        lines += ["", layers.read_text(encoding="utf-8").strip()]
     if measured.is_file() and measured.stat().st_size:
         command = [sys.executable, str(ROOT / "bench" / "table.py"), str(measured)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -2,7 +2,8 @@
 
 python csrc/cuda/check.py [--write] [--launches] [--only 80 90]
 
-Fails where a hot kernel (figures/hot.py) spills registers, and where a figure is worse than
+Fails where a hot kernel (figures/hot.py) spills registers, where host code calls a function of the
+device, which nvcc lets pass in templates and ends the process, and where a figure is worse than
 figures.json says (figures/table.py has the tolerances); --write keeps what is found.
 
 Needs nvcc 12.8 or newer, but neither a GPU nor a torch built for CUDA: a CPU torch carries the
@@ -156,6 +157,7 @@ def check(arguments: argparse.Namespace) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         kernels = compiling.compiled_for_all(nvcc, Path(folder), arguments.only)
         spilled = tell_of_registers(kernels)
+        ends = compiling.ends_the_process(Path(folder), arguments.only)
         counts = machine_code(kernels, Path(folder), arguments.only)
     launched = recorded_works()
     registers = {k.name: k.registers for k in kernels if k.architecture == 90}
@@ -168,6 +170,7 @@ def check(arguments: argparse.Namespace) -> list[str]:
     for title in ("kernels", "operations"):
         print("\n" + table.printed(title, found[title]))
     said = ["a hot kernel uses local memory; see above"] if spilled else []
+    said += ["host code calls a function of the device, which ends the process"] if ends else []
     if not arguments.write:
         return said + compare(found, arguments.only)
     if machine is None:

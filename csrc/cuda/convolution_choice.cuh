@@ -1,4 +1,4 @@
-// Where a layer of cross distillation is worth the fused kernels; measured, docs/performance.md.
+// Where a layer of cross distillation is worth the fused kernels; measured, docs/gpu.md.
 #pragma once
 
 #include <ATen/Context.h>

@@ -13,6 +13,12 @@ namespace fsc::device {
 // Of a tile with so many filters.
 constexpr int pixels_of_tile(int filters) { return filters < kTile ? 2 * kTile : kTile; }
 
+// Of a layer's kernel on a multiprocessor: two networks have twice the sums.
+constexpr int blocks_of_layer(int networks) { return networks == 1 ? kTileBlocks : 2; }
+
+// In so many pieces a tile is finished where its products are split: a block for each.
+constexpr int pieces_of_tile(int filters) { return filters < kTile / 2 ? 4 : 8; }
+
 // With two networks the first is the teacher; with one the target is stored.
 template <typename scalar_t, int networks>
 struct LayerPointers {
@@ -20,7 +26,7 @@ struct LayerPointers {
   const scalar_t* weight[networks];   // [C_out, kH kW C_in]
   const scalar_t* bias[networks];     // [C_out] or null
   scalar_t* residual;                 // [N, C_out, H_out, W_out]
-  double* sums;                       // [tiles]
+  double* sums;                       // [tiles], of pieces where there are splits
   wide_t<scalar_t>* parts;            // [splits, tiles, networks, entries, threads], where there are splits
   wide_t<scalar_t> mix[networks][2];  // the shares of both inputs in what a network sees
   Epilogue epilogue;
@@ -112,10 +118,10 @@ struct Filters {
   static constexpr int kCount = Part::kRowSums * 2;
   int number[kCount], offset[kCount];
 
-  FSC_DEVICE Filters(const Convolution& c, int first) {
+  FSC_DEVICE Filters(const Convolution& c, int first, const Part& sums) {
     FSC_UNROLL
     for (int i = 0; i < kCount; ++i) {
-      number[i] = first + Part::row(i);
+      number[i] = first + sums.row(i);
       offset[i] = number[i] < c.filters ? number[i] * c.output_strides[0] : -1;
     }
   }
@@ -125,7 +131,7 @@ struct Filters {
   FSC_DEVICE void visit(Part& sums, const Pixel* pixels, const Visit& visit) const {
     FSC_UNROLL
     for (int across = 0; across < Part::kColumnSums * 2; ++across) {
-      const Pixel pixel = pixels[Part::column(across)];
+      const Pixel pixel = pixels[sums.column(across)];
       if (pixel.image < 0) continue;
       FSC_UNROLL
       for (int i = 0; i < kCount; ++i) {
@@ -135,13 +141,13 @@ struct Filters {
   }
 };
 
-// Leaves the residual of a tile and the sum of its squares.
-template <int filters, typename scalar_t, typename real_t, int networks>
-FSC_DEVICE void finish(const LayerPointers<scalar_t, networks>& p, const Convolution& c, int filter_tile,
-                       const Pixel* pixels, LayerSums<real_t, filters> (&sums)[networks]) {
-  using Part = LayerSums<real_t, filters>;
-  const Filters<Part> mine(c, filter_tile * filters);
+// Leaves the residual of a tile, or of a piece of one, and the sum of its squares.
+template <typename scalar_t, int networks, typename Part>
+FSC_DEVICE void finish(const LayerPointers<scalar_t, networks>& p, const Convolution& c, int first_filter,
+                       const Pixel* pixels, Part (&sums)[networks]) {
+  using real_t = wide_t<scalar_t>;
   Part& student = sums[networks - 1];
+  const Filters<Part> mine(c, first_filter, student);
   FSC_UNROLL
   for (int n = 0; n < networks; ++n) {
     if (p.bias[n] == nullptr) continue;
@@ -157,7 +163,7 @@ FSC_DEVICE void finish(const LayerPointers<scalar_t, networks>& p, const Convolu
   double sum = 0;
   FSC_UNROLL
   for (int across = 0; across < Part::kColumnSums * 2; ++across) {
-    const Pixel pixel = pixels[Part::column(across)];
+    const Pixel pixel = pixels[student.column(across)];
     if (pixel.image < 0) continue;
     real_t share = 1;
     if (networks == 1 && p.share) share = static_cast<real_t>(p.share[pixel.image]);
@@ -174,7 +180,7 @@ FSC_DEVICE void finish(const LayerPointers<scalar_t, networks>& p, const Convolu
     }
   }
   sum = block_sum(sum, shared<double>());
-  if (thread() == 0) p.sums[filter_tile * num_blocks() + block()] = sum;
+  if (thread() == 0) p.sums[block_y() * num_blocks() + block()] = sum;
 }
 
 // The entry of this thread's part of a split; they lie num_threads() apart.
@@ -189,7 +195,7 @@ FSC_DEVICE wide_t<scalar_t>* part_of(const LayerPointers<scalar_t, networks>& p,
 // Neither a mixture nor, where there is one split, a preactivation reaches memory: blocks [pixel tiles, splits of
 // filter tiles].
 template <typename scalar_t, int networks, Copies copies, int filters>
-FSC_KERNEL(kTileThreads, networks == 1 ? kTileBlocks : 2)
+FSC_KERNEL(kTileThreads, blocks_of_layer(networks))
 layer_kernel(LayerPointers<scalar_t, networks> p, Convolution c, int filter_tiles) {
   using real_t = wide_t<scalar_t>;
   auto& memory = *shared<LayerMemory<real_t, networks, copies, filters>>();
@@ -202,7 +208,7 @@ layer_kernel(LayerPointers<scalar_t, networks> p, Convolution c, int filter_tile
   convolve<scalar_t, real_t, networks, copies, filters>(p, c, filter_tile * filters, split, memory, sums);
   FSC_UNROLL
   for (int n = 0; n < networks; ++n) sums[n].settle();
-  if (p.deal.splits == 1) return finish<filters, scalar_t, real_t, networks>(p, c, filter_tile, memory.pixels, sums);
+  if (p.deal.splits == 1) return finish(p, c, filter_tile * filters, memory.pixels, sums);
   real_t* part = part_of<filters>(p, filter_tiles, filter_tile, split);
   FSC_UNROLL
   for (int n = 0; n < networks; ++n) {
@@ -211,16 +217,32 @@ layer_kernel(LayerPointers<scalar_t, networks> p, Convolution c, int filter_tile
   }
 }
 
-// The products of all splits, in their order, and what follows them: blocks [pixel tiles, filter tiles].
+// One of the products of 16 x 8 of a thread's sums.
+template <typename real_t, int filters>
+struct Piece {
+  using Whole = LayerSums<real_t, filters>;
+  static constexpr int kRowSums = 1, kColumnSums = 1, kEntries = 4;
+  static_assert(pieces_of_tile(filters) * kEntries == Whole::kEntries);
+  real_t values[1][1][kEntries];
+  int number;
+
+  FSC_DEVICE int row(int i) const { return Whole::row(number / Whole::kColumnSums * 2 + i); }
+  FSC_DEVICE int column(int i) const { return Whole::column(number % Whole::kColumnSums * 2 + i); }
+};
+
+// The products of all splits, in their order, and what follows them: blocks [pixel tiles, pieces of filter tiles].
 template <typename scalar_t, int networks, int filters>
 FSC_KERNEL(kTileThreads)
 finish_layer_kernel(LayerPointers<scalar_t, networks> p, Convolution c, int filter_tiles) {
   using real_t = wide_t<scalar_t>;
+  using Part = Piece<real_t, filters>;
+  constexpr int pieces = pieces_of_tile(filters);
   auto& memory = *shared<FinishMemory<real_t, filters>>();
-  const int filter_tile = static_cast<int>(block_y());
-  LayerSums<real_t, filters> sums[networks];
+  const int filter_tile = static_cast<int>(block_y()) / pieces;
+  const int piece = static_cast<int>(block_y()) - filter_tile * pieces;
+  Part sums[networks];
   FSC_UNROLL
-  for (int n = 0; n < networks; ++n) sums[n].clear();
+  for (int n = 0; n < networks; ++n) sums[n] = {{}, piece};
   locate(c, block(), memory.pixels);
   FSC_ROLLED
   for (int split = 0; split < p.deal.splits; ++split) {
@@ -228,11 +250,13 @@ finish_layer_kernel(LayerPointers<scalar_t, networks> p, Convolution c, int filt
     FSC_UNROLL
     for (int n = 0; n < networks; ++n) {
       FSC_UNROLL
-      for (int e = 0; e < sums[n].kEntries; ++e) sums[n].entry(e) += part[(n * sums[n].kEntries + e) * kTileThreads];
+      for (int e = 0; e < Part::kEntries; ++e) {
+        sums[n].values[0][0][e] += part[((n * pieces + piece) * Part::kEntries + e) * kTileThreads];
+      }
     }
   }
   barrier();
-  finish<filters, scalar_t, real_t, networks>(p, c, filter_tile, memory.pixels, sums);
+  finish(p, c, filter_tile * filters, memory.pixels, sums);
 }
 
 }  // namespace fsc::device

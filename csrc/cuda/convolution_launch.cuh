@@ -47,7 +47,7 @@ void launch_layer(device::LayerPointers<scalar_t, networks> p, const device::Con
     launch<true>(grid, device::layer_kernel<scalar_t, networks, copies(), filters()>, p, c, plan.filter_tiles);
     if (plan.deal.splits == 1) return;
     using Finish = device::FinishMemory<real_t, filters()>;
-    launch<true>({plan.pixel_tiles, device::kTileThreads, sizeof(Finish), plan.filter_tiles},
+    launch<true>({plan.pixel_tiles, device::kTileThreads, sizeof(Finish), int64_t{plan.filter_tiles} * plan.pieces()},
                  device::finish_layer_kernel<scalar_t, networks, filters()>, p, c, plan.filter_tiles);
   });
 }

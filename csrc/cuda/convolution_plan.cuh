@@ -107,14 +107,23 @@ bool output_has_neighbouring_channels(const device::Convolution& c) {
 
 // ---- tiles and splits ----
 
-// For every multiprocessor; and what a block does at least, so that adding up costs less than it saves.
-constexpr int64_t kBlocksOfMultiprocessor = 2;
+// What a block does at least, and what it costs beside its slabs, in slabs.
 constexpr int64_t kLeastSlabs = 2;
+constexpr int64_t kBlockCost = 6;
+constexpr int64_t kMostWaves = 6;
 
-inline device::Deal deal_of(int64_t slabs, int64_t tiles) {
-  const int64_t wanted = ceil_div(kBlocksOfMultiprocessor * multiprocessors(), std::max<int64_t>(tiles, 1));
-  const int64_t splits = std::clamp<int64_t>(slabs / kLeastSlabs, 1, wanted);
-  return {static_cast<int>(splits), static_cast<int>(slabs / splits), static_cast<int>(slabs % splits)};
+// Splits of every tile's slabs: all blocks that run at the same time, `blocks` a multiprocessor, are a wave, and one
+// more block a whole further wave. So those are compared that fill a number of waves; more of them must save a fifth,
+// as their sums go through memory.
+inline device::Deal deal_of(int64_t slabs, int64_t tiles, int blocks) {
+  const int64_t wave = blocks * multiprocessors(), most = std::max<int64_t>(slabs / kLeastSlabs, 1);
+  int64_t best = 1, least = 0;
+  for (int64_t waves = 1; waves <= kMostWaves; ++waves) {
+    const int64_t splits = std::clamp<int64_t>(waves * wave / std::max<int64_t>(tiles, 1), 1, most);
+    const int64_t cost = ceil_div(tiles * splits, wave) * (ceil_div(slabs, splits) + kBlockCost);
+    if (waves == 1 || 5 * cost < 4 * least) best = splits, least = cost;
+  }
+  return {static_cast<int>(best), static_cast<int>(slabs / best), static_cast<int>(slabs % best)};
 }
 
 // Filters of a tile: narrow layers have narrow tiles, where the precision is that of training.
@@ -126,14 +135,16 @@ int tile_filters(int filters) {
 
 template <typename scalar_t>
 struct LayerPlan {
-  explicit LayerPlan(const device::Convolution& c)
+  LayerPlan(const device::Convolution& c, int networks)
       : filters(tile_filters<scalar_t>(c.filters)),
         pixel_tiles(ceil_div(pixels_of(c), device::pixels_of_tile(filters))),
         filter_tiles(static_cast<int>(ceil_div(c.filters, filters))),
-        deal(deal_of(device::slabs_of<device::wide_t<scalar_t>>(c.rows), tiles())) {}
+        deal(deal_of(device::slabs_of<device::wide_t<scalar_t>>(c.rows), tiles(), device::blocks_of_layer(networks))) {}
 
-  // One partial loss each.
   int64_t tiles() const { return pixel_tiles * filter_tiles; }
+  int pieces() const { return deal.splits == 1 ? 1 : device::pieces_of_tile(filters); }
+  // One partial loss each.
+  int64_t sums() const { return tiles() * pieces(); }
   // Partial sums.
   int64_t parts(int networks) const {
     if (deal.splits == 1) return 0;
@@ -152,7 +163,7 @@ struct GradientPlan {
       : filters(tile_filters<scalar_t>(c.filters)),
         row_tiles(static_cast<int>(ceil_div(c.rows, device::pixels_of_tile(filters)))),
         tiles(row_tiles * ceil_div(c.filters, filters)),
-        deal(deal_of(device::slabs_of<device::wide_t<scalar_t>>(pixels_of(c)), tiles)) {}
+        deal(deal_of(device::slabs_of<device::wide_t<scalar_t>>(pixels_of(c)), tiles, device::kTileBlocks)) {}
 
   int filters;
   int row_tiles;

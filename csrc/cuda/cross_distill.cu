@@ -80,8 +80,8 @@ std::tuple<at::Tensor, at::Tensor> fused_loss(const fsc::Layer& layer, at::IntAr
   const auto conv = fsc::convolution_of(layer.conv, student, dense.weight_student, residual);
   FSC_DISPATCH(student.scalar_type(), "cross_distill_layer", [&] {
     using real_t = fsc::device::wide_t<scalar_t>;
-    const fsc::LayerPlan<scalar_t> plan(conv);
-    const at::Tensor sums = at::empty({plan.tiles()}, options.dtype(at::kDouble));
+    const fsc::LayerPlan<scalar_t> plan(conv, 2);
+    const at::Tensor sums = at::empty({plan.sums()}, options.dtype(at::kDouble));
     const at::Tensor parts = at::empty({plan.parts(2)}, options.dtype(c10::CppTypeToScalarType<real_t>::value));
     auto p = pointers_of<scalar_t>(layer, teacher, student, dense);
     p.residual = residual.data_ptr<scalar_t>();

@@ -121,8 +121,10 @@ FSC_DEVICE double square(scalar_t value) {
 
 // Loads of a thread in flight.
 constexpr int kGroupLoads = 4;
-// What a block's sums of its groups take, for all ways of reading.
-constexpr int kGroupSums = kPassThreads / kWarp * kGroupsTogether<Access::kNarrow>;
+// Of a block with one group, and at most: narrow groups have few blocks.
+constexpr int kGroupThreads = 256, kMostGroupThreads = 1024;
+// What a block's sums of its groups take at most.
+constexpr int kGroupSums = kMostGroupThreads / kWarp * kGroupsTogether<Access::kNarrow>;
 
 // Where a block keeps what it has read of a group, behind the scratch of its sums: `slots` elements a thread, a
 // multiple of what kGroupLoads read. Every thread finds its own there.
@@ -172,7 +174,7 @@ FSC_DEVICE void each_group(const Groups& groups, Access access, const Share& sha
 }
 
 template <typename scalar_t>
-FSC_KERNEL(kPassThreads)
+FSC_KERNEL(kMostGroupThreads)
 group_norms_kernel(const scalar_t* weight, double* norms, Groups groups, Access access) {
   each_group<scalar_t>(groups, access, {block(), num_blocks()}, [&](const auto& walk) {
     const double norm = group_norm(weight, walk, HeldGroup<scalar_t>{0});
@@ -217,7 +219,7 @@ FSC_DEVICE void shrink_group(const ShrinkRow<scalar_t>& row, GroupWalk<width, to
 
 // Norm and block soft threshold of the groups of many weights.
 template <typename scalar_t, int capacity>
-FSC_KERNEL(kPassThreads)
+FSC_KERNEL(kMostGroupThreads)
 shrink_groups_kernel(ShrinkTable<scalar_t, capacity> table, HeldGroup<scalar_t> held) {
   const Place place = place_in(table);
   const ShrinkRow<scalar_t>& row = table.rows[place.row];
@@ -229,7 +231,7 @@ shrink_groups_kernel(ShrinkTable<scalar_t, capacity> table, HeldGroup<scalar_t> 
 
 // What `stay` says of each group becomes true of its elements.
 template <typename scalar_t>
-FSC_KERNEL(kPassThreads)
+FSC_KERNEL(kMostGroupThreads)
 clear_groups_kernel(const uint8_t* stay, Groups groups, Access access, Kept<scalar_t> kept) {
   each_group<scalar_t>(groups, access, {block(), num_blocks()}, [&](auto walk) {
     if (!walk.inside()) return;

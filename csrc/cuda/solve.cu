@@ -67,24 +67,24 @@ template <typename scalar_t>
 struct ImagesMemory {
   using real_t = fsc::device::wide_t<scalar_t>;
   at::Tensor residual;     // [size, C_out, H_out, W_out]
-  at::Tensor sums;         // [tiles] float64
+  at::Tensor sums;         // [partial losses] float64
   at::Tensor layer_parts;  // of a layer's outputs, where its products are split
   at::Tensor parts;        // [splits, C_out, kH kW C_in]
   at::Tensor ordered;      // [C_out, kH, kW, C_in] where the weight's own order is another
 
   ImagesMemory(const fsc::Images& all, const at::Tensor& weight, std::initializer_list<int64_t> sizes)
       : residual(at::empty_like(all.target.narrow(0, 0, std::max(sizes)))) {
-    int64_t tiles = 0, of_layer = 0, splits = 0;
+    int64_t losses = 0, of_layer = 0, splits = 0;
     for (const int64_t size : sizes) {
       const auto c = fsc::convolution_of(all.conv, all.input.narrow(0, 0, size), weight, residual.narrow(0, 0, size));
-      const fsc::LayerPlan<scalar_t> plan(c);
-      tiles = std::max(tiles, plan.tiles());
+      const fsc::LayerPlan<scalar_t> plan(c, 1);
+      losses = std::max(losses, plan.sums());
       of_layer = std::max(of_layer, plan.parts(1));
       splits = std::max<int64_t>(splits, fsc::GradientPlan<scalar_t>(c).deal.splits);
     }
     const auto options = weight.options().memory_format(std::nullopt);
     const auto wide = options.dtype(c10::CppTypeToScalarType<real_t>::value);
-    sums = at::empty({tiles}, options.dtype(at::kDouble));
+    sums = at::empty({losses}, options.dtype(at::kDouble));
     layer_parts = at::empty({of_layer}, wide);
     parts = at::empty({splits, weight.numel()}, wide);
     if (!weight.is_contiguous(at::MemoryFormat::ChannelsLast)) ordered = at::empty({weight.numel()}, options);
@@ -107,7 +107,7 @@ void launch_images(const fsc::Images& batch, const at::Tensor& weight, const Ima
   using real_t = fsc::device::wide_t<scalar_t>;
   const at::Tensor residual = memory.residual.narrow(0, 0, batch.input.size(0));
   const auto c = fsc::convolution_of(batch.conv, batch.input, weight, residual);
-  const fsc::LayerPlan<scalar_t> plan(c);
+  const fsc::LayerPlan<scalar_t> plan(c, 1);
   fsc::device::LayerPointers<scalar_t, 1> p{
       {batch.input.const_data_ptr<scalar_t>()}, {memory.order(weight, c)}, {fsc::pointer<scalar_t>(batch.bias)}};
   p.residual = residual.data_ptr<scalar_t>();
@@ -118,7 +118,7 @@ void launch_images(const fsc::Images& batch, const at::Tensor& weight, const Ima
   p.shortcut = fsc::pointer<scalar_t>(batch.shortcut);
   p.share = fsc::pointer<scalar_t>(batch.image_weight);
   fsc::launch_layer(p, c, plan);
-  schedule.launch_begin(memory.sums, plan.tiles(), per_image);
+  schedule.launch_begin(memory.sums, plan.sums(), per_image);
   const fsc::device::GradientPointers<scalar_t, 1> back{
       {p.input[0]}, p.residual, memory.parts.template data_ptr<real_t>()};
   fsc::launch_weight_gradient(back, c, fsc::GradientPlan<scalar_t>(c),

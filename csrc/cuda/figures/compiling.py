@@ -84,6 +84,15 @@ def compiled_for_all(nvcc: str, folder: Path, architectures: Sequence[int]) -> l
         return [kernel for kernels in found for kernel in kernels]
 
 
+def ends_the_process(folder: Path, architectures: Sequence[int]) -> bool:
+    """Whether the host's half, if compiled, exits, as nvcc makes functions of the device there."""
+    if ARCHITECTURES[0] not in architectures:
+        return False
+    call = ["nm", "--undefined-only", str(binary(folder, ARCHITECTURES[0]))]
+    said = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+    return bool(re.search(r"\bU exit$", said, re.MULTILINE))
+
+
 def _folders_of_tools() -> Iterator[Path]:
     """Where tools of CUDA may lie, other than on the path; those of Python's packages last."""
     if home := os.environ.get("CUDA_HOME"):

@@ -158,7 +158,11 @@ def topk(recorder: Recorder, shape: Shape) -> Iterator[Work]:
 
 
 def works(recorder: Recorder, shapes: tuple[Shape, ...] = SHAPES) -> Iterator[Work]:
-    """All operations on all shapes; those without images once for a number of channels."""
+    """All operations on all shapes; those without images once for a number of channels.
+
+    In full float32, which decides what is left to cuDNN.
+    """
+    torch.backends.cudnn.allow_tf32 = False
     seen = set()
     for shape in shapes:
         for operation in (layer, loops, gram, topk):
