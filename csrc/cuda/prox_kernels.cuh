@@ -60,14 +60,16 @@ soft_threshold_kernel(const scalar_t* input, scalar_t* output, int64_t numel, Am
 // How a block reads groups.
 enum class Access {
   kSingle,  // one group, element by element
-  kWide,    // one group, 16 bytes at a time
+  kWide,    // one group, 16 bytes at a time, of half precision 8
   kNarrow,  // neighbouring groups of a few elements a row together, as memory is read 32 bytes at a time
 };
 
 template <Access access>
 constexpr int kGroupsTogether = access == Access::kNarrow ? 8 : 1;
 template <typename scalar_t, Access access>
-constexpr int kGroupWidth = access == Access::kWide ? kVectorWidth<scalar_t> : 1;
+constexpr int kGroupWidth = access != Access::kWide      ? 1
+                            : kVectorWidth<scalar_t> < 4 ? kVectorWidth<scalar_t>
+                                                         : 4;
 
 // A thread's way through its group, [outer, inner] of it, with no division on the way: `width` elements at a time of
 // those that the threads of the group share in turns. The groups of a block follow `first`; a thread may have none.
@@ -119,15 +121,17 @@ FSC_DEVICE double square(scalar_t value) {
   return static_cast<double>(value) * static_cast<double>(value);
 }
 
-// Loads of a thread in flight.
+// Loads of a thread in flight, and what they read at most, whichever way.
 constexpr int kGroupLoads = 4;
+template <typename scalar_t>
+constexpr int kGroupRound = kGroupLoads * kGroupWidth<scalar_t, Access::kWide>;
 // Of a block with one group, and at most: narrow groups have few blocks.
-constexpr int kGroupThreads = 256, kMostGroupThreads = 1024;
+constexpr int kGroupThreads = 256, kMostGroupThreads = 512;
 // What a block's sums of its groups take at most.
 constexpr int kGroupSums = kMostGroupThreads / kWarp * kGroupsTogether<Access::kNarrow>;
 
 // Where a block keeps what it has read of a group, behind the scratch of its sums: `slots` elements a thread, a
-// multiple of what kGroupLoads read. Every thread finds its own there.
+// multiple of a round. Every thread finds its own there.
 template <typename scalar_t>
 struct HeldGroup {
   int slots;

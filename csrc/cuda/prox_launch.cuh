@@ -38,7 +38,7 @@ template <typename scalar_t, typename... Pointers>
 device::Access access_of(const Groups& groups, const Pointers*... pointers) {
   constexpr int64_t narrow = 32 / static_cast<int64_t>(sizeof(scalar_t));
   if (groups.inner < narrow && groups.count > 1) return device::Access::kNarrow;
-  const bool wide = groups.inner % kVectorWidth<scalar_t> == 0 && aligned(pointers...);
+  const bool wide = groups.inner % device::kGroupWidth<scalar_t, device::Access::kWide> == 0 && aligned(pointers...);
   return wide ? device::Access::kWide : device::Access::kSingle;
 }
 
@@ -79,7 +79,7 @@ device::HeldGroup<scalar_t> held_by(const device::ShrinkTable<scalar_t, capacity
     const Groups& groups = table.rows[r].groups;
     most = std::max(most, groups.outer * groups.inner * groups_together(table.rows[r].access));
   }
-  constexpr int64_t slots = device::kGroupLoads * kVectorWidth<scalar_t>;  // that all ways of reading fill
+  constexpr int64_t slots = device::kGroupRound<scalar_t>;
   const int64_t rounds = kHeldBytes / (slots * threads * static_cast<int64_t>(sizeof(scalar_t)));
   return {static_cast<int>(std::min(ceil_div(most, slots * threads), rounds) * slots)};
 }
@@ -95,8 +95,8 @@ void launch_shrink_tables(c10::ArrayRef<device::ShrinkRow<scalar_t>> rows) {
   });
 }
 
-// The groups of all rows, in launches of up to a table of them; a lone weight travels in a small one. Narrow groups have
-// launches of their own: sums depend on the threads of a block, and not on what else is in the list.
+// The groups of all rows, in launches of up to a table of them; a lone weight travels in a small one. Narrow groups
+// have launches of their own: sums depend on the threads of a block, and not on what else is in the list.
 template <typename scalar_t>
 void launch_shrink_groups(c10::ArrayRef<device::ShrinkRow<scalar_t>> rows) {
   if (rows.size() == 1) return launch_shrink_tables<1>(rows);
