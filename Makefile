@@ -22,7 +22,7 @@ test: tools
 # The operators' tests on the source of the CUDA kernels, run by the host emulator.
 test-emulated: tools
 	$(BIN)/python csrc/emulation/build.py
-	FSC_EMULATE=1 $(PYTEST) tests/ops tests/test_figures.py tests/campaign/test_operators.py
+	FSC_EMULATE=1 $(PYTEST) tests/ops tests/test_figures.py tests/test_launches.py tests/campaign/test_operators.py
 
 # Thousands of random cases, hours; goes on where it stopped. PARTS="operators cuts" runs some parts only.
 campaign: tools

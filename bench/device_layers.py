@@ -123,9 +123,9 @@ class Problem:
         return ((flat.detach() @ self.hessian - self.flat) * flat).sum()
 
     def plain_step(
-        self, loss: Callable[[Tensor], Tensor], layout: torch.memory_format
+        self, loss: Callable[[Tensor], Tensor], layout: torch.memory_format, penalty: str
     ) -> Callable[[], None]:
-        """A step of Adam by PyTorch, then half of the input channels."""
+        """A step of Adam by PyTorch, then soft thresholds or half of the input channels."""
         weight = self.start.clone(memory_format=layout).requires_grad_()
         adam = torch.optim.Adam([weight], lr=1e-3, fused=True, capturable=True)
 
@@ -134,6 +134,9 @@ class Problem:
             weight.grad = grad.contiguous(memory_format=layout)  # there already
             adam.step()
             with torch.no_grad():
+                if penalty == "l1":
+                    weight.copy_(functional.softshrink(weight, 1e-4))
+                    return
                 norms = torch.linalg.vector_norm(weight, dim=[0, 2, 3])
                 kept = torch.zeros_like(norms).index_fill_(0, norms.topk(self.half).indices, 1)
                 weight.mul_(kept[:, None, None])
@@ -160,10 +163,10 @@ def loop(shape: Shape) -> Iterator[Time]:
     for name, (solve, loss, layout) in loops.items():
         for penalty in ("l1", "topk_groups"):
             yield Time(name, shape.name, f"fsc, {penalty}", None, step_of(solve, penalty))
-        for allowed in (False, True):
-            with tf32(allowed) as precision:
-                step = problem.plain_step(loss, layout)
-                yield time_of(name, shape.name, f"plain, topk_groups, {precision}", step)
+            for allowed in (False, True):
+                with tf32(allowed) as precision:
+                    step = problem.plain_step(loss, layout, penalty)
+                    yield time_of(name, shape.name, f"plain, {penalty}, {precision}", step)
 
 
 # ---- Gram matrices ----

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from fsc_ext.testing import EMULATED
-
 ROOT = Path(__file__).resolve().parents[1]
 CUDA = ROOT / "csrc" / "cuda"
 sys.path.append(str(CUDA))
@@ -236,62 +234,6 @@ def test_the_kept_table_has_twelve_shapes_and_every_architecture() -> None:
         assert sum(name.startswith(f"{operation} ") for name in kept["operations"]) == 12
     for architecture in (80, 90, 100, 120):
         assert any(name.startswith(f"sm_{architecture} ") for name in kept["kernels"])
-
-
-RECORD = """
-import sys
-import torch
-sys.path.append("csrc/cuda")
-import fsc_ext
-from figures import model
-from figures.launches import Recorder
-from figures.operations import Shape, works
-from figures.hot import TENSOR_CORES, short_name
-with Recorder(TENSOR_CORES, {multiprocessors}) as recorder:
-    for work in works(recorder, (Shape(16, 8, 3),)):
-        figures = model.figures_of(work, None)
-        for launch in work.recorded.launches:
-            print(work.name, short_name(launch.kernel), *launch[1:], sep="|")
-        print(work.name, "=", figures["launches"], figures["bytes_ratio"], sep="|")
-values = torch.tensor([3.0, -1.0])
-print(fsc_ext.prox_l1(values, 1.0).tolist())
-"""
-
-
-def recorded(multiprocessors: int) -> list[str]:
-    call = [sys.executable, "-c", RECORD.format(multiprocessors=multiprocessors)]
-    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
-@pytest.mark.skipif(not EMULATED, reason="the emulator is built and tried by make test-emulated")
-def test_launches_are_written_down_and_not_run() -> None:
-    *lines, afterwards = recorded(132)
-    assert afterwards == "[2.0, 0.0]"  # launches run again
-    operations = {line.split("|")[0] for line in lines}
-    assert operations == {"forward", "gradient", "relu step", "quadratic step", "gram", "topk"}
-    launches = [line.split("|") for line in lines if "|=|" not in line]
-    for operation, kernel, *numbers in launches:
-        blocks_x, blocks_y, threads, _, _, buffers, products, _, _ = map(
-            int, [str(int(n == "True")) if n in ("True", "False") else n for n in numbers]
-        )
-        assert blocks_x * blocks_y >= 1 and threads % 32 == 0 and buffers > 0
-        if kernel.split("<")[0] in hot.TENSOR_CORES:
-            assert products > 0, (operation, kernel)
-    image, weight = 3 * 16 * 8 * 8 * 4, 16 * 16 * 9 * 4
-    # One multiprocessor has nothing to split.
-    forward = next(line.split("|") for line in recorded(1) if line.startswith("forward|layer_"))
-    # Both inputs and the residual, both weights; biases and sums are small.
-    assert 0 <= int(forward[7]) - (3 * image + 2 * weight) < 2048
-
-
-@pytest.mark.skipif(not EMULATED, reason="the emulator is built and tried by make test-emulated")
-def test_the_recorded_device_has_as_many_multiprocessors_as_asked() -> None:
-    def together(lines: list[str]) -> set[str]:
-        return {line for line in lines if "resident" in line}
-
-    assert together(recorded(2)) != together(recorded(132))
 
 
 @pytest.mark.parametrize(

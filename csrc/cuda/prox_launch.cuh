@@ -37,7 +37,8 @@ constexpr int64_t kGroupScratch = device::kGroupSums * sizeof(double);
 template <typename scalar_t, typename... Pointers>
 device::Access access_of(const Groups& groups, const Pointers*... pointers) {
   constexpr int64_t narrow = 32 / static_cast<int64_t>(sizeof(scalar_t));
-  if (groups.inner < narrow && groups.count > 1) return device::Access::kNarrow;
+  const bool many = groups.count >= device::kGroupsTogether<device::Access::kNarrow>;
+  if (groups.inner < narrow && many) return device::Access::kNarrow;
   const bool wide = groups.inner % device::kGroupWidth<scalar_t, device::Access::kWide> == 0 && aligned(pointers...);
   return wide ? device::Access::kWide : device::Access::kSingle;
 }

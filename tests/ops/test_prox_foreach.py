@@ -46,9 +46,16 @@ def test_against_the_reference(device):
         torch.testing.assert_close(weight, other, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("count", [63, 64, 65, 140])
-def test_more_weights_than_a_table_holds(device, count):
-    weights = drawn(device, shapes=[(1 + i % 5, 3 + i) for i in range(count)])
+# Groups of few elements a row are read together, and have tables of their own.
+NARROW, OTHERS = (lambda i: (9 + i % 5, 1 + i % 7)), (lambda i: (1 + i % 5, 8 + i))
+
+
+@pytest.mark.parametrize(
+    "kinds", [[NARROW], [OTHERS], [NARROW, OTHERS]], ids=["narrow", "others", "both"]
+)
+@pytest.mark.parametrize("count", [55, 56, 57, 113])
+def test_more_weights_than_a_table_holds(device, count, kinds):
+    weights = drawn(device, shapes=[kinds[i % len(kinds)](i) for i in range(count)])
     thresholds = [i / 10 for i in range(count)]
     expected = one_by_one(weights, thresholds)
     fsc_ext.foreach_prox_group_l2_(weights, thresholds)

@@ -87,6 +87,7 @@ def compiled_for_all(nvcc: str, folder: Path, architectures: Sequence[int]) -> l
 def ends_the_process(folder: Path, architectures: Sequence[int]) -> bool:
     """Whether the host's half, if compiled, exits, as nvcc makes functions of the device there."""
     if ARCHITECTURES[0] not in architectures:
+        print(f"check-cuda: without sm_{ARCHITECTURES[0]} the host's half is not looked at")
         return False
     call = ["nm", "--undefined-only", str(binary(folder, ARCHITECTURES[0]))]
     said = subprocess.run(call, capture_output=True, text=True, check=True).stdout
