@@ -115,8 +115,8 @@ def cross_distill_layer(
     The teacher is a constant: no gradient flows to `input_teacher`, `weight_teacher` or
     `bias_teacher`, whether or not they require one. The loss is summed in float64 in an order that
     does not depend on the number of threads. Its gradient cannot be differentiated again. On CUDA
-    devices cuDNN convolves what is large or has groups, in the precision that
-    `torch.backends.cudnn.allow_tf32` says.
+    devices cuDNN convolves where there are groups, and where it is faster in the precision that
+    `torch.backends.cudnn.allow_tf32` allows, which is often where that is TF32 (docs/gpu.md).
 
     In float32 on the CPU 3x3 filters of stride 1 go through Winograd's transforms. A gradient of
     the weight below 1e-6 of the norms of its channel and its filter's residual is 0 there: no more
