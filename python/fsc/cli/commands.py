@@ -5,7 +5,6 @@ The work is imported when a verb is called, so that help costs no torch.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -62,7 +61,7 @@ def demo(**given: Any) -> None:
 @click.option(
     "--report",
     "page_path",
-    type=options.FILE,
+    type=typed.WRITTEN_FILE,
     help="Write a page for people to this file, .html: what --latency measures too, every layer, "
     "the images.",
 )
@@ -76,7 +75,7 @@ def compress(**given: Any) -> None:
 
 
 @click.command("evaluate")
-@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.argument("path", type=typed.NETWORK_PATH, required=False)
 @options.data_name
 @options.dense_model
 @options.test_images()
@@ -99,12 +98,12 @@ def evaluate(**given: Any) -> None:
 
 
 @click.command("export")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--onnx", "onnx_path", type=options.FILE, help="Write a file of ONNX, .onnx.")
+@click.argument("path", type=typed.NETWORK_PATH)
+@click.option("--onnx", "onnx_path", type=typed.WRITTEN_FILE, help="Write a file of ONNX, .onnx.")
 @click.option(
     "--torch-export",
     "torch_path",
-    type=options.FILE,
+    type=typed.WRITTEN_FILE,
     help="Write a program of torch.export, .pt2.",
 )
 @options.dense_model

@@ -75,7 +75,7 @@ def command(
     output: Path, json_path: Path | None, overwrite: bool, seed: int, device: torch.device
 ) -> None:
     """Train a small network on bundled digits and compress it by every method."""
-    locks.hold_folder("--output", output)
+    locks.hold_folder("--output", output, outputs.DEMO)
     outputs.hold_beside({"--json": json_path}, output, outputs.DEMO, replacing=overwrite)
     outputs.check_demo(output, overwrite=overwrite)
     demonstrate(output, seed, Plan(device=device))

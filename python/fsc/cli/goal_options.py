@@ -13,6 +13,7 @@ from fsc.cli import typed
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SCHEME: Any = {
+    "type": typed.SCHEME,
     "metavar": "NAME|FILE",
     "help": "What to prune: " + ", ".join(scheme_tables.names()) + ", or a JSON file.  "
     "The number of a res, vgg or sparse scheme is the percentage that it removes from the layers "
@@ -39,6 +40,7 @@ _REFINING = (
     click.option(
         "--ignore",
         "ignored",
+        type=typed.TEXT,
         multiple=True,
         metavar="LAYER",
         help="A layer that keeps all channels that it makes, though it may read fewer: a name, a "

@@ -7,12 +7,13 @@ import fcntl
 import os
 import socket
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from fsc.cli.paths import check_own
 from fsc.files import check_writable, missing_folders, reason, remove_empty
 from fsc.warning import CompressionWarning
 
@@ -21,16 +22,19 @@ OTHERWISE = "give --overwrite or name another"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def hold_folder(option: str, folder: Path) -> None:
+def hold_folder(option: str, folder: Path, names: Sequence[str]) -> None:
     """Lock a folder until the command ends.
 
     Args:
         option: that names it.
         folder: that is to be written to.
+        names: of the files and folders that are to be written in it.
 
     Raises:
         OSError: it cannot be written, or another process holds it.
+        ValueError: one of these is read, too.
     """
+    check_own(option, folder, names)
     _check_writable(option, folder, folder)
     click.get_current_context().with_resource(locked_folder(folder))
 
@@ -62,7 +66,7 @@ def hold_file(option: str, path: Path, *, replacing: bool) -> None:
         OSError: it is there already, cannot be written, or another process writes it.
         ValueError: something else that is typed names it too, or what is there is no file.
     """
-    _check_own(path)
+    check_own(option, path)
     if path.exists() and not path.is_file():
         raise ValueError(f"{option} must name an ordinary file, got {path}, which is none")
     _check_writable(option, path, path.parent)
@@ -71,29 +75,6 @@ def hold_file(option: str, path: Path, *, replacing: bool) -> None:
         raise FileExistsError(
             f"{option} must name a new file, got {path}, which exists: {OTHERWISE}"
         )
-
-
-def _check_own(path: Path) -> None:
-    """Refuses to write what another parameter names too, to write it, to read it or as a folder."""
-    context, own = click.get_current_context(), path.resolve()
-    named = {}
-    for parameter in context.command.params:
-        value = context.params.get(parameter.name or "")
-        resolved = [each.resolve() for each in _paths_in(value)]
-        if any(own in (each, *each.parents) for each in resolved):
-            is_flag = isinstance(parameter, click.Option)
-            named[parameter.opts[0] if is_flag else parameter.human_readable_name] = str(value)
-    if len(named) > 1:
-        flags, paths = (" and ".join(each) for each in (named, named.values()))
-        raise ValueError(f"{flags} must name paths of their own, got {paths}")
-
-
-def _paths_in(value: object) -> list[Path]:
-    """What a value names: a path, or the file of a scheme or of FILE.py:FUNCTION."""
-    if isinstance(value, Path):
-        return [value]
-    texts = (value, value.rpartition(":")[0]) if isinstance(value, str) else ()
-    return [Path(text) for text in texts if text and Path(text).is_file()]
 
 
 def _check_writable(option: str, path: Path, folder: Path) -> None:

@@ -20,27 +20,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Path(click.Path):
-    """A path of the right kind, or one that does not exist yet."""
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> Any:
-        """The path; a sentence in the form of all others where it is of the wrong kind."""
-        flag = "" if parameter is None else parameter.opts[0]
-        if not str(value):
-            raise ValueError(f"{flag} must name a path, got an empty text")
-        if not self.file_okay and Path(value).is_file():
-            raise ValueError(f"{flag} must name a folder, got {value}, which is a file")
-        if not self.dir_okay and Path(value).is_dir():
-            raise ValueError(f"{flag} must name a file, got {value or '.'}, which is a folder")
-        return super().convert(value, parameter, context)
-
-
-FILE = _Path(dir_okay=False, path_type=Path)
-_FOLDER = _Path(file_okay=False, path_type=Path)
-
-
 def _set_threads(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
     import torch
 
@@ -106,7 +85,9 @@ normalize = click.option(
     "timm, torchvision or the network's file say, else imagenet]",
 )
 data_root = click.option(
-    "--data-root", type=_FOLDER, help="Folder of the data and checkpoints.  [default: $FSC_DATA]"
+    "--data-root",
+    type=typed.DATA_ROOT,
+    help="Folder of the data and checkpoints.  [default: $FSC_DATA]",
 )
 model_name = click.option(
     "--model",
@@ -127,7 +108,7 @@ dense_model = click.option(
 checkpoint_path = click.option(
     "--checkpoint",
     "checkpoint_path",
-    type=FILE,
+    type=typed.READ_FILE,
     help="The teacher's weights.  [default: by name in the folder of the data; for torchvision and "
     "timm the library's own, which it fetches; for a file what its function gives]",
 )
@@ -146,7 +127,7 @@ num_images = click.option(
     help="Images in all, drawn without regard to classes; instead of --shots.",
 )
 figure_path = click.option(
-    "--output", "figure_path", type=FILE, help="Draw a figure: .png, .pdf or .svg."
+    "--output", "figure_path", type=typed.WRITTEN_FILE, help="Draw a figure: .png, .pdf or .svg."
 )
 augment = click.option(
     "--augment",
@@ -178,6 +159,7 @@ keep_batch_norm = click.option(
 )
 device = click.option(
     "--device",
+    type=typed.TEXT,
     default="cpu",
     show_default=True,
     metavar="NAME",
@@ -253,7 +235,9 @@ machine = together(device, threads)
 
 def json_file(content: str) -> Callable[[Command], Command]:
     """Option for the file that what a verb found goes to, in words."""
-    return click.option("--json", "json_path", type=FILE, help=f"Write {content} to this file.")
+    return click.option(
+        "--json", "json_path", type=typed.WRITTEN_FILE, help=f"Write {content} to this file."
+    )
 
 
 def test_images(default: int | None = None) -> Callable[[Command], Command]:
@@ -273,7 +257,7 @@ def output_folder(default: str | None = None) -> Callable[[Command], Command]:
     """Option for the folder that results go to; required where there is no default."""
     return click.option(
         "--output",
-        type=_FOLDER,
+        type=typed.WRITTEN_FOLDER,
         required=default is None,
         default=default,
         show_default=default is not None,

@@ -23,6 +23,7 @@ from fsc.networks import checkpoint
 from fsc.walking.spill import largest_frontier
 
 STUDENT = (*FILES, "report.json", "samples.json")
+_JOURNAL = "unfinished"
 DEMO = (
     *("report.json", "samples.json", "figure.png", "teacher.safetensors"),
     *(f"{name}.safetensors" for name in method_names.NAMES),
@@ -73,7 +74,7 @@ class Destination:
     @property
     def journal(self) -> Path:
         """The folder in it with what is unfinished."""
-        return self.output / "unfinished"
+        return self.output / _JOURNAL
 
     def hold(self) -> None:
         """Lock it, once no student, no page and no solved layers of another run get lost.
@@ -81,11 +82,11 @@ class Destination:
         Raises:
             OSError: something would get lost, or the folder cannot be written.
             ValueError: the page's name says that it is something else, or a file is to go where
-                another goes or where what is unfinished is.
+                another goes, where what is unfinished is or where something is read.
         """
         if self.page_path is not None and self.page_path.suffix.lower() != ".html":
             raise ValueError(f"--report must name a file in .html, got {self.page_path}")
-        hold_folder("--output", self.output)
+        hold_folder("--output", self.output, (*STUDENT, _JOURNAL))
         replacing = self.overwrite or (self.resume and self.journal.is_dir())
         self._hold_files(replacing=replacing)
         unfinished, finished = in_words(self.journal), _found(self.output, STUDENT)

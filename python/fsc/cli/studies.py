@@ -25,7 +25,9 @@ from fsc.cli.parts import many_students, methods, part
     "better; blocks: accuracy with the first blocks recovered and the others as l1 leaves them "
     "(Fig. 3b), higher is better; pointwise: the pointwise matrix of a layer (Fig. 8).",
 )
-@click.option("--layer", metavar="NAME", help="The convolution of --measure pointwise.")
+@click.option(
+    "--layer", type=typed.TEXT, metavar="NAME", help="The convolution of --measure pointwise."
+)
 @goal_options.goal
 @options.draw
 @methods(told=f"{', '.join(method_names.ANALYSED)} for distances, else l1 and fskd")

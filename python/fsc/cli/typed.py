@@ -1,11 +1,13 @@
-"""What may be typed for networks, images, preparation, sweeps and measures; read without torch."""
+"""What may be typed for paths, networks, images, sweeps and measures; read without torch."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import click
+from click.types import StringParamType
 
 from fsc.images.names import (
     AUGMENTATIONS,
@@ -22,6 +24,49 @@ IMAGENET = "imagenet"
 MEASURES = ("distances", "correlation", "blocks", "pointwise")
 _LARGEST_SIDE = 2**13  # a larger image no network is trained on, and few machines hold
 _INTEGER = re.compile(r"\d+")
+
+
+class _Path(click.Path):
+    """A path of the right kind, or one that does not exist yet."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; a sentence in the form of all others where it is of the wrong kind."""
+        flag = "" if param is None else param.opts[0]
+        if not str(value):
+            raise ValueError(f"{flag} must name a path, got an empty text")
+        if not self.file_okay and Path(value).is_file():
+            raise ValueError(f"{flag} must name a folder, got {value}, which is a file")
+        if not self.dir_okay and Path(value).is_dir():
+            raise ValueError(f"{flag} must name a file, got {value or '.'}, which is a folder")
+        return super().convert(value, param, ctx)
+
+
+class ReadFile(_Path):
+    """A file that is read."""
+
+
+class WrittenFile(_Path):
+    """A file that is written."""
+
+
+class WrittenFolder(_Path):
+    """A folder that results are written to."""
+
+
+class DataRoot(_Path):
+    """The folder of the data and checkpoints."""
+
+
+class NetworkPath(click.Path):
+    """The file of a network, or the folder of a student."""
+
+
+class Text(StringParamType):
+    """A name that is no path."""
+
+
+class SchemeName(StringParamType):
+    """A published scheme, or the path of a file."""
 
 
 class ModelName(click.ParamType):
@@ -164,3 +209,9 @@ SIZE, NORMALIZATION = Size(), Normalization()
 VALUES = Values("100,200,400")
 SHARES_LEFT, SHARES_GONE = Values("0.8,0.6,0.5"), Values("0.2,0.4,0.6")
 COUNTS = Values("2,4,6")
+TEXT, SCHEME = Text(), SchemeName()
+READ_FILE = ReadFile(dir_okay=False, path_type=Path)
+WRITTEN_FILE = WrittenFile(dir_okay=False, path_type=Path)
+WRITTEN_FOLDER = WrittenFolder(file_okay=False, path_type=Path)
+DATA_ROOT = DataRoot(file_okay=False, path_type=Path)
+NETWORK_PATH = NetworkPath(path_type=Path)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from fsc.cli import locks, outputs
+from fsc.cli import commands, locks, outputs, paths
 from fsc.cli.locks import locked_file, locked_folder
 
 HOLD = """
@@ -24,6 +24,10 @@ with locked_folder(Path(sys.argv[1])):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -124,12 +128,12 @@ def test_a_full_disk_does_not_cost_the_lock(tmp_path, monkeypatch):
          "and --output must name paths of their own, got a.png and b/../a.png"),
         ("compare", ("--json", "a", "--output", "a/b.png"), "--json and --output must name paths "
          "of their own, got a and a/b.png"),
-        ("compress", ("--output", "out", "--json", "out"), "--output and --json must name paths of "
-         "their own, got out and out"),
+        ("compress", ("--output", "new", "--json", "new"), "--output and --json must name paths of "
+         "their own, got new and new"),
         ("compress", ("--output", "out", "--json", "a.html", "--report", "a.html"), "--json and "
          "--report must name paths of their own, got a.html and a.html"),
-        ("demo", ("--output", "out", "--json", "out"), "--output and --json must name paths of "
-         "their own, got out and out"),
+        ("demo", ("--output", "new", "--json", "new"), "--output and --json must name paths of "
+         "their own, got new and new"),
         ("compare", ("--checkpoint", "teacher", "--json", "teacher"), "--json and "
          "--checkpoint must name paths of their own, got teacher and teacher"),
         ("compare", ("--scheme", "teacher", "--json", "teacher"), "--scheme and --json must name "
@@ -140,19 +144,82 @@ def test_a_full_disk_does_not_cost_the_lock(tmp_path, monkeypatch):
          "own, got teacher and teacher"),
         ("compare", ("--json", os.devnull), f"--json must name an ordinary file, got {os.devnull}, "
          "which is none"),
+        ("compress", ("--output", "out", "--checkpoint", "out/model.safetensors"), "--output and "
+         "--checkpoint must name paths of their own, got out and out/model.safetensors: "
+         "out/model.safetensors would be written"),
+        ("compress", ("--output", "out", "--scheme", "out/report.json", "--resume"), "--scheme and "
+         "--output must name paths of their own, got out/report.json and out: out/report.json "
+         "would be written"),
+        ("compress", ("--output", "out", "--checkpoint", "out/unfinished/t.pt"), "--output and "
+         "--checkpoint must name paths of their own, got out and out/unfinished/t.pt: "
+         "out/unfinished would be written"),
+        ("compress", ("--output", "imgs/out", "--data", "folder:imgs"), "--data and --output must "
+         "name paths of their own, got folder:imgs and imgs/out: imgs/out/model.safetensors would "
+         "be written"),
+        ("evaluate", ("out", "--json", "out/model.safetensors"), "PATH and --json must name paths "
+         "of their own, got out and out/model.safetensors"),
+        ("export", ("out", "--torch-export", "x.pt2", "--json", "out/model.safetensors"), "PATH "
+         "and --json must name paths of their own, got out and out/model.safetensors"),
+        ("export", ("out", "--torch-export", "out/x.pt2"), "PATH and --torch-export must name "
+         "paths of their own, got out and out/x.pt2"),
+        ("compare", ("--data", "folder:imgs", "--output", "imgs/a/0.png"), "--data and --output "
+         "must name paths of their own, got folder:imgs and imgs/a/0.png"),
+        ("compare", ("--data", "folder:imgs", "--output", "linked/a/0.png"), "--data and --output "
+         "must name paths of their own, got folder:imgs and linked/a/0.png"),
+        ("compare", ("--data", "folder:linked", "--json", "imgs/new.json"), "--data and --json "
+         "must name paths of their own, got folder:linked and imgs/new.json"),
+        ("compare", ("--data-root", ".", "--json", "checkpoints/cifar10_vgg16.pt"), "--json and "
+         "--data-root must name paths of their own, got checkpoints/cifar10_vgg16.pt and ."),
     ],
 )  # fmt: skip
 def test_nothing_is_written_where_something_else_is_read_or_written(
     fsc, on_digits, teacher_file, tmp_path, monkeypatch, verb, flags, expected
 ):
     monkeypatch.chdir(tmp_path)
-    shutil.copy(teacher_file, "teacher")
-    (tmp_path / "teacher.py").touch()
+    for folder in ("imgs/a", "out", "checkpoints"):
+        (tmp_path / folder).mkdir(parents=True)
+    for path in ("teacher", "out/model.safetensors", "checkpoints/cifar10_vgg16.pt"):
+        shutil.copy(teacher_file, path)
+    for path in ("teacher.py", "imgs/a/0.png", "out/report.json"):
+        (tmp_path / path).touch()
+    (tmp_path / "linked").symlink_to("imgs")
+    before = contents(tmp_path)
     given = {
         "demo": (),
         "evaluate": ("--data", "digits"),
+        "export": (),
         "compress": (*on_digits, "--method", "l1", "--shots", 1),
     }.get(verb, (*on_digits, "--shots", 1))
     result = fsc(verb, *given, *flags, "--overwrite")
     assert (result.exit_code, result.stderr) == (2, f"error: {expected}\n")
-    assert names(tmp_path) == ["teacher", "teacher.py"]
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("again", ["--overwrite", "--resume"])
+def test_results_lie_beside_what_is_read(
+    fsc, on_digits, teacher_file, tmp_path, monkeypatch, again
+):
+    """Only what is read is protected, and a run may replace its own results."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FSC_DATA", ".")
+    shutil.copy(teacher_file, "teacher.safetensors")
+    given = ("--checkpoint", "teacher.safetensors", "--shots", 1, "--json", "a.json")
+    student = ("compress", *on_digits, *given, "--method", "l1", "--no-evaluate", "--output", ".")
+    runs = ("compare", *on_digits, *given, "--method", "l1", "--seeds", 1, "--test-images", 9)
+    for number, arguments in enumerate((student, runs)):
+        first = fsc(*arguments, *(("--overwrite",) if number else ()))
+        assert first.exit_code == 0, first.output
+        # What is finished is not gone on with.
+        resumed = again if number else "--overwrite"
+        second = fsc(*arguments, resumed)
+        assert second.exit_code == 0, second.output
+
+
+def test_every_kind_of_parameter_says_what_it_reads():
+    """One that does not would be written to; free text may be a path."""
+    for command in commands.ALL:
+        for parameter in command.params:
+            kind = type(parameter.type)
+            assert paths.read_by.dispatch(kind) is not paths.read_by.dispatch(object), (
+                f"{command.name} {parameter.opts[0]}: {kind.__name__}"
+            )
