@@ -14,8 +14,11 @@ import click
 from fsc import scheme_tables
 from fsc.cli import typed
 from fsc.images.names import DATA_SETS, FOLDER
+from fsc.model_folder import FILES
 from fsc.models import factories
 
+# The files of a student's folder.
+STUDENT = (*FILES, "report.json", "samples.json")
 # What is looked for in the folder of the data: images of known data sets, and teachers by name.
 _DATA = re.compile(
     rf"({'|'.join(DATA_SETS)})_.*\.(npz|safetensors|pt|pth)|cifar-10-batches-py|cifar-100-python"
@@ -52,10 +55,15 @@ def _(kind: click.ParamType, value: Any) -> tuple[Path, ...]:
     return ()
 
 
-@read_by.register(typed.ReadFile)
-@read_by.register(typed.NetworkPath)
-def _(kind: click.ParamType, value: Path) -> tuple[Path, ...]:
+@read_by.register
+def _(kind: typed.ReadFile, value: Path) -> tuple[Path, ...]:
     return (value,)
+
+
+@read_by.register
+def _(kind: typed.NetworkPath, value: Path) -> tuple[Path, ...]:
+    # What is made of a student may well lie beside it.
+    return tuple(value / name for name in STUDENT) if value.is_dir() else (value,)
 
 
 @read_by.register
