@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from fsc.arguments import check_count
+from fsc.arguments import as_count
 from fsc.images.checks import device_of
 from fsc.images.joint import Inputs, check_numbers
 from fsc.networks.calls import call_of
@@ -86,7 +86,7 @@ def timings(
     for network in networks:
         check_holds_values("timings: networks", network)
     check_numbers("timings", images)
-    check_count("timings: repeats", repeats)
+    repeats = as_count("timings: repeats", repeats)
     calls = [_call(network, images) for network in networks]
     found: list[list[float]] = [[] for _ in networks]
     with ExitStack() as stack:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.arguments import check_count, check_integer
+from fsc.arguments import as_count, as_integer
 from fsc.images.checks import check_images, device_of
 from fsc.images.folder import ImageFolder
 from fsc.images.labels import check_labels
@@ -67,7 +67,8 @@ def accuracies(
         TypeError: an argument is of the wrong type.
     """
     check_holds_values("accuracy: model", model)
-    _check_settings(ranks, batch_size)
+    _check_ranks(ranks)
+    batch_size = as_count("accuracy: batch_size", batch_size)
     example = images[:1].decoded() if isinstance(images, ImageFolder) else images
     check_images("accuracy", example, model, _graph(model))
     check_labels("accuracy", labels, len(images))
@@ -77,19 +78,19 @@ def accuracies(
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]
             batch = part.decoded() if isinstance(part, ImageFolder) else part  # [B, C, H, W]
+            classes = labels[start : start + batch_size].to(device)
             scores = model(batch.to(device, copy=True))  # which it may write into
-            correct += _num_correct(scores, labels[start : start + batch_size].to(device), ranks)
+            correct += _num_correct(scores, classes, ranks)
             if progress is not None:
                 progress("evaluating, image", start + len(batch), len(images))
     return tuple(100.0 * number / len(images) for number in correct.tolist())
 
 
-def _check_settings(ranks: Sequence[int], batch_size: int) -> None:
-    check_count("accuracy: batch_size", batch_size)
+def _check_ranks(ranks: Sequence[int]) -> None:
     if not isinstance(ranks, Sequence) or isinstance(ranks, str) or not ranks:
         raise TypeError(f"accuracies: ranks must be a list of integers, got {ranks!r}")
     for rank in ranks:
-        check_integer("accuracies: ranks", rank)
+        as_integer("accuracies: ranks", rank)
 
 
 def _graph(model: nn.Module) -> fx.Graph | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fsc.arguments import check_count, check_fields, check_integer
+from fsc.arguments import as_count, as_integer, check_fields
 from fsc.images.checks import check_images, device_of
 from fsc.images.labels import check_labels, check_range
 from fsc.networks.entry import check_runs
@@ -17,7 +17,6 @@ from fsc.networks.modes import evaluation_mode
 from fsc.networks.states import check_holds_values
 from fsc.progress import Progress
 from fsc.training.zeros import Zeros
-
 
 @dataclass(frozen=True)
 class FineTuning:
@@ -101,7 +100,7 @@ class FineTuning:
         check_holds_values("FineTuning: student", student)
         check_images("FineTuning", images, student)
         check_labels("FineTuning", labels, len(images))
-        check_integer("FineTuning: seed", seed)
+        seed = as_integer("FineTuning: seed", seed)
         device = device_of(student, images)
         images, labels = images.to(device), labels.to(device).long()
         check_runs("FineTuning", images, student)
@@ -160,7 +159,7 @@ def recalibrate_batch_norm(
     """
     check_holds_values("recalibrate_batch_norm: student", student)
     check_images("recalibrate_batch_norm", images, student)
-    check_count("recalibrate_batch_norm: batch_size", batch_size)
+    batch_size = as_count("recalibrate_batch_norm: batch_size", batch_size)
     found = copy.deepcopy(student)
     norms = [
         module
