@@ -114,6 +114,18 @@ def test_labels_that_do_not_fit_are_refused_before_any_work(labels, error, sente
     assert not done
 
 
+@pytest.mark.filterwarnings("ignore::fsc.CompressionWarning")
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.int32])
+def test_labels_of_every_integer_type_are_learned(dtype):
+    given = {"method": fsc.BackProp(steps=2), "flops": 0.6, "progress": False}
+    teacher = chain()
+    found, expected = (
+        fsc.compress(teacher, IMAGES, labels=labels, **given).student.state_dict()
+        for labels in (LABELS.to(dtype), LABELS)
+    )
+    assert all(map(torch.equal, found.values(), expected.values()))
+
+
 def test_a_network_without_scores_learns_no_labels():
     teacher = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
     sentence = r"teacher must give scores \[N, classes\] for BackProp, got \[1, 4, 6, 6\]"

@@ -71,6 +71,7 @@ def check_range(function: str, labels: Tensor, num_classes: int) -> None:
     Raises:
         ValueError: one is not.
     """
+    labels = labels.long()  # torch has no least of unsigned ones
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(
             f"{function}: labels must be in [0, {num_classes}), got {int(labels.min())} "

@@ -78,7 +78,7 @@ def accuracies(
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]
             batch = part.decoded() if isinstance(part, ImageFolder) else part  # [B, C, H, W]
-            classes = labels[start : start + batch_size].to(device)
+            classes = labels[start : start + batch_size].to(device).long()
             scores = model(batch.to(device, copy=True))  # which it may write into
             correct += _num_correct(scores, classes, ranks)
             if progress is not None:

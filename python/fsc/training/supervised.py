@@ -83,7 +83,7 @@ def train(
     scales = _penalised(model, scale_penalty)
     shift = _as_shift(shift, images)
     device = device_of(model, images)
-    images, labels = images.to(device), labels.to(device)
+    images, labels = images.to(device), labels.to(device).long()
     settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     settings |= {"scale_penalty": scale_penalty, "shift": shift, "mirror": mirror, "seed": seed}
     file = None
