@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import as_count, as_number
+from fsc.arguments import as_count, as_number, check_text
 from fsc.images.joint import Inputs
 from fsc.networks.blocks import Blocks, Rest, drop_blocks, find_blocks
 from fsc.schemes.reasons import commonest
@@ -44,6 +44,7 @@ class DropBlocks:
 
     def __post_init__(self) -> None:
         """Refuses what no network can be asked for."""
+        check_text("DropBlocks: name", self.name)
         values = {"count": self.count, "latency": self.latency, "blocks": self.blocks}
         given = [f"{name}={value!r}" for name, value in values.items() if value is not None]
         if len(given) != 1:

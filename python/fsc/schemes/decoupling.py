@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from fsc.arguments import as_count, as_flag
+from fsc.arguments import as_count, as_flag, check_text
 from fsc.networks.decoupling import decouple_layers, energy_lost, pays
 from fsc.networks.operations import LAYER
 from fsc.networks.tracing import ancestors, shared_layers, trace
@@ -54,6 +54,7 @@ class Decoupling:
 
     def __post_init__(self) -> None:
         """Refuses what no network can be asked for."""
+        check_text("Decoupling: name", self.name)
         named = isinstance(self.terms, Mapping)
         if isinstance(self.terms, Mapping):
             terms: Terms = {n: _as_terms(each, named=True) for n, each in self.terms.items()}
