@@ -117,6 +117,20 @@ def test_a_compression_takes_numbers_of_numpy(given):
     assert fsc.compress(chain(), IMAGES, **own, **given).report.parameters > 0
 
 
+@pytest.mark.filterwarnings("ignore::fsc.CompressionWarning")
+@pytest.mark.parametrize(
+    "learn",
+    [
+        fsc.FSKD(solve_on=0).align,
+        fsc.MiR(steps=2).mimic,
+        Alternation(training=fsc.KD(steps=2), rounds=1).teach,
+    ],
+    ids=("align", "mimic", "teach"),
+)
+def test_any_student_takes_numbers_of_numpy(learn):
+    learn(chain(), chain(), IMAGES, batch_size=SOME, seed=np.int64(0), progress=False)
+
+
 def test_a_journal_goes_on_with_equal_numbers(tmp_path):
     given = {"images": IMAGES, "journal": tmp_path, "flops": 0.5, "progress": False}
     teacher = chain()

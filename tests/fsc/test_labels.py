@@ -26,11 +26,12 @@ PAIRS = [(image, int(label)) for image, label in zip(IMAGES, LABELS, strict=True
         DataLoader(TensorDataset(IMAGES, LABELS), batch_size=4),
         DataLoader(TensorDataset(IMAGES, LABELS[:, None]), batch_size=4),
         DataLoader(TensorDataset(IMAGES, LABELS.int()), batch_size=4),
+        DataLoader(TensorDataset(IMAGES, LABELS.to(torch.uint16)), batch_size=4),
         PAIRS,
         [(image, label) for image, label in zip(IMAGES, LABELS.numpy(), strict=True)],
         [{"input": image, "labels": label} for image, label in PAIRS],
     ],
-    ids=str.split("dataset loader column int32 pairs numpy dicts"),
+    ids=str.split("dataset loader column int32 uint16 pairs numpy dicts"),
 )
 def test_labels_come_with_images(images):
     inputs, labels = gathered("compress", images, MODEL)

@@ -41,7 +41,7 @@ def labels_in(item: Any, num_inputs: int, number: int) -> Tensor | None:
         found = torch.as_tensor(found, device="cpu")
     if not isinstance(found, Tensor) or not _is_integral(found) or found.numel() != number:
         return None
-    if found.shape[1:].numel() != 1 or bool((found < 0).any()):
+    if found.shape[1:].numel() != 1 or bool((found.long() < 0).any()):
         return None
     # One image alone may have a number, and a batch a column of them.
     return found.reshape(-1).long().cpu()

@@ -145,7 +145,7 @@ class Alternation:
             asked = (blocks, None, batch_size, seed, told, journal)
             own, other, task = opening("teach", self, self.training, given, labels, *asked)
             left = self._left(own, other, task, blocks)
-            yardstick = Yardstick(own.teacher, own.images, batch_size)
+            yardstick = Yardstick(own.teacher, own.images, task.batch_size)
             before = yardstick.distance(other.teacher)
             made, said = self._by_turns(copy.deepcopy(other.teacher), task, blocks)
         say(said + left, yardstick, yardstick.distance(made), before, 2)

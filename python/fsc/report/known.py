@@ -31,7 +31,7 @@ def told_of(held: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[st
     if not isinstance(known, Mapping | None):
         raise TypeError(f"page: known must be a dict by the names of report.json, got {known!r}")
     given = {name: value for name, value in (known or {}).items() if value is not None}
-    told = {"model": None, **held}
+    told = {"model": None, **held, **given}
     for name, value in given.items():
         if name not in _NAMES:
             raise ValueError(f"page: known must hold none but {', '.join(_NAMES)}, got {name!r}")
