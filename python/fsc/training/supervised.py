@@ -73,17 +73,14 @@ def train(
         OSError: the state file cannot be written.
     """
     check_holds_values("train: model", model)
-    check_images("train", images, min_images=2)
-    check_labels("train", labels, len(images))
+    images, labels = _taken(model, images, labels)
+    device = images.device
     epochs, seed = as_count("train: epochs", epochs), as_integer("train: seed", seed)
     batch_size = _as_batch_size(batch_size, len(images))
     learning_rate = as_rate("train: learning_rate", learning_rate)
-    mirror = as_flag("train: mirror", mirror)
     scale_penalty = _as_penalty(scale_penalty)
     scales = _penalised(model, scale_penalty)
-    shift = _as_shift(shift, images)
-    device = device_of(model, images)
-    images, labels = images.to(device), labels.to(device).long()
+    shift, mirror = _as_shift(shift, images), as_flag("train: mirror", mirror)
     settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     settings |= {"scale_penalty": scale_penalty, "shift": shift, "mirror": mirror, "seed": seed}
     file = None
@@ -114,6 +111,14 @@ def train(
         if progress is not None:
             progress("epoch", epoch + 1, epochs)
     model.eval()
+
+
+def _taken(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Both where the network is, labels as the loss takes them."""
+    check_images("train", images, min_images=2)
+    check_labels("train", labels, len(images))
+    device = device_of(model, images)
+    return images.to(device), labels.to(device).long()
 
 
 def _as_penalty(value: float) -> float:
