@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import check_flag
+from fsc.arguments import as_flag
 from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.methods.agreement import check_ranks
-from fsc.methods.arguments import check_log, check_numbers, check_types
+from fsc.methods.arguments import as_budget, as_numbers, check_log, check_types
 from fsc.methods.base import Method, Task, check_removes_weights
 from fsc.methods.block_choice import named_blocks
 from fsc.methods.examination import Examination
@@ -155,8 +155,9 @@ def compress(
     with telling(progress) as told:
         check_types(teacher, method)
         check_log(log)
-        check_numbers(batch_size, seed, memory_budget)
-        check_flag("keep_batch_norm", keep_batch_norm)
+        batch_size, seed = as_numbers(batch_size, seed)
+        memory_budget = as_budget(memory_budget)
+        keep_batch_norm = as_flag("keep_batch_norm", keep_batch_norm)
         goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
         entry = enter("compress", teacher, images)
         method = method_of(method, entry.teacher)

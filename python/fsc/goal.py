@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fsc import schemes
-from fsc.arguments import check_integer, check_number
+from fsc.arguments import as_integer, as_number
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups, faults_of_cut, left_whole
 from fsc.methods.l1_norm import largest_channels
@@ -19,7 +19,7 @@ from fsc.scheme_tables import Style
 from fsc.schemes import AnyScheme
 from fsc.schemes.ignoring import Ignored, check_list_of_ignored, ignored_layers
 from fsc.schemes.removal import Removal
-from fsc.schemes.structured import check_ratio, structured_of
+from fsc.schemes.structured import as_ratio, structured_of
 from fsc.schemes.styles import check_style
 from fsc.schemes.targets import Target, to_target
 from fsc.solvers.closed_form import Selection
@@ -74,10 +74,11 @@ class Goal:
             self._check_scheme()
         for name in ("flops", "parameters"):
             if name in given:
-                check_number(name, given[name])
-        check_integer("round_to", self.round_to)
+                object.__setattr__(self, name, as_number(name, given[name]))
+        object.__setattr__(self, "round_to", as_integer("round_to", self.round_to))
         if self.pruning_ratio is not None:
-            check_ratio("compress", self.pruning_ratio, self.style)
+            shares = as_ratio("compress", self.pruning_ratio, self.style)
+            object.__setattr__(self, "pruning_ratio", shares)
         check_style("compress", self.style, has_shares=False)
         self.target()
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.arguments import as_integer
 from fsc.methods import FSKD
 from fsc.methods.agreement import check_ranks, check_shares
-from fsc.methods.arguments import check_numbers, check_types
+from fsc.methods.arguments import as_numbers, check_types
 from fsc.methods.features import scores_of
 from fsc.methods.held_out import Judge, parted
 from fsc.methods.journal import Journal, fingerprint, origin
@@ -154,7 +155,8 @@ def prune_iteratively(
         >>> [candidate.round for candidate in result.candidates]
         [1, 2]
     """
-    check_numbers(batch_size, seed)
+    batch_size, seed = as_numbers(batch_size, seed)
+    round_to = as_integer("round_to", round_to)
     rules = checked_rules(pruning_ratios, rounds, flops, lowest_score, style)
     method = _method(method, align_to)
     entry = _entered(teacher, images)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import check_flag, check_module, check_path, check_text
+from fsc.arguments import as_flag, check_module, check_path, check_text
 from fsc.files import Writers, read_json, write_json, write_together
 from fsc.images.preparation import Preparation
 from fsc.model_card import card
@@ -81,7 +81,8 @@ def save_pretrained(
             "save_pretrained: compressed must be what fsc.compress gave, or a torch.nn.Module, "
             f"got {type(compressed).__name__}"
         )
-    _check_told(description, preparation, measured, overwrite)
+    overwrite = as_flag("save_pretrained: overwrite", overwrite)
+    _check_told(description, preparation, measured)
     check_path("save_pretrained: folder", folder)
     folder = Path(folder)
     factory = _factory(name) if name else None
@@ -203,12 +204,9 @@ def _metadata(
     return found
 
 
-def _check_told(
-    description: object, preparation: object, measured: object, overwrite: object
-) -> None:
+def _check_told(description: object, preparation: object, measured: object) -> None:
     """Make sure that a card can be made of what the user says."""
     check_text("save_pretrained: description", description)
-    check_flag("save_pretrained: overwrite", overwrite)
     if not isinstance(preparation, Preparation | None):
         raise TypeError(
             "save_pretrained: preparation must be a fsc.images.preparation.Preparation, got "

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fsc.arguments import as_integer, as_number
 from fsc.compression import compress
 from fsc.images.labels import check_labels
 from fsc.images.sampling import sample_per_class, sample_random
@@ -106,7 +107,7 @@ def sweep(
     if not isinstance(seeds, Iterable):
         raise TypeError(f"seeds must be several integers, such as range(3), got {seeds!r}")
     chosen, cases = method_of(method, teacher), []
-    values, seeds = _checked_values(values), list(seeds)
+    values, seeds = _checked_values(values), [as_integer("seeds", seed) for seed in seeds]
     learned = labels if label_use(chosen) != "none" else None
     for seed in seeds:
         for value in values:
@@ -170,7 +171,7 @@ def _checked_values(values: Sequence[float]) -> list[float]:
             raise TypeError(f"values must be numbers, got {value!r}")
         if not math.isfinite(value):
             raise ValueError(f"values must be finite, got {value}")
-    return found
+    return [as_number("values", value) for value in found]
 
 
 def _check_test(teacher: nn.Module, images: Tensor, labels: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Arguments of the wrong kind are refused where they are given, in one sentence that names them."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import get_type_hints
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import nn
 
 import fsc
 from fsc import schemes
+from fsc.goal import Goal
 from fsc.images.folder import ImageFolder
 from fsc.images.preparation import Preparation
 from fsc.layers.objectives import Convex, Soft
@@ -49,9 +50,109 @@ def test_every_number_flag_and_text_of_a_method_is_one(settings):
             assert str(caught.value) == f"{name} must be {kind}, got {value!r}"
 
 
-def test_numbers_of_other_libraries_are_numbers():
-    assert fsc.MiR(steps=np.int64(3), learning_rate=np.float32(0.5)).steps == 3
-    assert fsc.KD(temperature=4).temperature == 4
+# Numbers and flags that every range has, as NumPy has them.
+OWN = {int: np.int64(1), bool: np.bool_(True)}
+OWN |= dict.fromkeys((float, float | None), np.float32(0.5))
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda each: each.__name__)
+def test_numbers_of_numpy_are_those_of_python(settings):
+    hints = get_type_hints(settings)
+    given = {f.name: OWN[hints[f.name]] for f in fields(settings) if hints[f.name] in OWN}
+    if settings in (fsc.ProgressiveMiR, JointSGD):
+        del given["precondition"]  # which they refuse
+    found = settings(**given)
+    assert found == settings(**{name: value.item() for name, value in given.items()})
+    for name, value in given.items():
+        assert type(getattr(found, name)) is type(value.item()), name
+
+
+def test_integers_are_left_where_numbers_are_asked_for():
+    assert type(fsc.KD(temperature=4).temperature) is int
+
+
+SOME = np.int64(4)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (lambda: schemes.Scheme("h", {"0": SOME}), schemes.Scheme("h", {"0": 4})),
+        (lambda: schemes.SparseScheme("h", {"0": SOME}), schemes.SparseScheme("h", {"0": 4})),
+        (
+            lambda: schemes.QuantizedScheme("h", {"0": SOME}, SOME),
+            schemes.QuantizedScheme("h", {"0": 4}, 4),
+        ),
+        (
+            lambda: schemes.quantized(nn.Conv2d(3, 4, 3), SOME, (), SOME),
+            schemes.quantized(nn.Conv2d(3, 4, 3), 4, (), 4),
+        ),
+        (lambda: schemes.DropBlocks(count=SOME), schemes.DropBlocks(count=4)),
+        (lambda: schemes.DropBlocks(latency=np.float32(0.5)), schemes.DropBlocks(latency=0.5)),
+        (lambda: schemes.Decoupling(SOME, first=np.True_), schemes.Decoupling(4, first=True)),
+        (lambda: schemes.Decoupling({"0": SOME}), schemes.Decoupling({"0": 4})),
+        (lambda: schemes.sparse(chain(), np.float32(0.5)), schemes.sparse(chain(), 0.5)),
+        (lambda: Goal(flops=np.float32(0.5), round_to=SOME), Goal(flops=0.5, round_to=4)),
+        (lambda: Goal(pruning_ratio={"a": np.float16(0.5)}), Goal(pruning_ratio={"a": 0.5})),
+    ],
+)
+def test_schemes_and_goals_of_numpy_are_those_of_python(found, expected):
+    assert found() == expected and repr(found()) == repr(expected)
+
+
+@pytest.mark.filterwarnings("ignore::fsc.CompressionWarning")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"method": fsc.CrossDistillation(solver=Proximal(steps=2, momentum=np.float32(0.9)))},
+        {"method": fsc.MiR(steps=np.int64(2), learning_rate=np.float32(0.01))},
+        {"method": "l1", "pruning_ratio": np.float32(0.3)},
+        {"method": "l1", "scheme": schemes.Scheme("half", {"conv1": np.int64(4)})},
+        {"method": fsc.FSKD(), "memory_budget": np.int64(10**9), "keep_batch_norm": np.False_},
+    ],
+    ids=("proximal", "mir", "ratio", "scheme", "budget"),
+)
+def test_a_compression_takes_numbers_of_numpy(given):
+    own = {"seed": np.int64(0), "batch_size": np.int64(4), "progress": False}
+    assert fsc.compress(chain(), IMAGES, **own, **given).report.parameters > 0
+
+
+@pytest.mark.filterwarnings("ignore::fsc.CompressionWarning")
+@pytest.mark.parametrize(
+    "learn",
+    [
+        fsc.FSKD(solve_on=0).align,
+        fsc.MiR(steps=2).mimic,
+        Alternation(training=fsc.KD(steps=2), rounds=1).teach,
+    ],
+    ids=("align", "mimic", "teach"),
+)
+def test_any_student_takes_numbers_of_numpy(learn):
+    learn(chain(), chain(), IMAGES, batch_size=SOME, seed=np.int64(0), progress=False)
+
+
+def test_a_journal_goes_on_with_equal_numbers(tmp_path):
+    given = {"images": IMAGES, "journal": tmp_path, "flops": 0.5, "progress": False}
+    teacher = chain()
+    fsc.compress(teacher, **given, method=fsc.CrossDistillation(noise=np.float32(0.5),
+                 solve_on=np.int64(5)), seed=np.int64(1))  # fmt: skip
+    fsc.compress(teacher, **given, method=fsc.CrossDistillation(noise=0.5, solve_on=5), seed=1)
+
+
+def test_what_a_user_adds_to_a_method_need_not_be_readable():
+    class Local:
+        """No name of the module."""
+
+    @dataclass(frozen=True)
+    class Own(fsc.KD):
+        local: "Local | None" = None
+        elsewhere: "Elsewhere | None" = None  # noqa: F821 # as under TYPE_CHECKING
+        extra: "int" = 3
+
+    assert Own(extra=np.int64(5)) == Own(extra=5)
+    for name in ("extra", "steps"):
+        with pytest.raises(TypeError, match=f"^{name} must be an integer, got '5'"):
+            Own(**{name: "5"})
 
 
 @pytest.mark.parametrize(
@@ -62,9 +163,17 @@ def test_numbers_of_other_libraries_are_numbers():
             "crossing must be a collection of names, got 3",
         ),
         (lambda: Preparation(size="32"), "size must be an integer, two of them or None, got '32'"),
+        (lambda: Preparation(size=True), "size must be an integer, two of them or None, got True"),
+        (lambda: Preparation(size=(9, 8.5)), "size must be an integer, two of them or None, got ("),
         (lambda: Preparation(size=1.5), "size must be an integer, two of them or None, got 1.5"),
         (lambda: Preparation(size=(1, 2, 3)), "size must be an integer, two of them or None, got"),
         (lambda: Preparation(mean=0.5), "mean must be a number for each channel, got 0.5"),
+        (
+            lambda: Preparation(mean=torch.tensor(0.5)),
+            "mean must be a number for each channel, got",
+        ),
+        (lambda: Preparation(mean=(True, 0.5, 0.5)), "mean must be a number for each channel, got"),
+        (lambda: Preparation(mean={0.5: 1}), "mean must be a number for each channel, got {0.5"),
         (lambda: Preparation(std="abc"), "std must be a number for each channel, got 'abc'"),
         (lambda: ImageFolder("there", mean=0.5), "mean must be a number for each channel, got 0.5"),
         (lambda: ImageFolder(3), "path must be a path, got 3"),
@@ -74,6 +183,30 @@ def test_numbers_of_other_libraries_are_numbers():
 def test_what_holds_several_values_is_refused_likewise(make, sentence):
     with pytest.raises(TypeError, match="^" + sentence.replace("(", r"\(")):
         make()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"size": np.array([256, 224])},
+        {"size": torch.tensor([256, 224])},
+        {"size": (256.0, np.int64(224))},
+        {"size": [256, 224], "mean": (each for each in (0.5, 0.25, 0.125))},
+        {"size": (256, 224), "mean": torch.tensor([0.5, 0.25, 0.125]).view(3, 1, 1)},
+        {"size": (256, 224), "mean": np.array([0.5, 0.25, 0.125], dtype=np.float32)},
+        {"size": (256, 224), "mean": [np.float16(0.5), torch.tensor([0.25]), np.array(0.125)]},
+    ],
+)
+def test_a_preparation_takes_whatever_holds_its_numbers(given):
+    found = Preparation(**{"mean": (0.5, 0.25, 0.125)} | given)
+    assert found == Preparation((256, 224), (0.5, 0.25, 0.125))
+    assert {type(each) for each in (*found.size, *found.mean)} == {int, float}
+
+
+def test_names_are_taken_from_whatever_holds_them():
+    names = ("b", "a")
+    for given in (set(names), (each for each in names), dict.fromkeys(names)):
+        assert fsc.CrossDistillation(crossing=given).crossing == ("a", "b")
 
 
 IMAGES = torch.randn(2, 3, 8, 8)

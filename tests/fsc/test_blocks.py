@@ -166,6 +166,7 @@ def test_damaged_headers_get_one_sentence(dropped: object, sentence: str, tmp_pa
         ({"count": 1.5}, TypeError, "count must be an integer, got 1.5"),
         ({"latency": 1.0}, ValueError, "latency must be above 0 and below 1, got 1"),
         ({"latency": "half"}, TypeError, "latency must be a number, got 'half'"),
+        ({"count": 1, "name": 3}, TypeError, "DropBlocks: name must be a text, got 3"),
         ({"blocks": "layer1.0"}, TypeError, "blocks must be a list of names, got 'layer1.0'"),
         ({"blocks": ["a", "a"]}, ValueError, "blocks must be one name or more, each once"),
     ],

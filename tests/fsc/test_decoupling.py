@@ -199,6 +199,7 @@ def test_layerwise_methods_say_who_takes_decoupled_layers(method: object) -> Non
         ({"terms": {"a": "1mix"}}, ValueError, "terms must be an integer, got '1mix'"),
         ({"terms": {"a": 1}, "ignored": ["b"]}, ValueError, "ignored must not be given beside"),
         ({"ignored": "head"}, TypeError, "ignored must be a list of names, patterns or types"),
+        ({"terms": 2, "name": 3}, TypeError, "name must be a text, got 3"),
         ({"first": 1}, TypeError, "first must be True or False, got 1"),
     ],
 )

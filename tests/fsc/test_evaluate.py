@@ -1,5 +1,6 @@
 import os
 
+import numpy as np
 import pytest
 import torch
 from image_folders import write_classes
@@ -34,6 +35,22 @@ def test_shares_among_the_highest_scores():
     for ranks in ((0,), (1, 5)):
         with pytest.raises(ValueError, match="ranks must lie between 1 and the 4 classes"):
             accuracies(nn.Flatten(), scores, labels, ranks)
+
+
+@pytest.mark.parametrize(
+    "ranks",
+    [np.array([1, 3]), torch.tensor([1, 3]), {1, 3}, (rank for rank in (1, 3)), [np.int32(1), 3]],
+)
+def test_ranks_in_whatever_holds_them(ranks):
+    scores = torch.tensor([[4.0, 3, 2, 1], [4, 3, 2, 1]])[..., None, None]
+    found = accuracies(nn.Flatten(), scores, torch.tensor([0, 2]), ranks, batch_size=np.int64(1))
+    assert found == (50.0, 100.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint16, torch.int32, torch.uint64])
+def test_labels_of_every_integer_type(dtype):
+    labels = torch.tensor([0, 1, 2]).to(dtype)
+    assert accuracies(nn.Flatten(), scores_of([0, 1, 3]), labels, (1,)) == (pytest.approx(200 / 3),)
 
 
 def test_a_folder_gives_what_its_images_give(tmp_path, monkeypatch):
@@ -143,9 +160,9 @@ def test_bad_model_and_batch_size():
         ({"labels": torch.tensor([True, False])}, ValueError, "integers, got torch.bool"),
         ({"labels": torch.tensor([0, 1]).to_sparse()}, ValueError, "labels must be dense, got"),
         ({"batch_size": 1.5}, TypeError, "accuracy: batch_size must be an integer, got 1.5"),
-        ({"ranks": 5}, TypeError, "accuracies: ranks must be a list of integers, got 5"),
-        ({"ranks": ()}, TypeError, r"accuracies: ranks must be a list of integers, got \(\)"),
-        ({"ranks": (1.0,)}, TypeError, "accuracies: ranks must be an integer, got 1.0"),
+        ({"ranks": 5}, TypeError, "accuracy: ranks must be one integer or more, got 5"),
+        ({"ranks": ()}, TypeError, r"accuracy: ranks must be one integer or more, got \(\)"),
+        ({"ranks": (1.0,)}, TypeError, "accuracy: ranks must be an integer, got 1.0"),
     ],
 )
 def test_arguments_of_another_kind_are_named(arguments, error, message):

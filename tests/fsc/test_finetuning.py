@@ -1,5 +1,6 @@
 """Back-propagation after compression, and BatchNorm's statistics anew."""
 
+import numpy as np
 import pytest
 import torch
 from networks import chain
@@ -44,6 +45,43 @@ def test_same_seed_gives_the_same_bits(sparse_student):
     first, again, other = (tuning.run(sparse_student, IMAGES, LABELS, seed=s) for s in (0, 0, 1))
     assert all(map(torch.equal, first.state_dict().values(), again.state_dict().values()))
     assert not all(map(torch.equal, first.state_dict().values(), other.state_dict().values()))
+
+
+def test_a_seed_of_numpy_is_the_same_seed(sparse_student):
+    tuning = FineTuning(epochs=np.int64(1), learning_rate=np.float32(0.5), batch_size=np.int64(8))
+    found = tuning.run(sparse_student, IMAGES, LABELS.to(torch.uint16), seed=np.int64(3))
+    expected = FineTuning(epochs=1, learning_rate=0.5, batch_size=8)
+    expected = expected.run(sparse_student, IMAGES, LABELS, seed=3)
+    assert all(map(torch.equal, found.state_dict().values(), expected.state_dict().values()))
+
+
+class TenAtOnce(nn.Module):
+    """Its forward has the number of images written into it."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm2d(3), nn.Linear(432, 4)
+
+    def forward(self, x):
+        if not x.isfinite().all() or len(x) != 10:
+            raise ValueError(f"ten at once, not {len(x)}")
+        return self.head(self.norm(x).reshape(10, 432))
+
+
+def test_networks_that_take_a_fixed_number_of_images():
+    FineTuning(epochs=1, batch_size=10).run(TenAtOnce(), IMAGES, LABELS)
+    found = recalibrate_batch_norm(TenAtOnce(), IMAGES, batch_size=np.int64(10))
+    assert not torch.equal(found.norm.running_mean, torch.zeros(3))
+
+
+def test_what_the_network_refuses_itself_is_not_blamed_on_batch_norm():
+    with pytest.raises(ValueError, match="^ten at once, not 5$"):
+        recalibrate_batch_norm(TenAtOnce(), IMAGES[:15], batch_size=10)
+
+
+def test_a_refusal_tells_the_images_that_were_given():
+    with pytest.raises(ValueError, match=r"got \[20, 3, 12, 12\], on which .* not 7$"):
+        recalibrate_batch_norm(TenAtOnce(), IMAGES, batch_size=7)
 
 
 def test_statistics_become_those_of_the_images():

@@ -191,7 +191,7 @@ def test_the_same_seed_gives_the_same_bits_and_progress_is_told() -> None:
         ({"pruning_ratios": 0.3}, TypeError, r"must be several shares, such .* 0\.3"),
         ({"pruning_ratios": [0.2, 1.0]}, ValueError, r"must be above 0 and below 1, got 1\.0"),
         ({"pruning_ratios": [0.001]}, ValueError, r"must remove a channel .* \[0\.001\]"),
-        ({"pruning_ratios": [0.2, "x"]}, TypeError, "pruning_ratios must be numbers, got 'x'"),
+        ({"pruning_ratios": [0.2, "x"]}, TypeError, "pruning_ratios must be a number, got 'x'"),
         ({"align_to": "teachers"}, ValueError, "align_to must be teacher or prev.* 'teachers'"),
         ({"method": fsc.L1Norm()}, TypeError, r"method must be a fsc\.FSKD or None, got L1Norm"),
         ({"method": fsc.FSKD(sgd=fsc.methods.JointSGD())}, ValueError, "layer by layer"),

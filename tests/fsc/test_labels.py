@@ -26,11 +26,12 @@ PAIRS = [(image, int(label)) for image, label in zip(IMAGES, LABELS, strict=True
         DataLoader(TensorDataset(IMAGES, LABELS), batch_size=4),
         DataLoader(TensorDataset(IMAGES, LABELS[:, None]), batch_size=4),
         DataLoader(TensorDataset(IMAGES, LABELS.int()), batch_size=4),
+        DataLoader(TensorDataset(IMAGES, LABELS.to(torch.uint16)), batch_size=4),
         PAIRS,
         [(image, label) for image, label in zip(IMAGES, LABELS.numpy(), strict=True)],
         [{"input": image, "labels": label} for image, label in PAIRS],
     ],
-    ids=str.split("dataset loader column int32 pairs numpy dicts"),
+    ids=str.split("dataset loader column int32 uint16 pairs numpy dicts"),
 )
 def test_labels_come_with_images(images):
     inputs, labels = gathered("compress", images, MODEL)
@@ -112,6 +113,18 @@ def test_labels_that_do_not_fit_are_refused_before_any_work(labels, error, sente
             progress=lambda *event: done.append(event),
         )
     assert not done
+
+
+@pytest.mark.filterwarnings("ignore::fsc.CompressionWarning")
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.int32])
+def test_labels_of_every_integer_type_are_learned(dtype):
+    given = {"method": fsc.BackProp(steps=2), "flops": 0.6, "progress": False}
+    teacher = chain()
+    found, expected = (
+        fsc.compress(teacher, IMAGES, labels=labels, **given).student.state_dict()
+        for labels in (LABELS.to(dtype), LABELS)
+    )
+    assert all(map(torch.equal, found.values(), expected.values()))
 
 
 def test_a_network_without_scores_learns_no_labels():

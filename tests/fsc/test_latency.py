@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -87,6 +88,14 @@ def test_every_measurement_is_given_in_turn(monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    "kind", [tuple, nn.ModuleList, iter, lambda networks: dict(enumerate(networks)).values()]
+)
+def test_networks_in_whatever_holds_them(kind, one_thread):
+    networks = kind([nn.Flatten(), nn.ReLU()])
+    assert len(latency.latencies(networks, torch.zeros(1, 1, 2, 2), repeats=np.int64(1))) == 2
+
+
 def test_every_turn_is_told_and_none_while_something_is_timed(monkeypatch):
     notes = []
 
@@ -125,8 +134,13 @@ def test_refuses_what_cannot_be_measured(image, repeats, sentence):
 @pytest.mark.parametrize(
     ("networks", "images", "sentence"),
     [
-        (nn.Flatten(), torch.zeros(1, 3), "networks must be a list, got Flatten"),
-        (None, torch.zeros(1, 3), "networks must be a list, got NoneType"),
+        (nn.Flatten(), torch.zeros(1, 3), "networks must be several, got Flatten"),
+        (None, torch.zeros(1, 3), "networks must be several, got NoneType"),
+        (
+            nn.Sequential(nn.Flatten()),
+            torch.zeros(1, 3),
+            "networks must be several, got Sequential",
+        ),
         ([3], torch.zeros(1, 3), r"networks must be a torch\.nn\.Module, got int"),
         ([nn.Flatten()], None, r"images must be a torch\.Tensor, got NoneType"),
         ([nn.Flatten()], (torch.zeros(1, 3), [1]), r"images must be a torch\.Tensor, got int"),

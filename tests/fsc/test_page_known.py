@@ -1,5 +1,6 @@
 """What a page is told beyond its report is shown, or refused in one sentence."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,6 +71,12 @@ def test_other_arguments_of_another_kind_are_refused(report, arguments, error, s
 def test_what_is_none_is_not_known(report):
     unknown = {"top1": None, "top1_teacher": None, "data": None, "shots": None, "notes": None}
     assert fsc.report.page(report, known=unknown) == fsc.report.page(report)
+
+
+def test_numbers_of_numpy_are_shown_as_those_of_python(report):
+    known = {"top1": 50.5, "top1_teacher": 60.25, "shots": 1}
+    own = {"top1": np.float32(50.5), "top1_teacher": np.float64(60.25), "shots": np.int64(1)}
+    assert fsc.report.page(report, known=own) == fsc.report.page(report, known=known)
 
 
 def test_means_may_come_in_a_tensor(report):

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from interruption import Interrupting
@@ -48,6 +49,17 @@ def test_same_seed_gives_the_same_bits(task):
         weights.append(model[0].weight)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.uint16, torch.int32])
+def test_labels_of_every_integer_type_and_numbers_of_numpy(task, dtype):
+    images, labels = task
+    expected, found = network(), network()
+    training.train(expected, images, labels, epochs=1, batch_size=16, learning_rate=0.5)
+    given = {"epochs": np.int64(1), "batch_size": np.int64(16), "learning_rate": np.float32(0.5)}
+    given |= {"shift": np.int8(1), "mirror": np.bool_(False), "seed": np.int64(0)}
+    training.train(found, images, labels.to(dtype), scale_penalty=np.float32(0), **given)
+    assert torch.equal(found[0].weight, expected[0].weight)
 
 
 def test_tells_of_every_epoch(task):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from fsc.arguments import check_channel_numbers, check_path
+from fsc.arguments import as_channel_numbers, check_path
 from fsc.files import reason
 from fsc.images.preparation import (
     IMAGENET_MEAN,
@@ -85,10 +85,9 @@ class ImageFolder(Sequence[tuple[Tensor, int]]):
     ) -> None:
         """Lists the folder; no image is decoded."""
         check_path("path", path)
-        check_channel_numbers("mean", mean)
-        check_channel_numbers("std", std)
         self.path = Path(path)
-        self.preparation = Preparation(size, tuple(mean), tuple(std), interpolation)
+        numbers = as_channel_numbers("mean", mean), as_channel_numbers("std", std)
+        self.preparation = Preparation(size, *numbers, interpolation)
         self.files, own, self.classes = _listed(self.path, classes)
         self.labels = np.array(own, dtype=np.int64)  # [N]
         if self.preparation.size is None:

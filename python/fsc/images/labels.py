@@ -41,7 +41,7 @@ def labels_in(item: Any, num_inputs: int, number: int) -> Tensor | None:
         found = torch.as_tensor(found, device="cpu")
     if not isinstance(found, Tensor) or not _is_integral(found) or found.numel() != number:
         return None
-    if found.shape[1:].numel() != 1 or bool((found < 0).any()):
+    if found.shape[1:].numel() != 1 or bool((found.long() < 0).any()):
         return None
     # One image alone may have a number, and a batch a column of them.
     return found.reshape(-1).long().cpu()
@@ -71,6 +71,7 @@ def check_range(function: str, labels: Tensor, num_classes: int) -> None:
     Raises:
         ValueError: one is not.
     """
+    labels = labels.long()  # torch has no least of unsigned ones
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(
             f"{function}: labels must be in [0, {num_classes}), got {int(labels.min())} "

@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fsc.arguments import check_channel_numbers, check_fields
+from fsc.arguments import as_channel_numbers, check_fields
 from fsc.files import reason
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -74,8 +74,8 @@ class Preparation:
         check_fields(self)
         object.__setattr__(self, "size", _size(self.size))
         for argument in ("mean", "std"):
-            check_channel_numbers(argument, getattr(self, argument))
-            object.__setattr__(self, argument, tuple(map(float, getattr(self, argument))))
+            numbers = as_channel_numbers(argument, getattr(self, argument))
+            object.__setattr__(self, argument, numbers)
         if len(self.mean) not in _MODES or len(self.std) != len(self.mean):
             raise ValueError(
                 "mean and std must have one number for each channel, 3 or 1, "
@@ -178,9 +178,9 @@ def _size(given: Any) -> tuple[int, int] | None:
     """
     if given is None:
         return None
-    size = (given, given) if isinstance(given, Integral) else given
-    is_pair = isinstance(size, Sequence) and len(size) == 2
-    if not is_pair or not all(isinstance(each, Integral) for each in size):
+    listed = given.tolist() if isinstance(given, np.ndarray | Tensor) else given
+    size = listed if isinstance(listed, Sequence) else (listed, listed)
+    if len(size) != 2 or not all(map(_is_whole, size)):
         raise TypeError(f"size must be an integer, two of them or None, got {given!r}")
     if min(size) < 1 or size[0] < size[1]:
         raise ValueError(
@@ -188,6 +188,12 @@ def _size(given: Any) -> tuple[int, int] | None:
             f"is no larger, got {given}"
         )
     return int(size[0]), int(size[1])
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a number has no fraction; True and False are none."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and float(value).is_integer()
 
 
 def dimensions(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import check_count, check_fields, check_rate
+from fsc.arguments import as_count, as_rate, check_fields
 from fsc.methods.any_aligned import blocks_matched, left_in_words, recover
 from fsc.methods.back_prop import BackProp
 from fsc.methods.base import Task
@@ -76,8 +76,8 @@ class Alternation:
             raise TypeError(f"training must be a BackProp, KD or FitNet, got {self.training!r}")
         if not isinstance(self.alignment, FSKD | None):
             raise TypeError(f"alignment must be a fsc.FSKD or None, got {self.alignment!r}")
-        check_count("rounds", self.rounds)
-        check_rate("tolerance", self.tolerance)
+        as_count("rounds", self.rounds)
+        as_rate("tolerance", self.tolerance)
 
     def teach(
         self,
@@ -145,7 +145,7 @@ class Alternation:
             asked = (blocks, None, batch_size, seed, told, journal)
             own, other, task = opening("teach", self, self.training, given, labels, *asked)
             left = self._left(own, other, task, blocks)
-            yardstick = Yardstick(own.teacher, own.images, batch_size)
+            yardstick = Yardstick(own.teacher, own.images, task.batch_size)
             before = yardstick.distance(other.teacher)
             made, said = self._by_turns(copy.deepcopy(other.teacher), task, blocks)
         say(said + left, yardstick, yardstick.distance(made), before, 2)

@@ -48,7 +48,7 @@ def aligned(
     own, other, task = opening("align", method, method, given, None, *asked)
     match = blocks_matched("align", own.teacher, other.teacher, own.images[:1], blocks, channels)
     with torch.no_grad():
-        yardstick = Yardstick(own.teacher, own.images, batch_size)
+        yardstick = Yardstick(own.teacher, own.images, task.batch_size)
         before = yardstick.distance(match.student.model)
         _, said = recover(method, match, task)
         after = yardstick.distance(match.student.model)

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from fsc.arguments import check_count, check_integer, check_module
+from typing import Any
+
+from fsc.arguments import as_count, as_integer, check_module
 
 
-def check_numbers(batch_size: int, seed: int, memory_budget: int | None = None) -> None:
-    """Make sure of what every call that takes a teacher and images takes as well.
+def as_numbers(batch_size: Any, seed: Any) -> tuple[int, int]:
+    """What every call that takes a teacher and images takes as well, as Python's own.
 
     Args:
         batch_size: images that go through the networks at once.
         seed: of whatever is drawn.
-        memory_budget: bytes, or None.
 
     Raises:
-        ValueError: one is out of its range.
+        ValueError: the batch size is below 1.
         TypeError: one is no integer.
     """
-    check_count("batch_size", batch_size)
-    check_integer("seed", seed)
-    if memory_budget is not None:
-        check_integer("memory_budget", memory_budget)
-        if memory_budget < 0:
-            raise ValueError(f"memory_budget must be at least 0 bytes or None, got {memory_budget}")
+    return as_count("batch_size", batch_size), as_integer("seed", seed)
+
+
+def as_budget(memory_budget: Any) -> int | None:
+    """Bytes that are held in memory, as Python's own, or None.
+
+    Raises:
+        ValueError: they are below 0.
+        TypeError: they are no integer.
+    """
+    if memory_budget is None:
+        return None
+    found = as_integer("memory_budget", memory_budget)
+    if found < 0:
+        raise ValueError(f"memory_budget must be at least 0 bytes or None, got {found}")
+    return found
 
 
 def check_types(teacher: object, method: object) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fsc.arguments import check_fields
 from fsc.methods.base import Outcome, Task
 from fsc.methods.layerwise import fit_readers
 from fsc.solvers.reconstruction import Reconstruction
@@ -39,6 +40,7 @@ class ChannelPruning:
 
     def __post_init__(self) -> None:
         """Refuses a system that may be singular before any work is done."""
+        check_fields(self)
         self._solver()
 
     def compress(self, task: Task) -> Outcome:

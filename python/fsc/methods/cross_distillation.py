@@ -5,7 +5,7 @@ import operator
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from fsc.arguments import check_fields, check_names
+from fsc.arguments import as_names, check_fields
 from fsc.images.augmentation import enough, filled_up
 from fsc.layers.layer_problem import Activation, Axis, Solver, selection_of
 from fsc.layers.objectives import Objective, Soft
@@ -109,9 +109,9 @@ class CrossDistillation:
         if self.solve_on < 0:
             raise ValueError(f"solve_on must be at least 0, got {self.solve_on}")
         if self.crossing is not None:
-            check_names("crossing", self.crossing)
             # In one order, so that two runs can tell that they are the same.
-            object.__setattr__(self, "crossing", tuple(sorted(self.crossing)))
+            names = tuple(sorted(as_names("crossing", self.crossing)))
+            object.__setattr__(self, "crossing", names)
         by_steps = isinstance(self.solver, Proximal)
         if self.after_addition and self.activation == "none" and by_steps:
             raise ValueError(

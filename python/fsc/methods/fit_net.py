@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.arguments import check_rate
+from fsc.arguments import as_rate
 from fsc.methods.base import Outcome, Task
 from fsc.methods.feature_losses import feature_loss
 from fsc.methods.features import TeacherFeatures, scores_of
@@ -72,7 +72,7 @@ class FitNet(Schedule):
     def __post_init__(self) -> None:
         """Refuses values that no training can use."""
         super().__post_init__()
-        check_rate("hint_learning_rate", self.hint_learning_rate)
+        as_rate("hint_learning_rate", self.hint_learning_rate)
         check_distillation(self.temperature, self.weight)
 
     def compress(self, task: Task) -> Outcome:

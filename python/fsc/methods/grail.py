@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fsc.arguments import check_fields
 from fsc.methods.base import Outcome, Task
 from fsc.methods.layerwise import fit_readers
 from fsc.solvers.mixing import Mixing
@@ -36,6 +37,7 @@ class Grail:
 
     def __post_init__(self) -> None:
         """Refuses a system that may be singular before any work is done."""
+        check_fields(self)
         Mixing(self.ridge)
 
     def compress(self, task: Task) -> Outcome:

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from fsc.arguments import check_fields, check_rate
+from fsc.arguments import as_rate, check_fields
 from fsc.methods import any_student
-from fsc.methods.arguments import check_numbers
+from fsc.methods.arguments import as_numbers
 from fsc.methods.base import Outcome, Task
 from fsc.methods.feature_losses import check_name, feature_loss
 from fsc.methods.features import TeacherFeatures, Where, body_of, head_features
@@ -84,7 +84,7 @@ class MiR(Schedule):
             raise ValueError(f"features must be before or after, got {self.features!r}")
         check_name(self.loss)
         super().__post_init__()
-        check_rate("head_learning_rate", self.head_learning_rate)
+        as_rate("head_learning_rate", self.head_learning_rate)
 
     @property
     def label_use(self) -> LabelUse:
@@ -194,7 +194,7 @@ class MiR(Schedule):
             >>> mimicking(images).shape
             torch.Size([6, 4])
         """
-        check_numbers(batch_size, seed)
+        batch_size, seed = as_numbers(batch_size, seed)
         with telling(progress) as told:
             pair = any_student.paired(self, teacher, student, images, labels)
             return any_student.mimicked(self, pair, batch_size, seed, told, journal)

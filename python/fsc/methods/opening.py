@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fsc import ranks
 from fsc.methods.agreement import check_ranks
-from fsc.methods.arguments import check_numbers
+from fsc.methods.arguments import as_numbers
 from fsc.methods.base import Task
 from fsc.methods.block_layers import BLOCKS, Blocks
 from fsc.methods.journal import Journal, fingerprint, origin
@@ -66,7 +66,7 @@ def opening(
         TypeError: an argument is of the wrong type.
     """
     _check_matching(blocks, channels)
-    check_numbers(batch_size, seed)
+    batch_size, seed = as_numbers(batch_size, seed)
     own, other, loaded = entered(function, *networks)
     learned = labels_for(function, learner, labels, loaded, own.teacher, own.images)
     check_views(function, learner, own.teacher, own.images, learned)

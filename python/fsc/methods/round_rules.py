@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fsc.arguments import check_count
+from fsc.arguments import as_count, as_number
 from fsc.scheme_tables import Style
 from fsc.schemes.styles import check_style
 
@@ -91,18 +91,15 @@ def checked_rules(
             f"pruning_ratios must be several shares, such as [0.1, 0.2], got {pruning_ratios!r}"
         )
     check_style("prune_iteratively", style, has_shares=False)
-    found = tuple(pruning_ratios)
+    found = tuple(as_number("pruning_ratios", ratio) for ratio in pruning_ratios)
     if not found:
         raise ValueError("pruning_ratios must not be empty")
     for ratio in found:
-        if not isinstance(ratio, int | float) or isinstance(ratio, bool):
-            raise TypeError(f"pruning_ratios must be numbers, got {ratio!r}")
         if not 0 < ratio < 1:
             raise ValueError(f"pruning_ratios must be above 0 and below 1, got {ratio}")
-    check_count("rounds", rounds)
-    for name, value in (("flops", flops), ("lowest_score", lowest_score)):
-        if not isinstance(value, int | float | None) or isinstance(value, bool):
-            raise TypeError(f"{name} must be a number, got {value!r}")
+    rounds = as_count("rounds", rounds)
+    flops = None if flops is None else as_number("flops", flops)
+    lowest_score = None if lowest_score is None else as_number("lowest_score", lowest_score)
     if flops is not None and not 0 < flops < 1:
         raise ValueError(f"flops must be above 0 and below 1, got {flops}")
     if lowest_score is not None and not 1 < lowest_score <= 100:
@@ -110,4 +107,4 @@ def checked_rules(
         raise ValueError(
             f"lowest_score must be in percent, above 1 and at most 100, got {lowest_score}"
         )
-    return Rules(found, int(rounds), flops, lowest_score)
+    return Rules(found, rounds, flops, lowest_score)

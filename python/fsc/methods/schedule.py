@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import check_fields, check_rate
+from fsc.arguments import as_rate, check_fields
 from fsc.methods.base import Task
 from fsc.methods.lesson import Learner, Lesson, all_trainable
 from fsc.methods.memory_layout import fast_layout
@@ -96,7 +96,7 @@ class Schedule:
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        check_rate("learning_rate", self.learning_rate)
+        as_rate("learning_rate", self.learning_rate)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
         if not 0 <= self.weight_decay < math.inf:
@@ -106,7 +106,7 @@ class Schedule:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         for name in ("clip_norm", "precondition"):
             if getattr(self, name) is not None:
-                check_rate(name, getattr(self, name))
+                as_rate(name, getattr(self, name))
         for name, known in _WORDS.items():
             if getattr(self, name) not in known:
                 raise ValueError(

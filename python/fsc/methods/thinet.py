@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fsc.arguments import check_fields
 from fsc.methods.base import Outcome, Task
 from fsc.methods.layerwise import fit_readers
 from fsc.solvers.reconstruction import Reconstruction, Unknowns
@@ -41,6 +42,7 @@ class ThiNet:
 
     def __post_init__(self) -> None:
         """Refuses unknown choices before any work is done."""
+        check_fields(self)
         self._solver()
 
     def compress(self, task: Task) -> Outcome:

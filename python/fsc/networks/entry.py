@@ -101,14 +101,21 @@ def _check_devices(function: str, inputs: Inputs, model: nn.Module) -> None:
             )
 
 
-def check_runs(function: str, inputs: Inputs, model: nn.Module) -> None:
+def check_runs(function: str, inputs: Inputs, model: nn.Module, num_images: int = 1) -> None:
     """Make sure that a network, which is copied for that, runs on the first of its inputs.
+
+    Args:
+        function: who asks, for the sentence.
+        inputs: of which the first go to the device of the network.
+        model: it is run in evaluation mode.
+        num_images: how many it is to run on at once: some take no other number.
 
     Raises:
         ValueError: it does not.
     """
     try:
-        output_of(copy_of(model), call_of(tree_map(lambda leaf: leaf[:1], inputs)))
+        first = tree_map(lambda leaf: leaf[:num_images].to(device_of(model, leaf)), inputs)
+        output_of(copy_of(model), call_of(first))
     except Exception as error:  # whatever a forward of somebody else raises
         line = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from fsc.arguments import check_count
+from fsc.arguments import as_count, is_several
 from fsc.images.checks import device_of
 from fsc.images.joint import Inputs, check_numbers
 from fsc.networks.calls import call_of
@@ -27,7 +27,7 @@ _NUM_WARM_UP = 3
 
 
 def latencies(
-    networks: Sequence[nn.Module],
+    networks: Iterable[nn.Module],
     images: Inputs,
     *,
     repeats: int = 50,
@@ -55,7 +55,7 @@ def latencies(
 
 
 def timings(
-    networks: Sequence[nn.Module],
+    networks: Iterable[nn.Module],
     images: Inputs,
     *,
     repeats: int = 50,
@@ -81,12 +81,15 @@ def timings(
         ValueError: there is no image, or repeats is below 1.
         TypeError: an argument is of the wrong type.
     """
-    if not isinstance(networks, Sequence):
-        raise TypeError(f"timings: networks must be a list, got {type(networks).__name__}")
+    # A network of several is one to be timed, but for a list of them.
+    is_one = isinstance(networks, nn.Module) and not isinstance(networks, nn.ModuleList)
+    if is_one or not is_several(networks):
+        raise TypeError(f"timings: networks must be several, got {type(networks).__name__}")
+    networks = tuple(networks)
     for network in networks:
         check_holds_values("timings: networks", network)
     check_numbers("timings", images)
-    check_count("timings: repeats", repeats)
+    repeats = as_count("timings: repeats", repeats)
     calls = [_call(network, images) for network in networks]
     found: list[list[float]] = [[] for _ in networks]
     with ExitStack() as stack:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fsc.arguments import check_channel_numbers, check_count, check_number, check_text
+from fsc.arguments import as_channel_numbers, as_count, as_number, check_text
 
 _TEXTS = ("model", "data", "method_in_words")
 _COUNTS = ("test_images", "shots", "ways")
@@ -35,7 +35,7 @@ def told_of(held: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[st
     for name, value in given.items():
         if name not in _NAMES:
             raise ValueError(f"page: known must hold none but {', '.join(_NAMES)}, got {name!r}")
-        _check(name, value)
+        told[name] = _checked(name, value)
         own = name.removesuffix("_teacher")
         other = own if own != name else f"{own}_teacher"
         if own in _COMPARED and told.get(other) is None:
@@ -53,26 +53,27 @@ def check_statistics(mean: object, std: object) -> None:
     for name, values in (("mean", mean), ("std", std)):
         if values is None:
             continue
-        check_channel_numbers(f"page: {name}", values)
         least = -math.inf if name == "mean" else 0
-        if not all(least < float(value) < math.inf for value in values):  # type: ignore[attr-defined]
+        numbers = as_channel_numbers(f"page: {name}", values)
+        if not all(least < number < math.inf for number in numbers):
             rule = "finite" if name == "mean" else "finite and above 0"
             raise ValueError(f"page: {name} must be {rule}, got {values!r}")
 
 
-def _check(name: str, value: Any) -> None:
+def _checked(name: str, value: Any) -> Any:
     what = f"page: {name} of known"
     if name in _TEXTS:
-        check_text(what, value)
-    elif name in _COUNTS:
-        check_count(what, value)
-    elif name == "notes":
+        return check_text(what, value)
+    if name in _COUNTS:
+        return as_count(what, value)
+    if name == "notes":
         listed = isinstance(value, Sequence) and not isinstance(value, str)
         if not listed or not all(isinstance(each, str) for each in value):
             raise TypeError(f"{what} must be a list of sentences, got {value!r}")
-    else:
-        check_number(what, value)
-        most = 100 if name.removesuffix("_teacher") in _PERCENT else math.inf
-        if not 0 <= value <= most or math.isinf(value):
-            rule = "from 0 to 100" if most == 100 else "finite and at least 0"
-            raise ValueError(f"{what} must be {rule}, got {value}")
+        return value
+    number = as_number(what, value)
+    most = 100 if name.removesuffix("_teacher") in _PERCENT else math.inf
+    if not 0 <= number <= most or math.isinf(number):
+        rule = "from 0 to 100" if most == 100 else "finite and at least 0"
+        raise ValueError(f"{what} must be {rule}, got {number}")
+    return number

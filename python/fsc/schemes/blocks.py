@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 from torch import nn
 
+from fsc.arguments import as_count, as_number, check_text
 from fsc.images.joint import Inputs
 from fsc.networks.blocks import Blocks, Rest, drop_blocks, find_blocks
 from fsc.schemes.reasons import commonest
@@ -44,6 +44,7 @@ class DropBlocks:
 
     def __post_init__(self) -> None:
         """Refuses what no network can be asked for."""
+        check_text("DropBlocks: name", self.name)
         values = {"count": self.count, "latency": self.latency, "blocks": self.blocks}
         given = [f"{name}={value!r}" for name, value in values.items() if value is not None]
         if len(given) != 1:
@@ -53,12 +54,10 @@ class DropBlocks:
             )
         if self.blocks is not None:
             object.__setattr__(self, "blocks", _names(self.blocks))
-        for name, kind, prose in (("count", Integral, "an integer"), ("latency", Real, "a number")):
-            value = values[name]
-            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-                raise TypeError(f"DropBlocks: {name} must be {prose}, got {value!r}")
-        if self.count is not None and self.count < 1:
-            raise ValueError(f"DropBlocks: count must be at least 1, got {self.count}")
+        if self.count is not None:
+            object.__setattr__(self, "count", as_count("DropBlocks: count", self.count))
+        if self.latency is not None:
+            object.__setattr__(self, "latency", as_number("DropBlocks: latency", self.latency))
         if self.latency is not None and not 0 < self.latency < 1:
             raise ValueError(
                 f"DropBlocks: latency must be above 0 and below 1, got {self.latency:g}"

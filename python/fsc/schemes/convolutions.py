@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from torch import nn
 
-from fsc.arguments import check_module, check_names
+from fsc.arguments import as_names, as_number, check_module
 from fsc.networks.operations import ORDINARY
 
 
@@ -28,38 +29,51 @@ def convolution_of(
     return module
 
 
-def check_ignored(function: str, ignored: Collection[str], model: nn.Module) -> None:
-    """Make sure that what a scheme ignores exists.
+def as_ignored(function: str, ignored: Collection[str], model: nn.Module) -> tuple[str, ...]:
+    """What a scheme ignores, whatever holds the names, all of which exist.
 
     Raises:
         ValueError: a name is no convolution of the model.
         TypeError: there is no model, or no collection of names.
     """
     check_module(f"{function}: model", model)
-    check_names(f"{function}: ignored", ignored)
+    found = as_names(f"{function}: ignored", ignored)
     names = {name for name, module in model.named_modules() if isinstance(module, ORDINARY)}
-    for name in ignored:
+    for name in found:
         if name not in names:
             raise ValueError(
                 f"{function}: ignored must name convolutions of the model, got {name!r}"
             )
+    return found
 
 
-def check_shares(function: str, pruning_ratio: float | Mapping[str, float]) -> None:
-    """Make sure that shares are such.
+def as_shares(
+    function: str, pruning_ratio: float | Mapping[str, float]
+) -> float | dict[str, float]:
+    """One share of all layers, or those of some, as Python's own numbers.
 
     Raises:
         ValueError: one is below 0, 1 or above, or NaN.
+        TypeError: one is no number.
     """
-    given = pruning_ratio if isinstance(pruning_ratio, Mapping) else {"": pruning_ratio}
-    for name, share in given.items():
-        if not isinstance(share, int | float):
-            raise TypeError(f"{function}: pruning_ratio must be numbers, got {share!r}")
-        if not 0 <= share < 1:
-            where = f" for {name}" if name else ""
-            raise ValueError(
-                f"{function}: pruning_ratio must be at least 0 and below 1, got {share}{where}"
-            )
+    if isinstance(pruning_ratio, Mapping):
+        return {n: as_share(function, each, f" for {n}") for n, each in pruning_ratio.items()}
+    return as_share(function, pruning_ratio)
+
+
+def as_share(function: str, value: Any, where: str = "") -> float:
+    """A share of the channels or weights that goes, as Python's own number.
+
+    Raises:
+        ValueError: it is below 0, 1 or above, or NaN.
+        TypeError: it is no number.
+    """
+    share = as_number(f"{function}: pruning_ratio", value)
+    if not 0 <= share < 1:
+        raise ValueError(
+            f"{function}: pruning_ratio must be at least 0 and below 1, got {share}{where}"
+        )
+    return share
 
 
 def counts_left(
@@ -80,8 +94,8 @@ def counts_left(
         ValueError: a share outside [0, 1), a name that is not in `sizes` or is ignored, or nothing
             to prune.
     """
-    shares = pruning_ratio
-    if not isinstance(shares, Mapping):
+    shares = as_shares(function, pruning_ratio)
+    if not isinstance(shares, dict):
         shares = {name: shares for name in sizes if name not in ignored}
     for name in shares:
         if name not in sizes:
@@ -93,7 +107,6 @@ def counts_left(
             raise ValueError(
                 f"{function}: pruning_ratio must name no layer that is ignored, got {name!r}"
             )
-    check_shares(function, shares)
     kept = {name: max(1, round(sizes[name] * (1 - share))) for name, share in shares.items()}
     if not kept:
         raise ValueError(

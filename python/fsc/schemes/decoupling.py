@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from numbers import Integral
+from typing import Any, Literal
 
 from torch import nn
 
+from fsc.arguments import as_count, as_flag, check_text
 from fsc.networks.decoupling import decouple_layers, energy_lost, pays
 from fsc.networks.operations import LAYER
 from fsc.networks.tracing import ancestors, shared_layers, trace
@@ -52,14 +54,17 @@ class Decoupling:
 
     def __post_init__(self) -> None:
         """Refuses what no network can be asked for."""
+        check_text("Decoupling: name", self.name)
         named = isinstance(self.terms, Mapping)
-        for value in self.terms.values() if isinstance(self.terms, Mapping) else (self.terms,):
-            _check_terms(value, named=named)
+        if isinstance(self.terms, Mapping):
+            terms: Terms = {n: _as_terms(each, named=True) for n, each in self.terms.items()}
+        else:
+            terms = _as_terms(self.terms, named=False)
+        object.__setattr__(self, "terms", terms)
         if named and not self.terms:
             raise ValueError("Decoupling: terms must name a layer, got none")
         check_list_of_ignored("Decoupling", self.ignored)
-        if not isinstance(self.first, bool):
-            raise TypeError(f"Decoupling: first must be True or False, got {self.first!r}")
+        object.__setattr__(self, "first", as_flag("Decoupling: first", self.first))
         if named and (self.ignored or self.first):
             other = "ignored" if self.ignored else "first"
             raise ValueError(f"Decoupling: {other} must not be given beside terms of named layers")
@@ -67,15 +72,14 @@ class Decoupling:
             object.__setattr__(self, "name", f"decoupled{'' if named else f'-{self.terms}'}")
 
 
-def _check_terms(value: object, *, named: bool) -> None:
-    if value == MIXED and not named:
-        return
-    rule = f"must be an integer{'' if named else f', {MIXED!r} or a dict of layers'}"
-    if not isinstance(value, int) or isinstance(value, bool):
+def _as_terms(value: Any, *, named: bool) -> Any:
+    if isinstance(value, str) and value == MIXED and not named:
+        return value
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        rule = f"must be an integer{'' if named else f', {MIXED!r} or a dict of layers'}"
         kind = ValueError if isinstance(value, str) else TypeError
         raise kind(f"Decoupling: terms {rule}, got {value!r}")
-    if value < 1:
-        raise ValueError(f"Decoupling: terms must be at least 1, got {value}")
+    return as_count("Decoupling: terms", value)
 
 
 def named_layers(scheme: Decoupling, given: nn.Module, model: nn.Module) -> Decoupling:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fsc.arguments import check_dict, check_text
+from fsc.arguments import check_dict, check_text, python_integer
 from fsc.networks.operations import ORDINARY
 from fsc.networks.quantized_inputs import MAX_BITS
 from fsc.networks.wrappers import unwrap
-from fsc.schemes.convolutions import check_ignored, convolution_of
+from fsc.schemes.convolutions import as_ignored, convolution_of
 
 FULL_PRECISION = 32
 
@@ -35,6 +35,9 @@ class QuantizedScheme:
         """Refuses what names no layers; whether a network has them is asked with the network."""
         check_text("name", self.name)
         check_dict("bits", self.bits)
+        own = {layer: python_integer(number) for layer, number in self.bits.items()}
+        object.__setattr__(self, "bits", own)
+        object.__setattr__(self, "activation_bits", python_integer(self.activation_bits))
 
 
 def quantized(
@@ -60,18 +63,19 @@ def quantized(
         >>> quantized(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), 2)
         QuantizedScheme(name='w2a32', bits={'0': 2, '2': 2}, activation_bits=32)
     """
+    activation_bits = python_integer(activation_bits)
     if not _is_activation_bits(activation_bits):
         raise ValueError(
             f"quantized: activation_bits must be in [1, {MAX_BITS}] or {FULL_PRECISION}, "
             f"got {activation_bits}"
         )
     model = unwrap(model)
-    check_ignored("quantized", ignored, model)
+    ignored = as_ignored("quantized", ignored, model)
     if not isinstance(bits, Mapping):
         kinds = ORDINARY if activation_bits == FULL_PRECISION else nn.Conv2d
         names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
         bits = dict.fromkeys((name for name in names if name not in ignored), bits)
-    found = dict(bits)
+    found = {name: python_integer(count) for name, count in bits.items()}
     for name, count in found.items():
         if name in ignored:
             raise ValueError(f"quantized: bits must name no layer that is ignored, got {name!r}")

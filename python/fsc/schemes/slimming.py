@@ -17,7 +17,7 @@ from fsc.networks.entry import taken_in
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
-from fsc.schemes.convolutions import check_shares
+from fsc.schemes.convolutions import as_share
 from fsc.schemes.ignoring import Ignored, ignored_layers
 from fsc.schemes.reasons import nothing_to_prune
 from fsc.schemes.staying import ignored_in, staying
@@ -62,7 +62,7 @@ def slimming(
         >>> slimming(network, 0.5, torch.zeros(1, 3, 8, 8)).kept
         {'0': 2}
     """
-    _check_ratio(pruning_ratio)
+    pruning_ratio = _as_ratio(pruning_ratio)
     check_style("slimming", style, has_shares=False)
     given = unwrap(model)
     model, inputs, _ = taken_in("slimming", model, example_inputs)
@@ -86,12 +86,11 @@ def slimming(
     return Scheme(name, kept, held_back=dict(sorted(stuck.items())), chosen_by="scale")
 
 
-def _check_ratio(pruning_ratio: object) -> None:
-    if isinstance(pruning_ratio, bool) or not isinstance(pruning_ratio, int | float):
-        raise TypeError(f"slimming: pruning_ratio must be a number, got {pruning_ratio!r}")
-    check_shares("slimming", pruning_ratio)
-    if pruning_ratio == 0:
+def _as_ratio(pruning_ratio: float) -> float:
+    share = as_share("slimming", pruning_ratio)
+    if share == 0:
         raise ValueError("slimming: pruning_ratio must be above 0, got 0")
+    return share
 
 
 def _left(group: ChannelGroup, scores: Tensor, threshold: float) -> tuple[str, int] | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fsc.arguments import check_dict, check_text
+from fsc.arguments import check_dict, check_text, python_integer
 from fsc.networks.operations import ORDINARY
 from fsc.networks.wrappers import unwrap
-from fsc.schemes.convolutions import check_ignored, convolution_of, counts_left
+from fsc.schemes.convolutions import as_ignored, convolution_of, counts_left
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class SparseScheme:
         """Refuses what names no layers; whether a network has them is asked with the network."""
         check_text("name", self.name)
         check_dict("kept", self.kept)
+        own = {layer: python_integer(number) for layer, number in self.kept.items()}
+        object.__setattr__(self, "kept", own)
 
 
 def sparse(
@@ -54,7 +56,7 @@ def sparse(
         {'0': 27, '2': 2}
     """
     model = unwrap(model)
-    check_ignored("sparse", ignored, model)
+    ignored = as_ignored("sparse", ignored, model)
     sizes = {n: m.weight.numel() for n, m in model.named_modules() if isinstance(m, ORDINARY)}
     kept = counts_left("sparse", sizes, pruning_ratio, ignored)
     if isinstance(pruning_ratio, Mapping):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from fsc.arguments import check_dict, check_text
+from fsc.arguments import check_dict, check_text, python_integer
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.proof import channel_groups
 from fsc.images.joint import Inputs
@@ -17,7 +17,7 @@ from fsc.networks.entry import taken_in
 from fsc.networks.plain import plain, plain_name
 from fsc.networks.wrappers import unwrap
 from fsc.scheme_tables import Style
-from fsc.schemes.convolutions import check_shares
+from fsc.schemes.convolutions import as_shares
 from fsc.schemes.ignoring import Ignored, ignored_layers
 from fsc.schemes.reasons import nothing_to_prune
 from fsc.schemes.staying import ignored_in, staying
@@ -53,6 +53,8 @@ class Scheme:
         """Refuses what names no layers; whether a network has them is asked with the network."""
         check_text("name", self.name)
         check_dict("kept", self.kept)
+        own = {layer: python_integer(number) for layer, number in self.kept.items()}
+        object.__setattr__(self, "kept", own)
 
 
 def structured(
@@ -93,27 +95,30 @@ def structured(
         >>> structured(network, 0.5, torch.zeros(1, 3, 8, 8)).kept
         {'0': 2}
     """
-    check_ratio("structured", pruning_ratio, style)
+    shares = as_ratio("structured", pruning_ratio, style)
     given = unwrap(model)
     model, inputs, _ = taken_in("structured", model, example_inputs)
     model = plain(model, inputs)
     left_alone = ignored_layers("structured", ignored, given, model)
     groups = channel_groups(model, inputs)
     asked: Any = {"ignored": ignored, "round_to": round_to, "style": style}
-    return structured_of("structured", model, groups, pruning_ratio, left_alone, **asked)
+    return structured_of("structured", model, groups, shares, left_alone, **asked)
 
 
-def check_ratio(function: str, pruning_ratio: float | Mapping[str, float], style: str) -> None:
-    """Make sure, before any work, that a ratio and a style say what is to go.
+def as_ratio(
+    function: str, pruning_ratio: float | Mapping[str, float], style: str
+) -> float | dict[str, float]:
+    """A ratio that says with a style what is to go, as `as_shares` has it, before any work.
 
     Raises:
         ValueError: a ratio outside [0, 1), none at all, or a style that is none or beside layers.
         TypeError: a ratio is no number.
     """
-    check_shares(function, pruning_ratio)
-    if pruning_ratio == {}:
+    shares = as_shares(function, pruning_ratio)
+    if shares == {}:
         raise ValueError(f"{function}: pruning_ratio must name a layer, got none")
-    check_style(function, style, isinstance(pruning_ratio, Mapping))
+    check_style(function, style, isinstance(shares, dict))
+    return shares
 
 
 def structured_of(
@@ -133,7 +138,7 @@ def structured_of(
         function: who asks, for the sentence.
         model: the network, in plain modules.
         groups: its channel groups.
-        pruning_ratio: which `check_ratio` has seen.
+        pruning_ratio: as `as_ratio` has it.
         left_alone: names of layers that keep all channels that they make.
         ignored: how the user called them, for the sentence.
         round_to: layers keep a multiple of so many channels.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.arguments import check_count, check_integer
+from fsc.arguments import as_count, as_integer, is_several
 from fsc.images.checks import check_images, device_of
 from fsc.images.folder import ImageFolder
 from fsc.images.labels import check_labels
@@ -40,7 +42,7 @@ def accuracies(
     model: nn.Module,
     images: Tensor | ImageFolder,
     labels: Tensor,
-    ranks: Sequence[int] = (1, 5),
+    ranks: Iterable[int] = (1, 5),
     batch_size: int = 500,
     progress: Progress | None = None,
 ) -> tuple[float, ...]:
@@ -67,7 +69,8 @@ def accuracies(
         TypeError: an argument is of the wrong type.
     """
     check_holds_values("accuracy: model", model)
-    _check_settings(ranks, batch_size)
+    ranks = _as_ranks(ranks)
+    batch_size = as_count("accuracy: batch_size", batch_size)
     example = images[:1].decoded() if isinstance(images, ImageFolder) else images
     check_images("accuracy", example, model, _graph(model))
     check_labels("accuracy", labels, len(images))
@@ -77,19 +80,20 @@ def accuracies(
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]
             batch = part.decoded() if isinstance(part, ImageFolder) else part  # [B, C, H, W]
+            classes = labels[start : start + batch_size].to(device).long()
             scores = model(batch.to(device, copy=True))  # which it may write into
-            correct += _num_correct(scores, labels[start : start + batch_size].to(device), ranks)
+            correct += _num_correct(scores, classes, ranks)
             if progress is not None:
                 progress("evaluating, image", start + len(batch), len(images))
     return tuple(100.0 * number / len(images) for number in correct.tolist())
 
 
-def _check_settings(ranks: Sequence[int], batch_size: int) -> None:
-    check_count("accuracy: batch_size", batch_size)
-    if not isinstance(ranks, Sequence) or isinstance(ranks, str) or not ranks:
-        raise TypeError(f"accuracies: ranks must be a list of integers, got {ranks!r}")
-    for rank in ranks:
-        check_integer("accuracies: ranks", rank)
+def _as_ranks(ranks: Any) -> tuple[int, ...]:
+    found = ranks.tolist() if isinstance(ranks, Tensor | np.ndarray) else ranks
+    found = tuple(found) if is_several(found) else ()
+    if not found:
+        raise TypeError(f"accuracy: ranks must be one integer or more, got {ranks!r}")
+    return tuple(as_integer("accuracy: ranks", rank) for rank in found)
 
 
 def _graph(model: nn.Module) -> fx.Graph | None:
@@ -111,7 +115,7 @@ def _num_correct(scores: Tensor, labels: Tensor, ranks: Sequence[int]) -> Tensor
         )
     if not 1 <= min(ranks) <= max(ranks) <= scores.shape[1]:
         raise ValueError(
-            f"accuracies: ranks must lie between 1 and the {scores.shape[1]} classes of the model, "
+            f"accuracy: ranks must lie between 1 and the {scores.shape[1]} classes of the model, "
             f"got {tuple(ranks)}"
         )
     # The highest by argmax, so that equal scores are told apart as ever.

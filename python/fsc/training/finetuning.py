@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fsc.arguments import check_count, check_fields, check_integer
+from fsc.arguments import as_count, as_integer, check_fields
 from fsc.images.checks import check_images, device_of
 from fsc.images.labels import check_labels, check_range
 from fsc.networks.entry import check_runs
@@ -17,6 +17,9 @@ from fsc.networks.modes import evaluation_mode
 from fsc.networks.states import check_holds_values
 from fsc.progress import Progress
 from fsc.training.zeros import Zeros
+
+# What BatchNorms of torch say of a single value; the network may refuse something else itself.
+_SINGLE_VALUE = "Expected more than 1 value per channel when training"
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,10 @@ class FineTuning:
         check_holds_values("FineTuning: student", student)
         check_images("FineTuning", images, student)
         check_labels("FineTuning", labels, len(images))
-        check_integer("FineTuning: seed", seed)
+        seed = as_integer("FineTuning: seed", seed)
         device = device_of(student, images)
         images, labels = images.to(device), labels.to(device).long()
-        check_runs("FineTuning", images, student)
+        check_runs("FineTuning", images, student, self.batch_size)
         tuned = copy.deepcopy(student).eval()
         zeros = Zeros(tuned)
         optimizer = torch.optim.SGD(
@@ -160,7 +163,7 @@ def recalibrate_batch_norm(
     """
     check_holds_values("recalibrate_batch_norm: student", student)
     check_images("recalibrate_batch_norm", images, student)
-    check_count("recalibrate_batch_norm: batch_size", batch_size)
+    batch_size = as_count("recalibrate_batch_norm: batch_size", batch_size)
     found = copy.deepcopy(student)
     norms = [
         module
@@ -173,7 +176,7 @@ def recalibrate_batch_norm(
             f"{type(student).__name__} without; cross distillation folds it and matches the "
             "statistics itself"
         )
-    check_runs("recalibrate_batch_norm", images[:1].to(device_of(student, images)), student)
+    check_runs("recalibrate_batch_norm", images, student, batch_size)
     with evaluation_mode(found), torch.no_grad():
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -191,7 +194,9 @@ def _run_for_statistics(network: nn.Module, batch: Tensor) -> None:
     """Run a network on its own copy of some images, BatchNorm in train mode."""
     try:
         network(batch)
-    except ValueError as error:  # as of torch, whose BatchNorms refuse a single value
+    except ValueError as error:
+        if not str(error).startswith(_SINGLE_VALUE):
+            raise
         raise ValueError(
             "recalibrate_batch_norm: images must give every BatchNorm more than one value a "
             f"channel in a pass, got {list(batch.shape)} in one: {error}"

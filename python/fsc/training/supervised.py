@@ -8,7 +8,7 @@ import os
 import torch
 from torch import Tensor, nn
 
-from fsc.arguments import check_count, check_flag, check_integer, check_number, check_rate
+from fsc.arguments import as_count, as_flag, as_integer, as_number, as_rate
 from fsc.images.augmentation import randomly_mirrored
 from fsc.images.checks import check_images, device_of
 from fsc.images.labels import check_labels
@@ -73,14 +73,14 @@ def train(
         OSError: the state file cannot be written.
     """
     check_holds_values("train: model", model)
-    _check(images, labels, epochs, batch_size, seed)
-    check_rate("train: learning_rate", learning_rate)
-    check_flag("train: mirror", mirror)
+    images, labels = _taken(model, images, labels)
+    device = images.device
+    epochs, seed = as_count("train: epochs", epochs), as_integer("train: seed", seed)
+    batch_size = _as_batch_size(batch_size, len(images))
+    learning_rate = as_rate("train: learning_rate", learning_rate)
+    scale_penalty = _as_penalty(scale_penalty)
     scales = _penalised(model, scale_penalty)
-    _check_shift(shift, images)
-    batch_size = min(batch_size, len(images))
-    device = device_of(model, images)
-    images, labels = images.to(device), labels.to(device)
+    shift, mirror = _as_shift(shift, images), as_flag("train: mirror", mirror)
     settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     settings |= {"scale_penalty": scale_penalty, "shift": shift, "mirror": mirror, "seed": seed}
     file = None
@@ -113,11 +113,23 @@ def train(
     model.eval()
 
 
+def _taken(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Both where the network is, labels as the loss takes them."""
+    check_images("train", images, min_images=2)
+    check_labels("train", labels, len(images))
+    device = device_of(model, images)
+    return images.to(device), labels.to(device).long()
+
+
+def _as_penalty(value: float) -> float:
+    found = as_number("train: scale_penalty", value)
+    if not 0 <= found < math.inf:
+        raise ValueError(f"train: scale_penalty must be finite and at least 0, got {found}")
+    return found
+
+
 def _penalised(model: nn.Module, scale_penalty: float) -> list[nn.Parameter]:
     """The scales that a penalty acts on; none where there is no penalty."""
-    check_number("train: scale_penalty", scale_penalty)
-    if not 0 <= scale_penalty < math.inf:
-        raise ValueError(f"train: scale_penalty must be finite and at least 0, got {scale_penalty}")
     if scale_penalty == 0:
         return []
     norms = [module for module in model.modules() if isinstance(module, BATCH_NORM)]
@@ -162,20 +174,18 @@ def _shifted(images: Tensor, generator: torch.Generator, shift: int = 1) -> Tens
     return moved.permute(0, 3, 1, 2).contiguous()
 
 
-def _check_shift(shift: int, images: Tensor) -> None:
-    check_integer("train: shift", shift)
-    most = min(images.shape[2:])
-    if not 0 <= shift <= most:
+def _as_shift(value: int, images: Tensor) -> int:
+    found, most = as_integer("train: shift", value), min(images.shape[2:])
+    if not 0 <= found <= most:
         raise ValueError(
-            f"train: shift must be from 0 to {most}, the pixels of an image, got {shift}"
+            f"train: shift must be from 0 to {most}, the pixels of an image, got {found}"
         )
+    return found
 
 
-def _check(images: Tensor, labels: Tensor, epochs: int, batch_size: int, seed: int) -> None:
-    check_images("train", images, min_images=2)
-    check_labels("train", labels, len(images))
-    check_count("train: epochs", epochs)
-    check_integer("train: batch_size", batch_size)
-    check_integer("train: seed", seed)
-    if batch_size < 2:
-        raise ValueError(f"train: batch_size must be at least 2, got {batch_size}")
+def _as_batch_size(value: int, num_images: int) -> int:
+    """No more than there are images."""
+    found = as_integer("train: batch_size", value)
+    if found < 2:
+        raise ValueError(f"train: batch_size must be at least 2, got {found}")
+    return min(found, num_images)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from fsc.arguments import check_count, check_module
+from fsc.arguments import as_count, check_module
 from fsc.images.checks import check_images, device_of
 from fsc.networks.operations import LAYER
 from fsc.networks.out_of_place import stepping
@@ -75,7 +75,7 @@ def walk(
     """
     check_module("walk: teacher", teacher)
     check_module("walk: student", student)
-    check_count("walk: batch_size", batch_size)
+    batch_size = as_count("walk: batch_size", batch_size)
     teacher, student = unwrap(teacher), unwrap(student)
     graph = trace(teacher)
     check_images("walk", images, teacher, graph)
