@@ -14,15 +14,16 @@ from fsc import method_names
 from fsc.cli import options
 from fsc.cli.given import Inputs
 from fsc.cli.locks import OTHERWISE, hold_files, hold_folder
-from fsc.cli.paths import STUDENT
+from fsc.cli.paths import REPORTS
 from fsc.cli.settings import Settings
 from fsc.files import check_room, read_json
 from fsc.methods import FSKD, CrossDistillation, SolveThenTrain
 from fsc.methods.training_state import in_words
-from fsc.model_folder import MODEL_FILE
+from fsc.model_folder import FILES, MODEL_FILE
 from fsc.networks import checkpoint
 from fsc.walking.spill import largest_frontier
 
+STUDENT = (*FILES, *REPORTS)
 _JOURNAL = "unfinished"
 DEMO = (
     *("report.json", "samples.json", "figure.png", "teacher.safetensors"),

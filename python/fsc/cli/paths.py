@@ -14,11 +14,10 @@ import click
 from fsc import scheme_tables
 from fsc.cli import typed
 from fsc.images.names import DATA_SETS, FOLDER
-from fsc.model_folder import FILES
 from fsc.models import factories
 
-# The files of a student's folder.
-STUDENT = (*FILES, "report.json", "samples.json")
+# What lies in a student's folder beside the files of the student itself.
+REPORTS = ("report.json", "samples.json")
 # What is looked for in the folder of the data: images of known data sets, and teachers by name.
 _DATA = re.compile(
     rf"({'|'.join(DATA_SETS)})_.*\.(npz|safetensors|pt|pth)|cifar-10-batches-py|cifar-100-python"
@@ -62,8 +61,12 @@ def _(kind: typed.ReadFile, value: Path) -> tuple[Path, ...]:
 
 @read_by.register
 def _(kind: typed.NetworkPath, value: Path) -> tuple[Path, ...]:
+    if not value.is_dir():
+        return (value,)
+    from fsc.model_folder import FILES  # needs torch, and none is needed for a usage error
+
     # What is made of a student may well lie beside it.
-    return tuple(value / name for name in STUDENT) if value.is_dir() else (value,)
+    return tuple(value / name for name in (*FILES, *REPORTS))
 
 
 @read_by.register
