@@ -3,10 +3,10 @@
     python bench/device_layers.py [--parts layer loop gram passes] [--json FILE]
 
 Layers are those of `make check-cuda`: C channels at H x H pixels of N images, 3 x 3 from C to C.
-What is plain is written for speed: PyTorch's convolutions, cuDNN choosing the fastest by trial,
-Adam in one kernel. Each is called one by one, and replayed as a CUDA graph, which leaves out what
-the host does; a step of fsc's loops is the difference between a long and a short one. Medians of
-three.
+What is plain is that of the benchmarks, written for speed: PyTorch's convolutions, cuDNN choosing
+the fastest by trial, Adam in one kernel. Each is called one by one, and replayed as a CUDA graph,
+which leaves out what the host does; a step of fsc's loops is the difference between a long and a
+short one. Medians of three.
 """
 
 from __future__ import annotations
@@ -27,41 +27,29 @@ import fsc_ext
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "csrc" / "cuda"), str(ROOT / "bench" / "helpers")]
 
+import bench_gram  # noqa: E402
+from bench_cross_distill import plain_layer  # noqa: E402
 from device_times import Time, called, table, tf32, time_of  # noqa: E402
 from figures.operations import MIXED, SHAPES, Shape  # noqa: E402
 
 FEW, MANY = 20, 120  # steps of a loop
 CHANNELS_LAST = torch.channels_last
+LOSSES = {"fsc": fsc_ext.cross_distill_layer, "plain": plain_layer}
 LAYOUTS = {"channels last": CHANNELS_LAST, "contiguous": torch.contiguous_format}
 
 
 # ---- the layer ----
 
 
-def fused_layer(*tensors: Tensor) -> Tensor:
-    """The operator."""
-    return fsc_ext.cross_distill_layer(*tensors, **MIXED)
-
-
-def plain_layer(teacher: Tensor, student: Tensor, weight_t: Tensor, weight_s: Tensor) -> Tensor:
-    """The same by PyTorch's operators."""
-    with torch.no_grad():
-        mixed = torch.lerp(student, teacher, MIXED["alpha"])
-        target = functional.conv2d(mixed, weight_t, padding=1).relu_()
-    mixed = torch.lerp(teacher, student, MIXED["beta"])
-    output = functional.conv2d(mixed, weight_s, padding=1).relu_()
-    return functional.mse_loss(output, target, reduction="sum") / len(output)
-
-
 def forward(loss: Callable[..., Tensor], tensors: list[Tensor]) -> Tensor:
     """The loss alone."""
     with torch.no_grad():
-        return loss(*tensors)
+        return loss(*tensors, **MIXED)
 
 
 def gradient(loss: Callable[..., Tensor], tensors: list[Tensor]) -> Tensor:
     """The gradient of the student's weight, which comes last."""
-    return torch.autograd.grad(loss(*tensors), tensors[-1])[0]
+    return torch.autograd.grad(loss(*tensors, **MIXED), tensors[-1])[0]
 
 
 def layer(shape: Shape) -> Iterator[Time]:
@@ -72,7 +60,10 @@ def layer(shape: Shape) -> Iterator[Time]:
         tensors = [*inputs, weights[0], weights[1].requires_grad_()]
         for allowed in (False, True):
             with tf32(allowed) as precision:
-                for variant, loss in {"fsc": fused_layer, "plain": plain_layer}.items():
+                for variant, loss in {
+                    "fsc": fsc_ext.cross_distill_layer,
+                    "plain": plain_layer,
+                }.items():
                     words = f"{variant}, {precision}"
                     for kind, work in {"forward": forward, "with backward": gradient}.items():
                         kind = f"{kind}, {name}"
@@ -172,35 +163,15 @@ def loop(shape: Shape) -> Iterator[Time]:
 # ---- Gram matrices ----
 
 
-def columns_of(images: Tensor, kernel: int, dtype: torch.dtype) -> Tensor:
-    """The im2col matrix, [C kH kW, N H W]."""
-    images = images.to(dtype)
-    if kernel > 1:
-        images = functional.unfold(images, kernel, padding=kernel // 2)
-    return images.transpose(0, 1).flatten(1)
-
-
-def fused_gram(sums: list[Tensor], inputs: list[Tensor], kernel: int) -> None:
-    """The operator."""
-    fsc_ext.gram_accumulate_(*sums, *inputs, kernel_size=kernel, padding=kernel // 2)
-
-
-def plain_gram(sums: list[Tensor], inputs: list[Tensor], kernel: int, dtype: torch.dtype) -> None:
-    """Products of all columns at once."""
-    s, t = (columns_of(each, kernel, dtype) for each in inputs)
-    for total, (a, b) in zip(sums, ((s, s), (t, s), (t, t)), strict=True):
-        total.add_(a @ b.T)
-
-
 def gram(shape: Shape) -> Iterator[Time]:
     """Three Gram matrices of two inputs."""
     inputs = [shape.image().normal_().relu_() for _ in range(2)]
     for kernel in (1, 3):
         side, kind = shape.channels * kernel**2, f"{kernel} x {kernel}"
         sums = [torch.zeros(side, side, dtype=torch.float64) for _ in range(3)]
-        yield time_of(kind, shape.name, "fsc", partial(fused_gram, sums, inputs, kernel))
+        yield time_of(kind, shape.name, "fsc", partial(bench_gram.fused, sums, *inputs, kernel))
         for dtype in (torch.float32, torch.float64):
-            work = partial(plain_gram, sums, inputs, kernel, dtype)
+            work = partial(bench_gram.plain, sums, *inputs, kernel, dtype)
             yield time_of(kind, shape.name, f"plain, {str(dtype)[6:]}", work)
 
 

@@ -19,7 +19,7 @@ def foreach_prox_group_l2_(
     .. math:: W_{ig} \leftarrow \max(1 - \lambda_i / \|W_{ig}\|_2, 0) \, W_{ig}
 
     Cross Distillation (Bai et al., 2020), Eq. 11, for all layers of a network, with the bits of
-    `prox_group_l2_`; on CUDA devices norms and thresholds are one launch for up to 56 weights.
+    `prox_group_l2_`; on CUDA devices norms and thresholds are one or two launches for up to 56.
     Everything is checked before anything is changed, and an empty list is no error.
 
     Args:

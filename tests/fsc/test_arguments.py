@@ -1,5 +1,6 @@
 """Arguments of the wrong kind are refused where they are given, in one sentence that names them."""
 
+import copy
 from dataclasses import dataclass, fields
 from typing import get_type_hints
 
@@ -16,6 +17,7 @@ from fsc.images.folder import ImageFolder
 from fsc.images.preparation import Preparation
 from fsc.layers.objectives import Convex, Soft
 from fsc.methods import Alternation, JointSGD
+from fsc.methods.journal import Journal
 from fsc.networks.checkpoint import read_metadata
 from fsc.networks.surgery import fold_batch_norm, insert_pointwise
 from fsc.solvers.accelerated import Accelerated
@@ -128,15 +130,25 @@ def test_a_compression_takes_numbers_of_numpy(given):
     ids=("align", "mimic", "teach"),
 )
 def test_any_student_takes_numbers_of_numpy(learn):
-    learn(chain(), chain(), IMAGES, batch_size=SOME, seed=np.int64(0), progress=False)
+    teacher, start = chain(), chain()
+    found, expected = (
+        learn(teacher, copy.deepcopy(start), IMAGES, batch_size=size, seed=seed, progress=False)
+        for size, seed in ((SOME, np.int64(0)), (4, 0))
+    )
+    assert torch.equal(found(IMAGES), expected(IMAGES))
 
 
-def test_a_journal_goes_on_with_equal_numbers(tmp_path):
+@pytest.mark.filterwarnings("ignore::fsc.CompressionWarning")
+def test_a_journal_goes_on_with_equal_numbers(tmp_path, monkeypatch):
     given = {"images": IMAGES, "journal": tmp_path, "flops": 0.5, "progress": False}
     teacher = chain()
-    fsc.compress(teacher, **given, method=fsc.CrossDistillation(noise=np.float32(0.5),
-                 solve_on=np.int64(5)), seed=np.int64(1))  # fmt: skip
-    fsc.compress(teacher, **given, method=fsc.CrossDistillation(noise=0.5, solve_on=5), seed=1)
+    method = fsc.CrossDistillation(noise=np.float32(0.5), solve_on=np.int64(5))
+    fsc.compress(teacher, **given, method=method, seed=np.int64(1))
+    files = sorted(path.name for path in tmp_path.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", None)  # nothing is solved again
+        fsc.compress(teacher, **given, method=fsc.CrossDistillation(noise=0.5, solve_on=5), seed=1)
+    assert files and sorted(path.name for path in tmp_path.iterdir()) == files
 
 
 def test_what_a_user_adds_to_a_method_need_not_be_readable():
