@@ -224,6 +224,11 @@ class Journal:
         return self.folder / f"{_file_name(self._part + name)}.safetensors"
 
 
+def is_solution(header: Any) -> bool:
+    """Whether a header is that of a solved layer; entries of other kinds say other things."""
+    return isinstance(header, dict) and all(has(header, key, float) for key in _NUMBERS)
+
+
 def _file_name(entry: str) -> str:
     """Names of layers may hold slashes, and be longer than those of files; ordinary ones stay."""
     name = entry.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
