@@ -1,5 +1,3 @@
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -101,10 +99,8 @@ def test_cifar100_has_fine_labels(tmp_path, python2, parent):
         assert np.array_equal(read.images[1, :, :, 2].ravel(), rows[1, 2048:])
 
 
-def test_published_files():
-    if not os.environ.get("FSC_DATA"):
-        pytest.skip("FSC_DATA is not set")
+def test_published_files(data_root):
     for split, count in (("train", 500), ("test", 1000)):
-        read = data.load("cifar10", split)
+        read = data.load("cifar10", split, data_root)
         assert np.bincount(read.labels).tolist() == [count] * 10
         assert read.classes[3] == "cat" and read.images.shape == (10 * count, 32, 32, 3)

@@ -104,7 +104,9 @@ def in_words(folder: Path) -> str:
     found = [_counted(layers, "solved layer")] if layers else []
     # As good as nothing where it is damaged: whoever goes on is told.
     if isinstance(training, dict) and training.get("step"):
-        steps, method = _counted(training["step"], "step"), _method_of(training)
+        # Those of all parts and runs; a training of one part that never diverged has no others.
+        number = training.get("taken", training["step"])
+        steps, method = _counted(number, "step"), _method_of(training)
         found.append(steps if method is None else f"{steps} of {method}")
     if others:
         found.append(_counted(others, "other file" if found else "file"))

@@ -119,10 +119,3 @@ def test_flags_that_go_with_a_folder_alone(fsc, net):
     assert sentence(fsc("evaluate", *given, "--size", 8)) == (
         "--size must be left out with --data cifar10, whose images have one size, got 8:8"
     )
-
-
-def test_neither_or_both_ways_to_draw(compress_pets):
-    for given, got in (({"shots": None}, "none"), ({"images": 3}, "--shots 2 and --images 3")):
-        result = compress_pets(**given)
-        assert result.exit_code == 2
-        assert f"Give either --shots or --images, got {got}." in result.stderr
