@@ -74,7 +74,8 @@ class Journal:
     with a warning, and its layer solved again. Of several processes the first alone reads and
     writes.
 
-    Work of several rounds keeps networks and states of trainings, each round in a part of its own.
+    A training is one entry, its state, overwritten as it goes on. Work of several rounds keeps
+    networks and states of trainings, each round in a part of its own.
 
     Args:
         folder: where the files are; it is made with the first of them.

@@ -105,7 +105,7 @@ def in_words(folder: Path) -> str:
     # As good as nothing where it is damaged: whoever goes on is told.
     if isinstance(training, dict) and training.get("step"):
         # Those of all parts and runs; a training of one part that never diverged has no others.
-        number = training.get("taken", training["step"])
+        number = training["taken" if "taken" in training else "step"]
         steps, method = _counted(number, "step"), _method_of(training)
         found.append(steps if method is None else f"{steps} of {method}")
     if others:
