@@ -54,6 +54,17 @@ def test_what_was_pruned_here_is_aligned_as_compress_does(how) -> None:
         assert int(is_dead.sum()) == 5 and bool((made.conv2.bias[is_dead] == 0).all())
 
 
+def test_the_seed_decides_which_images_join() -> None:
+    teacher, images = chain(), _images()
+    student = _pruned(teacher, images, cut_channels)
+    first, again, other = (
+        fsc.FSKD(solve_on=50).align(teacher, student, images, seed=seed).state_dict()
+        for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(again[key], value) for key, value in first.items())
+    assert not torch.equal(other["conv2.weight"], first["conv2.weight"])
+
+
 class _Decoupled(nn.Sequential):
     """A convolution as a depthwise one of so many terms and a 1x1 one behind it."""
 

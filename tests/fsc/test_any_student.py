@@ -60,6 +60,16 @@ def test_a_student_comes_closer_and_has_the_teachers_head(make) -> None:
         assert torch.equal(value, before[name]), name
 
 
+def test_the_seed_decides_what_is_drawn() -> None:
+    teacher, student, images = _given(_narrow)
+    first, again, other = (
+        fsc.MiR(steps=3, batch_size=4).mimic(teacher, student, images, seed=seed).state_dict()
+        for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(again[key], value) for key, value in first.items())
+    assert not all(torch.equal(other[key], value) for key, value in first.items())
+
+
 @pytest.mark.parametrize("features", ["before", "after"])
 def test_a_block_may_be_dropped(features: str) -> None:
     torch.manual_seed(0)

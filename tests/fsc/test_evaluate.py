@@ -1,5 +1,3 @@
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -171,11 +169,9 @@ def test_arguments_of_another_kind_are_named(arguments, error, message):
         accuracies(**fitting | arguments)
 
 
-def test_published_resnet20_recognises_cifar10():
-    if not os.environ.get("FSC_DATA"):
-        pytest.skip("FSC_DATA is not set")
-    split = data.load("cifar10", "test")
+def test_published_resnet20_recognises_cifar10(data_root):
+    split = data.load("cifar10", "test", data_root)
     images = data.to_tensor(split.images[:1000], *models.normalization("resnet20"))
-    path = os.path.join(os.environ["FSC_DATA"], "checkpoints", "cifar10_resnet20_akamaster.pt")
+    path = data_root / "checkpoints" / "cifar10_resnet20_akamaster.pt"
     model = load_pretrained(models.build("resnet20"), path)
     assert 89.0 <= accuracy(model, images, torch.tensor(split.labels[:1000])) <= 94.0

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import fsc
 from fsc.files import write_together
+from fsc.layers.layer_problem import Solution
 from fsc.methods.identity import AnotherCompression, as_json, described
 from fsc.methods.journal import Journal
 from fsc.methods.training_state import in_words
@@ -209,6 +210,23 @@ def test_what_a_killed_process_was_writing_is_no_entry(tmp_path: Path) -> None:
     Journal(tmp_path, {"seed": 0}).write("conv1", {"weight": torch.ones(2)}, {})
     (tmp_path / "conv1.safetensors").rename(tmp_path / ".conv1.0123abcd.safetensors")
     assert Journal(tmp_path, {"seed": 1}).read("conv1", "", {}) is None, "nobody's whole folder"
+
+
+def test_only_layers_are_counted_as_layers(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, {"method": {"type": "Alternation"}})
+    round_of_it = journal.within("round-1")
+    journal.write("blocks", {}, {"blocks": ["layer1.0"]})
+    assert in_words(tmp_path) == ""
+    round_of_it.write("student", {"weight": torch.ones(2)}, {"loss": 0.5, "said": []})
+    assert in_words(tmp_path) == "1 file"
+    kept = torch.arange(2)
+    solution = Solution(torch.ones(2, 2, 1, 1), None, kept, kept, 2.0, 1.0, 3.0)
+    for name in ("conv1", "conv2"):
+        journal.add(name, solution)
+    assert in_words(tmp_path) == "2 solved layers and 1 other file"
+    journal.write("training", {}, {"step": 1})
+    (tmp_path / "conv2.safetensors").write_bytes(b"damaged")
+    assert in_words(tmp_path) == "1 solved layer and 1 step of Alternation and 2 other files"
 
 
 def test_names_of_layers_stay_within_the_folder(added: list[str], tmp_path: Path) -> None:

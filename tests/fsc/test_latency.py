@@ -127,8 +127,9 @@ def test_every_turn_is_told_and_none_while_something_is_timed(monkeypatch):
     ],
 )
 def test_refuses_what_cannot_be_measured(image, repeats, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        latency.latencies([nn.Flatten()], image, repeats=repeats)
+    for measure in (latency.latencies, latency.timings):
+        with pytest.raises(ValueError, match=f"^{measure.__name__}: .*{sentence}"):
+            measure([nn.Flatten()], image, repeats=repeats)
 
 
 @pytest.mark.parametrize(
@@ -147,5 +148,6 @@ def test_refuses_what_cannot_be_measured(image, repeats, sentence):
     ],
 )
 def test_arguments_of_another_kind_are_named(networks, images, sentence):
-    with pytest.raises(TypeError, match=f"^timings: {sentence}$"):
-        latency.latencies(networks, images)
+    for measure in (latency.latencies, latency.timings):
+        with pytest.raises(TypeError, match=f"^{measure.__name__}: {sentence}$"):
+            measure(networks, images)

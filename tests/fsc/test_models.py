@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -25,16 +22,10 @@ CHECKPOINTS = {
 }
 
 
-def data_folder() -> Path:
-    if not os.environ.get("FSC_DATA"):
-        pytest.skip("FSC_DATA is not set")
-    return Path(os.environ["FSC_DATA"])
-
-
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_published_checkpoint_loads_strictly(name):
+def test_published_checkpoint_loads_strictly(data_root, name):
     file, num_parameters = CHECKPOINTS[name]
-    path = data_folder() / "checkpoints" / file
+    path = data_root / "checkpoints" / file
     model = models.build(name)
     model.load_state_dict(torch.load(path, weights_only=True), strict=True)
     assert sum(p.numel() for p in model.parameters()) == num_parameters

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import fsc
 from fsc import schemes
 from fsc.methods import progressive_mir, schedule
+from fsc.methods.training_state import in_words
 from fsc.schemes import Scheme, SparseScheme
 from fsc.schemes.sparse import counts_on_the_way
 
@@ -114,6 +115,8 @@ def test_interrupted_and_resumed_has_the_same_bits(
     whole = _run().student
     with pytest.raises(KeyboardInterrupt):
         _run(journal=tmp_path, progress=progress)
+    kept = {3: 0, 5: 4, 11: 10, 17: 16, 26: 22, 33: 32}[stop_after]  # of all parts
+    assert in_words(tmp_path) == (f"{kept} steps of ProgressiveMiR" if kept else "")
     parts = _run(journal=tmp_path, progress=progress).student
     assert progress.told < 36 + stop_after or stop_after == 3
     for key, value in whole.state_dict().items():

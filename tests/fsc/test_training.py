@@ -71,7 +71,7 @@ def test_tells_of_every_epoch(task):
 def test_shifts_move_each_image_by_at_most_one_pixel():
     images = torch.zeros(200, 1, 5, 5)
     images[:, :, 2, 2] = 1
-    moved = training._shifted(images, torch.Generator().manual_seed(0))
+    moved = training._shifted(images, torch.Generator().manual_seed(0), 1)
     assert torch.equal(training._shifted(images, torch.Generator(), 0), images)
     places = {tuple(place) for place in moved[:, 0].nonzero()[:, 1:].tolist()}
     assert places == {(row, column) for row in (1, 2, 3) for column in (1, 2, 3)}

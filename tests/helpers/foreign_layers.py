@@ -181,3 +181,17 @@ class GrowsIfSmall(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x if x.shape[-1] > 4 else F.interpolate(x, size=5)
+
+
+IMAGES = torch.randn(2, 3, 9, 8, generator=torch.Generator().manual_seed(0))
+
+
+def network(*middle: nn.Module) -> nn.Sequential:
+    """A convolution to six channels and layers behind it, with statistics as of a trained one."""
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), *middle).eval()
+    torch.manual_seed(1)
+    for module in model.modules():
+        if isinstance(getattr(module, "running_mean", None), Tensor):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2.0)
+    return model

@@ -49,3 +49,8 @@ def small() -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(6, 5),
     )
+
+
+def widths(model: nn.Module) -> dict[str, int]:
+    """How many channels each convolution makes."""
+    return {n: m.out_channels for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}

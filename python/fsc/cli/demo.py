@@ -28,6 +28,11 @@ from fsc.report.interval import correct, wilson
 from fsc.training import supervised as training
 
 _MODEL, _DATA, _SCHEME = "resnet20", "digits", "res-50"
+_INTENTION = (
+    "A small network becomes smaller, from a few images without their labels.\n"
+    "This takes about a minute, half of it to have a network to begin with.\n"
+    f"Training the teacher, a {_MODEL}, on the digits that scikit-learn brings along:"
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def demonstrate(output: Path, seed: int, plan: Plan) -> None:
 def _demonstrate(output: Path, seed: int, plan: Plan, written: list[str]) -> None:
     scheme = schemes.named(_SCHEME, _MODEL)
     with Reporter() as reporter:
-        reporter.say(_intention(plan))
+        reporter.say(_INTENTION)
         inputs, teacher = _trained(seed, plan, reporter)
         save_model(output / "teacher.safetensors", inputs.teacher, inputs, top1=teacher.top1)
         written.append("teacher.safetensors")
@@ -129,14 +134,6 @@ def _demonstrate(output: Path, seed: int, plan: Plan, written: list[str]) -> Non
     written.append("report.json")
     _draw(output / "figure.png", plan, inputs, teacher, runs)
     _show(output, plan, inputs, teacher, runs, costs)
-
-
-def _intention(plan: Plan) -> str:
-    return (
-        "A small network becomes smaller, from a few images without their labels.\n"
-        "This takes about a minute, half of it to have a network to begin with.\n"
-        f"Training the teacher, a {_MODEL}, on the digits that scikit-learn brings along:"
-    )
 
 
 def _costs(

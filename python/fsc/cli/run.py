@@ -89,7 +89,7 @@ def make_student(
     return compress(
         inputs.teacher,
         _images(inputs, sample, settings) if files is None else files,
-        labels=_labels(method, inputs, sample, settings),
+        labels=_labels(method, sample, settings),
         method=settings.method(method, inputs),
         **vars(settings.goal),
         batch_size=settings.batch_size,
@@ -107,7 +107,7 @@ def identity_of(
     """What `make_student` with the same arguments must share with a run that it goes on with."""
     given, made = (inputs, sample, settings), settings.method(method, inputs)
     shared = (inputs.teacher, _images(*given), made, settings.goal, sample.seed)
-    learned, files = _labels(method, *given), _files(method, *given)
+    learned, files = _labels(method, sample, settings), _files(method, *given)
     return identity(*shared, learned, files, settings.keep_batch_norm)
 
 
@@ -154,9 +154,7 @@ def check_labels(
             )
 
 
-def _labels(
-    method: str, inputs: Inputs, sample: FewShotSample, settings: Settings
-) -> Tensor | None:
+def _labels(method: str, sample: FewShotSample, settings: Settings) -> Tensor | None:
     """Classes of what is compressed from, int64 [N], for a method that learns them."""
     if method not in method_names.WITH_LABELS or not sample.labels:
         return None

@@ -27,7 +27,7 @@ class Settings:
         memory_budget: bytes of activations held in memory; None: all.
         augment: images added to the given ones, see `fsc.images.augmentation`.
         views: of the images, for methods that train.
-        journal: folder that solved layers are kept in while one student is made.
+        journal: folder that solved layers, or a training, are kept in while one student is made.
         learning_rate: of methods that train; None: their own.
         default_steps: minibatches of the default; None: its own.
         precision: that methods train in.

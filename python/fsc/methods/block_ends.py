@@ -71,7 +71,7 @@ def find_ends(
     if blocks == "stages":
         pairs = stages(teacher, student, ends.left)
     elif isinstance(blocks, str):
-        pairs = _pairs(teacher, student, ending_layers(student, blocks), ends.left)
+        pairs = _pairs(teacher, ending_layers(student, blocks), ends.left)
     else:
         pairs = {other: name for name, other in _checked(teacher, student, blocks)}
     for name, original in pairs.items():
@@ -83,9 +83,7 @@ def find_ends(
     return ends
 
 
-def _pairs(
-    teacher: Observed, student: Observed, names: Sequence[str], left: dict[str, str]
-) -> dict[str, str]:
+def _pairs(teacher: Observed, names: Sequence[str], left: dict[str, str]) -> dict[str, str]:
     """The teacher's layer of each of the student's: that of its name, or whose place it took."""
     found: dict[str, str] = {}
     for name in names:

@@ -74,7 +74,8 @@ class Journal:
     with a warning, and its layer solved again. Of several processes the first alone reads and
     writes.
 
-    Work of several rounds keeps networks and states of trainings, each round in a part of its own.
+    A training is one entry, its state, overwritten as it goes on. Work of several rounds keeps
+    networks and states of trainings, each round in a part of its own.
 
     Args:
         folder: where the files are; it is made with the first of them.
@@ -222,6 +223,11 @@ class Journal:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{_file_name(self._part + name)}.safetensors"
+
+
+def is_solution(header: Any) -> bool:
+    """Whether a header is that of a solved layer; entries of other kinds say other things."""
+    return isinstance(header, dict) and all(has(header, key, float) for key in _NUMBERS)
 
 
 def _file_name(entry: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fsc.methods.block_choice import ENTRY as BLOCKS
-from fsc.methods.journal import Journal
+from fsc.methods.journal import Journal, is_solution
 from fsc.networks.tensor_files import read_header
 
 _ENTRY = "training"
@@ -92,16 +92,24 @@ def put_back(network: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 
 def in_words(folder: Path) -> str:
-    """What a folder of a journal holds: "12 solved layers", "150 steps of KD", both, nothing."""
+    """What a folder of a journal holds: "12 solved layers", "150 steps of KD", both, nothing.
+
+    Entries that are no layers, as those of rounds, and files that cannot be read are "other files".
+    """
     # Hidden files are what a killed process had not finished writing.
-    names = {path.stem for path in folder.glob("[!.]*.safetensors")} - {BLOCKS}
-    layers = len(names - {_ENTRY})
+    headers = {path.stem: read_header(path) for path in folder.glob("[!.]*.safetensors")}
+    training = headers.pop(_ENTRY, None)
+    layers = sum(map(is_solution, headers.values()))
+    others = sum(name != BLOCKS and not is_solution(said) for name, said in headers.items())
     found = [_counted(layers, "solved layer")] if layers else []
-    header = read_header(folder / f"{_ENTRY}.safetensors") if _ENTRY in names else None
     # As good as nothing where it is damaged: whoever goes on is told.
-    if isinstance(header, dict) and header.get("step"):
-        steps, method = _counted(header["step"], "step"), _method_of(header)
+    if isinstance(training, dict) and training.get("step"):
+        # Those of all parts and runs; a training of one part that never diverged has no others.
+        number = training["taken" if "taken" in training else "step"]
+        steps, method = _counted(number, "step"), _method_of(training)
         found.append(steps if method is None else f"{steps} of {method}")
+    if others:
+        found.append(_counted(others, "other file" if found else "file"))
     return " and ".join(found)
 
 

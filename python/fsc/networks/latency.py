@@ -50,7 +50,7 @@ def latencies(
         ValueError: there is no image, or repeats is below 1.
         TypeError: an argument is of the wrong type.
     """
-    found = timings(networks, images, repeats=repeats, progress=progress)
+    found = _measured("latencies", networks, images, repeats, progress)
     return [statistics.median(each) for each in found]
 
 
@@ -81,15 +81,26 @@ def timings(
         ValueError: there is no image, or repeats is below 1.
         TypeError: an argument is of the wrong type.
     """
+    return _measured("timings", networks, images, repeats, progress)
+
+
+def _measured(
+    function: str,
+    networks: Iterable[nn.Module],
+    images: Inputs,
+    repeats: int,
+    progress: Progress | None,
+) -> list[list[float]]:
+    """See `timings`; the function is that of the user, for what is refused."""
     # A network of several is one to be timed, but for a list of them.
     is_one = isinstance(networks, nn.Module) and not isinstance(networks, nn.ModuleList)
     if is_one or not is_several(networks):
-        raise TypeError(f"timings: networks must be several, got {type(networks).__name__}")
+        raise TypeError(f"{function}: networks must be several, got {type(networks).__name__}")
     networks = tuple(networks)
     for network in networks:
-        check_holds_values("timings: networks", network)
-    check_numbers("timings", images)
-    repeats = as_count("timings: repeats", repeats)
+        check_holds_values(f"{function}: networks", network)
+    check_numbers(function, images)
+    repeats = as_count(f"{function}: repeats", repeats)
     calls = [_call(network, images) for network in networks]
     found: list[list[float]] = [[] for _ in networks]
     with ExitStack() as stack:

@@ -160,7 +160,7 @@ def _step(
     optimizer.step()
 
 
-def _shifted(images: Tensor, generator: torch.Generator, shift: int = 1) -> Tensor:
+def _shifted(images: Tensor, generator: torch.Generator, shift: int) -> Tensor:
     """The images, each moved by up to some pixels along both axes; the border is repeated."""
     count, _, height, width = images.shape
     border = (shift,) * 4

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from image_folders import write_classes
 from known_groups import found_once
 
 from fsc import models
@@ -13,6 +14,27 @@ from fsc.cli import inputs, main
 from fsc.images import data
 from fsc.networks import checkpoint, latency
 from fsc.training import supervised as training
+
+_NET = """
+import torch
+from torch import nn
+
+def build(classes=2):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes),
+    )
+
+def many():
+    return build(11)
+
+def grey():
+    model = build()
+    model[0] = nn.Conv2d(1, 8, 3, padding=1, bias=False)
+    return model
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -109,3 +131,34 @@ def compress_digits(fsc, on_digits, tmp_path):
         return fsc("compress", *where, *given, *output, *flags)
 
     return call
+
+
+@pytest.fixture
+def net(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(_NET)
+    return path
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Two classes, of which val has one only."""
+    root = tmp_path / "pets"
+    write_classes(root / "train", count=4)
+    write_classes(root / "val", ("dog",), count=3)
+    return root
+
+
+@pytest.fixture
+def compress_pets(fsc, net, pets, tmp_path):
+    """Runs `compress` with working arguments, some of them replaced or left out."""
+    scheme = tmp_path / "half.json"
+    scheme.write_text('{"name": "half", "pruning_ratio": 0.5}')
+
+    def run(*flags, **replaced):
+        given = {"model": f"{net}:build", "data": f"folder:{pets}", "method": "l1", "size": "10:8"}
+        given |= {"scheme": scheme, "shots": 2, "output": tmp_path / "out"} | replaced
+        given = {key: value for key, value in given.items() if value is not None}
+        return fsc("compress", *(p for key, v in given.items() for p in (f"--{key}", v)), *flags)
+
+    return run

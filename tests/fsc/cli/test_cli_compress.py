@@ -137,10 +137,14 @@ def test_images_in_all_instead_of_shots(fsc, on_digits, tmp_path):
     assert (sample.num_shots, sample.num_images) == (None, 7)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--shots", 1, "--images", 5]])
-def test_asks_for_one_of_shots_and_images(fsc, on_digits, tmp_path, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "got"),
+    [([], "none"), (["--shots", 1, "--images", 5], "--shots 1 and --images 5")],
+)
+def test_asks_for_one_of_shots_and_images(fsc, on_digits, tmp_path, arguments, got):
     result = fsc("compress", *on_digits, "--method", "l1", *arguments, "--output", tmp_path / "x")
-    assert result.exit_code == 2 and "either --shots or --images" in result.stderr
+    assert result.exit_code == 2
+    assert f"Give either --shots or --images, got {got}." in result.stderr
     assert not (tmp_path / "x").exists()
 
 
