@@ -131,6 +131,8 @@ def main() -> None:
         for num_shots in (1, 10, 50) if table == "steps" else (50,):
             for name, method in (methods if table == "steps" else FIFTY).items():
                 setting.show_choice(name, method, num_shots)
+        if table == "fifty":
+            setting.show_choice("default", SolveThenTrain(), 500)  # is it the images?
         return
     print("| what | top-1 % | each draw | FLOPs |\n|---|---|---|---|")
     if table == "variants":
