@@ -137,7 +137,7 @@ def keep(found: Ratios, before: Ratios, tables: dict[str, Any], instructions: st
 
 
 def verdict(found: Ratios, kept: Ratios, gone: list[str]) -> bool:
-    """Say what was lost, what is kept of no case and what is not kept yet; whether none was lost."""
+    """Say what was lost, what is kept of no case or not yet; whether nothing was lost."""
     for name in gone:
         print(f"{name}: kept, but there is no such case; `make bench-check WRITE=1` drops it")
     for name in found:
