@@ -6,7 +6,7 @@ FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp tests/stand_in/*.cpp)
 RUFF_PATHS := setup.py csrc fsc_ext python tests bench examples docs/building
 comma := ,
 
-.PHONY: demo test test-emulated campaign check-cuda check-install docs lint format bench gpu zoo build tools
+.PHONY: demo test test-emulated campaign check-cuda check-install docs lint format bench bench-check gpu zoo build tools
 
 # The main job without any data: train a small network, compress it by every method.
 demo: build
@@ -67,6 +67,11 @@ bench: tools
 	$(BIN)/python bench/machine.py $(DEVICE)
 	$(BIN)/pytest bench --device=$(DEVICE) --benchmark-only --benchmark-group-by=group --benchmark-columns=median,iqr,rounds --benchmark-max-time=0.3 \
 		$(if $(BENCH_JSON),--benchmark-json=$(BENCH_JSON))
+
+# How many times longer plain PyTorch takes, against bench/kept_ratios.json: fails on a loss of more than 20 %; minutes.
+# WRITE=1 keeps what is found instead; ONLY="gram 3" measures the cases with this in their names.
+bench-check: tools
+	OMP_NUM_THREADS=1 $(BIN)/python bench/check.py $(if $(WRITE),--write) $(if $(ONLY),--only "$(ONLY)")
 
 build: $(VENV)/built
 

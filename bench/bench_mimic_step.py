@@ -8,14 +8,17 @@ images, the teacher's features are there already. One thread, process CPU time.
 """
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from operator import truediv
+from pathlib import Path
 from statistics import median, quantiles
+
+sys.path.append(str(Path(__file__).parent / "helpers"))
 
 import pytest
 import torch
+from in_turns import in_turns
 from torch import Tensor, nn
 
 import fsc
@@ -96,22 +99,18 @@ def bench_mimic_step(run, variant):
         run("mimic_step resnet56-50", step)
 
 
+def steps(stack: ExitStack) -> dict[str, Step]:
+    """All three, of one network and the same images."""
+    task = given()
+    return {name: stack.enter_context(make(task)) for name, make in VARIANTS.items()}
+
+
 def main(rounds: int) -> None:
     """Prints the median of each step, and how it stands to the bare one in the same layout."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    task = given()
-    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     with ExitStack() as stack:
-        steps = {name: stack.enter_context(make(task)) for name, make in VARIANTS.items()}
-        for number in range(rounds + 2):  # the first two warm up
-            names = list(steps)
-            turn = number % len(names)  # none always comes behind the same one
-            for name in names[turn:] + names[:turn]:
-                begin = time.process_time()
-                steps[name]()
-                if number > 1:
-                    seconds[name].append(time.process_time() - begin)
+        seconds = in_turns(steps(stack), rounds)
     for name, what in WORDS.items():
         low, middle, high = quantiles(map(truediv, seconds["fused"], seconds[name]), n=4)
         print(

@@ -6,13 +6,18 @@ Prints the table of docs/performance.md: one thread, process CPU time, medians. 
 errors are Frobenius norms over those of float64 products, the worst of the three.
 """
 
-import time
+import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from statistics import median
+
+sys.path.append(str(Path(__file__).parent / "helpers"))
 
 import click
 import torch
 from bench_gram import SHAPES, fused, plain_float32, plain_float64
+from in_turns import in_turns
 from torch import Tensor
 
 # Kernel, N, C_S, C_T, H = W: larger ones, of VGG-16, beside those of `bench_gram.py`.
@@ -36,20 +41,8 @@ def error(product: Product, shape: tuple[int, ...], *images: Tensor) -> float:
     return max(float((a - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True))
 
 
-def in_turns(shape: tuple[int, ...], rounds: int, *images: Tensor) -> list[float]:
-    """Median seconds of ours and of the plain product; a round before them is left out."""
-    sums = empty(shape)
-    spent: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds + 1):
-        for product, seconds in zip((fused, plain_float32), spent, strict=True):
-            begin = time.process_time()
-            product(sums, *images, shape[0])
-            seconds.append(time.process_time() - begin)
-    return [median(seconds[1:]) for seconds in spent]
-
-
 @click.command()
-@click.option("--rounds", default=7, help="Turns after the first.")
+@click.option("--rounds", default=7, help="Turns of each.")
 def main(rounds: int) -> None:
     """Print it."""
     torch.set_num_threads(1)
@@ -61,7 +54,11 @@ def main(rounds: int) -> None:
         images = [
             torch.randn(count, channels, size, size).relu() for channels in (student, teacher)
         ]
-        ours, plain = in_turns(shape, rounds, *images)
+        calls = {
+            product.__name__: partial(product, empty(shape), *images, kernel)
+            for product in (fused, plain_float32)
+        }
+        ours, plain = map(median, in_turns(calls, rounds).values())
         errors = [f"{error(product, shape, *images):.1e}" for product in (fused, plain_float32)]
         name = f"{kernel}x{kernel} {shape[1:]}"
         print(

@@ -11,21 +11,25 @@ faster. `cross_distill_layer` is forward and backward with mixed inputs (alpha 0
 import math
 import os
 import statistics
-import time
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
+sys.path.append(str(Path(__file__).parent / "helpers"))
 
 import click
 import torch
 from bench_cross_distill import ALPHA, BETA, plain_layer
+from in_turns import in_turns
 from torch import Tensor
 from torch.nn import functional
 
 import fsc_ext
 
-SHAPES = [  # images, channels in and out, height = width
+Shape = tuple[int, int, int, int]
+SHAPES: list[Shape] = [  # images, channels in and out, height = width
     (50, 16, 16, 32), (50, 32, 32, 16), (50, 64, 64, 56), (50, 64, 64, 32), (50, 64, 128, 16),
     (50, 64, 64, 8), (50, 128, 128, 28), (50, 128, 128, 16), (50, 128, 256, 8),
     (50, 256, 256, 14), (50, 256, 256, 8), (50, 256, 512, 4), (50, 512, 512, 7),
@@ -64,35 +68,32 @@ def layer_step(layer: Callable[..., Tensor], inputs: Sequence[Tensor], weights: 
     return torch.autograd.grad(loss, student)[0]
 
 
-def milliseconds(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Medians of calls by turns, the first of each left out."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            if number:
-                times[name].append(1e3 * (time.process_time() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def measured(shape: tuple[int, int, int, int], rounds: int) -> tuple[dict[str, float], ...]:
-    """Milliseconds of a step and of a layer's forward and backward, by version."""
+def drawn(shape: Shape) -> tuple[Tensor, Tensor]:
+    """Inputs of teacher and student, their weights."""
     images, channels, filters, size = shape
     inputs = torch.randn(2, images, channels, size, size).relu()
-    weights = torch.randn(2, filters, channels, 3, 3) / (9 * channels) ** 0.5
+    return inputs, torch.randn(2, filters, channels, 3, 3) / (9 * channels) ** 0.5
+
+
+def steps(shape: Shape) -> dict[str, Callable[[], object]]:
+    """Gradient steps by version."""
+    inputs, weights = drawn(shape)
     target = functional.conv2d(inputs[0], weights[0], padding=1).relu()
-    steps: dict[str, Callable[[], object]] = {}
-    layers: dict[str, Callable[[], object]] = {}
+    calls = {"fused": partial(fused_steps, weights[1], inputs[1], target)}
     for name, layout in LAYOUTS.items():
         x, t = (tensor.contiguous(memory_format=layout) for tensor in (inputs[1], target))
+        calls[name] = partial(plain_steps, weights[1], x, t)
+    return calls
+
+
+def layers(shape: Shape) -> dict[str, Callable[[], object]]:
+    """A layer's forward and backward by version."""
+    inputs, weights = drawn(shape)
+    calls = {"fused": partial(layer_step, fsc_ext.cross_distill_layer, inputs, weights)}
+    for name, layout in LAYOUTS.items():
         both = [each.contiguous(memory_format=layout) for each in inputs]
-        steps[name] = partial(plain_steps, weights[1], x, t)
-        layers[name] = partial(layer_step, plain_layer, both, weights)
-    steps["fsc"] = partial(fused_steps, weights[1], inputs[1], target)
-    layers["fsc"] = partial(layer_step, fsc_ext.cross_distill_layer, inputs, weights)
-    step = {name: value / STEPS for name, value in milliseconds(steps, rounds).items()}
-    return step, milliseconds(layers, rounds)
+        calls[name] = partial(layer_step, plain_layer, both, weights)
+    return calls
 
 
 @click.command()
@@ -106,10 +107,11 @@ def main(rounds: int) -> None:
     ratios: list[list[float]] = [[], []]
     for shape in SHAPES:
         cells = [", ".join(map(str, shape))]
-        for times, found in zip(measured(shape, rounds), ratios, strict=True):
-            ours = times.pop("fsc")
-            found.append(min(times.values()) / ours)
-            cells += [f"{ours:.3g}", f"{found[-1]:.2f}"]
+        for make, count, found in zip((steps, layers), (STEPS, 1), ratios, strict=True):
+            spent = in_turns(make(shape), rounds)
+            ours, *others = map(statistics.median, spent.values())
+            found.append(min(others) / ours)
+            cells += [f"{1e3 * ours / count:.3g}", f"{found[-1]:.2f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
     means = [math.exp(statistics.mean(map(math.log, found))) for found in ratios]
     print(f"| geometric mean | | {means[0]:.2f} | | {means[1]:.2f} |")
