@@ -1,6 +1,7 @@
 // The contents page: the schema of every operator, once, and the Python module `_C` that says how
 // this build was made. Implementations register themselves per device in cpu/<stem>.cpp and
-// cuda/<stem>.cu; fake kernels and autograd stand in fsc_ext/<stem>.py.
+// cuda/<stem>.cu; fake kernels and autograd stand in fsc_ext/<stem>.py, the autograd of cross_distill
+// in cross_distill_autograd.cpp.
 #include <pybind11/pybind11.h>
 #include <torch/library.h>
 #include <torch/version.h>

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fsc_ext._arguments import require_tensors
 
@@ -163,12 +162,8 @@ def cross_distill_layer(
         "bias_student": bias_student,
     }
     require_tensors("cross_distill_layer", ("bias_teacher", "bias_student"), **tensors)
-    arguments = [
-        tensor.detach() if tensor is not None and name.endswith("_teacher") else tensor
-        for name, tensor in tensors.items()
-    ]
     loss, _ = _ops.cross_distill_layer(
-        *arguments, alpha, beta, activation, stride, padding, dilation, groups
+        *tensors.values(), alpha, beta, activation, stride, padding, dilation, groups
     )
     return loss
 
@@ -219,72 +214,3 @@ def _(
         torch.empty_like(weight_student) if with_weight else None,
         weight_student.new_empty(weight_student.shape[0]) if with_bias else None,
     )
-
-
-def _setup_soft_cross_mix(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    _, _, ctx.alpha, ctx.beta = inputs
-
-
-def _soft_cross_mix_backward(
-    ctx: Any, grad_teacher: Tensor, grad_student: Tensor
-) -> tuple[Tensor | None, Tensor | None, None, None]:
-    alpha, beta = ctx.alpha, ctx.beta
-    return (
-        alpha * grad_teacher + (1 - beta) * grad_student if ctx.needs_input_grad[0] else None,
-        (1 - alpha) * grad_teacher + beta * grad_student if ctx.needs_input_grad[1] else None,
-        None,
-        None,
-    )
-
-
-torch.library.register_autograd(
-    "fsc_ext::soft_cross_mix", _soft_cross_mix_backward, setup_context=_setup_soft_cross_mix
-)
-
-
-def _setup_distill_residual(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    _, residual = output
-    ctx.mark_non_differentiable(residual)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(residual)
-
-
-@once_differentiable
-def _distill_residual_backward(
-    ctx: Any, grad_loss: Tensor | None, grad_residual: None
-) -> tuple[Tensor | None, None, None]:
-    (residual,) = ctx.saved_tensors
-    return None if grad_loss is None else 2 * grad_loss * residual, None, None
-
-
-torch.library.register_autograd(
-    "fsc_ext::distill_residual", _distill_residual_backward, setup_context=_setup_distill_residual
-)
-
-
-def _setup_cross_distill_layer(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    _, residual = output
-    ctx.mark_non_differentiable(residual)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(residual, *inputs[:6])
-    ctx.settings = inputs[6:]
-
-
-@once_differentiable
-def _cross_distill_layer_backward(
-    ctx: Any, grad_loss: Tensor | None, grad_residual: None
-) -> tuple[Tensor | None, ...]:
-    if grad_loss is None:
-        return (None,) * 13
-    mask = [ctx.needs_input_grad[i] for i in (1, 3, 5)]
-    grad_input, grad_weight, grad_bias = _ops.cross_distill_layer_backward(
-        grad_loss, *ctx.saved_tensors, *ctx.settings, mask
-    )
-    return None, grad_input, None, grad_weight, None, grad_bias, *(None,) * 7
-
-
-torch.library.register_autograd(
-    "fsc_ext::cross_distill_layer",
-    _cross_distill_layer_backward,
-    setup_context=_setup_cross_distill_layer,
-)
