@@ -44,9 +44,10 @@ std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
   return tensor.defined() ? std::optional(tensor) : std::nullopt;
 }
 
-// Gradients that cannot be differentiated again say so to whoever tries, in the words of Python's decorator.
-variable_list once_differentiable(const at::Tensor& grad_output, variable_list gradients) {
-  if (!recorded(grad_output)) return gradients;
+// Gradients that cannot be differentiated again say so to whoever tries, in the words of Python's decorator. That takes
+// gradients of constants for constants; these depend on the inputs all the same, and a Hessian would be 0.
+variable_list once_differentiable(variable_list gradients) {
+  if (!at::GradMode::is_enabled()) return gradients;
   for (at::Tensor& gradient : gradients) {
     if (gradient.defined()) gradient.set_requires_grad(true);
   }
@@ -120,7 +121,7 @@ struct DistillResidual : torch::autograd::Function<DistillResidual> {
       const at::AutoGradMode off(false);
       gradients[0] = grads[0].mul(2).mul(ctx->get_saved_variables()[0]);
     }
-    return once_differentiable(grads[0], std::move(gradients));
+    return once_differentiable(std::move(gradients));
   }
 };
 
@@ -202,7 +203,7 @@ struct CrossDistillLayer : torch::autograd::Function<CrossDistillLayer> {
                   data["activation"].toStringView(), data["stride"].toIntVector(), data["padding"].toIntVector(),
                   data["dilation"].toIntVector(), data["groups"].toInt(), mask);
     }
-    return once_differentiable(grads[0], std::move(gradients));
+    return once_differentiable(std::move(gradients));
   }
 };
 
