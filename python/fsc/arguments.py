@@ -21,6 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+_LONGEST = 200  # characters of a value in a sentence
+
+
+def shown(value: object) -> str:
+    """A value in a sentence: tensors and arrays by their shape, networks by their class."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim:
+        return f"{type(value).__name__} {list(value.shape)}"
+    if isinstance(value, nn.Module):
+        return type(value).__name__
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
 
 def as_integer(name: str, value: Any) -> int:
     """An integer, NumPy's among them, as Python's own; True and False are none.
@@ -29,7 +41,7 @@ def as_integer(name: str, value: Any) -> int:
         TypeError: it is not.
     """
     if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer, got {shown(value)}")
     return int(value)
 
 
@@ -40,7 +52,7 @@ def as_number(name: str, value: Any) -> float:
         TypeError: it is not.
     """
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
     # Names and sentences have integers as they were given, without a point.
     return int(value) if isinstance(value, Integral) else float(value)
 
@@ -52,7 +64,7 @@ def as_flag(name: str, value: Any) -> bool:
         TypeError: it is something else.
     """
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
@@ -63,7 +75,7 @@ def check_text(name: str, value: object) -> str:
         TypeError: it is not.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a text, got {value!r}")
+        raise TypeError(f"{name} must be a text, got {shown(value)}")
     return value
 
 
@@ -99,7 +111,7 @@ def as_channel_numbers(name: str, value: Any) -> tuple[float, ...]:
     Raises:
         TypeError: it is something else.
     """
-    rule = f"{name} must be a number for each channel, got {value!r}"
+    rule = f"{name} must be a number for each channel, got {shown(value)}"
     if not is_several(value):
         raise TypeError(rule)
     # Those of a tensor [C, 1, 1] have two axes each.
@@ -135,7 +147,7 @@ def as_names(name: str, value: Any) -> tuple[str, ...]:
     is_listed = isinstance(value, Iterable) and not isinstance(value, str | bytes)
     found = tuple(value) if is_listed else ()
     if not is_listed or not all(isinstance(each, str) for each in found):
-        raise TypeError(f"{name} must be a collection of names, got {value!r}")
+        raise TypeError(f"{name} must be a collection of names, got {shown(value)}")
     return found
 
 
@@ -146,7 +158,7 @@ def check_dict(name: str, value: object) -> None:
         TypeError: it is not.
     """
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a dict, got {value!r}")
+        raise TypeError(f"{name} must be a dict, got {shown(value)}")
 
 
 def check_path(name: str, value: object) -> None:
@@ -156,7 +168,7 @@ def check_path(name: str, value: object) -> None:
         TypeError: it is not.
     """
     if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} must be a path, got {value!r}")
+        raise TypeError(f"{name} must be a path, got {shown(value)}")
 
 
 def check_module(name: str, value: object) -> None:

@@ -40,6 +40,12 @@ def test_sparsity_is_the_same_before_and_after(sparse_student):
     assert done[-1] == ("epoch", 5, 5) and not tuned.training
 
 
+def test_a_frozen_student_has_nothing_to_train():
+    said = "student must have parameters that require gradients, got none"
+    with pytest.raises(ValueError, match=said):
+        FineTuning(epochs=1).run(chain().requires_grad_(False), IMAGES, LABELS)
+
+
 def test_same_seed_gives_the_same_bits(sparse_student):
     tuning = FineTuning(epochs=2, batch_size=8)
     first, again, other = (tuning.run(sparse_student, IMAGES, LABELS, seed=s) for s in (0, 0, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fsc.arguments import as_count, as_integer, check_module
+from fsc.arguments import as_count, as_integer, check_module, shown
 
 
 def as_numbers(batch_size: Any, seed: Any) -> tuple[int, int]:
@@ -47,7 +47,7 @@ def check_types(teacher: object, method: object) -> None:
     if not is_method and not isinstance(method, str | None):
         raise TypeError(
             "method must be one of fsc.methods, e.g. fsc.CrossDistillation(), or its name, e.g. "
-            f"'cd-soft', got {method!r}"
+            f"'cd-soft', got {shown(method)}"
         )
 
 

@@ -57,7 +57,7 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
         check_images(function, inputs, teacher, moved=False)
     else:
         _check_devices(function, inputs, teacher)
-        check_runs(function, inputs, teacher)
+    check_runs(function, inputs, teacher)
     inputs = tree_map(lambda leaf: leaf[:num_images].detach(), inputs)
     example = tree_map(lambda leaf: leaf[:2], inputs)
     teacher = plain(teacher, example)

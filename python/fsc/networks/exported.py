@@ -13,6 +13,7 @@ import inspect
 import itertools
 import operator
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -120,7 +121,8 @@ def _program(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 
     open_first = tree_map(lambda x: {0: Dim.AUTO} if has_images(x) else None, (args, kwargs))
     shapes = _by_name(module, *open_first)
-    with torch.no_grad(), silence():
+    with torch.no_grad(), silence(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch about its own code
         program = export(module, args, dict(kwargs), dynamic_shapes=shapes, strict=False)
         program = program.run_decompositions({})
     signature = program.graph_signature

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
@@ -241,6 +242,7 @@ def _alone(function: str, item: Any) -> Tensor:
         )
     if not isinstance(found, Tensor):
         hint = "; give the Dataset a transform to tensors" if hasattr(found, "convert") else ""
+        hint = "; torch.from_numpy makes them such" if isinstance(found, np.ndarray) else hint
         raise TypeError(
             f"{function}: images must come as tensors, alone or before their labels, got "
             f"{type(found).__name__}{hint}"

@@ -31,6 +31,7 @@ _LAYER_TOLERANCE = 1e-10  # of one module in float64
 _NETWORK_TOLERANCE = 1e-6  # in float64 too: rounding in one layer grows on its way to the output
 _ROUNDINGS = 1000  # of one module in its own dtype
 _UNCALLED = "the network does not call it"
+EXPORTED = "the graph that torch.export finds"
 _SIZE_REMARK = "for inputs of the size of the example"
 
 
@@ -181,7 +182,7 @@ class Rewriter:
             reason = _line(found.error) if is_unlike else self._as_graph(name, specialised)
             if reason:
                 self._unfollowed_because = reason
-                became = "the graph that torch.export finds"
+                became = EXPORTED
                 if other := self._as_graph(name, exported):
                     reason += f"; torch.export fails with: {other}"
                     self._leave(name, self.exact.get_submodule(name), reason)

@@ -11,9 +11,10 @@ from torch import nn
 from fsc.networks.blocks import RESTS, drop_blocks, dropped_of
 from fsc.networks.decoupling import decoupled_of, split_layers
 from fsc.networks.open_sizes import set_size, sizes_of
-from fsc.networks.plain import example_shapes, plain_for_shapes
+from fsc.networks.plain import example_shapes, plain_for_shapes, rewritings
+from fsc.networks.rewriting import EXPORTED
 
-STRUCTURE = ("plain", "sizes", "dropped", "decoupled")
+STRUCTURE = ("plain", "exported", "sizes", "dropped", "decoupled")
 MAX_COUNT = 2**31 - 1
 
 
@@ -23,6 +24,8 @@ def structure_of(model: nn.Module) -> dict[str, Any]:
     shapes = example_shapes(model)
     if shapes is not None:
         header["plain"] = shapes
+        if exported := _exported(model):
+            header["exported"] = exported
     sizes, dropped, decoupled = sizes_of(model), dropped_of(model), decoupled_of(model)
     if sizes:
         header["sizes"] = sizes
@@ -42,9 +45,25 @@ def as_saved(model: nn.Module, header: Mapping[str, Any], path: Path) -> nn.Modu
     if "plain" not in header:
         return model
     try:
-        return plain_for_shapes(model, header["plain"])
+        made = plain_for_shapes(model, header["plain"])
     except ValueError as error:
         raise ValueError(f"{path}: plain in the header: {error}") from error
+    # Tensors alone do not tell a network from the same without its hooks.
+    wanted, found = header.get("exported", []), _exported(made)
+    if wanted != found:
+        names = [
+            ", ".join(name or "the whole" for name in each) or "none" for each in (wanted, found)
+        ]
+        raise ValueError(
+            f"{path}: model must be the network that was compressed, with its hooks, if any: "
+            f"torch.export had to read {names[0]} of that one, and of this one {names[1]}"
+        )
+    return made
+
+
+def _exported(model: nn.Module) -> list[str]:
+    """The modules in whose place is a graph that torch.export found, "" for the whole network."""
+    return sorted({each.name for each in rewritings(model) if each.became == EXPORTED})
 
 
 def drop_as_saved(model: nn.Module, dropped: Any, path: Path) -> None:

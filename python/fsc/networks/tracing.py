@@ -126,7 +126,8 @@ def unread(model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]) ->
 
     Its graph is compared with the network, in float64 where that runs so: torch.fx takes every
     argument for a tensor, also one that is left out or given in any number, and does not see what
-    is written into a view or under another name.
+    is written into a view or under another name. Nor does whoever changes layers see what their
+    hooks change of their inputs and outputs.
 
     Args:
         model: the network; a copy of it is run.
@@ -145,7 +146,9 @@ def unread(model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]) ->
     except ValueError as error:
         return Unread("", error, "unlike")
     # What does not run at all is said by whoever runs it.
-    return None if expected is _FAILS else _misread(network, graph, inputs, expected)
+    if expected is _FAILS:
+        return None
+    return _misread(network, graph, inputs, expected) or _hooked(network, inputs, expected)
 
 
 def _as_exact(model: nn.Module, call: Any) -> tuple[nn.Module, Any, Any]:
@@ -176,6 +179,22 @@ def _misread(network: nn.Module, graph: fx.Graph, inputs: Any, expected: Any) ->
     fault = ValueError(
         f"what torch.fx reads in it gives something else, by {apart:.1g} of the largest value"
     )
+    return Unread("", fault, "unlike")
+
+
+def _hooked(network: nn.Module, inputs: Any, expected: Any) -> Unread | None:
+    """What is wrong with a network whose hooks do more than watch; it loses them."""
+    hooks = [
+        (name, own)
+        for name, module in network.named_modules()
+        for own in (module._forward_hooks, module._forward_pre_hooks)
+        if own
+    ]
+    for _, own in hooks:
+        own.clear()
+    if not hooks or difference(expected, _drawn(network, inputs)) <= _tolerance(network):
+        return None
+    fault = ValueError(f"hooks change what {hooks[0][0]!r} reads or gives")
     return Unread("", fault, "unlike")
 
 

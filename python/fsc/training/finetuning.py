@@ -99,9 +99,14 @@ class FineTuning:
         Raises:
             TypeError: an argument is of the wrong type.
             ValueError: images and labels do not fit together, the student does not run on the
-                images, or the weights diverge.
+                images or has nothing to train, or the weights diverge.
         """
         check_holds_values("FineTuning: student", student)
+        if not any(parameter.requires_grad for parameter in student.parameters()):
+            raise ValueError(
+                "FineTuning: student must have parameters that require gradients, got none, as a "
+                "frozen teacher's has; call student.requires_grad_()"
+            )
         check_images("FineTuning", images, student)
         check_labels("FineTuning", labels, len(images))
         seed = as_integer("FineTuning: seed", seed)
