@@ -1,5 +1,20 @@
 """`python -m fsc`: the same as the command `fsc`."""
 
-from fsc.cli import main
+import sys
 
-main(prog_name="fsc")
+# As `fsc.cli.EXIT_INTERRUPTED`, which is not there yet.
+_EXIT_INTERRUPTED = 130
+
+
+def run() -> None:
+    """Run the command; one that is interrupted while it is imported ends as any other."""
+    try:
+        from fsc.cli import main
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        sys.exit(_EXIT_INTERRUPTED)
+    main(prog_name="fsc")
+
+
+if __name__ == "__main__":
+    run()

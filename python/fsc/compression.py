@@ -17,14 +17,13 @@ from fsc.channels.proof import check_cut
 from fsc.goal import Goal
 from fsc.methods.agreement import check_ranks
 from fsc.methods.arguments import as_budget, as_numbers, check_log, check_types
-from fsc.methods.base import Method, Task, check_removes_weights
+from fsc.methods.base import Method, Task, check_fits
 from fsc.methods.block_choice import named_blocks
 from fsc.methods.examination import Examination
 from fsc.methods.journal import Journal
 from fsc.methods.labelling import labels_for
 from fsc.methods.unfolding import with_batch_norm
 from fsc.methods.views import check_views, originals_for
-from fsc.methods.whole_layers import check_takes
 from fsc.networks.entry import Entry, enter
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import as_given
@@ -202,8 +201,7 @@ def _log_end(report: Report) -> None:
 def _fitting(goal: Goal, method: Method, entry: Entry) -> Goal:
     """What is asked for of a network, once it is known that the method can do it."""
     goal = goal.resolved(entry.teacher, entry.images)
-    check_removes_weights(method, goal.scheme, goal.given)
-    check_takes(method, goal.scheme)
+    check_fits(method, goal.scheme, goal.given)
     return goal
 
 

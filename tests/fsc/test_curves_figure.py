@@ -127,6 +127,42 @@ def test_failures_do_not_flatten_the_others(monkeypatch):
     assert "mir-after" in found and 50 < axes.get_ylim()[0] < 64
 
 
+def test_what_lies_below_the_axis_is_marked_at_its_end(monkeypatch):
+    falling = Curve("kd", [50, 100, 400, 1600], [[90.0], [12.0], [80.0], [14.0]], ruined=[100])
+    found, axes = drawn_with(monkeypatch, [CURVES[0], falling, FAILED])
+    assert any("triangles: below the axis" in " ".join(text.split()) for text in found)
+    marks = [line for line in axes.get_lines() if line.get_marker() == "v"]
+    own = [line for line in marks if line.get_color() == figure.SERIES[1]]
+    assert [line.get_xdata().item() for line in own] == [100.0, 1600.0]
+    # In shares of the axis, and none over another.
+    places = [line.get_xydata()[0].tolist() for line in marks]
+    assert len(places) == 6 and all(0 < height < 0.1 for _, height in places)
+    assert len(set(map(tuple, places))) == 6
+    assert not any("triangles" in text for text in drawn_with(monkeypatch, CURVES)[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ([1e-4, 3e-4, 1e3], ["0.0001", "", "1,000"]),
+        ([0.01, 0.02, 900.0, 1000.0], ["0.01", "", "", "1,000"]),
+        ([1e-4, 3e-4, 1e-3, 3e-3], ["0.0001", "0.0003", "0.001", "0.003"]),
+        ([100, 101, 102, 700], ["100", "", "", "700"]),
+        ([5], ["5"]),
+    ],
+)
+def test_values_are_not_printed_over_each_other(monkeypatch, values, named):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    curve = Curve("mir-before", values, [[88.0]] * len(values))
+    _, axes = drawn_with(monkeypatch, [curve])
+    assert axes.get_xticks().tolist() == values
+    assert [label.get_text() for label in axes.get_xticklabels()] == named
+    FigureCanvasAgg(axes.figure).draw()
+    boxes = [each.get_window_extent() for each in axes.get_xticklabels() if each.get_text()]
+    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+
+
 def test_nothing_and_unknown_kinds_are_refused(tmp_path):
     for nothing in ([], [Curve("l1", [], [])]):
         with pytest.raises(ValueError, match="draw: curves must not be empty"):

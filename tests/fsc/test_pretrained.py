@@ -11,7 +11,7 @@ from torch import nn
 
 import fsc
 from fsc import models
-from fsc.networks.pretrained import load_pretrained, num_classes_in
+from fsc.networks.pretrained import Sizes, load_pretrained, sizes_in
 
 IMAGES = torch.randn(2, 3, 32, 32)
 
@@ -225,11 +225,23 @@ def test_an_archive_that_unpacks_to_more_than_it_is(tmp_path):
         load_pretrained(small(), tmp_path / "bomb.pt")
 
 
-def test_the_number_of_classes_of_a_checkpoint(tmp_path):
+def test_the_sizes_of_a_checkpoint(tmp_path):
     known, path = models.build("resnet14"), tmp_path / "seven.pt"
     torch.save({"state_dict": models.build("resnet14", num_classes=7).state_dict()}, path)
-    assert num_classes_in(known, path) == 7
+    assert sizes_in(known, path) == Sizes(7, None)
     torch.save(known.state_dict(), path)
-    assert num_classes_in(known, path) is None
+    assert sizes_in(known, path) == Sizes(None, None)
+    torch.save(models.build("resnet14", in_channels=1).state_dict(), path)
+    assert sizes_in(known, path) == Sizes(None, 1)
     torch.save(models.build("resnet14", 7, in_channels=1).state_dict(), path)
-    assert num_classes_in(known, path) is None, "more than the head differs"
+    assert sizes_in(known, path) == Sizes(7, 1)
+
+
+def test_a_checkpoint_of_a_cut_network_has_no_sizes_of_its_own(tmp_path):
+    state = models.build("resnet14").state_dict()
+    for name, value in state.items():
+        if name.startswith(("layer1.0.conv1", "layer1.0.bn1")) and value.ndim:
+            state[name] = value[:8].clone()
+    state["layer1.0.conv2.weight"] = state["layer1.0.conv2.weight"][:, :8].clone()
+    torch.save(state, tmp_path / "cut.pt")
+    assert sizes_in(models.build("resnet14"), tmp_path / "cut.pt") == Sizes(None, None)

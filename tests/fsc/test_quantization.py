@@ -134,8 +134,8 @@ def test_schemes_that_do_not_fit(make, message):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (fsc.FSKD(), "scheme must be structured for this method, got 'mine', which removes no"),
-        (fsc.L1Norm(), "scheme must be structured for this method, got 'mine', which removes no"),
+        (fsc.FSKD(), "scheme must be structured for FSKD, got 'mine', which removes no"),
+        (fsc.L1Norm(), "scheme must be structured for L1Norm, got 'mine', which removes no"),
         (fsc.CrossDistillation(activation="relu"), "activation must be 'none' for a quantized"),
         (fsc.CrossDistillation(solver=Accelerated(), activation="relu"), "activation must be"),
         (fsc.CrossDistillation(solver=Proximal(batch_size=2)), "batch_size must be 0 for a quant"),

@@ -13,7 +13,7 @@ from fsc.cli.given import Inputs
 from fsc.cli.inputs import find_scheme
 from fsc.cli.sentences import as_typed
 from fsc.goal import Goal
-from fsc.methods.base import check_removes_weights
+from fsc.methods.base import check_fits
 from fsc.methods.whole_layers import takes
 from fsc.networks.entry import taken_in
 from fsc.networks.plain import plain
@@ -180,10 +180,10 @@ def _fitting(flag: str, value: object, scheme: schemes.AnyScheme, inputs: Inputs
 
 
 def check_kinds(methods: Sequence[str], goal: Goal) -> None:
-    """Make sure, before any student is made, that methods for single weights are asked for some.
+    """Make sure, before any student is made, that all methods take what is asked for.
 
     Raises:
-        ValueError: one is asked for something else.
+        ValueError: one does not; the sentence names it.
     """
     for name in methods:
-        check_removes_weights(method_names.named(name), goal.scheme, goal.given)
+        check_fits(method_names.named(name), goal.scheme, goal.given, f"--method {name}")

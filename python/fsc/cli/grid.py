@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from fsc import compress
@@ -19,6 +19,9 @@ from fsc.layers.objectives import Convex, Objective, Soft
 from fsc.methods import CrossDistillation
 from fsc.report import figure
 from fsc.training.evaluate import accuracy
+
+# Points that are as good as the best one, by their weights; of the others their number is said.
+_NUM_NAMED = 5
 
 
 def command(
@@ -49,10 +52,23 @@ def command(
         write_json(results.json_path, found)
     if results.figure_path is not None:
         figure.draw_grid(rows, results.figure_path, title=trial.title)
-    best = max(rows, key=lambda row: row["top1"])
-    at = _in_words({name: value for name, value in best.items() if name != "top1"})
-    tables.show(f"Best: {best['top1']:.2f} % at {at}")
+    tables.show(_best(rows))
     tables.show_written(results.json_path, results.figure_path)
+
+
+def _best(rows: Sequence[Mapping[str, float]]) -> str:
+    """The best accuracy and where it is reached: the first point, and others that are as good."""
+    top1 = max(row["top1"] for row in rows)
+    first, *others = (
+        _in_words({name: value for name, value in row.items() if name != "top1"})
+        for row in rows
+        if row["top1"] == top1
+    )
+    told = f"Best: {top1:.2f} % at {first}"
+    if not others:
+        return told
+    more = f"; and {len(others) - _NUM_NAMED} more" if len(others) > _NUM_NAMED else ""
+    return tables.wrapped(f"{told}; as good at {'; '.join(others[:_NUM_NAMED])}{more}")
 
 
 def _accuracy_of(objective: Objective, trial: Trial, reporter: Reporter, text: str) -> float:

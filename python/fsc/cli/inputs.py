@@ -15,7 +15,9 @@ from fsc.cli.given import Inputs, Normalization
 from fsc.images import data
 from fsc.images.preparation import Preparation
 from fsc.models import factories
-from fsc.networks.pretrained import load_pretrained
+from fsc.networks.pretrained import load_pretrained, sizes_in
+from fsc.networks.states import Mismatch
+from fsc.networks.tensor_files import read_tensors
 from fsc.schemes import AnyScheme
 
 _CHECKPOINTS = (".safetensors", ".pt", ".pth")
@@ -84,9 +86,44 @@ def read_teacher(
     factory = factories.parse(model_name)
     if factory.kind == "fsc" and not folders.is_folder(data_name):
         path = checkpoint_path or find_checkpoint(model_name, data_name, data_root)
-        return load_pretrained(build(model_name, data_name), path), ()
+        model = build(model_name, data_name)
+        try:
+            return load_pretrained(model, path), ()
+        except Mismatch as error:
+            _check_checkpoint(model, path, model_name, data_name)
+            raise error
     teacher, weights = teachers.load_teacher(factory, checkpoint_path)
     return teacher, (f"{Path(model_name).name}: {weights}.",)
+
+
+def _check_checkpoint(model: nn.Module, path: Path, model_name: str, data_name: str) -> None:
+    """Say of a checkpoint that does not match what else it is for, where that can be told.
+
+    Raises:
+        ValueError: it names another network, or has another number of classes or input channels.
+    """
+    named = _network_named_in(path)
+    if named and named != model_name:
+        raise ValueError(f"--model must be {named} for {path}, which holds one, got {model_name}")
+    sizes = sizes_in(model, path)
+    for count, needed, what in (
+        (sizes.num_classes, _NUM_CLASSES[data_name], "classes"),
+        (sizes.in_channels, _IN_CHANNELS[data_name], "input channels"),
+    ):
+        if count is not None:
+            raise ValueError(
+                f"--data must have images for the {count} {what} of {path}, got {data_name} with "
+                f"{needed}"
+            )
+
+
+def _network_named_in(path: Path) -> str:
+    """The network of fsc whose weights a file holds; "" where its header does not say so."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return ""
+    header = read_tensors(path)[1]
+    named = header.get("model") if isinstance(header, dict) and "format" in header else None
+    return named if isinstance(named, str) else ""
 
 
 def with_teacher(

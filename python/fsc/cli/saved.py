@@ -100,26 +100,34 @@ def read(path: Path, data_name: str | None, model_name: str | None) -> Network:
         ImportError: the library of the network is missing.
     """
     factory = None if model_name is None else factories.parse(model_name)
-    if factory is not None and (factory.kind == "fsc" or not _is_of_fsc(path)):
-        if data_name is None:
-            return Network(teachers.load_teacher(factory, path)[0], factory)
-        model, notes = cli_inputs.read_teacher(str(factory), data_name, None, path)
-        return Network(model, factory, notes=notes)
+    if factory is not None and not _is_of_fsc(path):
+        return _dense(path, data_name, factory)
     if path.is_file() and path.suffix != ".safetensors":
         raise ValueError(f"{path} does not say which network it is: name it with --model")
     header = checkpoint.read_metadata(path)
     if header["model"]:
-        if factory is not None:
+        if factory is not None and str(factory) != header["model"]:
             raise ValueError(
                 f"--model must be left out for {path}, which holds a {header['model']}, got "
                 f"{factory}"
             )
         factory = factories.parse(header["model"])
         model = checkpoint.load(path)
+    elif factory is not None and factory.kind == "fsc":
+        # Nothing but its tensors tells what it holds.
+        return _dense(path, data_name, factory)
     else:
         factory = factory or _named_in(header, path)
         model = checkpoint.load(path, model=factory.build())
     return _described(model, factory, header, path)
+
+
+def _dense(path: Path, data_name: str | None, factory: Factory) -> Network:
+    """The network of a checkpoint of a dense one; raises what `read` does."""
+    if data_name is None:
+        return Network(teachers.load_teacher(factory, path)[0], factory)
+    model, notes = cli_inputs.read_teacher(str(factory), data_name, None, path)
+    return Network(model, factory, notes=notes)
 
 
 def _named_in(header: dict[str, Any], path: Path) -> Factory:

@@ -13,7 +13,7 @@ from fsc import models
 from fsc.cli.trying import channels_read
 from fsc.images.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 from fsc.models.factories import LIBRARIES, Factory
-from fsc.networks.pretrained import load_pretrained, num_classes_in
+from fsc.networks.pretrained import load_pretrained, sizes_in
 from fsc.networks.states import check_finite
 
 # As networks for ImageNet are usually evaluated.
@@ -27,8 +27,9 @@ def load_teacher(factory: Factory, checkpoint_path: Path | None) -> tuple[nn.Mod
 
     Args:
         factory: the network.
-        checkpoint_path: its weights, whose number of classes the network gets; None: those of the
-            library, or those that the function of a file gives it.
+        checkpoint_path: its weights, whose number of classes the network gets, and if it is one of
+            fsc that of input channels; None: those of the library, or those that the function of a
+            file gives it.
 
     Returns:
         The network in evaluation mode, and where its weights come from, in words.
@@ -40,9 +41,12 @@ def load_teacher(factory: Factory, checkpoint_path: Path | None) -> tuple[nn.Mod
     """
     if checkpoint_path is not None:
         model = factory.build().float()  # as weights of half precision are widened
-        classes = None if factory.kind == "file" else num_classes_in(model, checkpoint_path)
-        if classes is not None:
-            model = factory.build(num_classes=classes).float()
+        if factory.kind != "file":
+            sizes = vars(sizes_in(model, checkpoint_path))
+            if factory.kind != "fsc":
+                sizes["in_channels"] = None
+            if any(size is not None for size in sizes.values()):
+                model = factory.build(**sizes).float()
         return load_pretrained(model, checkpoint_path), f"weights of {checkpoint_path}"
     if factory.kind == "fsc":
         raise FileNotFoundError(

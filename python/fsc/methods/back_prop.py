@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from fsc.methods.base import Outcome, Task
+from fsc.methods.base import WITHOUT_CHANNELS, Outcome, Task
 from fsc.methods.features import scores_of
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.labelling import LabelUse
@@ -46,6 +46,7 @@ class BackProp(Schedule):
     """
 
     takes_decoupling: ClassVar[bool] = True
+    cannot_take: ClassVar[tuple[type, ...]] = WITHOUT_CHANNELS
     label_use: ClassVar[LabelUse] = "needed"
 
     def compress(self, task: Task) -> Outcome:

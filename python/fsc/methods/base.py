@@ -9,17 +9,21 @@ from torch import Tensor, nn
 from fsc.channels.groups import ChannelGroup
 from fsc.images.folder import ImageFolder
 from fsc.methods.journal import Journal
-from fsc.methods.whole_layers import refusal
+from fsc.methods.whole_layers import check_takes, refusal
 from fsc.progress import Log, Progress
 from fsc.schemes import (
     AnyScheme,
     Decoupling,
     DropBlocks,
+    QuantizedScheme,
     Scheme,
     SparseScheme,
     channels_left,
 )
 from fsc.schemes.removal import Removal
+
+# What methods cannot take that choose among channels.
+WITHOUT_CHANNELS = (SparseScheme, QuantizedScheme)
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,7 @@ class Task:
         if isinstance(self.scheme, DropBlocks | Decoupling):
             raise ValueError(refusal(self.scheme, "this method"))
         if not isinstance(self.scheme, Scheme):
-            takers = "cross distillation takes it"
-            if isinstance(self.scheme, SparseScheme):
-                takers = "cross distillation and ProgressiveMiR take it"
-            raise ValueError(
-                f"scheme must be structured for this method, got {self.scheme.name!r}, which "
-                f"removes no channels; {takers}"
-            )
+            raise ValueError(_removes_no_channels(self.scheme, "this method"))
         return channels_left(self.scheme, self.teacher, self.groups)
 
 
@@ -123,26 +121,60 @@ class Method(Protocol):
     """A compression method: a dataclass of hyper-parameters with the paper's defaults.
 
     One that learns labels says so by `label_use`, "needed" or "optional", one that removes single
-    weights and nothing else by `takes_weights_alone`.
+    weights and nothing else by `takes_weights_alone`, and one that cannot do so, or cannot
+    quantize, by `cannot_take`, the kinds of schemes.
     """
 
     def compress(self, task: Task) -> Outcome:
         """Makes a student out of the task's teacher."""
 
 
-def check_removes_weights(method: Method, scheme: object, given: str) -> None:
+def check_fits(method: Method, scheme: object, given: str, called: str | None = None) -> None:
+    """Make sure that a method takes a scheme, before any work is done.
+
+    Args:
+        method: any.
+        scheme: of any kind, or what is asked for in the place of one.
+        given: what was asked for, in words.
+        called: what sentences call the method; None: its class.
+
+    Raises:
+        ValueError: it does not.
+    """
+    check_removes_weights(method, scheme, given, called)
+    check_takes(method, scheme, called)
+    if isinstance(scheme, WITHOUT_CHANNELS) and isinstance(
+        scheme, getattr(method, "cannot_take", ())
+    ):
+        raise ValueError(_removes_no_channels(scheme, called or type(method).__name__))
+
+
+def _removes_no_channels(scheme: SparseScheme | QuantizedScheme, method: str) -> str:
+    takers = "cross distillation takes it"
+    if isinstance(scheme, SparseScheme):
+        takers = "cross distillation and ProgressiveMiR take it"
+    return (
+        f"scheme must be structured for {method}, got {scheme.name!r}, which removes no channels; "
+        f"{takers}"
+    )
+
+
+def check_removes_weights(
+    method: Method, scheme: object, given: str, called: str | None = None
+) -> None:
     """Make sure that a scheme removes single weights, for a method that takes no other.
 
     Args:
         method: any.
         scheme: of any kind, or what is asked for in the place of one.
         given: what was asked for, in words.
+        called: what sentences call the method; None: its class.
 
     Raises:
         ValueError: it removes something else.
     """
     if getattr(method, "takes_weights_alone", False) and not isinstance(scheme, SparseScheme):
+        name = called or type(method).__name__
         raise ValueError(
-            f"scheme must remove single weights for {type(method).__name__}, as sparse-90 does, "
-            f"got {given}"
+            f"scheme must remove single weights for {name}, as sparse-90 does, got {given}"
         )

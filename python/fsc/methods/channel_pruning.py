@@ -1,9 +1,10 @@
 """Channel Pruning (He et al., ICCV 2017): channels by LASSO, then reconstruction."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fsc.arguments import check_fields
-from fsc.methods.base import Outcome, Task
+from fsc.methods.base import WITHOUT_CHANNELS, Outcome, Task
 from fsc.methods.layerwise import fit_readers
 from fsc.solvers.reconstruction import Reconstruction
 
@@ -36,6 +37,7 @@ class ChannelPruning:
         ValueError: damping is not positive and finite.
     """
 
+    cannot_take: ClassVar[tuple[type, ...]] = WITHOUT_CHANNELS
     damping: float = 1e-3
 
     def __post_init__(self) -> None:

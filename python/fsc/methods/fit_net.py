@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fsc.arguments import as_rate
-from fsc.methods.base import Outcome, Task
+from fsc.methods.base import WITHOUT_CHANNELS, Outcome, Task
 from fsc.methods.feature_losses import feature_loss
 from fsc.methods.features import TeacherFeatures, scores_of
 from fsc.methods.kd import check_distillation, distilling, without_labels
@@ -63,6 +63,7 @@ class FitNet(Schedule):
     """
 
     takes_decoupling: ClassVar[bool] = True
+    cannot_take: ClassVar[tuple[type, ...]] = WITHOUT_CHANNELS
     label_use: ClassVar[LabelUse] = "optional"
 
     hint_learning_rate: float = 0.02

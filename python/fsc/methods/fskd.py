@@ -15,7 +15,7 @@ from fsc.channels.groups import rows_left
 from fsc.images.augmentation import enough, filled_up, randomly_mirrored
 from fsc.methods import any_aligned
 from fsc.methods.aligner import Aligner
-from fsc.methods.base import LayerReport, Outcome, Task
+from fsc.methods.base import WITHOUT_CHANNELS, LayerReport, Outcome, Task
 from fsc.methods.joint_alignment import JointSGD
 from fsc.methods.l1_norm import without_the_rest
 from fsc.methods.opening import AnyBlocks, Channels
@@ -63,6 +63,7 @@ class FSKD:
     """
 
     takes_decoupling: ClassVar[bool] = True
+    cannot_take: ClassVar[tuple[type, ...]] = WITHOUT_CHANNELS
     iterations: int = 1
     damping: float = 0.01
     intercept: bool = False

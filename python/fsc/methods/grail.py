@@ -1,9 +1,10 @@
 """Grail (CPAL 2026): what is gone is taken from what stays, by ridge regression."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fsc.arguments import check_fields
-from fsc.methods.base import Outcome, Task
+from fsc.methods.base import WITHOUT_CHANNELS, Outcome, Task
 from fsc.methods.layerwise import fit_readers
 from fsc.solvers.mixing import Mixing
 
@@ -33,6 +34,7 @@ class Grail:
         ValueError: ridge is not positive and finite.
     """
 
+    cannot_take: ClassVar[tuple[type, ...]] = WITHOUT_CHANNELS
     ridge: float = 1e-3
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from fsc.channels.cutting import cut_channels
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.norms import largest_first
 from fsc.methods.base import Outcome, Task
-from fsc.schemes import Decoupling, DropBlocks, SparseScheme
+from fsc.schemes import Decoupling, DropBlocks, QuantizedScheme, SparseScheme
 from fsc.schemes.blocks import without_blocks
 from fsc.schemes.decoupling import decouple
 
@@ -82,6 +82,7 @@ class L1Norm:
 
     takes_blocks: ClassVar[bool] = True
     takes_decoupling: ClassVar[bool] = True
+    cannot_take: ClassVar[tuple[type, ...]] = (QuantizedScheme,)
 
     def compress(self, task: Task) -> Outcome:
         """Cuts the smallest filters out of a copy of the teacher."""

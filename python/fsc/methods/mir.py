@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fsc.arguments import as_rate, check_fields
 from fsc.methods import any_student
 from fsc.methods.arguments import as_numbers
-from fsc.methods.base import Outcome, Task
+from fsc.methods.base import WITHOUT_CHANNELS, Outcome, Task
 from fsc.methods.feature_losses import check_name, feature_loss
 from fsc.methods.features import TeacherFeatures, Where, body_of, head_features
 from fsc.methods.head_tuning import check_head, head_lesson
@@ -71,6 +71,7 @@ class MiR(Schedule):
 
     takes_blocks: ClassVar[bool] = True
     takes_decoupling: ClassVar[bool] = True
+    cannot_take: ClassVar[tuple[type, ...]] = WITHOUT_CHANNELS
     features: Where = "before"
     loss: str = "mse"
     tune_head: bool = False

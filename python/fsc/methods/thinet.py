@@ -1,9 +1,10 @@
 """ThiNet (Luo et al., ICCV 2017): channels that the next layer misses least, greedily."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fsc.arguments import check_fields
-from fsc.methods.base import Outcome, Task
+from fsc.methods.base import WITHOUT_CHANNELS, Outcome, Task
 from fsc.methods.layerwise import fit_readers
 from fsc.solvers.reconstruction import Reconstruction, Unknowns
 
@@ -37,6 +38,7 @@ class ThiNet:
         ValueError: reconstruction is unknown, or damping is not positive and finite.
     """
 
+    cannot_take: ClassVar[tuple[type, ...]] = WITHOUT_CHANNELS
     reconstruction: Unknowns = "scales"
     damping: float = 1e-3
 

@@ -30,15 +30,16 @@ def refusal(scheme: AnyScheme, method: str) -> str:
     return f"scheme must {rule.format(method=method, scheme=scheme.name)}; {takers}"
 
 
-def check_takes(method: object, scheme: object) -> None:
+def check_takes(method: object, scheme: object, called: str | None = None) -> None:
     """Make sure that a method takes a scheme, before any work is done.
 
     Args:
         method: any.
         scheme: of any kind, or what is asked for in the place of one.
+        called: what the sentence calls the method; None: its class.
 
     Raises:
         ValueError: it solves or aligns layer by layer, and needs all of them as they are.
     """
     if isinstance(scheme, DropBlocks | Decoupling) and not takes(method, type(scheme)):
-        raise ValueError(refusal(scheme, type(method).__name__))
+        raise ValueError(refusal(scheme, called or type(method).__name__))

@@ -37,13 +37,20 @@ class Factory:
             return self.name
         return f"{self.name}:{self.function}" if self.kind == "file" else f"{self.kind}:{self.name}"
 
-    def build(self, *, pretrained: bool = False, num_classes: int | None = None) -> nn.Module:
+    def build(
+        self,
+        *,
+        pretrained: bool = False,
+        num_classes: int | None = None,
+        in_channels: int | None = None,
+    ) -> nn.Module:
         """Build the network.
 
         Args:
             pretrained: with the default weights of the library, which may have to be fetched; the
                 function of a file decides by itself which weights it gives.
             num_classes: of the head; None: as many as the network usually has.
+            in_channels: of the images, for a network of fsc; None: 3.
 
         Returns:
             The network, in evaluation mode.
@@ -60,9 +67,10 @@ class Factory:
         if self.kind == "file":
             return build_from_file(self.name, self.function).eval()
         if self.kind == "fsc":
-            return models.build(self.name, **_heads(num_classes)).eval()
+            sizes = _given(num_classes=num_classes, in_channels=in_channels)
+            return models.build(self.name, **sizes).eval()
         return library_networks.build(
-            self.kind, self.name, pretrained=pretrained, **_heads(num_classes)
+            self.kind, self.name, pretrained=pretrained, **_given(num_classes=num_classes)
         ).eval()
 
     def data_configuration(self, model: nn.Module) -> dict[str, Any] | None:
@@ -130,5 +138,5 @@ def of_library(source: object) -> Factory | None:
     return factory if factory is not None and factory.kind in LIBRARIES else None
 
 
-def _heads(num_classes: int | None) -> dict[str, int]:
-    return {} if num_classes is None else {"num_classes": num_classes}
+def _given(**sizes: int | None) -> dict[str, int]:
+    return {name: size for name, size in sizes.items() if size is not None}

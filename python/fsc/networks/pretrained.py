@@ -9,6 +9,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,31 +64,47 @@ def load_pretrained(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module
     return model.eval()
 
 
-def num_classes_in(model: nn.Module, path: str | os.PathLike[str]) -> int | None:
-    """The number of classes of a checkpoint, where that is all it differs in from a network.
+@dataclass(frozen=True)
+class Sizes:
+    """In which sizes a checkpoint differs from a network.
+
+    Attributes:
+        num_classes: of the checkpoint; None: those of the network, or something else differs.
+        in_channels: of the images that it is for; None likewise.
+    """
+
+    num_classes: int | None
+    in_channels: int | None
+
+
+def sizes_in(model: nn.Module, path: str | os.PathLike[str]) -> Sizes:
+    """The numbers of classes and of input channels of a checkpoint, where it has others.
 
     Args:
-        model: the network with another head.
+        model: the network with another head, or another first convolution.
         path: as for `load_pretrained`.
 
     Returns:
-        The rows of the tensors that have other numbers of rows than the network's, if that is one
-        number against one; else None.
+        The rows of the tensors that have other numbers of rows than the network's, and the columns
+        of the filters that have as many rows, each if that is one number against one.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file cannot be read, as for `load_pretrained`.
     """
     expected = unwrap(model).state_dict()
-    differing = {
-        (value.shape[0], expected[key].shape[0])
-        for key, value in _state_for(unwrap(model), path).items()
-        if key in expected
-        and value.ndim
-        and value.ndim == expected[key].ndim
-        and value.shape != expected[key].shape
-    }
-    return next(iter(differing))[0] if len(differing) == 1 else None
+    rows, columns = set(), set()
+    for key, value in _state_for(unwrap(model), path).items():
+        if key not in expected or not value.ndim or value.ndim != expected[key].ndim:
+            continue
+        own, others = value.shape, expected[key].shape
+        if own[0] == others[0] and value.ndim == 4 and own[2:] == others[2:]:
+            columns |= {(own[1], others[1])} if own[1] != others[1] else set()
+        elif own != others:
+            rows.add((own[0], others[0]))
+    if rows & columns:  # a layer that was cut, and the next one
+        return Sizes(None, None)
+    return Sizes(*(next(iter(each))[0] if len(each) == 1 else None for each in (rows, columns)))
 
 
 def _state_for(model: nn.Module, path: str | os.PathLike[str]) -> Mapping[str, Tensor]:

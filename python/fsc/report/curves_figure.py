@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import textwrap
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 # A logarithmic axis where the largest value is so many times the smallest, and none is below 0.
 _LOGARITHMIC = 8.0
 _MAX_TICKS = 9
+# Inches: between the first and the last value at least, of a digit below them, between two of them.
+_TICKS, _DIGIT, _GAP = 4.6, 0.09, 0.05
+# Shares of the axis: from its end to the lowest triangle, and from one to that on top of it.
+_LOWEST, _STEP = 0.02, 0.04
 # Letters in a line above the axes.
 _TITLE, _SUBTITLE = 66, 80
 
@@ -68,7 +73,8 @@ def draw(
 
     The axis of values is logarithmic where they span a factor of eight. Where the test images are
     few, each mean stands in its 95 % interval.
-    Where a rate was halved the mark is open, where a student is ruined it is crossed.
+    Where a rate was halved the mark is open, where a student is ruined it is crossed. The axis of
+    accuracies ends 30 points below the best one; a mean below it is a triangle at its end.
 
     Args:
         curves: one a method.
@@ -88,8 +94,6 @@ def draw(
     drawn = figure.blank(6.0, 4.4)
     axes = drawn.subplots()
     drawn.suptitle(textwrap.fill(title, _TITLE, break_on_hyphens=False), fontsize=11)
-    stands = textwrap.fill(_what_stands(curves, num_test), _SUBTITLE)
-    axes.set_title(stands, fontsize=9, color=GREY)
     axes.axhline(
         teacher_top1,
         color=TEACHER,
@@ -99,13 +103,17 @@ def draw(
     )
     floor = _floor(curves)
     values = sorted({value for curve in curves if not curve.is_level for value in curve.values})
-    for number, curve in enumerate(curves):
+    shown = [_across(curve, values) if curve.is_level else curve for curve in curves]
+    few = num_test if num_test < SMALL_TEST_SET else None
+    for number, curve in enumerate(shown):
         below = ", below the axis" if max(curve.means) < floor else ""
-        few = num_test if num_test < SMALL_TEST_SET else None
-        shown = _across(curve, values) if curve.is_level else curve
-        _draw_curve(axes, shown, number, f"{curve.name}{below}", few)
+        _draw_curve(axes, curve, number, f"{curve.name}{below}", few)
     _set_values(axes, values)
     _cut_off(axes, curves, floor)
+    stands = _what_stands(curves, num_test)
+    if _mark_below(axes, shown):
+        stands.append("triangles: below the axis")
+    axes.set_title(textwrap.fill("; ".join(stands), _SUBTITLE), fontsize=9, color=GREY)
     axes.set_xlabel(label)
     axes.set_ylabel(ACCURACY)
     figure.legend_below(drawn, axes)
@@ -124,7 +132,7 @@ def _across(curve: Curve, values: Sequence[float]) -> Curve:
 def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int | None) -> None:
     # Where colours come again, lines and markers do not.
     again = number // len(SERIES)
-    color, marker = SERIES[number % len(SERIES)], MARKERS[(number + again) % len(MARKERS)]
+    color, marker = _color(number), MARKERS[(number + again) % len(MARKERS)]
     line = ":" if curve.is_level else marker + ("-", "--", "-.")[again % 3]
     if num_test is not None:
         figure.shade(axes, curve.values, curve.means, num_test, color)
@@ -149,6 +157,10 @@ def _draw_curve(axes: Axes, curve: Curve, number: int, label: str, num_test: int
                       markerfacecolor="white", zorder=5)  # fmt: skip
 
 
+def _color(number: int) -> str:
+    return SERIES[number % len(SERIES)]
+
+
 def _set_values(axes: Axes, values: Sequence[float]) -> None:
     """A tick at every value where there is room, on a scale that keeps them apart."""
     # Here, as all of matplotlib: it takes a second that only figures should cost.
@@ -157,12 +169,29 @@ def _set_values(axes: Axes, values: Sequence[float]) -> None:
     if values[0] > 0 and values[-1] / values[0] >= _LOGARITHMIC:
         axes.set_xscale("log")
     if len(values) <= _MAX_TICKS:
-        axes.set_xticks(list(values), [_in_words(value) for value in values])
+        axes.set_xticks(list(values), _labels(values, is_logarithmic=axes.get_xscale() == "log"))
         axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _in_words(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+
+
+def _labels(values: Sequence[float], *, is_logarithmic: bool) -> list[str]:
+    """Increasing values in words; "" for those that would be printed over others."""
+    places = [math.log(value) if is_logarithmic else value for value in values]
+    span = places[-1] - places[0] or 1.0
+    words = [_in_words(value) for value in values]
+    inches = [_TICKS * (place - places[0]) / span for place in places]
+    halves = [_DIGIT * len(word) / 2 for word in words]
+    taken, last = -math.inf, inches[-1] - halves[-1]
+    for index, (middle, half) in enumerate(zip(inches, halves, strict=True)):
+        is_end = index in (0, len(words) - 1)
+        if is_end or taken + _GAP <= middle - half and middle + half <= last - _GAP:
+            taken = middle + half
+        else:
+            words[index] = ""
+    return words
 
 
 def _floor(curves: Sequence[Curve]) -> float:
@@ -180,10 +209,25 @@ def _cut_off(axes: Axes, curves: Sequence[Curve], floor: float) -> None:
         axes.set_ylim(bottom=lowest - 0.05 * (axes.get_ylim()[1] - lowest))
 
 
-def _what_stands(curves: Sequence[Curve], num_test: int) -> str:
+def _mark_below(axes: Axes, curves: Sequence[Curve]) -> bool:
+    """Mark at the end of the axis what lies below it, one on top of the other; whether some do."""
+    bottom = axes.get_ylim()[0]
+    at_edge = axes.get_xaxis_transform()
+    taken: dict[float, int] = {}
+    for number, curve in enumerate(curves):
+        pairs = zip(curve.values, curve.means, strict=True)
+        for value in [value for value, mean in pairs if mean < bottom]:
+            height = _LOWEST + _STEP * taken.get(value, 0)
+            taken[value] = taken.get(value, 0) + 1
+            axes.plot(value, height, "v", color=_color(number), markersize=6, transform=at_edge,
+                      zorder=5)  # fmt: skip
+    return bool(taken)
+
+
+def _what_stands(curves: Sequence[Curve], num_test: int) -> list[str]:
     said = figure.what_stands([len(each) for curve in curves for each in curve.top1], num_test)
     if any(curve.slowed for curve in curves):
         said.append("open: diverged, run again at half the rate")
     if any(curve.ruined for curve in curves):
         said.append("crossed: ruined in some draw")
-    return "; ".join(said)
+    return said

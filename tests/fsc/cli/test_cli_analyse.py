@@ -51,6 +51,22 @@ def test_every_point_of_the_grid(fsc, arguments, tmp_path, objective):
     assert result.stdout.endswith(f"Written: {written[0]}, {written[1]}\n")
 
 
+def test_points_that_are_as_good_as_the_best_are_told(fsc, arguments, tmp_path, monkeypatch):
+    def best(intervals, *top1):
+        each = iter(top1)
+        monkeypatch.setattr("fsc.cli.grid._accuracy_of", lambda *given: next(each))
+        told = fsc("grid", *arguments, "--objective", "convex", "--intervals", intervals,
+                   "--test-images", 50)  # fmt: skip
+        return " ".join(told.stdout[told.stdout.index("Best:") :].split())
+
+    assert best(2, 50.0, 90.0, 40.0) == "Best: 90.00 % at mu 0.5"
+    assert best(2, 90.0, 40.0, 90.0) == "Best: 90.00 % at mu 0; as good at mu 1"
+    told = best(8, *[90.0] * 9)
+    assert told.endswith(
+        "mu 0; as good at mu 0.125; mu 0.25; mu 0.375; mu 0.5; mu 0.625; and 3 more"
+    )
+
+
 def test_grid():
     assert [objective for _, objective in grid_of("convex", 2)] == [Convex(m) for m in (0, 0.5, 1)]
     grid = grid_of("soft", 10)

@@ -221,3 +221,20 @@ def test_runs_of_a_comparison_are_found_by_method_and_seed(tmp_path):
     assert comparison.find("l1", 3) is record
     assert comparison.find("l1", 0) is None and comparison.find("fskd", 3) is None
     assert comparison.of("l1", range(3)) == []
+
+
+@pytest.mark.parametrize("verb", ["compare", "analyse", "sweep"])
+def test_methods_that_cannot_take_the_scheme_are_told_before_the_first_run(
+    verb, fsc, teacher_file, monkeypatch
+):
+    for module in ("repeated.execute", "analyse.make_student", "evaluation.teacher_accuracy"):
+        monkeypatch.setattr(f"fsc.cli.{module}", lambda *given, **named: pytest.fail("it ran"))
+    swept = ("--over", "iterations", "--values", "1") if verb == "sweep" else ()
+    told = fsc(verb, "--model", "resnet14", "--data", "digits", "--checkpoint", teacher_file,
+               "--scheme", "sparse-90", "--shots", 1, *swept, "--method", "l1",
+               "--method", "fskd")  # fmt: skip
+    assert told.exit_code == 2
+    assert told.stderr.endswith(
+        "error: --scheme must be structured for --method fskd, got 'sparse-90', which removes "
+        "no channels; cross distillation and ProgressiveMiR take it\n"
+    )

@@ -50,7 +50,9 @@ def test_teacher_without_a_checkpoint(compress, monkeypatch, tmp_path):
 
 
 def test_checkpoint_that_does_not_match_or_is_damaged(compress, teacher_file, tmp_path):
-    found = sentence(compress(model="resnet20", checkpoint=teacher_file))
+    bare = tmp_path / "bare.pt"
+    torch.save(models.build("resnet14", in_channels=1).state_dict(), bare)
+    found = sentence(compress(model="resnet20", checkpoint=bare))
     assert "does not match ResNet" in found and "layer1.2.conv1.weight" in found
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(teacher_file.read_bytes()[:1000])

@@ -127,6 +127,15 @@ def test_a_dense_checkpoint_has_its_own_number_of_classes(fsc, tmp_path):
     assert "does not say which network it is: name it with --model" in told.output
 
 
+def test_a_dense_checkpoint_has_its_own_number_of_channels(fsc, tmp_path):
+    path, target = tmp_path / "grey.pt", tmp_path / "grey.pt2"
+    torch.save(models.build("resnet14", num_classes=7, in_channels=1).state_dict(), path)
+    given = ("--model", "resnet14", "--size", 8)
+    told = fsc("export", path, "--torch-export", target, *given)
+    assert "any number of images of 1 x 8 x 8" in told.output, told.output
+    assert torch.export.load(target).module()(torch.zeros(1, 1, 8, 8)).shape == (1, 7)
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

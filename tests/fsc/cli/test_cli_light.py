@@ -143,3 +143,30 @@ def test_options_are_what_the_work_takes(command: click.Command):
     given = [p.name for p in command.params if p.expose_value]
     taken = what_is_taken(import_module(f"fsc.cli.{command.name}").command)
     assert sorted(given) == sorted(taken)
+
+
+@pytest.mark.parametrize("start", ["runpy.run_module('fsc', run_name='__main__')", "run()"])
+def test_an_interruption_while_the_command_is_imported(start, tmp_path):
+    code = f"""
+import runpy, sys
+from fsc.__main__ import run
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fsc.cli":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+del sys.modules["fsc.__main__"]
+{start}
+"""
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert ended.returncode == 130, ended
+    assert ended.stderr == "interrupted: nothing was written\n"

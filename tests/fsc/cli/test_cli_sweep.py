@@ -216,7 +216,8 @@ def test_a_comparison_is_no_sweep_and_the_other_way(fsc, on_digits, sweep, tmp_p
         ("steps", "1", ("--shots", 1, "--mir-steps", 3),
          "--mir-steps must be left out with --over steps, whose --values it is, got 3"),
         ("rate", "0.1", ("--shots", 1, "--method", "mir-progressive"),
-         "--scheme must remove single weights for ProgressiveMiR, as sparse-90 does, got 'res-50'"),
+         "--scheme must remove single weights for --method mir-progressive, as sparse-90 does, got "
+         "'res-50'"),
         ("shots", "1,1000", ("--method", "l1"),
          "--values must not exceed the 128 images of class 0, got 1000"),
         ("images", "1,5000", ("--method", "l1"),
