@@ -1,5 +1,6 @@
 """`python -m fsc`: the same as the command `fsc`."""
 
+import signal
 import sys
 
 # As `fsc.cli.EXIT_INTERRUPTED`, which is not there yet.
@@ -7,13 +8,20 @@ _EXIT_INTERRUPTED = 130
 
 
 def run() -> None:
-    """Run the command; one that is interrupted while it is imported ends as any other."""
+    """Run the command; one that is interrupted while it is imported ends as any other.
+
+    Once all is said and written nothing is interrupted: Python would end by the signal while it
+    takes everything down.
+    """
     try:
         from fsc.cli import main
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         sys.exit(_EXIT_INTERRUPTED)
-    main(prog_name="fsc")
+    try:
+        main(prog_name="fsc")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -145,6 +145,18 @@ def test_options_are_what_the_work_takes(command: click.Command):
     assert sorted(given) == sorted(taken)
 
 
+def ended_after(code, tmp_path):
+    """A fresh interpreter that has run some code."""
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+
+
 @pytest.mark.parametrize("start", ["runpy.run_module('fsc', run_name='__main__')", "run()"])
 def test_an_interruption_while_the_command_is_imported(start, tmp_path):
     code = f"""
@@ -160,13 +172,21 @@ sys.meta_path.insert(0, Interrupting())
 del sys.modules["fsc.__main__"]
 {start}
 """
-    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": paths},
-    )
+    ended = ended_after(code, tmp_path)
     assert ended.returncode == 130, ended
     assert ended.stderr == "interrupted: nothing was written\n"
+
+
+@pytest.mark.parametrize("given", ["--version", "nothing"])
+def test_an_interruption_when_all_is_done_changes_nothing(given, tmp_path):
+    code = f"""
+import atexit, os, signal, sys
+from fsc.__main__ import run
+
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv[1:] = [{given!r}]
+run()
+"""
+    ended = ended_after(code, tmp_path)
+    assert ended.returncode == (0 if given == "--version" else 2), ended
+    assert "KeyboardInterrupt" not in ended.stderr
