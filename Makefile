@@ -69,7 +69,7 @@ bench: tools
 		$(if $(BENCH_JSON),--benchmark-json=$(BENCH_JSON))
 
 # How many times longer plain PyTorch takes, against bench/kept_ratios.json: fails on a loss of more than 20 %; minutes.
-# WRITE=1 keeps what is found instead; ONLY="gram 3" measures the cases with this in their names.
+# WRITE=1 keeps what is found instead; without it ONLY="gram 3" measures the cases with this in their names.
 bench-check: tools
 	OMP_NUM_THREADS=1 $(BIN)/python bench/check.py $(if $(WRITE),--write) $(if $(ONLY),--only "$(ONLY)")
 

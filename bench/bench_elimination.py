@@ -18,6 +18,7 @@ def plain_elimination_order(
     weight, inverse = weight.clone(), inverse.repeat(len(weight), 1, 1)
     diagonal = inverse.diagonal(dim1=1, dim2=2)
     gone = torch.zeros_like(weight, dtype=torch.bool)
+    gone[:, removable:] = True  # the last stay
     orders, rises = [], []
     for _ in range(removable):
         cost, index = (weight.square() / diagonal).masked_fill_(gone, torch.inf).min(1)

@@ -128,9 +128,9 @@ def looked_at_again(cases: dict[str, benchmarks.Case], found: Ratios, kept: Rati
     return best
 
 
-def keep(found: Ratios, before: Ratios, tables: dict[str, Any], instructions: str) -> None:
-    """Put ratios in the table beside those from before."""
-    ratios = before | {name: float(f"{ratio:.3g}") for name, ratio in found.items()}
+def keep(found: Ratios, tables: dict[str, Any], instructions: str) -> None:
+    """Put ratios in the place of those that were kept for these instructions."""
+    ratios = {name: float(f"{ratio:.3g}") for name, ratio in found.items()}
     of = {"torch": torch.__version__, "date": str(datetime.date.today()), "ratios": ratios}
     write_json(KEPT, tables | {instructions: of})
     print(f"\nkept in {KEPT.name} for {instructions}")
@@ -155,6 +155,8 @@ def verdict(found: Ratios, kept: Ratios, gone: list[str]) -> bool:
 @click.option("--write", is_flag=True, help="Keep what is found: medians of three measurements.")
 def main(only: str, write: bool) -> None:
     """Measure, compare and tell."""
+    if only and write:
+        raise click.UsageError("--write must be given without --only: a table is of one day")
     torch.set_num_threads(1)
     every = all_cases()
     cases = {name: case for name, case in every.items() if fnmatchcase(name, f"*{only}*")}
@@ -168,7 +170,7 @@ def main(only: str, write: bool) -> None:
     kept = table["ratios"] if table else {}
     found = told(cases, kept, 3 if write else 1)
     if write:
-        return keep(found, kept if only else {}, tables, instructions)
+        return keep(found, tables, instructions)
     found = looked_at_again(cases, found, kept)
     print()
     if not table:

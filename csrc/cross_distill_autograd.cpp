@@ -5,7 +5,8 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/csrc/autograd/functions/basic_ops.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/variable.h>
 #include <torch/library.h>
 
 #include <array>
@@ -44,15 +45,34 @@ std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
   return tensor.defined() ? std::optional(tensor) : std::nullopt;
 }
 
-// Gradients that cannot be differentiated again say so to whoever tries, in the words of Python's decorator. That takes
-// gradients of constants for constants; these depend on the inputs all the same, and a Hessian would be 0.
-variable_list once_differentiable(variable_list gradients) {
-  if (!at::GradMode::is_enabled()) return gradients;
-  for (at::Tensor& gradient : gradients) {
-    if (gradient.defined()) gradient.set_requires_grad(true);
+// Gradients as they are, which say in the words of Python's decorator that they cannot be differentiated again.
+struct OnceDifferentiable : torch::autograd::Function<OnceDifferentiable> {
+  // What is no tensor list is none of its inputs.
+  static variable_list forward(AutogradContext*, at::TensorList gradients, at::TensorList) { return gradients.vec(); }
+
+  static variable_list backward(AutogradContext*, const variable_list&) {
+    TORCH_CHECK(false, "trying to differentiate twice a function that was marked with @once_differentiable");
   }
-  constexpr const char* message = "trying to differentiate twice a function that was marked with @once_differentiable";
-  return torch::autograd::DelayedError(message, static_cast<int64_t>(gradients.size())).apply(std::move(gradients));
+};
+
+// Of the backward that runs. Gradients depend on its inputs even where a constant comes in: a Hessian would be 0.
+variable_list once_differentiable(const at::Tensor& grad_output, variable_list gradients) {
+  const auto running = torch::autograd::get_current_node();
+  if (!at::GradMode::is_enabled() || !running) return gradients;
+  variable_list inputs{grad_output}, defined;
+  for (const torch::autograd::Edge& edge : running->next_edges()) {
+    if (!edge.is_valid()) continue;
+    inputs.push_back(at::empty({0}, grad_output.options()));  // in its place
+    torch::autograd::impl::set_gradient_edge(inputs.back(), edge);
+  }
+  for (const at::Tensor& gradient : gradients) {
+    if (gradient.defined()) defined.push_back(gradient);
+  }
+  variable_list marked = OnceDifferentiable::apply(at::TensorList(defined), at::TensorList(inputs));
+  for (auto next = marked.begin(); at::Tensor& gradient : gradients) {
+    if (gradient.defined()) gradient = *next++;
+  }
+  return gradients;
 }
 
 // ---- mixture ----
@@ -121,7 +141,7 @@ struct DistillResidual : torch::autograd::Function<DistillResidual> {
       const at::AutoGradMode off(false);
       gradients[0] = grads[0].mul(2).mul(ctx->get_saved_variables()[0]);
     }
-    return once_differentiable(std::move(gradients));
+    return once_differentiable(grads[0], std::move(gradients));
   }
 };
 
@@ -203,7 +223,7 @@ struct CrossDistillLayer : torch::autograd::Function<CrossDistillLayer> {
                   data["activation"].toStringView(), data["stride"].toIntVector(), data["padding"].toIntVector(),
                   data["dilation"].toIntVector(), data["groups"].toInt(), mask);
     }
-    return once_differentiable(std::move(gradients));
+    return once_differentiable(grads[0], std::move(gradients));
   }
 };
 

@@ -16,7 +16,7 @@ def run() -> None:
     try:
         from fsc.cli import main
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        sys.stderr.write("interrupted: nothing was written\n")
         sys.exit(_EXIT_INTERRUPTED)
     try:
         main(prog_name="fsc")

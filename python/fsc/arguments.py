@@ -30,7 +30,7 @@ def shown(value: object) -> str:
         return f"{type(value).__name__} {list(value.shape)}"
     if isinstance(value, nn.Module):
         return type(value).__name__
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 

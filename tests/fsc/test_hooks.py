@@ -4,9 +4,11 @@ import copy
 
 import pytest
 import torch
+from checkpoints import with_header
 from torch import nn
 
 import fsc
+from fsc.networks.tensor_files import read_tensors
 
 IMAGES = torch.randn(6, 3, 10, 10, generator=torch.Generator().manual_seed(0))
 
@@ -38,10 +40,25 @@ def squashed() -> nn.Sequential:
 
 
 def moved() -> nn.Sequential:
-    """What the second convolution reads, moved."""
+    """What the BatchNorm reads, moved."""
     made = network()
-    made[3].register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+    made[1].register_forward_pre_hook(lambda module, args: (args[0] + 1,))
     return made
+
+
+class Tapped(nn.Module):
+    """A forward that takes what a hook of its block kept, and another hook of it changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.rest = network()[:3], nn.Conv2d(8, 4, 3)
+        self.block.kept = []
+        self.block.register_forward_hook(lambda block, args, output: block.kept.append(output))
+        self.block.register_forward_hook(lambda block, args, output: output * 2)
+        self.rest.register_forward_hook(lambda rest, args, output: None)
+
+    def forward(self, x):
+        return self.rest(self.block(x) + self.block.kept.pop())
 
 
 @pytest.mark.parametrize("make", [doubled, squashed, moved])
@@ -61,6 +78,18 @@ def test_the_student_of_a_network_with_hooks_comes_back_from_its_file(tmp_path):
         fsc.load(tmp_path / "student.safetensors", model=network())
 
 
+@pytest.mark.parametrize("names", [5, [1], "abc", [None]])
+def test_a_damaged_list_of_what_was_exported_is_refused(tmp_path, names):
+    path = tmp_path / "student.safetensors"
+    fsc.save(fsc.compress(doubled(), IMAGES, flops=0.8, method="l1").student, path)
+    state, header = read_tensors(path)
+    del header["sha256"]
+    assert header["read_by_export"] == ["0"]
+    with_header(path, header | {"read_by_export": names}, state)
+    with pytest.raises(ValueError, match="read_by_export in the header must be a list of names"):
+        fsc.load(path, model=doubled())
+
+
 def test_a_hook_that_watches_stays(tmp_path):
     teacher, seen = network(), []
     teacher[3].register_forward_hook(lambda module, args, output: seen.append(output))
@@ -71,3 +100,15 @@ def test_a_hook_that_watches_stays(tmp_path):
     assert len(seen) == 1
     copy.deepcopy(teacher)(IMAGES)
     assert len(seen) == 2
+
+
+def test_what_torch_fx_follows_is_not_read_by_export():
+    student = fsc.compress(Tapped(), IMAGES, flops=0.8, method="l1").student
+    assert type(student) is Tapped and student.rest.in_channels < 8
+
+
+def test_watching_beside_a_hook_that_changes():
+    teacher = doubled()
+    teacher[5].register_forward_hook(lambda module, args, output: None)
+    rewritten = fsc.compress(teacher, IMAGES, flops=0.8, method="l1").report.rewritten
+    assert [each.name for each in rewritten] == ["0"]

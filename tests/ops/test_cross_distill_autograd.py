@@ -18,6 +18,7 @@ pytestmark = pytest.mark.parametrize("device", devices(), ids=str)
 TEACHER, STUDENT = (0, 2, 4), (1, 3, 5)
 SETTINGS = {"alpha": 0.9, "beta": 0.3, "padding": 1}
 _ops = torch.ops.fsc_ext
+TWICE = "differentiate twice .* marked with @once_differentia"
 
 
 def layer_inputs(device: torch.device, wanted: tuple[int, ...] = STUDENT) -> list[Tensor]:
@@ -142,9 +143,25 @@ def test_a_second_differentiation_is_refused(device, name):
     # Where a constant comes in, as that of the loss alone, the gradient depends on leaves as well.
     for made in (loss**2, loss):
         (gradient,) = torch.autograd.grad(made, leaf, create_graph=True, retain_graph=True)
-        said = "differentiate twice .* marked with @once_differentia"
-        with pytest.raises(RuntimeError, match=said):
-            gradient.sum().backward(retain_graph=True)
+        penalised = made + gradient.square().sum()
+        for again in (gradient.sum(), penalised):
+            with pytest.raises(RuntimeError, match=TWICE):
+                again.backward(retain_graph=True)
+            with pytest.raises(RuntimeError, match=TWICE):
+                torch.autograd.grad(again, leaf, allow_unused=True, retain_graph=True)
+
+
+def test_a_hessian_is_refused(device):
+    *tensors, bias_teacher, bias_student = layer_inputs(device, ())
+    for place in (1, 3):
+
+        def loss(student, place=place):
+            given = [*tensors, bias_teacher, bias_student]
+            given[place] = student
+            return layer(*given)
+
+        with pytest.raises(RuntimeError, match=TWICE):
+            torch.autograd.functional.hessian(loss, tensors[place])
 
 
 @pytest.mark.parametrize("place", range(6))

@@ -57,7 +57,7 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
         check_images(function, inputs, teacher, moved=False)
     else:
         _check_devices(function, inputs, teacher)
-    check_runs(function, inputs, teacher)
+        check_runs(function, inputs, teacher)
     inputs = tree_map(lambda leaf: leaf[:num_images].detach(), inputs)
     example = tree_map(lambda leaf: leaf[:2], inputs)
     teacher = plain(teacher, example)
@@ -65,6 +65,7 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
     check_layers(teacher)
     teacher, rows = one_input(function, teacher, inputs)
     check_images(function, rows, teacher, trace(teacher), moved=False)
+    check_runs(function, rows, teacher)
     return Entry(given, teacher, rows, None if labels is None else labels[:num_images])
 
 
@@ -113,12 +114,12 @@ def check_runs(function: str, inputs: Inputs, model: nn.Module, num_images: int 
     Raises:
         ValueError: it does not.
     """
+    first = tree_map(lambda leaf: leaf[:num_images].to(device_of(model, leaf)), inputs)
     try:
-        first = tree_map(lambda leaf: leaf[:num_images].to(device_of(model, leaf)), inputs)
         output_of(copy_of(model), call_of(first))
     except Exception as error:  # whatever a forward of somebody else raises
         line = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(
             f"{function}: images must be what {Forward.of(model)} takes, got "
-            f"{shapes_in_words(inputs)}, on which it fails with: {type(error).__name__}: {line}"
+            f"{shapes_in_words(first)}, on which it fails with: {type(error).__name__}: {line}"
         ) from error

@@ -14,7 +14,7 @@ from fsc.networks.open_sizes import set_size, sizes_of
 from fsc.networks.plain import example_shapes, plain_for_shapes, rewritings
 from fsc.networks.rewriting import EXPORTED
 
-STRUCTURE = ("plain", "exported", "sizes", "dropped", "decoupled")
+STRUCTURE = ("plain", "read_by_export", "sizes", "dropped", "decoupled")
 MAX_COUNT = 2**31 - 1
 
 
@@ -24,8 +24,7 @@ def structure_of(model: nn.Module) -> dict[str, Any]:
     shapes = example_shapes(model)
     if shapes is not None:
         header["plain"] = shapes
-        if exported := _exported(model):
-            header["exported"] = exported
+        header["read_by_export"] = _exported(model)
     sizes, dropped, decoupled = sizes_of(model), dropped_of(model), decoupled_of(model)
     if sizes:
         header["sizes"] = sizes
@@ -48,17 +47,24 @@ def as_saved(model: nn.Module, header: Mapping[str, Any], path: Path) -> nn.Modu
         made = plain_for_shapes(model, header["plain"])
     except ValueError as error:
         raise ValueError(f"{path}: plain in the header: {error}") from error
-    # Tensors alone do not tell a network from the same without its hooks.
-    wanted, found = header.get("exported", []), _exported(made)
+    if "read_by_export" in header:
+        _check_exported(made, header["read_by_export"], path)
+    return made
+
+
+def _check_exported(made: nn.Module, wanted: Any, path: Path) -> None:
+    """Tensors alone do not tell a network from the same without its hooks."""
+    if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
+        raise ValueError(
+            f"{path}: read_by_export in the header must be a list of names, got {wanted!r}"
+        )
+    found = _exported(made)
     if wanted != found:
-        names = [
-            ", ".join(name or "the whole" for name in each) or "none" for each in (wanted, found)
-        ]
+        of = [", ".join(name or "the whole" for name in each) or "none" for each in (wanted, found)]
         raise ValueError(
             f"{path}: model must be the network that was compressed, with its hooks, if any: "
-            f"torch.export had to read {names[0]} of that one, and of this one {names[1]}"
+            f"torch.export had to read {of[0]} of that one, and of this one {of[1]}"
         )
-    return made
 
 
 def _exported(model: nn.Module) -> list[str]:
