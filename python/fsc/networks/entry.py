@@ -121,5 +121,5 @@ def check_runs(function: str, inputs: Inputs, model: nn.Module, num_images: int 
         line = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(
             f"{function}: images must be what {Forward.of(model)} takes, got "
-            f"{shapes_in_words(first)}, on which it fails with: {type(error).__name__}: {line}"
+            f"{shapes_in_words(inputs)}, on which it fails with: {type(error).__name__}: {line}"
         ) from error
