@@ -47,7 +47,7 @@ std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
 
 // Gradients as they are, which say in the words of Python's decorator that they cannot be differentiated again.
 struct OnceDifferentiable : torch::autograd::Function<OnceDifferentiable> {
-  // What is no tensor list is none of its inputs.
+  // Lists, for of vectors the function would see no edges.
   static variable_list forward(AutogradContext*, at::TensorList gradients, at::TensorList) { return gradients.vec(); }
 
   static variable_list backward(AutogradContext*, const variable_list&) {

@@ -9,7 +9,7 @@ The first two print tables of docs/results/resnet56.md: top-1 in percent on all 
 mean and standard deviation over the draws of seeds 0, 1 and 2. The others are of the first 5,000
 test images and a draw that no table has: what the default's number of steps was chosen by
 (docs/methods/default.md), and what else was tried with 50 images a class. They take about ten
-minutes on two cores, a quarter of an hour on one, an hour, and twenty minutes.
+minutes on two cores, a quarter of an hour on one, an hour, and half an hour.
 """
 
 import argparse

@@ -17,7 +17,7 @@ from fsc.images.preparation import Preparation
 from fsc.models import factories
 from fsc.networks.pretrained import load_pretrained, sizes_in
 from fsc.networks.states import Mismatch
-from fsc.networks.tensor_files import read_tensors
+from fsc.networks.tensor_files import read_header
 from fsc.schemes import AnyScheme
 
 _CHECKPOINTS = (".safetensors", ".pt", ".pth")
@@ -119,9 +119,7 @@ def _check_checkpoint(model: nn.Module, path: Path, model_name: str, data_name: 
 
 def _network_named_in(path: Path) -> str:
     """The network of fsc whose weights a file holds; "" where its header does not say so."""
-    if path.suffix != ".safetensors" or not path.is_file():
-        return ""
-    header = read_tensors(path)[1]
+    header = read_header(path) if path.suffix == ".safetensors" else None
     named = header.get("model") if isinstance(header, dict) and "format" in header else None
     return named if isinstance(named, str) else ""
 

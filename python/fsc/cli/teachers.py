@@ -42,11 +42,11 @@ def load_teacher(factory: Factory, checkpoint_path: Path | None) -> tuple[nn.Mod
     if checkpoint_path is not None:
         model = factory.build().float()  # as weights of half precision are widened
         if factory.kind != "file":
-            sizes = vars(sizes_in(model, checkpoint_path))
-            if factory.kind != "fsc":
-                sizes["in_channels"] = None
-            if any(size is not None for size in sizes.values()):
-                model = factory.build(**sizes).float()
+            sizes = sizes_in(model, checkpoint_path)
+            classes = sizes.num_classes
+            channels = sizes.in_channels if factory.kind == "fsc" else None
+            if classes is not None or channels is not None:
+                model = factory.build(num_classes=classes, in_channels=channels).float()
         return load_pretrained(model, checkpoint_path), f"weights of {checkpoint_path}"
     if factory.kind == "fsc":
         raise FileNotFoundError(

@@ -141,7 +141,7 @@ def check_fits(method: Method, scheme: object, given: str, called: str | None = 
     Raises:
         ValueError: it does not.
     """
-    check_removes_weights(method, scheme, given, called)
+    _check_removes_weights(method, scheme, given, called)
     check_takes(method, scheme, called)
     if isinstance(scheme, WITHOUT_CHANNELS) and isinstance(
         scheme, getattr(method, "cannot_take", ())
@@ -159,20 +159,8 @@ def _removes_no_channels(scheme: SparseScheme | QuantizedScheme, method: str) ->
     )
 
 
-def check_removes_weights(
-    method: Method, scheme: object, given: str, called: str | None = None
-) -> None:
-    """Make sure that a scheme removes single weights, for a method that takes no other.
-
-    Args:
-        method: any.
-        scheme: of any kind, or what is asked for in the place of one.
-        given: what was asked for, in words.
-        called: what sentences call the method; None: its class.
-
-    Raises:
-        ValueError: it removes something else.
-    """
+def _check_removes_weights(method: Method, scheme: object, given: str, called: str | None) -> None:
+    """Make sure that a scheme removes single weights, for a method that takes no other."""
     if getattr(method, "takes_weights_alone", False) and not isinstance(scheme, SparseScheme):
         name = called or type(method).__name__
         raise ValueError(

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 import fsc_ext
 from fsc.arguments import check_fields
-from fsc.methods.base import Outcome, Task, check_removes_weights
+from fsc.methods.base import Outcome, Task, check_fits
 from fsc.methods.feature_losses import check_name, feature_loss
 from fsc.methods.features import TeacherFeatures, Where, body_of, head_features
 from fsc.methods.l1_norm import L1Norm
@@ -100,7 +100,7 @@ class ProgressiveMiR(Schedule):
         Raises:
             ValueError: the scheme removes something else than single weights.
         """
-        check_removes_weights(self, task.scheme, repr(task.scheme.name))
+        check_fits(self, task.scheme, repr(task.scheme.name))
         assert isinstance(task.scheme, SparseScheme)
         nodes = head_features(task.teacher, tracing.trace(task.teacher), self.features)
         views = views_of(self, task).with_targets(TeacherFeatures(task, nodes, {}))

@@ -30,7 +30,7 @@ def changing(network: nn.Module, names: Iterable[str], is_same: Callable[[], boo
         _clear(own)
         if not is_same():
             return name
-    return name
+    return None
 
 
 def _hooks(module: nn.Module) -> list[dict]:
