@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def require_tensors(op: str, optional: Sequence[str] = (), **tensors: Tensor | None) -> None:
@@ -39,11 +40,17 @@ def require_tensor(op: str, name: str, tensor: Tensor | None) -> Tensor:
     Raises:
         TypeError: it is none.
         RuntimeError: it is sparse, or of another layout without strides.
+        NotImplementedError: it carries a tangent, which PyTorch would drop: a derivative in forward
+            mode would be 0 in silence.
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {_kind(tensor)}")
     if tensor.layout != torch.strided:
         raise RuntimeError(f"{op}: {name} must be a dense tensor, got one of {tensor.layout}")
+    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None:
+        raise NotImplementedError(
+            f"{op}: {name} must carry no tangent, derivatives are computed in backward mode alone"
+        )
     return tensor
 
 

@@ -62,7 +62,7 @@ EVERY = [
     for argument, value in arguments.items()
     if isinstance(value, torch.Tensor | list)
 ]
-every_argument = pytest.mark.parametrize(("name", "argument"), EVERY, ids="-".join)
+every_argument = pytest.mark.parametrize(("name", "argument"), EVERY, ids=str)
 
 
 def test_no_operator_is_left_out():
@@ -91,10 +91,25 @@ def test_sparse(name, argument):
         getattr(fsc_ext, name)(**arguments)
 
 
+@every_argument
+def test_tangent(name, argument):
+    """PyTorch would drop it, and every derivative in forward mode would be 0."""
+    with torch.autograd.forward_ad.dual_level():
+        wrong = torch.autograd.forward_ad.make_dual(ROWS, torch.ones_like(ROWS))
+        arguments, where = with_one(name, argument, wrong)
+        with pytest.raises(NotImplementedError, match=f"{where} must carry no tangent"):
+            getattr(fsc_ext, name)(**arguments)
+
+
+def test_derivatives_in_forward_mode():
+    with pytest.raises(NotImplementedError, match="^prox_l1: input must carry no tangent"):
+        torch.func.jvp(lambda x: fsc_ext.prox_l1(x, 0.5), (ROWS,), (ROWS,))
+
+
 LISTED = [(name, argument) for name, argument in EVERY if isinstance(CALLS[name][argument], list)]
 
 
-@pytest.mark.parametrize(("name", "argument"), LISTED, ids="-".join)
+@pytest.mark.parametrize(("name", "argument"), LISTED, ids=str)
 @pytest.mark.parametrize("wrong", [None, 3, "ab", torch.tensor(1.0), torch.ones(1, 1), {}], ids=str)
 def test_no_list(name, argument, wrong):
     with pytest.raises(TypeError, match=f"^{name}: {argument} must be a list of tensors, got"):
