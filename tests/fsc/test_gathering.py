@@ -44,6 +44,27 @@ def test_every_form_is_the_same_tensor(images):
     assert torch.equal(gathered("compress", images, MODEL)[0], IMAGES)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        [{"img": image, "label": int(label)} for image, label in zip(IMAGES, LABELS, strict=True)],
+        [{"img": IMAGES[:2], "label": LABELS[:2]}, {"img": IMAGES[2:], "label": LABELS[2:]}],
+    ],
+    ids=["images", "batches"],
+)
+def test_images_that_have_a_name_of_their_own(given):
+    """As datasets of Hugging Face give them, where the network takes one tensor."""
+    images, labels = gathered("compress", given, MODEL)
+    assert torch.equal(images, IMAGES)
+    assert torch.equal(labels, LABELS)
+
+
+def test_images_that_lose_their_name():
+    batches = [{"img": IMAGES}, {"other": IMAGES}]
+    with pytest.raises(ValueError, match="images must come as 'img' in every dict, got one withou"):
+        gathered("compress", batches, MODEL)
+
+
 def test_signals_and_rows_come_one_by_one_or_in_batches():
     for model, images in (
         (torch.nn.Conv1d(3, 4, 3), torch.randn(5, 3, 20)),

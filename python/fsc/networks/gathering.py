@@ -37,9 +37,10 @@ def gathered(
             the network takes several: a tuple of tensors, its arguments, or a dict of tensors, its
             arguments by name or the one dict that it takes. Or a DataLoader, a Dataset, or anything
             that gives images [C, ...] or batches [N, C, ...], alone or first of a tuple, or tuples
-            and dicts of them for several inputs, with integer labels behind them or by name. It is
-            read to its end, or until there are enough, and put where the model is. Whether it gives
-            images or batches is what the network, run on the first, says.
+            and dicts of them for several inputs, with integer labels behind them or by name; dicts
+            with images under any one name where the network takes one tensor. It is read to its
+            end, or until there are enough, and put where the model is. Whether it gives images or
+            batches is what the network, run on the first, says.
         model: the network that they are for.
         num_images: how many are enough; the last batch may bring more. None: all are wanted.
 
@@ -69,8 +70,13 @@ def gathered(
     batches: list[Inputs] = []
     labels: list[Tensor | None] = []
     count = rank = 0
+    name: str | None = None
     for item in _items(function, images):
         found = _item(function, item, forward)
+        if not batches:
+            name = _name_of_images(found, model)
+        if name is not None:
+            found = _named(function, found, name)
         if not batches:
             is_loader = isinstance(images, DataLoader) and images.batch_sampler is not None
             rank = _rank(function, found, model, is_loader)
@@ -161,6 +167,33 @@ def _item(function: str, item: Any, forward: Forward) -> Inputs:
         return by_place(function, tuple(item)[:count], forward)
     check_one(function, forward)
     return _alone(function, item)
+
+
+def _name_of_images(first: Inputs, model: nn.Module) -> str | None:
+    """What a dict calls its only images, where the network takes one tensor and no dict.
+
+    Datasets of Hugging Face give such dicts: "image" or "img", and "label".
+    """
+    if not (isinstance(first, tuple) and isinstance(first[0], Mapping)):
+        return None
+    names = [name for name, leaf in first[0].items() if leaf.is_floating_point()]
+    batch = tree_map(lambda leaf: leaf[None], first)
+    if len(names) != 1 or _runs(model, first) or _runs(model, batch):
+        return None
+    return names[0]
+
+
+def _named(function: str, item: Inputs, name: str) -> Tensor:
+    """The images of a dict by their name.
+
+    Raises:
+        ValueError: it has none of that name.
+    """
+    given = item[0] if isinstance(item, tuple) else item
+    if not isinstance(given, Mapping) or name not in given:
+        raise ValueError(f"{function}: images must come as {name!r} in every dict, got one without")
+    found: Tensor = given[name]
+    return found
 
 
 def _check_labels(function: str, item: Sequence[Any], count: int, forward: Forward) -> None:

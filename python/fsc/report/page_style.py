@@ -38,7 +38,17 @@ pre {
   background: var(--warn); border-left: 4px solid var(--edge); padding: .5rem 1rem; margin: 1rem 0;
 }
 .warnings h2 { margin-top: .25rem; }
-.wide { overflow-x: auto; margin: .75rem 0; }
+/* A shade at the side where a table goes on, which the paper that scrolls with it hides. */
+.wide {
+  overflow-x: auto; margin: .75rem 0;
+  background:
+    linear-gradient(to right, var(--paper) 50%, transparent) left / 2.5rem 100%,
+    linear-gradient(to left, var(--paper) 50%, transparent) right / 2.5rem 100%,
+    linear-gradient(to right, var(--line), transparent) left / 1rem 100%,
+    linear-gradient(to left, var(--line), transparent) right / 1rem 100%;
+  background-repeat: no-repeat;
+  background-attachment: local, local, scroll, scroll;
+}
 table { border-collapse: collapse; font-size: .9375rem; font-variant-numeric: tabular-nums; }
 caption {
   text-align: left; font-size: .875rem; color: var(--soft); padding-bottom: .25rem;
@@ -99,7 +109,7 @@ svg line.before { stroke: var(--teacher); stroke-opacity: .4; }
   }
   @page { margin: 16mm; }
   body { padding: 0; max-width: none; font-size: 10pt; }
-  .wide { overflow: visible; }
+  .wide { overflow: visible; background: none; }
   table { font-size: 8.5pt; }
   th, td { padding-top: .15rem; padding-bottom: .15rem; }
   thead { display: table-header-group; }
