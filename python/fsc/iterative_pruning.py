@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import as_integer
+from fsc.arguments import as_integer, shown
 from fsc.methods import FSKD
 from fsc.methods.agreement import check_ranks, check_shares
 from fsc.methods.arguments import as_numbers, check_types
@@ -243,10 +243,10 @@ def _ended(result: IterativeResult, entry: Entry, ending: Ending) -> IterativeRe
 
 def _method(method: object, align_to: str) -> FSKD:
     if align_to not in ("teacher", "previous"):
-        raise ValueError(f"align_to must be teacher or previous, got {align_to!r}")
+        raise ValueError(f"align_to must be teacher or previous, got {shown(align_to)}")
     method = FSKD() if method is None else method
     if not isinstance(method, FSKD):
-        raise TypeError(f"method must be a fsc.FSKD or None, got {method!r}")
+        raise TypeError(f"method must be a fsc.FSKD or None, got {shown(method)}")
     if method.sgd is not None:
         raise ValueError("method must align layer by layer, FSKD(sgd=None), got one with sgd")
     return method

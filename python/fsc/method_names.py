@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fsc import models
+from fsc.arguments import shown
 
 if TYPE_CHECKING:
     from fsc.methods import Method
@@ -84,7 +85,7 @@ def named(
     """
     if name not in NAMES:
         raise ValueError(
-            f"method must be one of {', '.join(NAMES)}, or one of fsc.methods, got {name!r}"
+            f"method must be one of {', '.join(NAMES)}, or one of fsc.methods, got {shown(name)}"
         )
     typed = {"steps": steps, "views": views, "precision": precision}
     makers = _without_training(model_name) | _training(

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import as_flag, check_module, check_path, check_text
+from fsc.arguments import as_flag, check_module, check_path, check_text, shown
 from fsc.files import Writers, read_json, write_json, write_together
 from fsc.images.preparation import Preparation
 from fsc.model_card import card
@@ -178,7 +178,7 @@ def _factory(name: str) -> Factory:
     if factory is None or factory.kind == "file":
         raise ValueError(
             "save_pretrained: name must be a network of fsc.models, torchvision:NAME or timm:NAME, "
-            f"or left out for a network of your own, got {name!r}"
+            f"or left out for a network of your own, got {shown(name)}"
         )
     return factory
 
@@ -221,7 +221,8 @@ def _check_told(description: object, preparation: object, measured: object) -> N
         check_text("save_pretrained: what measured names", what)
         if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
             raise TypeError(
-                f"save_pretrained: measured must hold finite numbers, got {value!r} for {what!r}"
+                f"save_pretrained: measured must hold finite numbers, "
+                f"got {shown(value)} for {what!r}"
             )
 
 

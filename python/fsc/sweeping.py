@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fsc.arguments import as_integer, as_number
+from fsc.arguments import as_integer, as_number, shown
 from fsc.compression import compress
 from fsc.images.labels import check_labels
 from fsc.images.sampling import sample_per_class, sample_random
@@ -105,7 +105,7 @@ def sweep(
     """
     check_types(teacher, method)
     if not isinstance(seeds, Iterable):
-        raise TypeError(f"seeds must be several integers, such as range(3), got {seeds!r}")
+        raise TypeError(f"seeds must be several integers, such as range(3), got {shown(seeds)}")
     chosen, cases = method_of(method, teacher), []
     values, seeds = _checked_values(values), [as_integer("seeds", seed) for seed in seeds]
     learned = labels if label_use(chosen) != "none" else None
@@ -150,7 +150,7 @@ def with_setting(method: AnyMethod, name: str, value: float) -> AnyMethod:
     if name not in known:
         kind = type(method).__name__
         names = ", ".join([*known, *SAMPLES])
-        raise ValueError(f"over must be one of {names} for {kind}, got {name!r}")
+        raise ValueError(f"over must be one of {names} for {kind}, got {shown(name)}")
     if isinstance(getattr(method, name), Integral):
         if value != int(value):
             raise ValueError(f"values must be whole numbers for {name}, got {value:g}")
@@ -168,7 +168,7 @@ def _checked_values(values: Sequence[float]) -> list[float]:
         raise ValueError("values must not be empty")
     for value in found:
         if not _is_number(value):
-            raise TypeError(f"values must be numbers, got {value!r}")
+            raise TypeError(f"values must be numbers, got {shown(value)}")
         if not math.isfinite(value):
             raise ValueError(f"values must be finite, got {value}")
     return [as_number("values", value) for value in found]

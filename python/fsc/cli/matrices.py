@@ -8,6 +8,7 @@ from functools import partial
 from rich.table import Table
 from torch import Tensor
 
+from fsc.arguments import shown
 from fsc.cli import tables
 from fsc.cli.trial import Findings, Trial
 from fsc.report import pointwise
@@ -30,7 +31,9 @@ def findings(trial: Trial, results: Mapping[str, Result], layer: str) -> Finding
     try:
         found = {m: pointwise.pointwise_matrix(each.student, layer) for m, each in results.items()}
     except ValueError as error:
-        raise ValueError(f"--layer must be in every student, got {layer!r}: {error}") from error
+        raise ValueError(
+            f"--layer must be in every student, got {shown(layer)}: {error}"
+        ) from error
     students = [
         {"method": method, "layer": layer, "matrix": matrix.tolist()}
         for method, matrix in found.items()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fsc import method_names, models
+from fsc.arguments import shown
 from fsc.cli import locks, quietness, several, training_options, typed
 from fsc.models.factories import FORMS
 from fsc.report import figure
@@ -46,7 +47,7 @@ def _usable(context: click.Context, parameter: click.Parameter, value: str) -> t
     except (RuntimeError, AssertionError, ImportError) as error:  # torch has one for each device
         reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
         raise ValueError(
-            f"--device must be a device that torch and fsc_ext can use here, got {value!r}: "
+            f"--device must be a device that torch and fsc_ext can use here, got {shown(value)}: "
             f"{reason}"
         ) from error
     return probe.device

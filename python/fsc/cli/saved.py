@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fsc.arguments import shown
 from fsc.cli import folders, inputs as cli_inputs, teachers
 from fsc.cli.given import Inputs
 from fsc.images.preparation import Preparation
@@ -152,7 +153,7 @@ def _described(model: nn.Module, factory: Factory, header: dict[str, Any], path:
     if not all(isinstance(values, list) and all(map(_is_number, values)) for values in pair):
         raise ValueError(
             f"{path}: normalization in the header must hold mean and std, a finite number a "
-            f"channel each, got {content!r}"
+            f"channel each, got {shown(content)}"
         )
     mean, std = tuple(content["mean"]), tuple(content["std"])
     preparation = None

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fsc import models
+from fsc.arguments import shown
 from fsc.cli.trying import channels_read
 from fsc.images.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 from fsc.models.factories import LIBRARIES, Factory
@@ -130,7 +131,8 @@ def stored_preparation(content: Any, mean: Any, std: Any, path: Path) -> Prepara
         return Preparation(None if size is None else tuple(size), mean, std, interpolation)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"{path}: preparation in the header must hold size and interpolation, got {content!r}"
+            f"{path}: preparation in the header must hold size and interpolation, "
+            f"got {shown(content)}"
         ) from error
 
 

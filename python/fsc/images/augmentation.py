@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fsc.arguments import shown
 from fsc.images.checks import check_images
 from fsc.images.hard_augmentation import hardened
 from fsc.images.names import AUGMENTATIONS
@@ -45,7 +46,7 @@ def augmented(images: Tensor, kind: str, *, copies: int = 1, seed: int = 0) -> T
         torch.Size([12, 3, 8, 8])
     """
     if kind not in AUGMENTATIONS:
-        raise ValueError(f"kind must be one of {', '.join(AUGMENTATIONS)}, got {kind!r}")
+        raise ValueError(f"kind must be one of {', '.join(AUGMENTATIONS)}, got {shown(kind)}")
     if copies < 1 or (kind == "mirror" and copies > 1):
         most = "1" if kind == "mirror" else "at least 1"
         raise ValueError(f"copies must be {most} for {kind}, got {copies}")

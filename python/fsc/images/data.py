@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fsc.arguments import shown
 from fsc.images.array_pickle import unpickled
 from fsc.images.names import DATA_SETS, SPLITS
 
@@ -115,9 +116,9 @@ def load(name: str, split: str, data_root: str | os.PathLike[str] | None = None)
         (500, 8, 8, 1)
     """
     if name not in DATA_SETS:
-        raise ValueError(f"load: name must be one of {', '.join(DATA_SETS)}, got {name!r}")
+        raise ValueError(f"load: name must be one of {', '.join(DATA_SETS)}, got {shown(name)}")
     if split not in SPLITS:
-        raise ValueError(f"load: split must be one of {', '.join(SPLITS)}, got {split!r}")
+        raise ValueError(f"load: split must be one of {', '.join(SPLITS)}, got {shown(split)}")
     return _digits(split) if name == "digits" else _cifar(name, split, data_root)
 
 

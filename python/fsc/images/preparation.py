@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fsc.arguments import as_channel_numbers, check_fields
+from fsc.arguments import as_channel_numbers, check_fields, shown
 from fsc.files import reason
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -86,7 +86,7 @@ class Preparation:
         if self.interpolation not in _INTERPOLATIONS:
             raise ValueError(
                 f"interpolation must be one of {', '.join(_INTERPOLATIONS)}, "
-                f"got {self.interpolation!r}"
+                f"got {shown(self.interpolation)}"
             )
 
     @property
@@ -181,7 +181,7 @@ def _size(given: Any) -> tuple[int, int] | None:
     listed = given.tolist() if isinstance(given, np.ndarray | Tensor) else given
     size = listed if isinstance(listed, Sequence) else (listed, listed)
     if len(size) != 2 or not all(map(_is_whole, size)):
-        raise TypeError(f"size must be an integer, two of them or None, got {given!r}")
+        raise TypeError(f"size must be an integer, two of them or None, got {shown(given)}")
     if min(size) < 1 or size[0] < size[1]:
         raise ValueError(
             "size must be a positive number of pixels, or a shorter side and a crop that "

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fsc.arguments import shown
 from fsc.files import read_json, write_json
 
 
@@ -190,7 +191,7 @@ def _fault(content: Any) -> str | None:
     for key in ("num_shots", "num_ways"):
         value = content.get(key)
         if value is not None and type(value) is not int:
-            return f"{key} must be an integer or null, got {value!r}"
+            return f"{key} must be an integer or null, got {shown(value)}"
     if not isinstance(content["dataset"], str):
         return f"dataset must be a text, got {content['dataset']!r}"
     for key in ("indices", "labels"):

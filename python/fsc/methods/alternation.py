@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import as_count, as_rate, check_fields
+from fsc.arguments import as_count, as_rate, check_fields, shown
 from fsc.methods.any_aligned import blocks_matched, left_in_words, recover
 from fsc.methods.back_prop import BackProp
 from fsc.methods.base import Task
@@ -73,9 +73,11 @@ class Alternation:
         """Refuses values that no turn can use."""
         check_fields(self)
         if not isinstance(self.training, BackProp | KD | FitNet):
-            raise TypeError(f"training must be a BackProp, KD or FitNet, got {self.training!r}")
+            raise TypeError(
+                f"training must be a BackProp, KD or FitNet, got {shown(self.training)}"
+            )
         if not isinstance(self.alignment, FSKD | None):
-            raise TypeError(f"alignment must be a fsc.FSKD or None, got {self.alignment!r}")
+            raise TypeError(f"alignment must be a fsc.FSKD or None, got {shown(self.alignment)}")
         as_count("rounds", self.rounds)
         as_rate("tolerance", self.tolerance)
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from fsc.arguments import shown
 from fsc.channels.groups import ChannelGroup
 from fsc.images.folder import ImageFolder
 from fsc.methods.journal import Journal
@@ -154,7 +155,8 @@ def _removes_no_channels(scheme: SparseScheme | QuantizedScheme, method: str) ->
     if isinstance(scheme, SparseScheme):
         takers = "cross distillation and ProgressiveMiR take it"
     return (
-        f"scheme must be structured for {method}, got {scheme.name!r}, which removes no channels; "
+        f"scheme must be structured for {method}, "
+        f"got {shown(scheme.name)}, which removes no channels; "
         f"{takers}"
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsc.arguments import shown
 from fsc.channels.copies import Copies
 from fsc.layers.pointwise_layer import mixes
 from fsc.methods.block_layers import Blocks, ending_layers, is_flat
@@ -124,12 +125,12 @@ def _checked(
     for pair in pairs:
         if len(pair) != 2:
             raise ValueError(
-                f"blocks must be pairs (teacher's layer, student's layer), got {pair!r}"
+                f"blocks must be pairs (teacher's layer, student's layer), got {shown(pair)}"
             )
         for network, name, whose in ((teacher, pair[0], "teacher"), (student, pair[1], "student")):
             if name not in network.nodes:
                 raise ValueError(
-                    f"blocks must name convolutions and Linears of the {whose}, got {name!r}"
+                    f"blocks must name convolutions and Linears of the {whose}, got {shown(name)}"
                 )
     twice = [name for _, name in pairs if sum(name == other for _, other in pairs) > 1]
     if twice:

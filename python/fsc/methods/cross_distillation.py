@@ -5,7 +5,7 @@ import operator
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from fsc.arguments import as_names, check_fields
+from fsc.arguments import as_names, check_fields, shown
 from fsc.images.augmentation import enough, filled_up
 from fsc.layers.layer_problem import Activation, Axis, Solver, selection_of
 from fsc.layers.objectives import Objective, Soft
@@ -101,7 +101,7 @@ class CrossDistillation:
         _check_choice("axis", self.axis, ("input_channels", "output_filters"))
         if not isinstance(self.objective, Objective):
             raise TypeError(
-                f"objective must be an objective such as fsc.Soft(), got {self.objective!r}"
+                f"objective must be an objective such as fsc.Soft(), got {shown(self.objective)}"
             )
         _check_solver(self.solver, self.activation)
         if not 0 <= self.noise < math.inf:
@@ -124,7 +124,9 @@ class CrossDistillation:
         if self.support is not None:
             object.__setattr__(self, "support", _integers(self.support))
             if self.axis != "input_channels":
-                raise ValueError(f"axis must be 'input_channels' with a support, got {self.axis!r}")
+                raise ValueError(
+                    f"axis must be 'input_channels' with a support, got {shown(self.axis)}"
+                )
 
     @property
     def selection(self) -> Selection:
@@ -188,20 +190,22 @@ def _integers(support: Support) -> dict[str, tuple[int, ...]]:
         return {name: tuple(operator.index(i) for i in given) for name, given in support.items()}
     except (AttributeError, TypeError) as error:
         raise TypeError(
-            f"support must map names of layers to sequences of integers, got {support!r}"
+            f"support must map names of layers to sequences of integers, got {shown(support)}"
         ) from error
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {shown(value)}")
 
 
 def _check_solver(solver: object, activation: str) -> None:
     if solver is None:
         return
     if not isinstance(solver, ClosedForm | Proximal | Accelerated):
-        raise TypeError(f"solver must be one of fsc.solvers, e.g. ClosedForm(), got {solver!r}")
+        raise TypeError(
+            f"solver must be one of fsc.solvers, e.g. ClosedForm(), got {shown(solver)}"
+        )
     wrong = Accelerated if activation == "none" else ClosedForm
     if isinstance(solver, wrong):
         raise ValueError(

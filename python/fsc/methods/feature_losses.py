@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fsc.arguments import shown
 from fsc.methods.lesson import Loss
 
 _BITS_A_CHANNEL = 4
@@ -85,7 +86,7 @@ def check_name(name: str) -> None:
     if not parts or not set(parts) <= set(NAMES) or len(set(parts)) < len(parts):
         raise ValueError(
             f"loss must be {', '.join(NAMES[:-1])} or {NAMES[-1]}, or some of them joined by +, "
-            f"got {name!r}"
+            f"got {shown(name)}"
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import check_fields
+from fsc.arguments import check_fields, shown
 from fsc.channels.cutting import mask_channels
 from fsc.channels.groups import rows_left
 from fsc.images.augmentation import enough, filled_up, randomly_mirrored
@@ -80,7 +80,7 @@ class FSKD:
         if self.solve_on < 0:
             raise ValueError(f"solve_on must be at least 0, got {self.solve_on}")
         if self.sgd is not None and not isinstance(self.sgd, JointSGD):
-            raise TypeError(f"sgd must be a fsc.methods.JointSGD or None, got {self.sgd!r}")
+            raise TypeError(f"sgd must be a fsc.methods.JointSGD or None, got {shown(self.sgd)}")
 
     def compress(self, task: Task) -> Outcome:
         """Compresses a copy of the task's teacher."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fsc import ranks
+from fsc.arguments import shown
 from fsc.layers.form import Form
 from fsc.layers.layer_problem import (
     Activation,
@@ -287,7 +288,7 @@ def _check_names(argument: str, names: Collection[str], known: Collection[str]) 
         if name not in known:
             raise ValueError(
                 f"{argument} must name convolutions or Linears that the teacher calls once, "
-                f"got {name!r}"
+                f"got {shown(name)}"
             )
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from fsc.arguments import as_rate, check_fields
+from fsc.arguments import as_rate, check_fields, shown
 from fsc.methods import any_student
 from fsc.methods.arguments import as_numbers
 from fsc.methods.base import WITHOUT_CHANNELS, Outcome, Task
@@ -82,7 +82,7 @@ class MiR(Schedule):
         """Refuses values that no training can use."""
         check_fields(self)
         if self.features not in ("before", "after"):
-            raise ValueError(f"features must be before or after, got {self.features!r}")
+            raise ValueError(f"features must be before or after, got {shown(self.features)}")
         check_name(self.loss)
         super().__post_init__()
         as_rate("head_learning_rate", self.head_learning_rate)

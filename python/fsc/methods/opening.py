@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
+from fsc.arguments import shown
 from fsc.methods.agreement import check_ranks
 from fsc.methods.arguments import as_numbers
 from fsc.methods.base import Task
@@ -86,7 +87,7 @@ def _check_matching(blocks: object, channels: object) -> None:
         ValueError: blocks are called by another word.
         TypeError: they are something else.
     """
-    rule = f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {blocks!r}"
+    rule = f"blocks must be {', '.join(BLOCKS)} or pairs of layers, got {shown(blocks)}"
     if isinstance(blocks, str):
         if blocks not in BLOCKS:
             raise ValueError(rule)
@@ -95,7 +96,7 @@ def _check_matching(blocks: object, channels: object) -> None:
     if not isinstance(channels, Mapping | None):
         raise TypeError(
             "channels must be a dict of layers of the student -> channels of the teacher's, or "
-            f"None, got {channels!r}"
+            f"None, got {shown(channels)}"
         )
 
 

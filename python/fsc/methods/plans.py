@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from fsc.arguments import shown
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.labels import NONE
 from fsc.layers.layer_problem import Axis, Plan, Solution, all_channels
@@ -274,7 +275,7 @@ def _check_support(scheme: AnyScheme, support: Support, teacher: nn.Module) -> N
     if set(support) != set(scheme.kept):
         name = min(set(support) ^ set(scheme.kept))
         where = "only in the support" if name in support else "only in the scheme"
-        raise ValueError(f"support must name the layers of the scheme, got {name!r} {where}")
+        raise ValueError(f"support must name the layers of the scheme, got {shown(name)} {where}")
     for name, given in support.items():
         weight = teacher.get_submodule(name).get_parameter("weight")
         size = weight.numel() if isinstance(scheme, SparseScheme) else len(weight)

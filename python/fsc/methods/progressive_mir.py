@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 import fsc_ext
-from fsc.arguments import check_fields
+from fsc.arguments import check_fields, shown
 from fsc.methods.base import Outcome, Task, check_fits
 from fsc.methods.feature_losses import check_name, feature_loss
 from fsc.methods.features import TeacherFeatures, Where, body_of, head_features
@@ -81,7 +81,7 @@ class ProgressiveMiR(Schedule):
         """Refuses values that no training can use."""
         check_fields(self)
         if self.features not in ("before", "after"):
-            raise ValueError(f"features must be before or after, got {self.features!r}")
+            raise ValueError(f"features must be before or after, got {shown(self.features)}")
         check_name(self.loss)
         if not _LEAST_SHARE <= self.share <= 1:
             raise ValueError(f"share must be in [{_LEAST_SHARE}, 1], got {self.share}")

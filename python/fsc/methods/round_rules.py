@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fsc.arguments import as_count, as_number
+from fsc.arguments import as_count, as_number, shown
 from fsc.scheme_tables import Style
 from fsc.schemes.styles import check_style
 
@@ -88,7 +88,8 @@ def checked_rules(
     """
     if isinstance(pruning_ratios, str) or not isinstance(pruning_ratios, Iterable):
         raise TypeError(
-            f"pruning_ratios must be several shares, such as [0.1, 0.2], got {pruning_ratios!r}"
+            f"pruning_ratios must be several shares, such as [0.1, 0.2], "
+            f"got {shown(pruning_ratios)}"
         )
     check_style("prune_iteratively", style, has_shares=False)
     found = tuple(as_number("pruning_ratios", ratio) for ratio in pruning_ratios)

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from fsc.arguments import shown
 from fsc.layers.objectives import Estimation
 from fsc.methods.base import Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation
@@ -75,9 +76,9 @@ class SolveThenTrain:
     def __post_init__(self) -> None:
         """Refuses other methods before any work is done."""
         if not isinstance(self.solve, CrossDistillation):
-            raise TypeError(f"solve must be a CrossDistillation, got {self.solve!r}")
+            raise TypeError(f"solve must be a CrossDistillation, got {shown(self.solve)}")
         if self.train is not None and not isinstance(self.train, MiR):
-            raise TypeError(f"train must be a MiR or None, got {self.train!r}")
+            raise TypeError(f"train must be a MiR or None, got {shown(self.train)}")
 
     @property
     def takes_blocks(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fsc.arguments import shown
 from fsc.images.checks import AXES
 from fsc.images.crops import random_crops
 from fsc.images.folder import ImageFolder, folder_of
@@ -74,7 +75,7 @@ def check_kind(kind: str) -> None:
         ValueError: there are not.
     """
     if kind not in VIEWS:
-        raise ValueError(f"views must be one of {', '.join(VIEWS)}, got {kind!r}")
+        raise ValueError(f"views must be one of {', '.join(VIEWS)}, got {shown(kind)}")
 
 
 def are_pictures(model: nn.Module, images: Tensor) -> bool:
@@ -157,7 +158,7 @@ def check_views(
     if views in MIX_LABELS and labels is not None:
         raise ValueError(
             f"{function}: views must be {one_of(tuple(v for v in VIEWS if v not in MIX_LABELS))} "
-            f"for {name} with labels, which mixed images do not keep, got {views!r}"
+            f"for {name} with labels, which mixed images do not keep, got {shown(views)}"
         )
     if views == OF_FILES and originals is None:
         raise _without_files(function, name)

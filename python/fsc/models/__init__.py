@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fsc.arguments import shown
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -145,5 +147,5 @@ def example_inputs(name: str, in_channels: int = 3) -> Tensor:
 
 def _parse(name: str) -> tuple[str, int]:
     if name not in _NETWORKS:
-        raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}")
+        raise ValueError(f"name must be one of {', '.join(names())}, got {shown(name)}")
     return _NETWORKS[name]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fsc import models
+from fsc.arguments import shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,7 +115,7 @@ def parse(text: str) -> Factory:
         path = text.rstrip(":")
         raise ValueError(
             f"model must name the function in {path} that returns the network, as in "
-            f"{path}:build, got {text!r}"
+            f"{path}:build, got {shown(text)}"
         )
     if text in models.names():
         return Factory("fsc", text)

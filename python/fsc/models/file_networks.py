@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from fsc.arguments import shown
 from fsc.models.torchvision_import import leave_out_operators_that_do_not_load
 
 
@@ -89,7 +90,7 @@ def _what_there_is(module: ModuleType, function: str) -> str:
     close = difflib.get_close_matches(function, own, n=3) or own[:3]
     which = f"which has {', '.join(close)}" if close else "which defines none"
     kind = "" if value is None else f" of type {type(value).__name__}"
-    return f"{which}; got {function!r}{kind}"
+    return f"{which}; got {shown(function)}{kind}"
 
 
 def _raised(error: BaseException, path: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from fsc.arguments import shown
 from fsc.models.torchvision_import import import_library
 
 _NUM_NEAREST = 3
@@ -103,4 +104,4 @@ def _check_name(library: str, name: str, module: Any) -> None:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=_NUM_NEAREST, cutoff=0.4)
         such = ", ".join(close or known[:_NUM_NEAREST])
-        raise ValueError(f"model must be one of {library}'s, such as {such}; got {name!r}")
+        raise ValueError(f"model must be one of {library}'s, such as {such}; got {shown(name)}")

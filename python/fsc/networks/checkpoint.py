@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import models
-from fsc.arguments import check_dict, check_module, check_path, check_text
+from fsc.arguments import check_dict, check_module, check_path, check_text, shown
 from fsc.networks.blocks import drop_blocks
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.decoupling import split_layers
@@ -211,7 +211,7 @@ def _ends(model: nn.Module, name: str) -> dict[str, int]:
     if name not in models.names() or not convolutions or not linears:
         raise ValueError(
             f"save: name must be one of {', '.join(models.names())} and the network such a one, or "
-            f"left out for a network of your own, got {name!r} for {type(model).__name__}"
+            f"left out for a network of your own, got {shown(name)} for {type(model).__name__}"
         )
     return {
         "num_classes": linears[-1].out_features,
@@ -234,7 +234,7 @@ def _check_name(name: str, header: Mapping[str, Any], state: Mapping[str, Tensor
 
 def _not_of_name(name: str, error: ValueError) -> str:
     return (
-        f"save: name must be that of the network, or left out, got {name!r}, which it is not: "
+        f"save: name must be that of the network, or left out, got {shown(name)}, which it is not: "
         f"{error}"
     )
 
@@ -246,14 +246,14 @@ def _check_header(header: Mapping[str, Any], path: Path) -> None:
     if name not in models.names():
         raise ValueError(
             f"{path}: model in the header must be one of {', '.join(models.names())} or empty, "
-            f"got {name!r}"
+            f"got {shown(name)}"
         )
     for key in ("num_classes", "in_channels"):
         count = header.get(key)
         if type(count) is not int or not 1 <= count <= MAX_COUNT:
             raise ValueError(
                 f"{path}: {key} in the header must be an integer from 1 to {MAX_COUNT}, "
-                f"got {count!r}"
+                f"got {shown(count)}"
             )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from fsc.arguments import shown
 from fsc.networks.operations import LAYER, is_linear, is_pooling, reads_shape
 from fsc.networks.tracing import ancestors
 
@@ -87,7 +88,7 @@ def reader_of(model: nn.Module, node: fx.Node) -> str:
                 seen.add(user)
                 pending.append(user)
     raise ValueError(
-        f"node must be read by a convolution or Linear, got {node.name!r}, which is not"
+        f"node must be read by a convolution or Linear, got {shown(node.name)}, which is not"
     )
 
 
@@ -105,7 +106,7 @@ def truncate(
     for each in wanted:
         if each.graph is not graph:
             raise ValueError(
-                f"truncate: node must be part of the graph, got {each.name!r} of another"
+                f"truncate: node must be part of the graph, got {shown(each.name)} of another"
             )
     needed = {*wanted, *(parent for each in wanted for parent in ancestors(each))}
     shortened = fx.Graph()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from fsc.arguments import check_module
+from fsc.arguments import check_module, shown
 from fsc.images.joint import Inputs
 from fsc.networks.calls import call_of
 from fsc.networks.computed_weights import copy_of, fix_weights
@@ -169,7 +169,7 @@ def _drawn(shapes: Any, weight: Tensor, generator: torch.Generator) -> Any:
     if not whole or not shape or math.prod(shape) > _MAX_NUMEL:
         raise ValueError(
             f"shapes must be lists of positive integers, of at most {_MAX_NUMEL} values in all, "
-            f"got {shapes!r}"
+            f"got {shown(shapes)}"
         )
     drawn = torch.randn(shape, generator=generator)
     if not named:

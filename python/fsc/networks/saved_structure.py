@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from fsc.arguments import shown
 from fsc.networks.blocks import RESTS, drop_blocks, dropped_of
 from fsc.networks.decoupling import decoupled_of, split_layers
 from fsc.networks.open_sizes import set_size, sizes_of
@@ -56,7 +57,7 @@ def _check_exported(made: nn.Module, wanted: Any, path: Path) -> None:
     """Tensors alone do not tell a network from the same without its hooks."""
     if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
         raise ValueError(
-            f"{path}: read_by_export in the header must be a list of names, got {wanted!r}"
+            f"{path}: read_by_export in the header must be a list of names, got {shown(wanted)}"
         )
     found = _exported(made)
     if wanted != found:
@@ -99,7 +100,7 @@ def split_as_saved(model: nn.Module, decoupled: Any, path: Path) -> None:
     known = isinstance(decoupled, dict) and all(type(t) is int for t in decoupled.values())
     if not known:
         raise ValueError(
-            f"{path}: decoupled in the header must map layers to integers, got {decoupled!r}"
+            f"{path}: decoupled in the header must map layers to integers, got {shown(decoupled)}"
         )
     try:
         split_layers(model, decoupled)
@@ -115,11 +116,13 @@ def take_sizes(model: nn.Module, sizes: Any, path: Path) -> None:
     """
     known = sizes_of(model)
     if not isinstance(sizes, dict) or not sizes.keys() <= known.keys():
-        raise ValueError(f"{path}: sizes in the header must be those of the network, got {sizes!r}")
+        raise ValueError(
+            f"{path}: sizes in the header must be those of the network, got {shown(sizes)}"
+        )
     for name, size in sizes.items():
         if type(size) is not int or not 0 <= size <= MAX_COUNT:
             raise ValueError(
                 f"{path}: {name} of sizes in the header must be an integer from 0 to {MAX_COUNT}, "
-                f"got {size!r}"
+                f"got {shown(size)}"
             )
         set_size(model, name, size)

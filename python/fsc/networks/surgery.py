@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
-from fsc.arguments import check_module
+from fsc.arguments import check_module, shown
 from fsc.networks.operations import ORDINARY
 from fsc.networks.placing import put
 from fsc.networks.tracing import batch_norm_after, layer_names, trace
@@ -119,5 +119,5 @@ def _convolution(model: nn.Module, where: str, name: str) -> nn.Conv2d:
     module = dict(model.named_modules()).get(name)
     if not isinstance(module, nn.Conv2d):
         found = "nothing" if module is None else type(module).__name__
-        raise ValueError(f"{where}: name must be that of a Conv2d, got {name!r} ({found})")
+        raise ValueError(f"{where}: name must be that of a Conv2d, got {shown(name)} ({found})")
     return module

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_map
 
+from fsc.arguments import shown
 from fsc.networks.calls import cast, output_of
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.draws import own_draws
@@ -275,7 +276,7 @@ def layer_node(model: nn.Module, graph: fx.Graph, name: str) -> fx.Node:
     for node in graph.nodes:
         if node.target == name and LAYER.matches(model, node):
             return node
-    raise ValueError(f"name must be a convolution or Linear that model calls, got {name!r}")
+    raise ValueError(f"name must be a convolution or Linear that model calls, got {shown(name)}")
 
 
 def ancestors(node: fx.Node) -> Iterator[fx.Node]:

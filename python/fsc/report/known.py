@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fsc.arguments import as_channel_numbers, as_count, as_number, check_text
+from fsc.arguments import as_channel_numbers, as_count, as_number, check_text, shown
 
 _TEXTS = ("model", "data", "method_in_words")
 _COUNTS = ("test_images", "shots", "ways")
@@ -29,12 +29,16 @@ def told_of(held: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[st
         TypeError: a value is of the wrong type.
     """
     if not isinstance(known, Mapping | None):
-        raise TypeError(f"page: known must be a dict by the names of report.json, got {known!r}")
+        raise TypeError(
+            f"page: known must be a dict by the names of report.json, got {shown(known)}"
+        )
     given = {name: value for name, value in (known or {}).items() if value is not None}
     told = {"model": None, **held, **given}
     for name, value in given.items():
         if name not in _NAMES:
-            raise ValueError(f"page: known must hold none but {', '.join(_NAMES)}, got {name!r}")
+            raise ValueError(
+                f"page: known must hold none but {', '.join(_NAMES)}, got {shown(name)}"
+            )
         told[name] = _checked(name, value)
         own = name.removesuffix("_teacher")
         other = own if own != name else f"{own}_teacher"
@@ -57,7 +61,7 @@ def check_statistics(mean: object, std: object) -> None:
         numbers = as_channel_numbers(f"page: {name}", values)
         if not all(least < number < math.inf for number in numbers):
             rule = "finite" if name == "mean" else "finite and above 0"
-            raise ValueError(f"page: {name} must be {rule}, got {values!r}")
+            raise ValueError(f"page: {name} must be {rule}, got {shown(values)}")
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -69,7 +73,7 @@ def _checked(name: str, value: Any) -> Any:
     if name == "notes":
         listed = isinstance(value, Sequence) and not isinstance(value, str)
         if not listed or not all(isinstance(each, str) for each in value):
-            raise TypeError(f"{what} must be a list of sentences, got {value!r}")
+            raise TypeError(f"{what} must be a list of sentences, got {shown(value)}")
         return value
     number = as_number(what, value)
     most = 100 if name.removesuffix("_teacher") in _PERCENT else math.inf

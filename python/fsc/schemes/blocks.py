@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import as_count, as_number, check_text
+from fsc.arguments import as_count, as_number, check_text, shown
 from fsc.images.joint import Inputs
 from fsc.networks.blocks import Blocks, Rest, drop_blocks, find_blocks
 from fsc.schemes.reasons import commonest
@@ -74,7 +74,7 @@ class DropBlocks:
 def _names(blocks: Any) -> tuple[str, ...]:
     listed = isinstance(blocks, Sequence) and not isinstance(blocks, str)
     if not listed or not all(isinstance(name, str) for name in blocks):
-        raise TypeError(f"DropBlocks: blocks must be a list of names, got {blocks!r}")
+        raise TypeError(f"DropBlocks: blocks must be a list of names, got {shown(blocks)}")
     names: tuple[str, ...] = tuple(blocks)
     if not names or len(set(names)) < len(names):
         raise ValueError(
@@ -107,7 +107,7 @@ def check_blocks(scheme: DropBlocks, model: nn.Module, example_inputs: Inputs) -
         if name not in blocks.found:
             why = blocks.reasons.get(name, f"{name!r} is no module that holds layers")
             raise ValueError(
-                f"{where}: blocks must be among {', '.join(blocks.found)}, got {name!r}: {why}"
+                f"{where}: blocks must be among {', '.join(blocks.found)}, got {shown(name)}: {why}"
             )
     if scheme.count is not None and scheme.count > len(blocks.found):
         raise ValueError(

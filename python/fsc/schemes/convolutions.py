@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import as_names, as_number, check_module
+from fsc.arguments import as_names, as_number, check_module, shown
 from fsc.networks.operations import ORDINARY
 
 
@@ -42,7 +42,7 @@ def as_ignored(function: str, ignored: Collection[str], model: nn.Module) -> tup
     for name in found:
         if name not in names:
             raise ValueError(
-                f"{function}: ignored must name convolutions of the model, got {name!r}"
+                f"{function}: ignored must name convolutions of the model, got {shown(name)}"
             )
     return found
 
@@ -101,11 +101,11 @@ def counts_left(
         if name not in sizes:
             raise ValueError(
                 f"{function}: pruning_ratio must name convolutions that can lose something, "
-                f"got {name!r}"
+                f"got {shown(name)}"
             )
         if name in ignored:
             raise ValueError(
-                f"{function}: pruning_ratio must name no layer that is ignored, got {name!r}"
+                f"{function}: pruning_ratio must name no layer that is ignored, got {shown(name)}"
             )
     kept = {name: max(1, round(sizes[name] * (1 - share))) for name, share in shares.items()}
     if not kept:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from fsc.arguments import as_count, as_flag, check_text
+from fsc.arguments import as_count, as_flag, check_text, shown
 from fsc.networks.decoupling import decouple_layers, energy_lost, pays
 from fsc.networks.operations import LAYER
 from fsc.networks.tracing import ancestors, shared_layers, trace
@@ -78,7 +78,7 @@ def _as_terms(value: Any, *, named: bool) -> Any:
     if not isinstance(value, Integral) or isinstance(value, bool):
         rule = f"must be an integer{'' if named else f', {MIXED!r} or a dict of layers'}"
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"Decoupling: terms {rule}, got {value!r}")
+        raise kind(f"Decoupling: terms {rule}, got {shown(value)}")
     return as_count("Decoupling: terms", value)
 
 

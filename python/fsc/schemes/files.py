@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from fsc.arguments import shown
 from fsc.files import read_json
 from fsc.images.joint import Inputs
 from fsc.schemes.blocks import DropBlocks
@@ -72,9 +73,9 @@ def _scheme(
         raise ValueError(f"content must be an object, got {type(content).__name__}")
     name, kind = content.pop("name", None), content.pop("kind", "structured")
     if not isinstance(name, str) or not name:
-        raise ValueError(f"name must be a text, got {name!r}")
+        raise ValueError(f"name must be a text, got {shown(name)}")
     if not isinstance(kind, str) or kind not in _KEYS:
-        raise ValueError(f"kind must be one of {', '.join(_KEYS)}, got {kind!r}")
+        raise ValueError(f"kind must be one of {', '.join(_KEYS)}, got {shown(kind)}")
     forms = _KEYS[kind]
     if not content or not any(set(content) <= form for form in forms):
         wanted = " or ".join(", ".join(sorted(form, reverse=True)) for form in forms)
@@ -85,7 +86,7 @@ def _scheme(
         return _of_kind(DropBlocks, name, content)
     ignored = content.get("ignored", [])
     if not isinstance(ignored, list) or not all(isinstance(entry, str) for entry in ignored):
-        raise ValueError(f"ignored must be a list of names, got {ignored!r}")
+        raise ValueError(f"ignored must be a list of names, got {shown(ignored)}")
     if kind == "decoupled":
         return _of_kind(Decoupling, name, content)
     if kind == "quantized":
@@ -143,10 +144,10 @@ def _number(key: str, value: Any, types: tuple[type, ...]) -> Any:
 
 def _numbers(key: str, value: Any, types: tuple[type, ...]) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
-        raise ValueError(f"{key} must map layers to numbers, got {value!r}")
+        raise ValueError(f"{key} must map layers to numbers, got {shown(value)}")
     for layer, number in value.items():
         if type(number) not in types:
-            raise ValueError(f"{key}[{layer!r}] must be {_PROSE[types[-1]]}, got {number!r}")
+            raise ValueError(f"{key}[{layer!r}] must be {_PROSE[types[-1]]}, got {shown(number)}")
     return value
 
 

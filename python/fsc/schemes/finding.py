@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from fsc.arguments import shown
 from fsc.images.joint import Inputs
 from fsc.models.recognition import recognise
 from fsc.networks.wrappers import unwrap
@@ -47,7 +48,7 @@ def find(
     if Path(given).suffix == ".json" or Path(given).is_file():
         return from_json(given, model, example_inputs)
     raise ValueError(
-        f"scheme must be one of {', '.join(names())} or the path of a JSON file, got {given!r}"
+        f"scheme must be one of {', '.join(names())} or the path of a JSON file, got {shown(given)}"
     )
 
 
@@ -59,6 +60,6 @@ def _published(name: str, model: nn.Module) -> Scheme | SparseScheme | Quantized
         fitting = [each for each in names() if fits(each, known)]
         raise ValueError(
             f"scheme must be one of {', '.join(fitting)}, which fit "
-            f"{known or type(model).__name__}, or the path of a JSON file, got {name!r}"
+            f"{known or type(model).__name__}, or the path of a JSON file, got {shown(name)}"
         )
     return named(name, known)

@@ -7,6 +7,8 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from fsc.arguments import shown
+
 # The name of a layer or of what contains it, a pattern such as "head*", or a type of layer.
 Ignored = Collection[str | type[nn.Module]]
 
@@ -42,7 +44,8 @@ def ignored_layers(
             fitting = {name for name, module in modules.items() if isinstance(module, entry)}
         else:
             raise TypeError(
-                f"{function}: ignored must hold names, patterns or types of modules, got {entry!r}"
+                f"{function}: ignored must hold names, patterns or types of modules, "
+                f"got {shown(entry)}"
             )
         if not fitting:
             raise ValueError(
@@ -61,7 +64,7 @@ def check_list_of_ignored(function: str, ignored: object) -> None:
     """
     if isinstance(ignored, str) or not isinstance(ignored, Collection):
         raise TypeError(
-            f"{function}: ignored must be a list of names, patterns or types, got {ignored!r}"
+            f"{function}: ignored must be a list of names, patterns or types, got {shown(ignored)}"
         )
 
 

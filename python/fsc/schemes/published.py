@@ -8,6 +8,7 @@ import math
 from torch import nn
 
 from fsc import models
+from fsc.arguments import shown
 from fsc.scheme_tables import (
     IMAGENET_KEPT,
     MOBILENET_KEPT,
@@ -80,14 +81,15 @@ def named(name: str, model_name: str) -> Scheme | SparseScheme | QuantizedScheme
         9
     """
     if name not in names():
-        raise ValueError(f"named: name must be one of {', '.join(names())}, got {name!r}")
+        raise ValueError(f"named: name must be one of {', '.join(names())}, got {shown(name)}")
     if fits(name):
         return for_any(name, _skeleton(model_name))
     family = models.family(model_name)
     fitting = [known for known, table in OF_FAMILY.items() if name in table]
     if family not in fitting:
         raise ValueError(
-            f"named: scheme {name!r} is for {' and '.join(fitting)} networks, got {model_name!r}"
+            f"named: scheme {name!r} is for {' and '.join(fitting)} networks, "
+            f"got {shown(model_name)}"
         )
     convolutions = _convolutions(model_name)
     if family == "vgg":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fsc.arguments import check_dict, check_text, python_integer
+from fsc.arguments import check_dict, check_text, python_integer, shown
 from fsc.networks.operations import ORDINARY
 from fsc.networks.quantized_inputs import MAX_BITS
 from fsc.networks.wrappers import unwrap
@@ -78,7 +78,9 @@ def quantized(
     found = {name: python_integer(count) for name, count in bits.items()}
     for name, count in found.items():
         if name in ignored:
-            raise ValueError(f"quantized: bits must name no layer that is ignored, got {name!r}")
+            raise ValueError(
+                f"quantized: bits must name no layer that is ignored, got {shown(name)}"
+            )
         convolution_of(model, name, "quantized")
         if type(count) is not int or not 1 <= count <= MAX_BITS:
             raise ValueError(f"quantized: bits must be in [1, {MAX_BITS}], got {count} for {name}")
@@ -104,14 +106,14 @@ def check_quantized(scheme: QuantizedScheme, model: nn.Module) -> None:
     if not _is_activation_bits(scheme.activation_bits):
         raise ValueError(
             f"scheme {scheme.name!r}: activation_bits must be 1 to {MAX_BITS} or "
-            f"{FULL_PRECISION}, got {scheme.activation_bits!r}"
+            f"{FULL_PRECISION}, got {shown(scheme.activation_bits)}"
         )
     for layer, bits in scheme.bits.items():
         module = convolution_of(model, layer, scheme.name)
         if type(bits) is not int or not 1 <= bits <= MAX_BITS:
             raise ValueError(
                 f"scheme {scheme.name!r}: layer {layer!r} must have 1 to {MAX_BITS} bits, "
-                f"got {bits!r}"
+                f"got {shown(bits)}"
             )
         if scheme.activation_bits != FULL_PRECISION and not isinstance(module, nn.Conv2d):
             raise ValueError(

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from fsc.arguments import shown
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.norms import batch_norm_scales, with_those_that_stay
 from fsc.channels.proof import channel_groups
@@ -119,7 +120,8 @@ def by_scale(
     """
     if scheme.chosen_by not in ("method", "scale"):
         raise ValueError(
-            f"scheme {scheme.name!r}: chosen_by must be method or scale, got {scheme.chosen_by!r}"
+            f"scheme {scheme.name!r}: chosen_by must be method or scale, "
+            f"got {shown(scheme.chosen_by)}"
         )
     if scheme.chosen_by == "method":
         return list(groups)

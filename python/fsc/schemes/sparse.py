@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fsc.arguments import check_dict, check_text, python_integer
+from fsc.arguments import check_dict, check_text, python_integer, shown
 from fsc.networks.operations import ORDINARY
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import as_ignored, convolution_of, counts_left
@@ -105,5 +105,5 @@ def check_sparse(scheme: SparseScheme, model: nn.Module) -> None:
         if type(count) is not int or not 1 <= count <= module.weight.numel():
             raise ValueError(
                 f"scheme {scheme.name!r}: layer {layer!r} must keep 1 to "
-                f"{module.weight.numel()} weights, got {count!r}"
+                f"{module.weight.numel()} weights, got {shown(count)}"
             )

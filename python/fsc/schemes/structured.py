@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from fsc.arguments import check_dict, check_text, python_integer
+from fsc.arguments import check_dict, check_text, python_integer, shown
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.proof import channel_groups
 from fsc.images.joint import Inputs
@@ -170,7 +170,7 @@ def structured_of(
         elif ratio is None:
             with_it = "" if by == layer else f", whose channels go with those of {by!r}"
             raise ValueError(
-                f"{function}: pruning_ratio must name no layer that is ignored, got {layer!r}"
+                f"{function}: pruning_ratio must name no layer that is ignored, got {shown(layer)}"
                 f"{with_it}"
             )
     if not kept:
@@ -230,7 +230,9 @@ def _size_left(group: ChannelGroup, layer: str, count: object) -> int:
     channels, repeats = group.rows_of(layer)
     rows = len(channels) * repeats
     if type(count) is not int or not 1 <= count <= rows:
-        raise ValueError(f"layer {layer!r} must keep 1 to {rows} output channels, got {count!r}")
+        raise ValueError(
+            f"layer {layer!r} must keep 1 to {rows} output channels, got {shown(count)}"
+        )
     if count < rows and group.frozen is not None:
         raise ValueError(f"layer {layer!r} must keep its {rows} channels: {group.frozen}")
     gone, rest = divmod(rows - count, repeats)

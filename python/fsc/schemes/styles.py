@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
+from fsc.arguments import shown
 from fsc.channels.groups import ChannelGroup
 from fsc.scheme_tables import Style
 
@@ -26,11 +27,12 @@ def check_style(function: str, style: str, has_shares: bool) -> None:
     """
     if style not in get_args(Style):
         raise ValueError(
-            f"{function}: style must be one of {', '.join(get_args(Style))}, got {style!r}"
+            f"{function}: style must be one of {', '.join(get_args(Style))}, got {shown(style)}"
         )
     if has_shares and style != "residual":
         raise ValueError(
-            f"{function}: style must go with one pruning_ratio for all layers, got {style!r} with "
+            f"{function}: style must go with one pruning_ratio for all layers, "
+            f"got {shown(style)} with "
             "layers that are named"
         )
 
@@ -54,7 +56,7 @@ def pruned(function: str, style: Style, groups: Sequence[ChannelGroup]) -> list[
     found = [group for group in able if is_pruned(style, group)]
     if able and not found:
         raise ValueError(
-            f"{function}: style must leave channels to prune, got {style!r}, and all that can "
+            f"{function}: style must leave channels to prune, got {shown(style)}, and all that can "
             "go are made by several layers together"
         )
     return found

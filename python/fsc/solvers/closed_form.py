@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fsc.arguments import check_fields
+from fsc.arguments import check_fields, shown
 from fsc.solvers.elimination import eliminate_channels
 from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import Quadratic
@@ -49,7 +49,7 @@ class ClosedForm:
 def check_selection(selection: str) -> None:
     """Refuses what is no selection."""
     if selection not in ("obs", "norm"):
-        raise ValueError(f"selection must be 'obs' or 'norm', got {selection!r}")
+        raise ValueError(f"selection must be 'obs' or 'norm', got {shown(selection)}")
 
 
 def check_damping(damping: float) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fsc.arguments import check_fields
+from fsc.arguments import check_fields, shown
 from fsc.solvers.closed_form import check_damping
 from fsc.solvers.contributions import Contributions
 from fsc.solvers.greedy import greedy_channels
@@ -44,7 +44,9 @@ class Reconstruction:
         """Refuses what cannot be solved."""
         check_fields(self)
         if self.unknowns not in ("scales", "weights"):
-            raise ValueError(f"reconstruction must be 'scales' or 'weights', got {self.unknowns!r}")
+            raise ValueError(
+                f"reconstruction must be 'scales' or 'weights', got {shown(self.unknowns)}"
+            )
         check_damping(self.damping)
 
 

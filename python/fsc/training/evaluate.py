@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.arguments import as_count, as_integer, is_several
+from fsc.arguments import as_count, as_integer, is_several, shown
 from fsc.images.checks import check_images, device_of
 from fsc.images.folder import ImageFolder
 from fsc.images.labels import check_labels
@@ -92,7 +92,7 @@ def _as_ranks(ranks: Any) -> tuple[int, ...]:
     found = ranks.tolist() if isinstance(ranks, Tensor | np.ndarray) else ranks
     found = tuple(found) if is_several(found) else ()
     if not found:
-        raise TypeError(f"accuracy: ranks must be one integer or more, got {ranks!r}")
+        raise TypeError(f"accuracy: ranks must be one integer or more, got {shown(ranks)}")
     return tuple(as_integer("accuracy: ranks", rank) for rank in found)
 
 

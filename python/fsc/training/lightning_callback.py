@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from fsc.arguments import shown
 from fsc.training.zeros import Zeros
 
 # Either has the same callbacks; a trainer takes those of its own package.
@@ -34,7 +35,7 @@ def keep_student(
         ImportError: Lightning is not installed.
     """
     if batch_norm not in ("frozen", "trained"):
-        raise ValueError(f"batch_norm must be 'frozen' or 'trained', got {batch_norm!r}")
+        raise ValueError(f"batch_norm must be 'frozen' or 'trained', got {shown(batch_norm)}")
     base: Any = _imported(package).Callback
 
     class KeepStudent(base):
@@ -72,7 +73,7 @@ def keep_student(
 
 def _imported(package: str | None) -> Any:
     if package is not None and package not in _PACKAGES:
-        raise ValueError(f"package must be one of {', '.join(_PACKAGES)}, got {package!r}")
+        raise ValueError(f"package must be one of {', '.join(_PACKAGES)}, got {shown(package)}")
     for name in _PACKAGES if package is None else (package,):
         try:
             return importlib.import_module(name)
