@@ -23,7 +23,7 @@ def _quick(one_thread, monkeypatch):
 
 def rounding_student(bits):
     """A resnet14 whose outputs move by far more than a last place, and images."""
-    images = torch.randn(4, 3, 16, 16)
+    images = torch.randn(7, 3, 16, 16)
     student = models.build("resnet14").eval()
     surgery.fold_batch_norm(student)
     names = [n for n, m in student.named_modules() if isinstance(m, nn.Conv2d)][1:]
@@ -42,7 +42,8 @@ def rounded_down(self, features):
     return (features * (1 / step)).floor().clamp(0, self.largest) * step
 
 
-@pytest.mark.parametrize(("otherwise", "bits"), [(unrounded, 8), (rounded_down, 4)])
+# With fewer bits the two differ by more.
+@pytest.mark.parametrize(("otherwise", "bits"), [(unrounded, 8), (rounded_down, 8)])
 def test_a_file_that_does_not_round_is_not_written(bits, otherwise, tmp_path, monkeypatch):
     student, images = rounding_student(bits)
     right = QuantizedInputConv2d.quantized
@@ -69,7 +70,7 @@ class Shaken(TorchProgram):
         return super().forward(images * (1 + 4e-6 * noise))
 
 
-@pytest.mark.parametrize("bits", [8])
+@pytest.mark.parametrize("bits", [4, 8])
 def test_a_file_may_round_some_activations_the_other_way(bits, tmp_path, monkeypatch):
     student, images = rounding_student(bits)
     monkeypatch.setitem(exporting.FORMATS, ".pt2", replace(FORMATS[".pt2"], opened=Shaken))
