@@ -79,7 +79,7 @@ def test_result_depends_neither_on_batches_nor_on_memory(method: fsc.methods.Met
         torch.testing.assert_close(pieces.state_dict()[name], tensor, **tolerance)
 
 
-@pytest.mark.parametrize("method", [fsc.CrossDistillation(), fsc.FSKD()], ids=str)
+@pytest.mark.parametrize("method", [fsc.CrossDistillation(), fsc.FSKD(solve_on=20)], ids=str)
 def test_same_images_give_the_same_bits(method: fsc.methods.Method) -> None:
     teacher, images = chain(), _images()
     first, second = (
@@ -104,7 +104,7 @@ class Mixed(nn.Module):
         return self.mirrored(torch.relu(self.depthwise(x)))
 
 
-@pytest.mark.parametrize("method", [fsc.CrossDistillation(), fsc.FSKD()], ids=str)
+@pytest.mark.parametrize("method", [fsc.CrossDistillation(), fsc.FSKD(solve_on=20)], ids=str)
 def test_layers_that_are_called_twice_keep_the_teachers_weight(method: fsc.methods.Method) -> None:
     teacher, images = branching.branching(branching.Twice), torch.randn(16, 3, 12, 12)
     scheme = Scheme("half", {"mixed": 3})
