@@ -20,7 +20,7 @@ torch.backends.cudnn.allow_tf32 = False
 # What starts last stretches a run on several processes: files that take long go first.
 _LONG = (
     *("test_exported.py", "test_cli_several.py", "test_ranks.py", "test_cli_device.py"),
-    *("test_other_device.py", "test_cli_sweep.py", "test_docs.py", "test_real_data.py"),
+    *("test_other_device.py", "test_docs.py", "test_real_data.py", "test_guide.py"),
 )
 
 

@@ -150,7 +150,7 @@ def prune_iteratively(
     Example:
         >>> import fsc
         >>> from fsc import models
-        >>> teacher, images = models.build("resnet20").eval(), torch.randn(10, 3, 32, 32)
+        >>> teacher, images = models.build("resnet14").eval(), torch.randn(10, 3, 16, 16)
         >>> result = fsc.prune_iteratively(teacher, images, pruning_ratios=[0.2], rounds=2)
         >>> [candidate.round for candidate in result.candidates]
         [1, 2]

@@ -16,8 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from part import Fault
 
+# What jobs import at work: here once, so that a fork has it and is killed while it computes.
+import torch._dynamo  # noqa: F401
+from part import Fault
+from sklearn import datasets  # noqa: F401
+
+import fsc.methods  # noqa: F401
 from fsc.cli import main
 from fsc.images import data
 from fsc.networks.tensor_files import read_tensors, write_tensors

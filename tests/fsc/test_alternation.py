@@ -45,10 +45,10 @@ def test_by_turns_a_student_learns_more_than_from_as_many_steps_alone() -> None:
     training = fsc.BackProp(steps=100, learning_rate=0.02)
     top1 = {}
     for alignment in (None, fsc.FSKD(solve_on=0)):
-        method = fsc.Alternation(training=training, alignment=alignment, tolerance=1e-9)
+        method = fsc.Alternation(training=training, alignment=alignment, rounds=4, tolerance=1e-9)
         made = method.teach(teacher, student, images[drawn], labels[drawn])
         top1[alignment is None] = accuracy(made, *test)
-    # 89.2 against 84.8 when this was written; four other draws gained 1.0 to 2.4.
+    # 89.2 against 84.8 when this was written.
     assert top1[False] > top1[True] + 1
 
 

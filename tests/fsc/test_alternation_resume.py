@@ -72,13 +72,18 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("alignment", [fsc.FSKD(solve_on=0), JOINT, None])
+# In the first round, in the next before its state was kept once, and at its last step.
+STOPS = ((1, 3), (1, 7), (2, 2), (2, STEPS), (3, 6))
+
+
+@pytest.mark.parametrize(
+    ("alignment", "stops"), [(fsc.FSKD(solve_on=0), STOPS), (JOINT, ((3, 6),)), (None, ((3, 6),))]
+)
 def test_interrupted_and_resumed_has_the_bits_of_an_uninterrupted_run(
-    tmp_path: Path, alignment: fsc.FSKD | None
+    tmp_path: Path, alignment: fsc.FSKD | None, stops: tuple[tuple[int, int], ...]
 ) -> None:
     whole, told = _run(None, alignment=alignment)
-    # In the first round, in the next before its state was kept once, and at its last step.
-    for number, step in ((1, 3), (1, 7), (2, 2), (2, STEPS), (3, 6)):
+    for number, step in stops:
         folder = tmp_path / f"{number}-{step}"
         torch.rand(1)  # what others draw does not matter
         with pytest.raises(KeyboardInterrupt):

@@ -203,7 +203,7 @@ def test_networks_without_blocks_are_refused() -> None:
         schemes.check(scheme, Network(nn.Sequential(nn.Conv2d(4, 4, 1))), IMAGES[:1])
 
 
-@pytest.mark.parametrize("method", [fsc.FSKD(), fsc.CrossDistillation(), "seconds"])
+@pytest.mark.parametrize("method", [fsc.FSKD(solve_on=20), fsc.CrossDistillation(), "seconds"])
 def test_layerwise_methods_say_who_takes_blocks(method: object) -> None:
     with pytest.raises(ValueError, match="must keep all blocks .* MiR and L1Norm take it"):
         fsc.compress(residual_network(""), IMAGES, method=method, scheme=DropBlocks(count=1))

@@ -78,12 +78,18 @@ def test_the_student_of_a_network_with_hooks_comes_back_from_its_file(tmp_path):
         fsc.load(tmp_path / "student.safetensors", model=network())
 
 
-@pytest.mark.parametrize("names", [5, [1], "abc", [None]])
-def test_a_damaged_list_of_what_was_exported_is_refused(tmp_path, names):
-    path = tmp_path / "student.safetensors"
+@pytest.fixture(scope="module")
+def read_by_export(tmp_path_factory):
+    """The tensors and the header of a student's file."""
+    path = tmp_path_factory.mktemp("read_by_export") / "student.safetensors"
     fsc.save(fsc.compress(doubled(), IMAGES, flops=0.8, method="l1").student, path)
-    state, header = read_tensors(path)
-    del header["sha256"]
+    return read_tensors(path)
+
+
+@pytest.mark.parametrize("names", [5, [1], "abc", [None]])
+def test_a_damaged_list_of_what_was_exported_is_refused(tmp_path, names, read_by_export):
+    path, (state, written) = tmp_path / "student.safetensors", read_by_export
+    header = {key: value for key, value in written.items() if key != "sha256"}
     assert header["read_by_export"] == ["0"]
     with_header(path, header | {"read_by_export": names}, state)
     with pytest.raises(ValueError, match="read_by_export in the header must be a list of names"):

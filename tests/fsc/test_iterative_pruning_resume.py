@@ -1,6 +1,7 @@
 """Pruning by turns, interrupted and resumed: the bits of an uninterrupted run."""
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,22 +71,22 @@ def _places(first: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "align_to"),
+    ("name", "align_to", "stops"),
     [
-        ("chain", "teacher"),
-        ("chain", "previous"),
-        ("layer norms", "teacher"),
-        ("layer norms", "previous"),
-        ("batch norms", "previous"),
+        ("chain", "teacher", (1, 2, 3)),
+        ("chain", "previous", (1, 2, 3)),
+        ("layer norms", "teacher", (3,)),
+        ("layer norms", "previous", (3,)),
+        ("batch norms", "previous", (3,)),
     ],
 )
 def test_interrupted_and_resumed_has_the_bits_of_an_uninterrupted_run(
-    tmp_path: Path, name: str, align_to: str
+    tmp_path: Path, name: str, align_to: str, stops: tuple[int, ...]
 ) -> None:
     teacher = NETWORKS[name]().eval()
     whole, made = _run(teacher, None, align_to=align_to)
     assert made == _places(0)
-    for first in (1, 2, 3):  # of those that are still to be made
+    for first in stops:  # of those that are still to be made
         with pytest.raises(KeyboardInterrupt):
             _run(teacher, tmp_path / str(first), _places(first)[0], align_to=align_to)
         torch.rand(1)  # what others draw does not matter
@@ -149,13 +150,26 @@ def of_another(path: Path) -> None:
     path.write_bytes((path.parent / other).read_bytes())
 
 
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[nn.Module, Path, fsc.IterativeResult]:
+    """A teacher, the journal of a run with it, and what came out."""
+    torch.manual_seed(0)
+    teacher, folder = chain(), tmp_path_factory.mktemp("finished")
+    return teacher, folder, _run(teacher, folder)[0]
+
+
 @pytest.mark.parametrize("damage", [cut, flipped, of_another])
 @pytest.mark.parametrize("index", range(4))
 def test_a_damaged_entry_is_dropped_and_that_candidate_made_again(
-    tmp_path: Path, index: int, damage: Callable[[Path], None]
+    finished: tuple[nn.Module, Path, fsc.IterativeResult],
+    tmp_path: Path,
+    index: int,
+    damage: Callable[[Path], None],
 ) -> None:
-    teacher = chain()
-    whole, _ = _run(teacher, tmp_path)
+    teacher, folder, whole = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     damage(tmp_path / FILES[index])
     number, ratio = index // 2 + 1, RATIOS[index % 2]
     sentence = f"dropped, and the cut by {ratio} of round {number} is made again"
@@ -165,6 +179,16 @@ def test_a_damaged_entry_is_dropped_and_that_candidate_made_again(
     _assert_same(whole, resumed)
     for file, candidate in zip(FILES, whole.candidates, strict=True):
         assert bool(_values(tmp_path / file)) == candidate.is_kept
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """A teacher, and the journal of a run with it that is not over."""
+    torch.manual_seed(0)
+    teacher, folder = chain(), tmp_path_factory.mktemp("interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        _run(teacher, folder, _places(2)[0])
+    return teacher, folder
 
 
 @pytest.mark.parametrize(
@@ -182,21 +206,27 @@ def test_a_damaged_entry_is_dropped_and_that_candidate_made_again(
     ],
 )
 def test_the_journal_of_another_call_is_refused(
-    tmp_path: Path, options: dict[str, Any], told: str
+    interrupted: tuple[nn.Module, Path], options: dict[str, Any], told: str
 ) -> None:
-    teacher = chain()
-    with pytest.raises(KeyboardInterrupt):
-        _run(teacher, tmp_path, _places(2)[0])
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    teacher, folder = interrupted
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     sentence = f"^journal must belong to .* of one with {told}: pass what .*, or another folder$"
     with pytest.raises(ValueError, match=sentence):
-        _run(teacher, tmp_path, **options)
+        _run(teacher, folder, **options)
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_journal_of_another_teacher_is_refused_and_goes_on_with_its_own(
+    interrupted: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    teacher, folder = interrupted
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     other = copy.deepcopy(teacher)
     other.head.bias.data.add_(1)
     with pytest.raises(ValueError, match="of one with another teacher: pass"):
         _run(other, tmp_path)
-    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
-    _run(teacher, tmp_path)
+    _, made = _run(teacher, tmp_path)
+    assert made == _places(2)
 
 
 def test_what_is_refused_leaves_no_folder(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ METHODS = [
     fsc.CrossDistillation(fsc.Estimation(), noise=0.01),
     fsc.CrossDistillation(fsc.Estimation(), activation="relu"),
     fsc.CrossDistillation(fsc.Estimation(), Proximal(steps=30)),
-    fsc.FSKD(),
+    fsc.FSKD(solve_on=20),
 ]
 
 

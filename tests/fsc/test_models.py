@@ -155,7 +155,7 @@ def test_other_networks_are_not_recognised():
         assert recognise(model) is None
 
 
-@pytest.mark.parametrize("name", ["vgg13", "vgg19", "resnet164", "densenet40"])
+@pytest.mark.parametrize("name", ["vgg13", "resnet164", "densenet40"])
 def test_half_of_every_layer_can_go(name):
     """That the cut network computes what the masked one does is checked by `compress` itself."""
     torch.manual_seed(0)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from device_cases import (
+    BLOCKS,
     CD,
     EVERY_KIND,
     LABELS,
@@ -28,7 +29,7 @@ from device_cases import (
     fine_tuned,
     mimicked,
     on_files,
-    resnet,
+    residual,
     resumed,
     spilled,
     stored,
@@ -52,10 +53,12 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "share of the cost": targeted,
     "l1": compressed(fsc.L1Norm()),
     "l1, single weights": compressed(fsc.L1Norm(), SPARSE),
-    "fskd": compressed(fsc.FSKD()),
-    "fskd, two iterations": compressed(fsc.FSKD(iterations=2)),
-    "fskd, sgd": compressed(fsc.FSKD(sgd=fsc.methods.JointSGD(steps=4, batch_size=4))),
-    "fskd, decoupled": compressed(fsc.FSKD(), schemes.Decoupling(2)),
+    "fskd": compressed(fsc.FSKD(solve_on=100)),
+    "fskd, two iterations": compressed(fsc.FSKD(solve_on=100, iterations=2)),
+    "fskd, sgd": compressed(
+        fsc.FSKD(solve_on=100, sgd=fsc.methods.JointSGD(steps=4, batch_size=4))
+    ),
+    "fskd, decoupled": compressed(fsc.FSKD(solve_on=100), schemes.Decoupling(2)),
     "fskd, any student": aligned,
     "fskd, student with random weights": taught,
     "fskd, pruned by turns": by_turns,
@@ -88,7 +91,7 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "channels of largest norm": compressed(CD(solver=ClosedForm("norm"))),
     "columns": compressed(CD(), Scheme("half", {"0": 40}), wide),
     "output filters": compressed(CD(axis="output_filters")),
-    "residual": compressed(CD(), schemes.named("res-50", "resnet14"), resnet),
+    "residual": compressed(CD(), BLOCKS, residual),
     "steps": compressed(CD(solver=Proximal(steps=4))),
     "steps of sgd": compressed(CD(solver=SGD)),
     "steps of minibatches": compressed(CD(solver=Proximal(steps=4, batch_size=2))),
@@ -98,14 +101,14 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
     "conjugate gradients, convex": compressed(CD(fsc.Convex(), activation="relu")),
     "after addition, conjugate gradients": compressed(
         CD(solver=Accelerated(steps=4), activation="relu", after_addition=True),
-        schemes.named("res-50", "resnet14"), resnet,
+        BLOCKS, residual,
     ),
     "after addition, steps": compressed(
         CD(solver=Proximal(steps=2), activation="relu", after_addition=True),
-        schemes.named("res-50", "resnet14"), resnet,
+        BLOCKS, residual,
     ),
     "after addition, closed form": compressed(
-        CD(after_addition=True, solve_on=20), schemes.named("res-50", "resnet14"), resnet
+        CD(after_addition=True, solve_on=20), BLOCKS, residual
     ),
     "after addition, columns": compressed(
         CD(after_addition=True), Scheme("half", {"0": 40}), wide
@@ -134,7 +137,7 @@ CASES: dict[str, Callable[[torch.device], Found]] = {
             "cd": (CD(), EVERY_KIND),
             "relu": (CD(activation="relu"), EVERY_KIND),
             "steps": (CD(solver=Proximal(steps=4)), EVERY_KIND),
-            "fskd": (fsc.FSKD(), EVERY_KIND),
+            "fskd": (fsc.FSKD(solve_on=100), EVERY_KIND),
             "thinet": (fsc.ThiNet(), EVERY_KIND),
             "grail": (fsc.Grail(), EVERY_KIND),
             "sparse": (CD(), SparseScheme("s", {"grouped": 100, "depthwise": 30})),

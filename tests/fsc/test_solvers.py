@@ -189,8 +189,9 @@ def _layer_inputs(root: Path, name: str) -> tuple[nn.Conv2d, Tensor, Tensor]:
     return layer.double().requires_grad_(False), clean.double(), noisy.double()
 
 
-@pytest.mark.parametrize("name", ["layer2.1.conv2", "layer3.1.conv2"])
-@pytest.mark.parametrize("objective", [Soft(), Estimation()], ids=["soft", "estimation"])
+@pytest.mark.parametrize(
+    ("name", "objective"), [("layer2.1.conv2", Estimation()), ("layer3.1.conv2", Soft())], ids=str
+)
 def test_released_code_runs_in_moments_to_the_same_loss(
     data_root: Path, name: str, objective: Objective
 ) -> None:

@@ -16,7 +16,7 @@ from fsc.models import imagenet_resnet
 from fsc.models.mobilenetv2 import mobilenetv2
 from fsc.networks import cost
 
-IMAGE = torch.zeros(1, 3, 64, 64)
+IMAGE = torch.zeros(1, 3, 32, 32)
 STREAM_OF_FEATURES = "layer4.0.conv2"
 # What the code released with the cross distillation paper leaves whole of ResNet-34.
 SPARED_BY_CD = ["layer1.2", "layer2.[23]", "layer3.[45]", "layer4"]
@@ -102,7 +102,7 @@ def test_a_multiple_is_the_nearest_one():
 @pytest.mark.parametrize("style", ["normal", "residual"])
 @pytest.mark.parametrize("method", ["l1", "cd-nc"])
 def test_a_student_of_each_style_is_smaller(narrow, method, style):
-    images = torch.randn(8, 3, 64, 64)
+    images = torch.randn(4, 3, 32, 32)
     scheme = schemes.structured(narrow, 0.25, IMAGE, [STREAM_OF_FEATURES], style=style)
     student = fsc.compress(narrow, images, method=method, scheme=scheme).student
     assert student.layer2[1].conv1.out_channels == 12
@@ -119,7 +119,7 @@ def widths(model: nn.Module) -> dict[str, int]:
 
 @pytest.mark.parametrize("goal", [{"flops": 0.7}, {"parameters": 0.7}, {"pruning_ratio": 0.5}, {}])
 def test_a_goal_leaves_residual_streams_whole(narrow, goal):
-    images = torch.randn(4, 3, 64, 64)
+    images = torch.randn(4, 3, 32, 32)
     left = fsc.compress(narrow, images, method="l1", style="normal", **goal)
     before, after = widths(narrow), widths(left.student)
     assert {name for name in before if before[name] != after[name]} <= {

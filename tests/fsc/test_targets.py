@@ -12,10 +12,10 @@ from fsc.networks.cost import Size
 from fsc.schemes.removal import Removal
 from fsc.schemes.targets import Target, allocate
 
-IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def teacher(name: str = "resnet20") -> nn.Module:
+def teacher(name: str = "resnet14") -> nn.Module:
     torch.manual_seed(0)
     return models.build(name).eval()
 

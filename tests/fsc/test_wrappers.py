@@ -19,7 +19,7 @@ from fsc.walking.visitor import Layer, Visitor
 
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
 IMAGES = torch.randn(4, 3, 8, 8)
-METHODS = [fsc.L1Norm(), fsc.CrossDistillation(), fsc.FSKD(), fsc.MiR(steps=2)]
+METHODS = [fsc.L1Norm(), fsc.CrossDistillation(), fsc.FSKD(solve_on=20), fsc.MiR(steps=2)]
 WRAPPERS: list[Callable[[nn.Module], nn.Module]] = [
     nn.DataParallel,
     AveragedModel,

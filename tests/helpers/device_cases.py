@@ -10,10 +10,10 @@ import pytest
 import torch
 from image_folders import write_patterns
 from networks import chain
+from shared_cases import Residual
 from torch import Tensor, nn
 
 import fsc
-from fsc import models
 from fsc.images import augmentation
 from fsc.images.folder import ImageFolder
 from fsc.methods import Method
@@ -29,6 +29,7 @@ from fsc.training.finetuning import FineTuning, recalibrate_batch_norm
 Found = dict[str, Tensor]
 SCHEME = Scheme("half", {"conv1": 4, "conv2": 5, "conv3": 6})
 EVERY_KIND = Scheme("half", {"first": 4})
+BLOCKS = Scheme("blocks", {"blocks.0.conv1": 4, "blocks.1.conv1": 5})
 SPARSE = SparseScheme("sparse", {"conv2": 100, "conv4": 20})
 SUPPORT = {"conv1": [6, 0, 3, 1], "conv2": [1, 2, 3, 8, 9], "conv3": [0, 1, 2, 3, 4, 5]}
 WEIGHTS = {"conv2": list(range(0, 700, 7)), "conv4": list(range(0, 40, 2))}
@@ -44,9 +45,9 @@ def wide() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 80, 3, stride=4), nn.ReLU(), nn.Conv2d(80, 4, 3, padding=1))
 
 
-def resnet() -> nn.Module:
+def residual() -> nn.Module:
     """Residual blocks."""
-    return models.build("resnet14").eval()
+    return Residual().eval()
 
 
 def compressed(

@@ -72,6 +72,7 @@ def _run(rank: int, folder: Path, work: Callable[..., Any], arguments: Any) -> N
     # A file in place of a port: tests side by side cannot meet.
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", store, datetime.timedelta(seconds=_SECONDS), 2, rank)
+    dist.barrier()  # or one that has nothing to do is gone before the other has met it
     try:
         given = work(*arguments)
     except Exception as error:

@@ -10,9 +10,9 @@ from fsc.cli.record import Record
 
 
 @pytest.fixture(scope="module")
-def compare_into(fsc, on_digits):
+def compare_into(fsc, small_on_digits):
     def run(folder, *arguments):
-        return fsc("compare", *on_digits, "--shots", 2, "--seeds", 2, "--method", "l1",
+        return fsc("compare", *small_on_digits, "--shots", 2, "--seeds", 2, "--method", "l1",
                    "--test-images", 9, "--json", folder / "runs.json", *arguments)  # fmt: skip
 
     return run
@@ -32,7 +32,7 @@ def content(compare_into, tmp_path_factory):
 
 
 def one_run(**wrong):
-    run = Record("l1", "res-50", 2, 0, 80.0, 0.1, 10, 9, 20).to_dict()
+    run = Record("l1", "half", 2, 0, 80.0, 0.1, 10, 9, 20).to_dict()
     return json.dumps({"runs": [run | wrong]})
 
 
@@ -76,7 +76,7 @@ def test_resume_refuses_a_file_that_is_no_comparison(compare, tmp_path, text, se
     [
         ({"method": "magic"}, 'run 0 is by "magic", no method of fsc'),
         ({"shots": 3}, "run 0 has 3 as its shots, not 2"),
-        ({"scheme": "res-60"}, 'run 0 has "res-60" as its scheme, not "res-50"'),
+        ({"scheme": "res-60"}, 'run 0 has "res-60" as its scheme, not "half"'),
         ({"value": 1}, "run 0 has 1 as its value, unlike those of fsc compare"),
         ({"target": "--flops 1"}, 'run 0 has "--flops 1" as its target, unlike those of fsc comp'),
         ({"milliseconds": [1, 2]}, "run 0 has [1, 2] as its milliseconds, unlike those of fsc com"),

@@ -44,10 +44,12 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def folders(teacher_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(
+    small_on_digits: list[object], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """What all commands wrote on each device."""
     folder = tmp_path_factory.mktemp("devices")
-    run_alone(__file__, str(teacher_file), str(folder))
+    run_alone(__file__, str(folder), *map(str, small_on_digits))
     return {device: folder / device for device in ("cpu", "stand_in")}
 
 
@@ -116,16 +118,15 @@ def run(*arguments: str) -> str:
     return result.stdout
 
 
-def run_all(teacher: str, folder: Path, device: str) -> None:
+def run_all(given: list[str], folder: Path, device: str) -> None:
     """Every command on one device, each into a folder of its own."""
-    given = ["--model", "resnet14", "--data", "digits", "--checkpoint", teacher]
     for verb, (arguments, file) in COMMANDS.items():
         (folder / verb).mkdir(parents=True)
         output = folder / verb
         target = ["--output", str(output)] if verb == "compress" else ["--json", str(output / file)]
-        run(verb, *given, "--scheme", "res-50", *arguments, *target, "--device", device)
+        run(verb, *given, *arguments, *target, "--device", device)
     model = str(folder / "compress" / "model.safetensors")
-    printed = run("evaluate", model, "--data", "digits", "--device", device)
+    printed = run("evaluate", model, *given[:4], "--device", device)
     (folder / "evaluate").write_text(printed)
     demo.demonstrate(folder / "demo", 0, demo.Plan(**TINY, device=torch.device(device)))
     check_ran_on(device)
@@ -137,4 +138,4 @@ if __name__ == "__main__":
     register_module_forward_pre_hook(note)
     with found_once("fsc.models."):
         for name in ("cpu", "stand_in"):
-            run_all(sys.argv[1], Path(sys.argv[2]) / name, name)
+            run_all(sys.argv[2:], Path(sys.argv[1]) / name, name)

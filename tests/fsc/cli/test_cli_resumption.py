@@ -98,6 +98,18 @@ def test_another_run_is_refused_in_flags(compress_into, unfinished, method, flag
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
+@pytest.fixture(scope="module")
+def unfinished_goal(fsc, on_digits, tmp_path_factory):
+    """The arguments of a run to a share of the cost, left before it was evaluated."""
+    where = tuple(each for each in on_digits if each not in ("--scheme", "res-50"))
+    run = ("compress", *where, "--method", "l1", "--shots", 2, "--test-images", 9)
+    run = (*run, "--output", tmp_path_factory.mktemp("goal") / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
+        assert fsc(*run, "--flops", 0.8).exit_code == 130
+    return run
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -114,16 +126,8 @@ def test_another_run_is_refused_in_flags(compress_into, unfinished, method, flag
         (("--scheme", "res-50"), "another scheme: give the earlier --scheme, or "),
     ],
 )
-def test_another_goal_is_refused_in_flags(
-    fsc, on_digits, tmp_path_factory, monkeypatch, flags, expected
-):
-    where = tuple(each for each in on_digits if each not in ("--scheme", "res-50"))
-    run = ("compress", *where, "--method", "l1", "--shots", 2, "--test-images", 9)
-    folder = tmp_path_factory.mktemp("goal") / "out"
-    with monkeypatch.context() as patch:
-        patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
-        assert fsc(*run, "--output", folder, "--flops", 0.8).exit_code == 130
-    assert refusal(fsc(*run, "--output", folder, "--resume", *flags)) == expected
+def test_another_goal_is_refused_in_flags(fsc, unfinished_goal, flags, expected):
+    assert refusal(fsc(*unfinished_goal, "--resume", *flags)) == expected
 
 
 def test_a_run_that_keeps_batch_norm_does_not_go_on_without(compress, monkeypatch):

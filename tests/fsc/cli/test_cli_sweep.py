@@ -10,9 +10,9 @@ from fsc.cli.run import execute
 
 
 @pytest.fixture
-def sweep(fsc, on_digits, tmp_path):
+def sweep(fsc, small_on_digits, tmp_path):
     def run(over, values, *arguments):
-        return fsc("sweep", *on_digits, "--over", over, "--values", values, "--seeds", 2,
+        return fsc("sweep", *small_on_digits, "--over", over, "--values", values, "--seeds", 2,
                    "--test-images", 100, "--json", tmp_path / "runs.json", *arguments)  # fmt: skip
 
     return run
@@ -42,7 +42,7 @@ def test_steps_of_two_methods(sweep, tmp_path):
     assert result.stdout.endswith(f"Written: {tmp_path / 'runs.json'}, {figure}\n")
     found = [run["top1"] for run in content["runs"] if run["method"] == "kd" and run["value"] == 3]
     assert f"{sum(found) / 2:.2f} ± " in result.stdout and "95 %" in result.stdout
-    lines = [line for line in result.output.splitlines() if str(tmp_path) not in line]
+    lines = [line for line in result.stdout.splitlines() if str(tmp_path) not in line]
     assert max(map(len, lines)) <= 80
 
 
@@ -165,9 +165,9 @@ def test_interrupted_and_taken_up_with_more_values(sweep, tmp_path, monkeypatch)
     assert calls[2:] == [3, 4, 2, 3, 4] and read(tmp_path)["runs"][0] == first[0]
 
 
-def test_a_comparison_is_no_sweep_and_the_other_way(fsc, on_digits, sweep, tmp_path):
+def test_a_comparison_is_no_sweep_and_the_other_way(fsc, small_on_digits, sweep, tmp_path):
     path = tmp_path / "runs.json"
-    compare = ("compare", *on_digits, "--shots", 1, "--seeds", 1, "--method", "l1",
+    compare = ("compare", *small_on_digits, "--shots", 1, "--seeds", 1, "--method", "l1",
                "--test-images", 100, "--json", path)  # fmt: skip
     assert fsc(*compare).exit_code == 0
     given = ("rate", "0.01", "--shots", 1, "--resume")
@@ -217,7 +217,7 @@ def test_a_comparison_is_no_sweep_and_the_other_way(fsc, on_digits, sweep, tmp_p
          "--mir-steps must be left out with --over steps, whose --values it is, got 3"),
         ("rate", "0.1", ("--shots", 1, "--method", "mir-progressive"),
          "--scheme must remove single weights for --method mir-progressive, as sparse-90 does, got "
-         "'res-50'"),
+         "'half'"),
         ("shots", "1,1000", ("--method", "l1"),
          "--values must not exceed the 128 images of class 0, got 1000"),
         ("images", "1,5000", ("--method", "l1"),
@@ -234,9 +234,9 @@ def test_resume_needs_a_file(fsc, on_digits):
     assert "--resume needs --json" in sentence(fsc("sweep", *on_digits, *given))
 
 
-def test_a_value_that_diverges_is_left_out_and_the_others_stay(fsc, on_digits, tmp_path):
+def test_a_value_that_diverges_is_left_out_and_the_others_stay(fsc, small_on_digits, tmp_path):
     result = fsc(
-        "sweep", *on_digits, "--scheme", "res-50", "--shots", 1, "--seeds", 1, "--over", "rate",
+        "sweep", *small_on_digits, "--shots", 1, "--seeds", 1, "--over", "rate",
         "--values", "0.001,1e30", "--mir-steps", 2, "--json", tmp_path / "runs.json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output

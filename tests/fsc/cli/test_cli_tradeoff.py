@@ -17,15 +17,21 @@ from fsc.methods.schedule import NeverFinite
 
 
 @pytest.fixture
-def teacher(on_digits):
+def teacher(small_on_digits):
     """Its arguments, without a scheme."""
+    return small_on_digits[:-2]
+
+
+@pytest.fixture
+def residual(on_digits):
+    """Those of a network with blocks that can be dropped."""
     return [each for each in on_digits if each not in ("--scheme", "res-50")]
 
 
 @pytest.fixture
 def tradeoff(fsc, teacher, tmp_path):
-    def run(*arguments):
-        return fsc("tradeoff", *teacher, "--shots", 1, "--test-images", 100,
+    def run(*arguments, given=teacher):
+        return fsc("tradeoff", *given, "--shots", 1, "--test-images", 100,
                    "--json", tmp_path / "runs.json", *arguments)  # fmt: skip
 
     return run
@@ -40,10 +46,10 @@ def sentence(result):
     return result.stderr.splitlines()[-1].removeprefix("error: ")
 
 
-def test_targets_of_two_kinds_in_one_table_and_figure(tradeoff, tmp_path):
+def test_targets_of_two_kinds_in_one_table_and_figure(tradeoff, residual, tmp_path):
     figure = tmp_path / "figure.png"
     result = tradeoff("--pruning-ratio", "0.5,0.25", "--drop-blocks", "1", "--method", "l1",
-                      "--seeds", 2, "--output", figure)  # fmt: skip
+                      "--seeds", 2, "--output", figure, given=residual)  # fmt: skip
     assert result.exit_code == 0, result.output
     content = read(tmp_path)
     assert (content["over"], content["scheme"], content["latency"]) == ("targets", None, True)
@@ -193,8 +199,8 @@ def test_both_are_timed_with_their_norms_folded_or_neither(monkeypatch, capsys, 
          "--pruning-ratio, got --round-to 4 with --drop-blocks alone."),
     ],
 )  # fmt: skip
-def test_what_is_no_target_is_refused(tradeoff, flags, said):
-    assert said in sentence(tradeoff(*flags))
+def test_what_is_no_target_is_refused(tradeoff, residual, flags, said):
+    assert said in sentence(tradeoff(*flags, given=residual))
 
 
 def test_runs_whose_spread_was_not_kept_are_shown_without(tradeoff, tmp_path):

@@ -29,10 +29,10 @@ def build(classes=3):
 
 
 @pytest.mark.parametrize("method", ["mir-before", "kd"])
-def test_compress_trains_on_crops(fsc, on_digits, tmp_path: Path, method: str) -> None:
+def test_compress_trains_on_crops(fsc, small_on_digits, tmp_path: Path, method: str) -> None:
     tops, where = [], ("--shots", 1, "--mir-steps", 2, *TRIED)
     for views in ("crops", "mirrored"):
-        given = ("compress", *on_digits, *where, "--method", method, "--views", views)
+        given = ("compress", *small_on_digits, *where, "--method", method, "--views", views)
         result = fsc(*given, "--output", tmp_path / views)
         assert result.exit_code == 0, result.output
         report = json.loads((tmp_path / views / "report.json").read_text())
@@ -42,19 +42,19 @@ def test_compress_trains_on_crops(fsc, on_digits, tmp_path: Path, method: str) -
 
 
 def test_steps_and_precision_of_the_default_are_those_that_are_typed(
-    fsc, on_digits, tmp_path: Path
+    fsc, small_on_digits, tmp_path: Path
 ) -> None:
     typed = ("--shots", 1, *TRIED, "--mir-steps", 3, "--precision", "bfloat16")
-    result = fsc("compress", *on_digits, *typed, "--output", tmp_path / "out")
+    result = fsc("compress", *small_on_digits, *typed, "--output", tmp_path / "out")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     training = report["hyper_parameters"]["train"]
     assert (training["steps"], training["precision"]) == (3, "bfloat16")
 
 
-def test_compare_says_so_and_keeps_the_runs_apart(fsc, on_digits, tmp_path: Path) -> None:
+def test_compare_says_so_and_keeps_the_runs_apart(fsc, small_on_digits, tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
-    given = ("compare", *on_digits, "--shots", 2, "--ways", 4, "--seeds", 1, *TRIED)
+    given = ("compare", *small_on_digits, "--shots", 2, "--ways", 4, "--seeds", 1, *TRIED)
     given = (*given, "--method", "l1", "--method", "mir-before", "--mir-steps", 2, "--json", path)
     result = fsc(*given, "--views", "crops")
     assert result.exit_code == 0, result.output
@@ -124,8 +124,18 @@ def test_ways_that_cannot_be_are_refused(fsc, pets, tmp_path: Path, flags, told:
 @pytest.mark.parametrize(
     "verb", [("analyse", "--method", "cd-nc"), ("grid", "--objective", "convex", "--intervals", 1)]
 )
-def test_analyse_and_grid_draw_classes_too(fsc, on_digits, tmp_path: Path, verb) -> None:
-    given = (*verb, *on_digits, "--shots", 1, "--ways", 3, *TRIED, "--json", tmp_path / "x.json")
+def test_analyse_and_grid_draw_classes_too(fsc, small_on_digits, tmp_path: Path, verb) -> None:
+    given = (
+        *verb,
+        *small_on_digits,
+        "--shots",
+        1,
+        "--ways",
+        3,
+        *TRIED,
+        "--json",
+        tmp_path / "x.json",
+    )
     result = fsc(*given)
     assert result.exit_code == 0, result.output
     assert "1 image of each of 3 classes" in result.stdout or verb[0] == "grid"
@@ -184,10 +194,12 @@ def test_compare_says_that_files_are_cropped(fsc, pets, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["compress", "compare"])
-def test_crops_of_files_without_files_are_refused(fsc, on_digits, pets, tmp_path, verb) -> None:
+def test_crops_of_files_without_files_are_refused(
+    fsc, small_on_digits, pets, tmp_path, verb
+) -> None:
     where = ("--output", tmp_path / "out") if verb == "compress" else ()
     typed = (*where, "--method", "mir-before", "--views", "original-crops", "--shots", 1)
-    assert sentence(fsc(verb, *on_digits, *typed)) == (
+    assert sentence(fsc(verb, *small_on_digits, *typed)) == (
         "--views original-crops must go with --data folder:PATH, whose files are cropped, got "
         "digits"
     )
