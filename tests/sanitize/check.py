@@ -30,7 +30,6 @@ MEMORY = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize=vpt
 MEMORY += ["-fsanitize-recover=all"]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(ROOT), "-k", "not compile"]
 PYTEST += ["-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "--benchmark-disable"]
-PYTEST += ["-s"]  # what is found is told on stderr
 TESTS = ["tests/ops", "tests/campaign/test_operators.py"]
 SIGNS = re.compile(
     r"(?P<place>\S+:\d+):\d+: (?P<undefined>runtime error: .*)"
@@ -122,6 +121,7 @@ def _environment(name: str) -> dict[str, str]:
         **emulated,
         "LD_PRELOAD": " ".join(found),
         "OMP_NUM_THREADS": str(kind.threads),
+        "PYTEST_ADDOPTS": "-s",  # what is found is told on stderr, by tests of tests too
         "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "python")]),
     }
 
