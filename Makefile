@@ -2,11 +2,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name "*.cu" -o -name "*.cuh")
-FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp tests/stand_in/*.cpp)
+FORMATTED := $(CPP) $(wildcard tests/emulation/*.cpp tests/stand_in/*.cpp tests/sanitize/*.cpp)
 RUFF_PATHS := setup.py csrc fsc_ext python tests bench examples docs/building
 comma := ,
 
-.PHONY: demo test test-emulated campaign check-cuda check-install docs lint format bench bench-check gpu zoo build tools
+.PHONY: demo test test-emulated campaign sanitize check-cuda check-install docs lint format bench bench-check gpu zoo build tools
 
 # The main job without any data: train a small network, compress it by every method.
 demo: build
@@ -28,6 +28,11 @@ test-emulated: tools
 campaign: tools
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/campaign/run.py $(PARTS)
 	$(BIN)/python tests/campaign/page.py
+
+# The operators' tests on builds that watch memory, undefined behaviour and threads, in build/sanitized; half an hour.
+# KINDS="address threads" runs some only.
+sanitize: tools
+	$(BIN)/python tests/sanitize/check.py $(KINDS)
 
 # Compiles the CUDA kernels for every architecture, counts, and compares with csrc/cuda/figures.json; no GPU is needed,
 # but nvcc is. WRITE=1 keeps what is found instead; ONLY="80 90" leaves the other architectures out.

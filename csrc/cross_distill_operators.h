@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/as_strided.h>
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty_like.h>
@@ -84,6 +85,25 @@ inline at::Tensor residual_in_place(const at::Tensor& preactivation, const at::T
 
 // ---- layer ----
 
+// The tensor [a, b, c, d] with the strides of a new one in its memory format. A dimension of one element may have any,
+// and is_contiguous still says yes; but of channels-last tensors torch's convolutions refuse some, and misread others.
+inline at::Tensor plainly_strided(const at::Tensor& tensor) {
+  const auto strides_of = [&](const std::array<int, 4>& inwards) {
+    std::array<int64_t, 4> strides;
+    int64_t step = 1;
+    for (const int d : inwards) {
+      strides[d] = step;
+      step *= std::max<int64_t>(1, tensor.size(d));
+    }
+    return strides;
+  };
+  const auto planes = strides_of({3, 2, 1, 0}), pixels = strides_of({1, 3, 2, 0});
+  if (tensor.strides() == at::IntArrayRef(planes) || tensor.strides() == at::IntArrayRef(pixels)) return tensor;
+  const auto format = tensor.suggest_memory_format();
+  const auto& strides = format == at::MemoryFormat::ChannelsLast ? pixels : planes;
+  return tensor.contiguous(format).as_strided(tensor.sizes(), strides);
+}
+
 // The arguments that the layer's forward and backward share, checked.
 struct Layer {
   const char* op;
@@ -137,15 +157,16 @@ struct Layer {
   }
 
   at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) const {
-    return at::convolution(x, weight, bias, conv.stride, conv.padding, conv.gaps(weight), /*transposed=*/false, {0, 0},
-                           conv.groups);
+    return at::convolution(plainly_strided(x), plainly_strided(weight), bias, conv.stride, conv.padding,
+                           conv.gaps(weight), /*transposed=*/false, {0, 0}, conv.groups);
   }
 
   std::tuple<at::Tensor, at::Tensor, at::Tensor> convolve_backward(const at::Tensor& grad_output, const at::Tensor& x,
                                                                    const at::Tensor& weight,
                                                                    std::array<bool, 3> mask) const {
-    return at::convolution_backward(grad_output, x, weight, at::IntArrayRef{weight.size(0)}, conv.stride, conv.padding,
-                                    conv.gaps(weight), /*transposed=*/false, {0, 0}, conv.groups, mask);
+    return at::convolution_backward(plainly_strided(grad_output), plainly_strided(x), plainly_strided(weight),
+                                    at::IntArrayRef{weight.size(0)}, conv.stride, conv.padding, conv.gaps(weight),
+                                    /*transposed=*/false, {0, 0}, conv.groups, mask);
   }
 
   // An empty batch has the loss 0.

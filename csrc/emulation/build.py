@@ -12,27 +12,33 @@ from torch.utils.cpp_extension import load
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "emulation"
+FLAGS = ["-O2", "-std=c++20", "-ffp-contract=off", "-DFSC_EMULATE", "-Wall"]
 
 
-def main() -> None:
-    """Writes one C++ file that includes each .cu, and builds what has changed."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    sources = [str(path) for path in sorted((ROOT / "csrc" / "emulation").glob("*.cpp"))]
+def sources(folder: Path) -> list[str]:
+    """The emulator, and one C++ file in the folder for each .cu, which includes it."""
+    found = [str(path) for path in sorted((ROOT / "csrc" / "emulation").glob("*.cpp"))]
     listed = (ROOT / "csrc" / "sources.txt").read_text(encoding="utf-8").split()
     for name in listed:
         if not name.endswith(".cu"):
             continue
-        wrapper = BUILD / f"{Path(name).stem}.cpp"
+        wrapper = folder / f"{Path(name).stem}.cpp"
         text = f'#include "cuda/{Path(name).name}"\n'
         if not wrapper.is_file() or wrapper.read_text(encoding="utf-8") != text:
             wrapper.write_text(text, encoding="utf-8")
-        sources.append(str(wrapper))
+        found.append(str(wrapper))
+    return found
+
+
+def main() -> None:
+    """Builds what has changed."""
+    BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "lock").unlink(missing_ok=True)  # that a killed build left, and load() waits for
     load(
         "fsc_emulated",
-        sources,
+        sources(BUILD),
         extra_include_paths=[str(ROOT / "csrc")],
-        extra_cflags=["-O2", "-std=c++20", "-ffp-contract=off", "-DFSC_EMULATE", "-Wall"],
+        extra_cflags=FLAGS,
         build_directory=str(BUILD),
         is_python_module=False,
     )

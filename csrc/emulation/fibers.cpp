@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <numeric>
 #include <random>
 #include <stdexcept>
 #include <utility>
 #include <vector>
+
+#include "emulation/stacks.h"
 
 #ifndef __x86_64__
 #error "the emulator switches stacks on x86-64 only"
@@ -41,7 +42,6 @@ fsc_switch_stack:
 namespace fsc::emulation {
 namespace {
 
-constexpr size_t kStackBytes = 64 << 10;
 constexpr int kWarp = 32;
 constexpr unsigned char kPoison = 0xff;  // NaN as float, -1 as integer
 
@@ -49,12 +49,6 @@ struct Barrier {
   int expected = 0;
   int arrived = 0;
   int64_t generation = 0;
-};
-
-struct Fiber {
-  std::unique_ptr<unsigned char[]> stack{new unsigned char[kStackBytes]};  // the host maps what is touched of it
-  void* position = nullptr;
-  bool done = false;
 };
 
 struct Warp {
@@ -141,8 +135,9 @@ void enter() {
 }
 
 void prepare(Fiber& fiber) {
+  fiber.forget_frames();
   // As if the fiber had been called and had then saved six registers; 8 bytes off 16 as after any call.
-  auto top = reinterpret_cast<uintptr_t>(fiber.stack.get() + kStackBytes) & ~uintptr_t{15};
+  auto top = reinterpret_cast<uintptr_t>(fiber.stack.get() + Fiber::kStackBytes) & ~uintptr_t{15};
   auto* words = reinterpret_cast<void**>(top);
   words[-1] = nullptr;
   words[-2] = reinterpret_cast<void*>(&enter);

@@ -191,6 +191,9 @@ def _moved(before: Arguments, grad_error: Tensor) -> tuple[Bounded, list[Bounded
     change, change_error = _quotient(
         rate, (average, error), (square, square_error), root, before["eps"], unit
     )
+    # As torch.optim.Adam's the product may pass the range before it is divided: infinity is right.
+    inside = rate * (average.abs() + error) < limit.max / 2
+    change_error = torch.where(inside, change_error, change_error + unit * limit.max)
     if mask is not None:
         change = torch.where(mask, change, 0)
     rounding = unit * (weight.abs() + change.abs()) + (tiny if rate < limit.max else math.inf)

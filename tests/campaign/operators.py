@@ -12,6 +12,7 @@ import calls_layer
 import calls_prox
 import calls_solve
 import calls_step
+import emulator
 import torch
 from bounded import WrongError, require
 from calls import Call, copied, in_words, tensors_of
@@ -32,7 +33,7 @@ CALLS = 4 if EMULATED else 100  # a case: device code on the host is slow
 _REFUSED = (ValueError, TypeError, RuntimeError, NotImplementedError)
 
 if EMULATED:
-    torch.ops.load_library(Path(__file__).parents[2] / "build" / "emulation" / "fsc_emulated.so")
+    emulator.load()
 
 
 def case(number: int, folder: Path) -> str:

@@ -68,6 +68,40 @@ def test_layer_takes_two_layouts_at_once(device):
     torch.testing.assert_close(found, expected, **REDUCTION_TOLERANCE[torch.float64])
 
 
+# Channels last, but for the stride of what holds one element.
+ODD_STRIDES = [
+    ("weight", (4, 3, 4, 4), (1, 3, 3, 1), (9, 1, 3, 1), {"stride": (3, 2), "padding": (2, 0)}),
+    ("weight", (4, 4, 4, 1), (4, 4, 2, 1), (8, 1, 4, 8), {"padding": 1, "dilation": (1, 2)}),
+    ("weight", (3, 4, 4, 1), (6, 2, 2, 1), (4, 1, 2, 4), {"stride": 2, "groups": 2}),
+    ("weight", (1, 4, 3, 4), (6, 2, 1, 2), (4, 1, 2, 2), {"stride": 2, "groups": 2}),
+    ("input_teacher", (2, 4, 1, 4), (6, 2, 1, 2), (16, 1, 2, 4), {"stride": 2, "groups": 2}),
+]
+
+
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
+@pytest.mark.parametrize(("which", "images", "kernels", "strides", "settings"), ODD_STRIDES)
+def test_what_holds_one_element_has_any_stride(
+    device, dtype, which, images, kernels, strides, settings
+):
+    # torch's convolutions refuse some of these, or add up what lies elsewhere.
+    def channels_last(shape: tuple[int, ...], odd: bool) -> Tensor:
+        tensor = torch.randn(shape, dtype=dtype, device=device)
+        tensor = tensor.contiguous(memory_format=torch.channels_last)
+        return tensor.as_strided(shape, strides) if odd else tensor
+
+    tensors = [channels_last(images, which == "input_teacher" and side == 0) for side in range(2)]
+    tensors += [channels_last(kernels, which == "weight") for _ in range(2)]
+    tensors += [torch.randn(kernels[0], dtype=dtype, device=device) for _ in range(2)]
+    tensors = [t.requires_grad_(i % 2 == 1) for i, t in enumerate(tensors)]
+    plain = [torch.empty(t.shape, dtype=dtype, device=device).copy_(t.detach()) for t in tensors]
+    plain = [t.requires_grad_(i % 2 == 1) for i, t in enumerate(plain)]
+    for alpha, beta in [(1.0, 0.0), (0.9, 0.3)]:
+        places = {"alpha": alpha, "beta": beta, **settings}
+        found = loss_and_gradients(fsc_ext.cross_distill_layer, tensors, **places)
+        expected = loss_and_gradients(reference.cross_distill_layer, plain, **places)
+        torch.testing.assert_close(found, expected, rtol=3e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", FLOATING, ids=str)
 @pytest.mark.parametrize(("channels", "offset"), [(5, 0), (8, 1), (8, 2), (19, 3)])
 def test_layer_takes_weights_of_any_width_and_address(device, dtype, channels, offset):

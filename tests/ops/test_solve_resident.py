@@ -6,8 +6,8 @@ whatever kernels run.
 """
 
 import ctypes
-from pathlib import Path
 
+import emulator
 import pytest
 import torch
 from torch.nn import functional
@@ -23,12 +23,9 @@ ADAM = {"penalty": "l1"}
 every_optimizer = pytest.mark.parametrize("settings", [ADAM, MOMENTUM], ids=["adam", "momentum"])
 
 
-LIBRARY = Path(__file__).resolve().parents[2] / "build" / "emulation" / "fsc_emulated.so"
-
-
 def blocks_together():
     """How many blocks waited for each other in the last loop since the last call, or none."""
-    return ctypes.CDLL(str(LIBRARY)).fsc_blocks_together() if EMULATED else None
+    return ctypes.CDLL(str(emulator.path())).fsc_blocks_together() if EMULATED else None
 
 
 @pytest.fixture(autouse=True)
