@@ -147,24 +147,32 @@ class Inputs:
         """The test images in words."""
         return name_of_test(len(self.test_images), self.num_test_available, self.data_title)
 
+    @property
+    def has_whole_test(self) -> bool:
+        """Whether no test image was left out."""
+        return len(self.test_images) == self.num_test_available
+
     def evaluated_on(self, num_test: int | None) -> Inputs:
-        """The same with the first `num_test` test images only; None: all of them.
+        """The same with `num_test` of the test images only; None: all of them.
 
         Raises:
             ValueError: there are fewer.
         """
-        if num_test is not None:
-            self.check_evaluable("--test-images")
-        images, labels = first_of_test(
-            self.test_images, self.test_labels, num_test, self.data_title
-        )
+        if num_test is None:
+            return self
+        self.check_evaluable("--test-images")
+        if num_test > len(self.test_images):
+            raise ValueError(
+                f"--test-images must not exceed the {len(self.test_images):,} test images of "
+                f"{self.data_title}, got {num_test}"
+            )
+        images, labels = part_of_test(self.test_images, self.test_labels, num_test)
         return replace(self, test_images=images, test_labels=labels)
 
-    def first_test(self, num_test: int) -> tuple[Tensor, Tensor]:
+    def some_test(self, num_test: int) -> tuple[Tensor, Tensor]:
         """At most so many test images, decoded, with their classes."""
-        images = self.test_images[:num_test]
-        decoded = images.decoded() if isinstance(images, ImageFolder) else images
-        return decoded, self.test_labels[:num_test]
+        images, labels = part_of_test(self.test_images, self.test_labels, num_test)
+        return (images.decoded() if isinstance(images, ImageFolder) else images), labels
 
     def files_of(self, sample: FewShotSample) -> ImageFolder | None:
         """The images of a sample as files; None where they do not come from a folder."""
@@ -182,23 +190,22 @@ class Inputs:
         return images.to(device_of(self.teacher, images))
 
 
-def first_of_test(
-    images: Tensor | ImageFolder, labels: Tensor, num_test: int | None, data_name: str
+def part_of_test(
+    images: Tensor | ImageFolder, labels: Tensor, num_test: int
 ) -> tuple[Tensor | ImageFolder, Tensor]:
-    """Return the first test images and their classes, or all of them for None.
+    """At most so many test images and their classes, evenly spaced among all.
 
-    Raises:
-        ValueError: there are fewer.
+    Folders and some archives come class after class: their first images would be of few classes.
     """
-    if num_test is not None and num_test > len(images):
-        raise ValueError(
-            f"--test-images must not exceed the {len(images):,} test images of {data_name}, "
-            f"got {num_test}"
-        )
-    return images[:num_test], labels[:num_test]
+    count = len(images)
+    places = [place * count // num_test for place in range(num_test)] if num_test < count else None
+    if places is None:
+        return images, labels
+    taken = images[places] if isinstance(images, Tensor) else images.at(places)
+    return taken, labels[places]
 
 
 def name_of_test(number: int, available: int, data_name: str) -> str:
-    """Test images in words: 500 test images of digits, the first 100 of 500 test images of ...."""
-    which = f"{available:,}" if number == available else f"the first {number:,} of {available:,}"
+    """Test images in words: 500 test images of digits, 100 of the 500 test images of ...."""
+    which = f"{available:,}" if number == available else f"{number:,} of the {available:,}"
     return f"{which} test images of {data_name}"

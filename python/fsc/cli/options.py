@@ -249,7 +249,7 @@ def test_images(default: int | None = None) -> Callable[[Command], Command]:
         type=click.IntRange(min=1),
         default=default,
         show_default=default is not None,
-        help="Evaluate on so many of the test images, the first ones."
+        help="Evaluate on so many of the test images, evenly spaced among all."
         + ("" if default is not None else "  [default: all]"),
     )
 

@@ -106,6 +106,8 @@ def identity(inputs: Inputs, settings: Settings, *, is_timed: bool = False) -> d
         "scheme": settings.goal.name,
         "preparation": None if inputs.preparation is None else str(inputs.preparation),
         "test_images": len(inputs.test_images),
+        # Files that say nothing of it have all, or the first ones.
+        "test_part": None if inputs.has_whole_test else "evenly spaced",
         "definition": settings.goal.definition(),
         "mir_steps": settings.mir_steps,
         "default_steps": settings.default_steps,

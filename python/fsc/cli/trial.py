@@ -86,4 +86,4 @@ def begun(
     inputs.check_scores()
     goal = goal_of(inputs)
     sample = draw.sample(inputs, seed)
-    return Trial(inputs, goal, draw, sample, *inputs.first_test(num_test))
+    return Trial(inputs, goal, draw, sample, *inputs.some_test(num_test))

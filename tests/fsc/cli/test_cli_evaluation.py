@@ -38,8 +38,8 @@ def test_fewer_test_images_are_said_and_give_an_interval(compress, evaluated):
     result, report = compress("--test-images", 60)
     assert result.exit_code == 0, result.output
     assert evaluated == [("student", 60), ("teacher", 60)]
-    assert "the first 60 of 500 test images of digits" in " ".join(result.stderr.split())
-    assert "the first 60 of 500 test images of digits" in result.stdout
+    assert "60 of the 500 test images of digits" in " ".join(result.stderr.split())
+    assert "60 of the 500 test images of digits" in result.stdout
     assert report["test_images"] == 60
     assert report["top1_interval"] == pytest.approx(wilson(report["top1"], 60))
     low, high = report["top1_interval"]
@@ -151,7 +151,7 @@ def test_evaluate_takes_fewer_images_too(fsc, teacher_file):
     arguments = ("evaluate", teacher_file, "--data", "digits", "--test-images")
     result = fsc(*arguments, 40)
     assert result.exit_code == 0, result.output
-    assert "the first 40 of 500 test images of digits" in result.stdout
+    assert "40 of the 500 test images of digits" in result.stdout
     assert fsc(*arguments, 501).exit_code == 2
 
 
@@ -160,7 +160,7 @@ def test_compare_keeps_fewer_images_apart(fsc, on_digits, tmp_path, evaluated):
                  "--json", tmp_path / "runs.json"]  # fmt: skip
     result = fsc(*arguments, "--test-images", 50)
     assert result.exit_code == 0, result.output
-    assert "the first 50 of 500 test images of digits" in result.stdout
+    assert "50 of the 500 test images of digits" in result.stdout
     assert "19 times in 20" in result.stdout
     assert json.loads((tmp_path / "runs.json").read_text())["test_images"] == 50
     resumed = fsc(*arguments, "--test-images", 50, "--resume")

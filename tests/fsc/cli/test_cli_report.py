@@ -56,7 +56,7 @@ def test_a_page_is_written_beside_the_student(compress, tmp_path, monkeypatch):
     ]
     assert page.row("size of the file")[1] == f"{report['kilobytes']:,.0f} kB"
     assert page.row("time for 64 images at once") == ["40.0 ms", "30.0 ms", "75 %"]
-    assert "the first 60 of 500 test images of digits" in page.text
+    assert "60 of the 500 test images of digits" in page.text
     assert "on one thread" in page.text and "Nothing is compiled." in page.text
     assert "The student's BatchNorm is part of its convolutions" in page.text
     assert "10 images of digits, 1 of each class, drawn with seed 0." in page.text
