@@ -26,7 +26,7 @@ from fsc.training import evaluate, supervised
 @click.option("--folder", required=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--epochs", default=20, type=click.IntRange(min=1))
 @click.option("--rate", default=0.1)
-@click.option("--penalty", default=5e-4)
+@click.option("--penalty", default=3e-3)
 def main(model: str, folder: Path, epochs: int, rate: float, penalty: float) -> None:
     """Train one network, and print its accuracy on all test images and what its scales are."""
     folder.mkdir(parents=True, exist_ok=True)
