@@ -47,11 +47,25 @@ def require_tensor(op: str, name: str, tensor: Tensor | None) -> Tensor:
         raise TypeError(f"{op}: {name} must be a tensor, got {_kind(tensor)}")
     if tensor.layout != torch.strided:
         raise RuntimeError(f"{op}: {name} must be a dense tensor, got one of {tensor.layout}")
-    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None:
+    if _has_tangent(tensor):
         raise NotImplementedError(
             f"{op}: {name} must carry no tangent, derivatives are computed in backward mode alone"
         )
     return tensor
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    """Whether forward mode follows a tensor, as far as can be seen from here.
+
+    Callers that are compiled, and transforms within transforms, are not looked into.
+    """
+    # Private, and the only way to ask at no cost whether anybody computes in forward mode.
+    if forward_ad._current_level < 0 or torch.compiler.is_compiling():
+        return False
+    try:
+        return forward_ad.unpack_dual(tensor).tangent is not None
+    except RuntimeError:  # one of a batch of vmap, which cannot be unpacked
+        return False
 
 
 def listed_tensors(

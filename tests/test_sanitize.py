@@ -21,6 +21,7 @@ READ of size 8 at 0x602000000028 thread T0
 /here/csrc/cpu/prox.cpp:12:5: runtime error: signed integer overflow: 2147483647 + 1
 /torch/include/c10/util/Half.h:3:1: runtime error: 1e+10 is outside the range
     #0 0x7f in half /torch/include/c10/util/Half.h:3
+    #1 0x7f in apply /torch/include/torch/csrc/autograd/custom_function.h:9
 """
 THREADS = """
 WARNING: ThreadSanitizer: data race (pid=12)

@@ -21,17 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_LONGEST = 200  # characters of a value in a sentence
-
-
-def shown(value: object) -> str:
-    """A value in a sentence: tensors and arrays by their shape, networks by their class."""
-    if isinstance(value, Tensor | np.ndarray) and value.ndim:
-        return f"{type(value).__name__} {list(value.shape)}"
-    if isinstance(value, nn.Module):
-        return type(value).__name__
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+from fsc.wording import shown
 
 
 def as_integer(name: str, value: Any) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import as_integer, shown
+from fsc.arguments import as_integer
 from fsc.methods import FSKD
 from fsc.methods.agreement import check_ranks, check_shares
 from fsc.methods.arguments import as_numbers, check_types
@@ -35,6 +35,7 @@ from fsc.progress import Progress, telling
 from fsc.scheme_tables import Style
 from fsc.schemes.ignoring import Ignored
 from fsc.warning import CompressionWarning
+from fsc.wording import shown
 
 AlignTo = Literal["teacher", "previous"]
 _NAME = "prune_iteratively"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fsc import models
-from fsc.arguments import shown
+from fsc.wording import shown
 
 if TYPE_CHECKING:
     from fsc.methods import Method

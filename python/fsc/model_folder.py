@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import as_flag, check_module, check_path, check_text, shown
+from fsc.arguments import as_flag, check_module, check_path, check_text
 from fsc.files import Writers, read_json, write_json, write_together
 from fsc.images.preparation import Preparation
 from fsc.model_card import card
@@ -22,6 +22,7 @@ from fsc.models.factories import LIBRARIES, Factory
 from fsc.networks import checkpoint
 from fsc.networks.tensor_files import CHECKSUM, read_header
 from fsc.result import Report, Result
+from fsc.wording import shown
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE)

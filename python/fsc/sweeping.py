@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fsc.arguments import as_integer, as_number, shown
+from fsc.arguments import as_integer, as_number
 from fsc.compression import compress
 from fsc.images.labels import check_labels
 from fsc.images.sampling import sample_per_class, sample_random
@@ -21,6 +21,7 @@ from fsc.methods.arguments import check_types
 from fsc.methods.labelling import label_use
 from fsc.request import method_of
 from fsc.training.evaluate import accuracy
+from fsc.wording import shown
 
 AnyMethod = TypeVar("AnyMethod")
 # What is swept that is no hyper-parameter: images a class, and images in all.

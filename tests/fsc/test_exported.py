@@ -12,9 +12,6 @@ from unfollowed import (
     Applies,
     AsksBesides,
     AsksForLength,
-    AsksForLengthAndFlattens,
-    AsksForTypes,
-    CallsScript,
     Counts,
     CountsTypes,
     FillsParts,
@@ -71,8 +68,7 @@ def test_is_compressed_like_any_network(kind, images, plain_once):
     assert set(result.report.left.values()) == {"they reach the output of the network"}
 
 
-# torch.fx stops at a type, at the number of images, at TorchScript.
-@pytest.mark.parametrize("kind", [AsksForTypes, AsksForLengthAndFlattens, CallsScript])
+@pytest.mark.parametrize("kind", FOLLOWED)
 def test_its_student_is_rewritten_again_where_it_is_loaded(kind, images, tmp_path, plain_once):
     result = fsc.compress(made(kind), images, method="l1", pruning_ratio=0.5)
     fsc.save(result.student, tmp_path / "student.safetensors")

@@ -59,10 +59,42 @@ def test_images_that_have_a_name_of_their_own(given):
     assert torch.equal(labels, LABELS)
 
 
-def test_images_that_lose_their_name():
-    batches = [{"img": IMAGES}, {"other": IMAGES}]
-    with pytest.raises(ValueError, match="images must come as 'img' in every dict, got one withou"):
-        gathered("compress", batches, MODEL)
+def test_labels_in_floating_point_are_no_images():
+    images, labels = gathered("compress", [{"img": IMAGES, "label": LABELS / 2}], MODEL)
+    assert torch.equal(images, IMAGES) and labels is None
+
+
+class ByName(torch.nn.Module):
+    """Takes a batch as data sets give it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.conv(batch["img"]) + batch["meta"].mean()
+
+
+@pytest.mark.parametrize("names", [["img", "meta"], ["img", "label"]])
+def test_a_network_of_dicts_keeps_them(names):
+    """Also where they are not what it needs, which it says itself."""
+    batch = dict(zip(names, (IMAGES, LABELS), strict=True))
+    assert gathered("compress", [batch], ByName())[0][0].keys() == batch.keys()
+
+
+@pytest.mark.parametrize(
+    ("items", "error", "said"),
+    [
+        ([{"img": IMAGES}, {"other": IMAGES}], ValueError, "come as 'img' in every dict, got one"),
+        ([{"img": IMAGES[0].numpy(), "label": 1}], TypeError, "got ndarray; torch.from_numpy"),
+        ([{"img": IMAGES}, {"img": IMAGES.numpy()}], TypeError, "got ndarray; torch.from_numpy"),
+        ([{"label": 1}], TypeError, "must come as tensors, alone or before their labels, got dict"),
+    ],
+    ids=["lost", "array", "later", "label"],
+)
+def test_dicts_without_images(items, error, said):
+    with pytest.raises(error, match=said):
+        gathered("compress", items, MODEL)
 
 
 def test_signals_and_rows_come_one_by_one_or_in_batches():

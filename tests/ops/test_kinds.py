@@ -106,6 +106,16 @@ def test_derivatives_in_forward_mode():
         torch.func.jvp(lambda x: fsc_ext.prox_l1(x, 0.5), (ROWS,), (ROWS,))
 
 
+def test_batches_within_forward_mode():
+    """What no tangent is carried by is left alone."""
+
+    def product(y):
+        return torch.func.vmap(lambda x: fsc_ext.prox_l1(x, 0.5))(torch.ones(3)) * y
+
+    _, tangent = torch.func.jvp(product, (torch.ones(3),), (torch.ones(3),))
+    assert torch.equal(tangent, torch.full((3,), 0.5))
+
+
 LISTED = [(name, argument) for name, argument in EVERY if isinstance(CALLS[name][argument], list)]
 
 

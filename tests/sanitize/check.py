@@ -36,7 +36,7 @@ SIGNS = re.compile(
     r"|(?:ERROR|WARNING): (?P<other>(?:Address|Thread)Sanitizer: .*?)(?: on .*| \(.*)?$",
     re.MULTILINE,
 )
-PLACE = re.compile(r"\bcsrc/\S+?:\d+")
+PLACE = re.compile(r"(?<!torch/)\bcsrc/\S+?:\d+")  # and no header of torch
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,10 @@ def build(name: str) -> None:
     """Compiles what has changed into the folder of this kind, the Python files beside it."""
     os.environ["FSC_CUDA"] = "0"
     sys.path[:0] = [str(ROOT / "csrc" / "building"), str(ROOT / "csrc" / "emulation")]
+    import build as emulation
     from build_extension import Compile, extension
     from setuptools import Distribution
     from torch.utils.cpp_extension import CppExtension
-
-    import build as emulation
 
     kind, folder = KINDS[name], KINDS[name].folder
     os.chdir(ROOT)

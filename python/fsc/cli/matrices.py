@@ -8,11 +8,11 @@ from functools import partial
 from rich.table import Table
 from torch import Tensor
 
-from fsc.arguments import shown
 from fsc.cli import tables
 from fsc.cli.trial import Findings, Trial
 from fsc.report import pointwise
 from fsc.result import Result
+from fsc.wording import shown
 
 _NOTE = tables.wrapped(
     "the pointwise convolution of the layer's first term, a row for every output channel and a "

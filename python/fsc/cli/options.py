@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fsc import method_names, models
-from fsc.arguments import shown
 from fsc.cli import locks, quietness, several, training_options, typed
 from fsc.models.factories import FORMS
 from fsc.report import figure
+from fsc.wording import shown
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from fsc.arguments import shown
 from fsc.cli import folders, inputs as cli_inputs, teachers
 from fsc.cli.given import Inputs
 from fsc.images.preparation import Preparation
@@ -19,6 +18,7 @@ from fsc.models import factories
 from fsc.models.factories import Factory
 from fsc.networks import checkpoint
 from fsc.networks.tensor_files import read_tensors
+from fsc.wording import shown
 
 
 @dataclass(frozen=True)

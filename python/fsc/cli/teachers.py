@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from fsc import models
-from fsc.arguments import shown
 from fsc.cli.trying import channels_read
 from fsc.images.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 from fsc.models.factories import LIBRARIES, Factory
 from fsc.networks.pretrained import load_pretrained, sizes_in
 from fsc.networks.states import check_finite
+from fsc.wording import shown
 
 # As networks for ImageNet are usually evaluated.
 _IMAGENET_SIZE = (256, 224)

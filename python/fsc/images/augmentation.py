@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fsc.arguments import shown
 from fsc.images.checks import check_images
 from fsc.images.hard_augmentation import hardened
 from fsc.images.names import AUGMENTATIONS
+from fsc.wording import shown
 
 # Of images that join those given, 64 MB in float32; what a walk holds is some twenty times that.
 _MOST_VALUES = 1 << 24

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsc.arguments import shown
 from fsc.images.array_pickle import unpickled
 from fsc.images.names import DATA_SETS, SPLITS
+from fsc.wording import shown
 
 T = TypeVar("T")
 

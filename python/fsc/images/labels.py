@@ -13,7 +13,7 @@ from torch import Tensor
 from fsc.arguments import check_tensor
 
 # What a dict of a batch calls its labels.
-_NAMES = ("labels", "label")
+LABEL_NAMES = ("labels", "label")
 
 
 def labels_in(item: Any, num_inputs: int, number: int) -> Tensor | None:
@@ -34,7 +34,7 @@ def labels_in(item: Any, num_inputs: int, number: int) -> Tensor | None:
     """
     found = None
     if isinstance(item, Mapping):
-        found = next((item[name] for name in _NAMES if name in item), None)
+        found = next((item[name] for name in LABEL_NAMES if name in item), None)
     elif isinstance(item, tuple | list) and len(item) > num_inputs:
         found = item[num_inputs]
     if isinstance(found, Integral | np.ndarray):

@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fsc.arguments import as_channel_numbers, check_fields, shown
+from fsc.arguments import as_channel_numbers, check_fields
 from fsc.files import reason
+from fsc.wording import shown
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -181,7 +182,7 @@ def _size(given: Any) -> tuple[int, int] | None:
     listed = given.tolist() if isinstance(given, np.ndarray | Tensor) else given
     size = listed if isinstance(listed, Sequence) else (listed, listed)
     if len(size) != 2 or not all(map(_is_whole, size)):
-        raise TypeError(f"size must be an integer, two of them or None, got {shown(given)}")
+        raise TypeError(f"size must be an integer, two of them or None, got {shown(listed)}")
     if min(size) < 1 or size[0] < size[1]:
         raise ValueError(
             "size must be a positive number of pixels, or a shorter side and a crop that "

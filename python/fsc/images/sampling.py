@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fsc.arguments import shown
 from fsc.files import read_json, write_json
+from fsc.wording import shown
 
 
 @dataclass(frozen=True)

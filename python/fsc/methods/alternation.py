@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import as_count, as_rate, check_fields, shown
+from fsc.arguments import as_count, as_rate, check_fields
 from fsc.methods.any_aligned import blocks_matched, left_in_words, recover
 from fsc.methods.back_prop import BackProp
 from fsc.methods.base import Task
@@ -30,6 +30,7 @@ from fsc.networks.observed import Observed
 from fsc.networks.outputs import tensors_of
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress, telling
+from fsc.wording import shown
 
 # In the part of the journal that a round has: the student after it, the part of its alignment.
 _ENTRY, _ALIGNMENT = "student", "alignment"

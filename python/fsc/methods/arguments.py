@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fsc.arguments import as_count, as_integer, check_module, shown
+from fsc.arguments import as_count, as_integer, check_module
+from fsc.wording import shown
 
 
 def as_numbers(batch_size: Any, seed: Any) -> tuple[int, int]:

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from fsc.arguments import shown
 from fsc.channels.groups import ChannelGroup
 from fsc.images.folder import ImageFolder
 from fsc.methods.journal import Journal
@@ -22,6 +21,7 @@ from fsc.schemes import (
     channels_left,
 )
 from fsc.schemes.removal import Removal
+from fsc.wording import shown
 
 # What methods cannot take that choose among channels.
 WITHOUT_CHANNELS = (SparseScheme, QuantizedScheme)

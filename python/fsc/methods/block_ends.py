@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsc.arguments import shown
 from fsc.channels.copies import Copies
 from fsc.layers.pointwise_layer import mixes
 from fsc.methods.block_layers import Blocks, ending_layers, is_flat
@@ -20,6 +19,7 @@ from fsc.networks.observed import Observed
 from fsc.networks.operations import BATCH_NORM
 from fsc.networks.stages import is_passed_by_all
 from fsc.walking.meeting import Meeting
+from fsc.wording import shown
 
 
 @dataclass(frozen=True)

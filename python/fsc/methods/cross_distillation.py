@@ -5,7 +5,7 @@ import operator
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from fsc.arguments import as_names, check_fields, shown
+from fsc.arguments import as_names, check_fields
 from fsc.images.augmentation import enough, filled_up
 from fsc.layers.layer_problem import Activation, Axis, Solver, selection_of
 from fsc.layers.objectives import Objective, Soft
@@ -18,6 +18,7 @@ from fsc.schemes import AnyScheme, QuantizedScheme, SparseScheme
 from fsc.solvers.accelerated import Accelerated
 from fsc.solvers.closed_form import ClosedForm, Selection
 from fsc.solvers.proximal import Proximal
+from fsc.wording import shown
 
 # In images; measured on ResNet-56 with nine weights of ten removed.
 SPARSE_DAMPING = 0.5

@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fsc.arguments import shown
 from fsc.methods.lesson import Loss
+from fsc.wording import shown
 
 _BITS_A_CHANNEL = 4
 _MOST_ROWS = 100_000  # that medians are taken of

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import check_fields, shown
+from fsc.arguments import check_fields
 from fsc.channels.cutting import mask_channels
 from fsc.channels.groups import rows_left
 from fsc.images.augmentation import enough, filled_up, randomly_mirrored
@@ -24,6 +24,7 @@ from fsc.networks.joint_input import joint_of
 from fsc.progress import Progress, telling
 from fsc.schemes.reasons import commonest
 from fsc.walking.walk import walk
+from fsc.wording import shown
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from fsc import ranks
-from fsc.arguments import shown
 from fsc.layers.form import Form
 from fsc.layers.layer_problem import (
     Activation,
@@ -42,6 +41,7 @@ from fsc.schemes.reasons import commonest
 from fsc.solvers.patch import Patch
 from fsc.solvers.proximal import Proximal
 from fsc.walking.visitor import Layer, Visitor
+from fsc.wording import shown
 
 _logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from fsc.arguments import as_rate, check_fields, shown
+from fsc.arguments import as_rate, check_fields
 from fsc.methods import any_student
 from fsc.methods.arguments import as_numbers
 from fsc.methods.base import WITHOUT_CHANNELS, Outcome, Task
@@ -24,6 +24,7 @@ from fsc.methods.views import views_of
 from fsc.networks import tracing
 from fsc.networks.gathering import Images
 from fsc.progress import Progress, telling
+from fsc.wording import shown
 
 
 @dataclass(frozen=True)

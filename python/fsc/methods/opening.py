@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import shown
 from fsc.methods.agreement import check_ranks
 from fsc.methods.arguments import as_numbers
 from fsc.methods.base import Task
@@ -26,6 +25,7 @@ from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
 from fsc.progress import Progress
 from fsc.schemes import Scheme
+from fsc.wording import shown
 
 AnyBlocks = Blocks | Sequence[tuple[str, str]]
 Channels = Mapping[str, Tensor | Sequence[int]]

@@ -7,7 +7,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from fsc.arguments import shown
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.labels import NONE
 from fsc.layers.layer_problem import Axis, Plan, Solution, all_channels
@@ -16,6 +15,7 @@ from fsc.methods.l1_norm import largest_channels
 from fsc.schemes import AnyScheme, Decoupling, DropBlocks, QuantizedScheme, SparseScheme
 from fsc.schemes.removal import removals
 from fsc.solvers.closed_form import Selection
+from fsc.wording import shown
 
 # Name of each layer of a scheme -> the output channels, or single weights, that stay.
 Support = Mapping[str, Sequence[int]]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 import fsc_ext
-from fsc.arguments import check_fields, shown
+from fsc.arguments import check_fields
 from fsc.methods.base import Outcome, Task, check_fits
 from fsc.methods.feature_losses import check_name, feature_loss
 from fsc.methods.features import TeacherFeatures, Where, body_of, head_features
@@ -24,6 +24,7 @@ from fsc.methods.views import AnyViews, views_of
 from fsc.networks import tracing
 from fsc.schemes import SparseScheme
 from fsc.schemes.sparse import counts_on_the_way
+from fsc.wording import shown
 
 # More prunings than a hundred would take days.
 _LEAST_SHARE = 0.01

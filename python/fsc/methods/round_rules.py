@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fsc.arguments import as_count, as_number, shown
+from fsc.arguments import as_count, as_number
 from fsc.scheme_tables import Style
 from fsc.schemes.styles import check_style
+from fsc.wording import shown
 
 
 @dataclass(frozen=True)

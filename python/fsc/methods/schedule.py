@@ -18,6 +18,7 @@ from fsc.methods.soundness import Yardstick, is_sound, not_finite
 from fsc.methods.training_state import TrainingState, put_back
 from fsc.methods.views import Kind, check_kind, judged_images
 from fsc.networks.draws import own_draws
+from fsc.wording import shown
 
 _logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Schedule:
         for name, known in _WORDS.items():
             if getattr(self, name) not in known:
                 raise ValueError(
-                    f"{name} must be {' or '.join(known)}, got {getattr(self, name)!r}"
+                    f"{name} must be {' or '.join(known)}, got {shown(getattr(self, name))}"
                 )
 
     def rate_at(self, rate: float, step: int, steps: int) -> float:

@@ -6,7 +6,6 @@ import copy
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from fsc.arguments import shown
 from fsc.layers.objectives import Estimation
 from fsc.methods.base import Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation
@@ -21,6 +20,7 @@ from fsc.methods.views import are_pictures, check_views
 from fsc.networks import tracing
 from fsc.schemes import Decoupling, DropBlocks, Scheme
 from fsc.solvers.closed_form import Selection
+from fsc.wording import shown
 
 
 def solving(solve_on: int = 400) -> CrossDistillation:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fsc.arguments import shown
 from fsc.images.checks import AXES
 from fsc.images.crops import random_crops
 from fsc.images.folder import ImageFolder, folder_of
@@ -21,6 +20,7 @@ from fsc.methods.fixed_views import FixedViews
 from fsc.methods.fresh_views import FreshViews
 from fsc.methods.soundness import MOST_IMAGES
 from fsc.networks.joint_input import joint_of
+from fsc.wording import shown
 
 if TYPE_CHECKING:
     from fsc.methods.schedule import Schedule

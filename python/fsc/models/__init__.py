@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fsc.arguments import shown
+from fsc.wording import shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

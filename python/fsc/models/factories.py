@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fsc import models
-from fsc.arguments import shown
+from fsc.wording import shown
 
 if TYPE_CHECKING:
     from torch import nn

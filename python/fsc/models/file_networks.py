@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import shown
 from fsc.models.torchvision_import import leave_out_operators_that_do_not_load
+from fsc.wording import shown
 
 
 def build_from_file(path: str, function: str) -> nn.Module:

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import shown
 from fsc.models.torchvision_import import import_library
+from fsc.wording import shown
 
 _NUM_NEAREST = 3
 _INTERPOLATIONS = ("bilinear", "bicubic")

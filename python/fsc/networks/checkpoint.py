@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import models
-from fsc.arguments import check_dict, check_module, check_path, check_text, shown
+from fsc.arguments import check_dict, check_module, check_path, check_text
 from fsc.networks.blocks import drop_blocks
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.decoupling import split_layers
@@ -38,6 +38,7 @@ from fsc.networks.structure import match_structure
 from fsc.networks.tensor_files import CHECKSUM, read_tensors, write_tensors
 from fsc.networks.wrappers import unwrap
 from fsc.warning import CompressionWarning
+from fsc.wording import shown
 
 FORMAT = "fsc-2"
 # The same without a checksum; its files are still read.

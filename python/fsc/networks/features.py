@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import fx, nn
 
-from fsc.arguments import shown
 from fsc.networks.operations import LAYER, is_linear, is_pooling, reads_shape
 from fsc.networks.tracing import ancestors
+from fsc.wording import shown
 
 
 def feature_heads(model: nn.Module, graph: fx.Graph) -> list[fx.Node]:

@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 from fsc.images.checks import AXES, device_of, rank_of
 from fsc.images.forward import Forward, by_name, by_place, check_one
 from fsc.images.joint import Inputs, check_numbers, shapes_in_words
-from fsc.images.labels import labels_in
+from fsc.images.labels import LABEL_NAMES, labels_in
 from fsc.networks.calls import call_of, output_of
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.wrappers import dtype_of
+from fsc.wording import shown
 
 # One tensor [N, C, ...]; a tuple or dict of them for several inputs; or a DataLoader, Dataset,
 # list, ... of images or batches.
@@ -72,12 +73,10 @@ def gathered(
     count = rank = 0
     name: str | None = None
     for item in _items(function, images):
-        found = _item(function, item, forward)
+        found = _item(function, item, forward) if name is None else _named(function, item, name)
         if not batches:
             name = _name_of_images(found, model)
-        if name is not None:
-            found = _named(function, found, name)
-        if not batches:
+            found = found if name is None else _named(function, item, name)
             is_loader = isinstance(images, DataLoader) and images.batch_sampler is not None
             rank = _rank(function, found, model, is_loader)
         batches.append(_batch(function, found, rank))
@@ -160,7 +159,11 @@ def _item(function: str, item: Any, forward: Forward) -> Inputs:
     """The inputs in one item of an iterable, without labels: of one image or of a batch."""
     count = _num_inputs(forward)
     if isinstance(item, Mapping):
-        return by_name(function, item, forward, drops=True)
+        inputs = by_name(function, item, forward, drops=True)
+        if not tree_flatten(inputs)[0]:  # no tensor: images as files give them, or nothing
+            rest = [value for name, value in item.items() if name not in LABEL_NAMES]
+            return _alone(function, next(iter(rest), item))
+        return inputs
     if isinstance(item, tuple | list) and forward.most > max(count, 1):
         _check_labels(function, item, max(count, 1), forward)
     if isinstance(item, tuple | list) and count > 1:
@@ -170,30 +173,36 @@ def _item(function: str, item: Any, forward: Forward) -> Inputs:
 
 
 def _name_of_images(first: Inputs, model: nn.Module) -> str | None:
-    """What a dict calls its only images, where the network takes one tensor and no dict.
+    """What a dict calls its only images, where the network takes these alone and no dict.
 
     Datasets of Hugging Face give such dicts: "image" or "img", and "label".
     """
     if not (isinstance(first, tuple) and isinstance(first[0], Mapping)):
         return None
-    names = [name for name, leaf in first[0].items() if leaf.is_floating_point()]
-    batch = tree_map(lambda leaf: leaf[None], first)
-    if len(names) != 1 or _runs(model, first) or _runs(model, batch):
+    leaves = {name: leaf for name, leaf in first[0].items() if name not in LABEL_NAMES}
+    names = [name for name, leaf in leaves.items() if leaf.is_floating_point()] or [*leaves]
+    if len(names) != 1 or _takes(model, first) or not _takes(model, first[0][names[0]]):
         return None
     return names[0]
 
 
-def _named(function: str, item: Inputs, name: str) -> Tensor:
+def _takes(model: nn.Module, item: Inputs) -> bool:
+    """Whether a network runs on an item, of one image or of a batch."""
+    return _runs(model, item) or _runs(model, tree_map(lambda leaf: leaf[None], item))
+
+
+def _named(function: str, item: Any, name: str) -> Tensor:
     """The images of a dict by their name.
 
     Raises:
-        ValueError: it has none of that name.
+        TypeError: they are no tensor.
+        ValueError: there are none of that name.
     """
-    given = item[0] if isinstance(item, tuple) else item
-    if not isinstance(given, Mapping) or name not in given:
-        raise ValueError(f"{function}: images must come as {name!r} in every dict, got one without")
-    found: Tensor = given[name]
-    return found
+    if not isinstance(item, Mapping) or name not in item:
+        raise ValueError(
+            f"{function}: images must come as {shown(name)} in every dict, got one without"
+        )
+    return _alone(function, item[name])
 
 
 def _check_labels(function: str, item: Sequence[Any], count: int, forward: Forward) -> None:

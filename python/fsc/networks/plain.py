@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from fsc.arguments import check_module, shown
+from fsc.arguments import check_module
 from fsc.images.joint import Inputs
 from fsc.networks.calls import call_of
 from fsc.networks.computed_weights import copy_of, fix_weights
@@ -21,6 +21,7 @@ from fsc.networks.plain_layer import layer_class, may_return_its_input
 from fsc.networks.rewriting import Rewriter, Rewriting
 from fsc.networks.trace_failures import sentence
 from fsc.networks.tracing import unread
+from fsc.wording import shown
 
 _NEW_NAMES = (
     "write what it changes in place and reads under another name, as `x += y`, with a new result, "

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import shown
 from fsc.networks.blocks import RESTS, drop_blocks, dropped_of
 from fsc.networks.decoupling import decoupled_of, split_layers
 from fsc.networks.open_sizes import set_size, sizes_of
 from fsc.networks.plain import example_shapes, plain_for_shapes, rewritings
 from fsc.networks.rewriting import EXPORTED
+from fsc.wording import shown
 
 STRUCTURE = ("plain", "read_by_export", "sizes", "dropped", "decoupled")
 MAX_COUNT = 2**31 - 1

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import fsc_ext
-from fsc.arguments import check_module, shown
+from fsc.arguments import check_module
 from fsc.networks.operations import ORDINARY
 from fsc.networks.placing import put
 from fsc.networks.tracing import batch_norm_after, layer_names, trace
+from fsc.wording import shown
 
 
 def fold_batch_norm(model: nn.Module) -> None:

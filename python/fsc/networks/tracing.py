@@ -10,7 +10,6 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_map
 
-from fsc.arguments import shown
 from fsc.networks.calls import cast, output_of
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.draws import own_draws
@@ -28,6 +27,7 @@ from fsc.networks.outputs import difference
 from fsc.networks.quantized_inputs import QuantizedInputConv2d
 from fsc.networks.silence import silence
 from fsc.networks.trace_failures import sentence
+from fsc.wording import shown
 
 _TOLERANCE = 1e-6  # of a graph in float64
 _ROUNDINGS = 1000  # in a dtype of its own

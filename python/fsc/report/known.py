@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fsc.arguments import as_channel_numbers, as_count, as_number, check_text, shown
+from fsc.arguments import as_channel_numbers, as_count, as_number, check_text
+from fsc.wording import shown
 
 _TEXTS = ("model", "data", "method_in_words")
 _COUNTS = ("test_images", "shots", "ways")
@@ -61,7 +62,7 @@ def check_statistics(mean: object, std: object) -> None:
         numbers = as_channel_numbers(f"page: {name}", values)
         if not all(least < number < math.inf for number in numbers):
             rule = "finite" if name == "mean" else "finite and above 0"
-            raise ValueError(f"page: {name} must be {rule}, got {shown(values)}")
+            raise ValueError(f"page: {name} must be {rule}, got {shown(list(numbers))}")
 
 
 def _checked(name: str, value: Any) -> Any:

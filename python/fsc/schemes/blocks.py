@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import as_count, as_number, check_text, shown
+from fsc.arguments import as_count, as_number, check_text
 from fsc.images.joint import Inputs
 from fsc.networks.blocks import Blocks, Rest, drop_blocks, find_blocks
 from fsc.schemes.reasons import commonest
+from fsc.wording import shown
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import as_names, as_number, check_module, shown
+from fsc.arguments import as_names, as_number, check_module
 from fsc.networks.operations import ORDINARY
+from fsc.wording import shown
 
 
 def convolution_of(

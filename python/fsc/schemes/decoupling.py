@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from torch import nn
 
-from fsc.arguments import as_count, as_flag, check_text, shown
+from fsc.arguments import as_count, as_flag, check_text
 from fsc.networks.decoupling import decouple_layers, energy_lost, pays
 from fsc.networks.operations import LAYER
 from fsc.networks.tracing import ancestors, shared_layers, trace
 from fsc.schemes.ignoring import Ignored, check_list_of_ignored, ignored_layers
 from fsc.schemes.reasons import commonest
+from fsc.wording import shown
 
 Terms = int | Literal["1mix"] | Mapping[str, int]
 MIXED: Literal["1mix"] = "1mix"

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from fsc.arguments import shown
 from fsc.files import read_json
 from fsc.images.joint import Inputs
 from fsc.schemes.blocks import DropBlocks
@@ -17,6 +16,7 @@ from fsc.schemes.quantized import FULL_PRECISION, QuantizedScheme, quantized
 from fsc.schemes.slimming import slimming
 from fsc.schemes.sparse import SparseScheme, sparse
 from fsc.schemes.structured import Scheme, structured
+from fsc.wording import shown
 
 Kind = TypeVar("Kind", DropBlocks, Decoupling)
 

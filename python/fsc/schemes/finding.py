@@ -7,7 +7,6 @@ from pathlib import Path
 
 from torch import nn
 
-from fsc.arguments import shown
 from fsc.images.joint import Inputs
 from fsc.models.recognition import recognise
 from fsc.networks.wrappers import unwrap
@@ -19,6 +18,7 @@ from fsc.schemes.published import for_any, named
 from fsc.schemes.quantized import QuantizedScheme
 from fsc.schemes.sparse import SparseScheme
 from fsc.schemes.structured import Scheme
+from fsc.wording import shown
 
 
 def find(

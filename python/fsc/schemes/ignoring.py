@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from fsc.arguments import shown
+from fsc.wording import shown
 
 # The name of a layer or of what contains it, a pattern such as "head*", or a type of layer.
 Ignored = Collection[str | type[nn.Module]]

@@ -8,7 +8,6 @@ import math
 from torch import nn
 
 from fsc import models
-from fsc.arguments import shown
 from fsc.scheme_tables import (
     IMAGENET_KEPT,
     MOBILENET_KEPT,
@@ -25,6 +24,7 @@ from fsc.schemes.published_styles import of_mobilenetv2, of_resnet34
 from fsc.schemes.quantized import QuantizedScheme, quantized
 from fsc.schemes.sparse import SparseScheme, sparse
 from fsc.schemes.structured import Scheme
+from fsc.wording import shown
 
 
 def for_any(name: str, model: nn.Module) -> SparseScheme | QuantizedScheme:

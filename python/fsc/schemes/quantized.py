@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fsc.arguments import check_dict, check_text, python_integer, shown
+from fsc.arguments import check_dict, check_text, python_integer
 from fsc.networks.operations import ORDINARY
 from fsc.networks.quantized_inputs import MAX_BITS
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import as_ignored, convolution_of
+from fsc.wording import shown
 
 FULL_PRECISION = 32
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from fsc.arguments import shown
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.norms import batch_norm_scales, with_those_that_stay
 from fsc.channels.proof import channel_groups
@@ -24,6 +23,7 @@ from fsc.schemes.reasons import nothing_to_prune
 from fsc.schemes.staying import ignored_in, staying
 from fsc.schemes.structured import Scheme
 from fsc.schemes.styles import check_style, pruned
+from fsc.wording import shown
 
 
 def slimming(

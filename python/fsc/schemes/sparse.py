@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fsc.arguments import check_dict, check_text, python_integer, shown
+from fsc.arguments import check_dict, check_text, python_integer
 from fsc.networks.operations import ORDINARY
 from fsc.networks.wrappers import unwrap
 from fsc.schemes.convolutions import as_ignored, convolution_of, counts_left
+from fsc.wording import shown
 
 
 @dataclass(frozen=True)

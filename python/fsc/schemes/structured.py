@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from fsc.arguments import check_dict, check_text, python_integer, shown
+from fsc.arguments import check_dict, check_text, python_integer
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.proof import channel_groups
 from fsc.images.joint import Inputs
@@ -22,6 +22,7 @@ from fsc.schemes.ignoring import Ignored, ignored_layers
 from fsc.schemes.reasons import nothing_to_prune
 from fsc.schemes.staying import ignored_in, staying
 from fsc.schemes.styles import check_style, pruned
+from fsc.wording import shown
 
 # That a sentence has room for.
 _MOST_NAMES = 3

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from fsc.arguments import shown
 from fsc.channels.groups import ChannelGroup
 from fsc.scheme_tables import Style
+from fsc.wording import shown
 
 
 def check_style(function: str, style: str, has_shares: bool) -> None:

@@ -16,10 +16,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fsc.arguments import check_fields, shown
+from fsc.arguments import check_fields
 from fsc.solvers.elimination import eliminate_channels
 from fsc.solvers.patch import Patch
 from fsc.solvers.quadratic import Quadratic
+from fsc.wording import shown
 
 Selection = Literal["obs", "norm"]
 

@@ -13,11 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fsc.arguments import check_fields, shown
+from fsc.arguments import check_fields
 from fsc.solvers.closed_form import check_damping
 from fsc.solvers.contributions import Contributions
 from fsc.solvers.greedy import greedy_channels
 from fsc.solvers.lasso import lasso_channels
+from fsc.wording import shown
 
 Choice = Literal["greedy", "lasso"]
 Unknowns = Literal["scales", "weights"]

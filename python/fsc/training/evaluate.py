@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from fsc.arguments import as_count, as_integer, is_several, shown
+from fsc.arguments import as_count, as_integer, is_several
 from fsc.images.checks import check_images, device_of
 from fsc.images.folder import ImageFolder
 from fsc.images.labels import check_labels
@@ -17,6 +17,7 @@ from fsc.networks.modes import evaluation_mode
 from fsc.networks.states import check_holds_values
 from fsc.networks.tracing import trace
 from fsc.progress import Progress
+from fsc.wording import shown
 
 
 def accuracy(

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import shown
 from fsc.training.zeros import Zeros
+from fsc.wording import shown
 
 # Either has the same callbacks; a trainer takes those of its own package.
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
