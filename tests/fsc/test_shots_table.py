@@ -5,6 +5,7 @@ import json
 import sys
 from collections import defaultdict
 from pathlib import Path
+from statistics import mean, stdev
 
 import click
 import pytest
@@ -74,3 +75,19 @@ def test_a_page_of_results_holds_what_its_runs_gave(shots_table, page):
     assert by_scheme
     for paths in by_scheme.values():
         assert shots_table.table(shots_table.read(paths)[1]) in text
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("fskd/*/*.json")), ids=lambda path: path.stem)
+def test_the_page_of_fskd_holds_what_came_back(path):
+    found = read_json(path, "comparison file")
+    top1 = {
+        method: [run["top1"] for run in found["runs"] if run["method"] == method]
+        for method in ("l1", "fskd")
+    }
+    after = f"{mean(top1['fskd']):.2f}"
+    if len(top1["fskd"]) > 1:
+        after += f" ± {stdev(top1['fskd']):.2f}"
+    run = next(run for run in found["runs"] if run["method"] == "fskd")
+    left = [f"{100 * run[n] / found[n + '_teacher']:.0f} %" for n in ("parameters", "flops")]
+    row = " | ".join([f"{mean(top1['l1']):.2f}", after, *left])
+    assert f"| {row} |" in (RESULTS / "fskd.md").read_text(encoding="utf-8")
