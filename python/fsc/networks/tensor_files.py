@@ -53,6 +53,12 @@ def write_tensors(
         ValueError: the header holds NaN or Inf.
         OSError: the file cannot be written.
     """
+    content = content_of(tensors, header)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def content_of(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
+    """What `write_tensors` writes; raises what it does, but for the file."""
     # A clone each: safetensors refuses tensors that share memory, as slices and tied weights do.
     found = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -61,8 +67,7 @@ def write_tensors(
     # As JSON will give it back: tuples as lists, keys as texts.
     plain = json.loads(json.dumps(dict(header), allow_nan=False))
     text = json.dumps(plain | {CHECKSUM: checksum(found, plain)})
-    content = safetensors.torch.save(found, metadata={_KEY: text})
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    return safetensors.torch.save(found, metadata={_KEY: text})
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 
 import pytest
 import torch
@@ -44,6 +45,13 @@ def test_fewer_test_images_are_said_and_give_an_interval(compress, evaluated):
     assert report["top1_interval"] == pytest.approx(wilson(report["top1"], 60))
     low, high = report["top1_interval"]
     assert f"{low:.1f}–{high:.1f}" in result.stdout and "19 times in 20" in result.stdout
+
+
+def test_the_size_of_the_teacher_takes_no_file(compress, tmp_path, monkeypatch):
+    """One would be left behind by a run that is killed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    result, _ = compress("--test-images", 60)
+    assert result.exit_code == 0, result.output
 
 
 def test_more_test_images_than_there_are_are_refused_before_any_work(compress, evaluated, fsc):
