@@ -29,7 +29,7 @@ campaign: tools
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/campaign/run.py $(PARTS)
 	$(BIN)/python tests/campaign/page.py
 
-# The operators' tests on builds that watch memory, undefined behaviour and threads, in build/sanitized; half an hour.
+# The operators' tests on builds that watch memory, undefined behaviour and threads, in build/sanitized.
 # KINDS="address threads" runs some only.
 sanitize: tools
 	$(BIN)/python tests/sanitize/check.py $(KINDS)

@@ -26,7 +26,7 @@ READ of size 8 at 0x602000000028 thread T0
 THREADS = """
 WARNING: ThreadSanitizer: data race (pid=12)
   Write of size 4 at 0x55 by main thread:
-    #0 main /tmp/t.cpp:2 (t+0x1279)
+    #0 main t.cpp:2 (t+0x1279)
 """
 
 

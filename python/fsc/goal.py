@@ -23,6 +23,7 @@ from fsc.schemes.structured import as_ratio, structured_of
 from fsc.schemes.styles import check_style
 from fsc.schemes.targets import Target, to_target
 from fsc.solvers.closed_form import Selection
+from fsc.wording import shown
 
 HALF = 0.5
 
@@ -87,7 +88,7 @@ class Goal:
             raise TypeError(
                 "scheme must be one of fsc.schemes, e.g. structured(model, 0.5, images[:1]), the "
                 "name of a published one, e.g. 'res-50', or the path of a JSON file, got "
-                f"{self.scheme!r}"
+                f"{shown(self.scheme)}"
             )
         given = {
             "ignored": bool(self.ignored),

@@ -211,18 +211,18 @@ def _check_told(description: object, preparation: object, measured: object) -> N
     if not isinstance(preparation, Preparation | None):
         raise TypeError(
             "save_pretrained: preparation must be a fsc.images.preparation.Preparation, got "
-            f"{preparation!r}"
+            f"{shown(preparation)}"
         )
     if not isinstance(measured, Mapping | None):
         raise TypeError(
             "save_pretrained: measured must be a dict of what was measured -> the value, got "
-            f"{measured!r}"
+            f"{shown(measured)}"
         )
     for what, value in (measured or {}).items():
         check_text("save_pretrained: what measured names", what)
         if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
             raise TypeError(
-                f"save_pretrained: measured must hold finite numbers, "
+                "save_pretrained: measured must hold finite numbers, "
                 f"got {shown(value)} for {what!r}"
             )
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from fsc.wording import shown
+
 # Called with (what is being done, how much is done, how much there is).
 Progress = Callable[[str, int, int], None]
 # Called with (names of numbers -> numbers, the step they are of), as trackers of experiments are.
@@ -38,7 +40,7 @@ def telling(progress: Progress | bool) -> Iterator[Progress | None]:
         if not callable(progress):
             raise TypeError(
                 "progress must be True, False or a function of (what, done, total), got "
-                f"{progress!r}"
+                f"{shown(progress)}"
             )
         yield progress
     elif progress and _is_watched(sys.stderr):

@@ -60,10 +60,14 @@ def test_sentences_name_what_the_caller_named(call, said):
         lambda: Alternation(training=chain()),
         lambda: fsc.compress(chain(), IMAGE, method=LONG),
         lambda: fsc.compress(chain(), IMAGE, style=LONG),
+        lambda: fsc.compress(chain(), IMAGE, progress=LONG),
+        lambda: fsc.compress(chain(), IMAGE, scheme=[LONG]),
         lambda: fsc.compress(chain(), IMAGE, ignored=[chain()]),
         lambda: fsc.prune_iteratively(chain(), IMAGE, align_to=LONG),
     ],
-    ids=str.split("objective solver features precision training method style ignored align_to"),
+    ids=str.split(
+        "objective solver features precision training method style progress scheme ignored align_to"
+    ),
 )
 def test_one_line_of_few_words(call):
     with pytest.raises((TypeError, ValueError)) as caught:

@@ -22,6 +22,7 @@ from fsc.files import write_json
 from fsc.images.names import Augmentation
 from fsc.result import Result
 from fsc.schemes import Decoupling, DropBlocks
+from fsc.wording import shown
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Measured:
         if half in ("depthwise", "pointwise") and self.layer not in modules and whole in modules:
             raise ValueError(
                 f"--layer must name the layer as {inputs.model_title} has it, {whole!r}, got "
-                f"{self.layer!r}, which is only in its decoupled students"
+                f"{shown(self.layer)}, which is only in its decoupled students"
             )
         module = modules.get(self.layer)
         if type(module) is not nn.Conv2d or module.groups != 1:

@@ -198,9 +198,9 @@ def part_of_test(
     Folders and some archives come class after class: their first images would be of few classes.
     """
     count = len(images)
-    places = [place * count // num_test for place in range(num_test)] if num_test < count else None
-    if places is None:
+    if num_test >= count:
         return images, labels
+    places = [place * count // num_test for place in range(num_test)]
     taken = images[places] if isinstance(images, Tensor) else images.at(places)
     return taken, labels[places]
 

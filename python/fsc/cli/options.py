@@ -39,7 +39,7 @@ def _usable(context: click.Context, parameter: click.Parameter, value: str) -> t
     except RuntimeError as error:  # lists every kind that torch has ever had
         raise ValueError(
             f"--device must be cpu, or a device as torch calls it, such as cuda or cuda:1, got "
-            f"{value!r}"
+            f"{shown(value)}"
         ) from error
     try:
         probe = fsc_ext.prox_l1(torch.zeros(1, device=wanted), 0.0)

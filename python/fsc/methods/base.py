@@ -155,9 +155,8 @@ def _removes_no_channels(scheme: SparseScheme | QuantizedScheme, method: str) ->
     if isinstance(scheme, SparseScheme):
         takers = "cross distillation and ProgressiveMiR take it"
     return (
-        f"scheme must be structured for {method}, "
-        f"got {shown(scheme.name)}, which removes no channels; "
-        f"{takers}"
+        f"scheme must be structured for {method}, got {shown(scheme.name)}, "
+        f"which removes no channels; {takers}"
     )
 
 

@@ -89,7 +89,7 @@ def checked_rules(
     """
     if isinstance(pruning_ratios, str) or not isinstance(pruning_ratios, Iterable):
         raise TypeError(
-            f"pruning_ratios must be several shares, such as [0.1, 0.2], "
+            "pruning_ratios must be several shares, such as [0.1, 0.2], "
             f"got {shown(pruning_ratios)}"
         )
     check_style("prune_iteratively", style, has_shares=False)

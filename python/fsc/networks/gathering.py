@@ -161,8 +161,8 @@ def _item(function: str, item: Any, forward: Forward) -> Inputs:
     if isinstance(item, Mapping):
         inputs = by_name(function, item, forward, drops=True)
         if not tree_flatten(inputs)[0]:  # no tensor: images as files give them, or nothing
-            rest = [value for name, value in item.items() if name not in LABEL_NAMES]
-            return _alone(function, next(iter(rest), item))
+            rest = (value for name, value in item.items() if name not in LABEL_NAMES)
+            return _alone(function, next(rest, item))
         return inputs
     if isinstance(item, tuple | list) and forward.most > max(count, 1):
         _check_labels(function, item, max(count, 1), forward)

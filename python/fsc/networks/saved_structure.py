@@ -83,7 +83,7 @@ def drop_as_saved(model: nn.Module, dropped: Any, path: Path) -> None:
     if not known:
         raise ValueError(
             f"{path}: dropped in the header must map blocks to {' or '.join(RESTS)}, got "
-            f"{dropped!r}"
+            f"{shown(dropped)}"
         )
     try:
         drop_blocks(model, dropped)

@@ -32,8 +32,7 @@ def check_style(function: str, style: str, has_shares: bool) -> None:
     if has_shares and style != "residual":
         raise ValueError(
             f"{function}: style must go with one pruning_ratio for all layers, "
-            f"got {shown(style)} with "
-            "layers that are named"
+            f"got {shown(style)} with layers that are named"
         )
 
 

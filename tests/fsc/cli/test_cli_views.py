@@ -125,18 +125,8 @@ def test_ways_that_cannot_be_are_refused(fsc, pets, tmp_path: Path, flags, told:
     "verb", [("analyse", "--method", "cd-nc"), ("grid", "--objective", "convex", "--intervals", 1)]
 )
 def test_analyse_and_grid_draw_classes_too(fsc, small_on_digits, tmp_path: Path, verb) -> None:
-    given = (
-        *verb,
-        *small_on_digits,
-        "--shots",
-        1,
-        "--ways",
-        3,
-        *TRIED,
-        "--json",
-        tmp_path / "x.json",
-    )
-    result = fsc(*given)
+    draw = ("--shots", 1, "--ways", 3)
+    result = fsc(*verb, *small_on_digits, *draw, *TRIED, "--json", tmp_path / "x.json")
     assert result.exit_code == 0, result.output
     assert "1 image of each of 3 classes" in result.stdout or verb[0] == "grid"
     found = json.loads((tmp_path / "x.json").read_text())
