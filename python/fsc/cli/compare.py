@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fsc.cli import evaluation, outputs, published, repeated, tables, training_options
+from fsc.cli import outputs, published, repeated, tables, timing, training_options
 from fsc.cli.comparison import Comparison
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
@@ -36,6 +37,7 @@ class _Plan:
     draw: Draw
     num_seeds: int
     is_timed: bool
+    is_compiled: bool
 
     @property
     def draws(self) -> str:
@@ -62,10 +64,14 @@ def command(
     resume: bool,
     num_test: int | None,
     is_timed: bool,
+    is_compiled: bool,
 ) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     training_options.check(methods, joins=resume)
-    plan = _Plan(list(dict.fromkeys(methods)), draw, num_seeds, is_timed)
+    if is_compiled:
+        timing.check_compiles()
+    several = list(dict.fromkeys(methods))
+    plan = _Plan(several, draw, num_seeds, is_timed or is_compiled, is_compiled)
     given = (asked, plan.methods, source, resources, results, num_test)
     inputs, settings = repeated.begun("compare", *given, resume=resume)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
@@ -78,8 +84,8 @@ def command(
         with Reporter() as reporter:
             cases = plan.cases(settings)
             said = _intention(plan, inputs, settings.goal)
-            timing = evaluation.times if plan.is_timed else None
-            repeated.run_all(comparison, cases, inputs, reporter, said, timing=timing)
+            timed = partial(timing.times, is_compiled=is_compiled) if plan.is_timed else None
+            repeated.run_all(comparison, cases, inputs, reporter, said, timed=timed)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(repeated.kept(comparison)) from None
     _report(comparison, plan, inputs, settings.goal, results.figure_path)
@@ -87,7 +93,9 @@ def command(
 
 def _identity(inputs: Inputs, settings: Settings, plan: _Plan) -> dict[str, Any]:
     """What two comparisons must share for their runs to stand in one table."""
-    shared = repeated.identity(inputs, settings, is_timed=plan.is_timed)
+    shared = repeated.identity(
+        inputs, settings, is_timed=plan.is_timed, is_compiled=plan.is_compiled
+    )
     # A file of `fsc sweep` is none of a comparison.
     return shared | plan.draw.identity | {"over": None}
 
@@ -124,7 +132,7 @@ def _report(
     stays = tables.what_stays(identity["scheme"], inputs.known_as, size, rows[-1].size)
     title = _title(inputs, identity, plan, goal)
     has_paper = any(row.published for row in rows)
-    note = _note(inputs, has_paper, few, plan.is_timed)
+    note = _note(inputs, has_paper, few, plan)
     if figure_path is not None:
         methods_figure.draw(
             points,
@@ -182,11 +190,11 @@ def _published(method: str, inputs: Inputs, identity: dict[str, Any]) -> publish
     )
 
 
-def _note(inputs: Inputs, has_paper: bool, few: bool, is_timed: bool) -> str:
+def _note(inputs: Inputs, has_paper: bool, few: bool, plan: _Plan) -> str:
     note = tables.wrapped(
         f"top-1 on {inputs.test_name}, mean ± standard deviation over draws",
         *([tables.INTERVAL_NOTE] if few else []),
-        *([evaluation.TIMES_NOTE] if is_timed else []),
+        *([timing.note(plan.is_compiled)] if plan.is_timed else []),
         f"seconds: mean time to compress; {tables.FLOPS_NOTE}",
     )
     return f"{note}\n{published.SOURCES}" if has_paper else note

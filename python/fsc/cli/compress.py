@@ -21,10 +21,11 @@ from fsc.cli import (
     resumption,
     several,
     tables,
+    timing,
     training_options,
 )
 from fsc.cli.drawing import Draw
-from fsc.cli.evaluation import Measured
+from fsc.cli.evaluation import Measured, Wanted
 from fsc.cli.given import Inputs
 from fsc.cli.goals import Asked
 from fsc.cli.inputs import Source
@@ -57,6 +58,7 @@ def command(
     num_test: int | None,
     evaluated: bool,
     is_timed: bool,
+    is_compiled: bool,
 ) -> None:
     """Compress a pretrained network and write the student, a report and the sample."""
     if num_test is not None and not evaluated:
@@ -66,6 +68,8 @@ def command(
         )
     training_options.check([method])
     asked.check_methods([method])
+    if is_compiled:
+        timing.check_compiles()
     with several.group(source.device):
         # Of several processes the first alone holds and writes the folder.
         ranks.first(destination.hold)
@@ -82,8 +86,8 @@ def command(
     if not several.is_first():
         return
     # A page tells of times as well.
-    is_timed = is_timed or destination.page_path is not None
-    measured = _measured(made, destination, evaluated, is_timed)
+    is_timed = is_timed or is_compiled or destination.page_path is not None
+    measured = _measured(made, destination, Wanted(evaluated, is_timed, is_compiled))
     # Last: whoever reads it may be gone.
     made.show(measured, all_layers=all_layers)
     _show_written(destination)
@@ -176,9 +180,7 @@ class _Made:
         """The text of `README.md`, with what was measured in words."""
         return card(self.header, self.result.report, measured)
 
-    def measure(
-        self, destination: Destination, reporter: Reporter, *, evaluated: bool, is_timed: bool
-    ) -> Measured:
+    def measure(self, destination: Destination, reporter: Reporter, wanted: Wanted) -> Measured:
         """Measure it, once it is written.
 
         Raises:
@@ -186,12 +188,10 @@ class _Made:
         """
         path, given = destination.output / MODEL_FILE, (self.inputs, self.result.student)
         try:
-            crowded = gains.crowded(self.inputs) if is_timed else None
-            timed = is_timed and crowded is None
-            measured = evaluation.measure(
-                *given, path, reporter, evaluated=evaluated, is_timed=timed
-            )
-            if not is_timed:
+            crowded = gains.crowded(self.inputs) if wanted.batch else None
+            possible = wanted if crowded is None else Wanted(wanted.accuracy)
+            measured = evaluation.measure(*given, path, reporter, possible)
+            if not wanted.batch:
                 return measured
             said = (crowded, gains.folded(self.inputs.teacher, self.result.student))
             doubt = gains.doubt(measured, self.result.report, self.round_to)
@@ -225,10 +225,10 @@ class _Made:
         tables.show(tables.networks(title, rows, tables.wrapped(*stays, *measured.notes)))
 
 
-def _measured(made: _Made, destination: Destination, evaluated: bool, is_timed: bool) -> Measured:
+def _measured(made: _Made, destination: Destination, wanted: Wanted) -> Measured:
     """What is measured of a student, which then stands in its report."""
     with Reporter() as reporter:
-        measured = made.measure(destination, reporter, evaluated=evaluated, is_timed=is_timed)
+        measured = made.measure(destination, reporter, wanted)
     for warning in measured.warnings:
         warnings.warn(warning, CompressionWarning, stacklevel=3)
     _finish(made, measured, destination)

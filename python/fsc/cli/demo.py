@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fsc import method_names, schemes
-from fsc.cli import evaluation, inputs as cli_inputs, invocation, locks, outputs, tables
+from fsc.cli import evaluation, inputs as cli_inputs, invocation, locks, outputs, tables, timing
 from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Run, accuracy_on_test, execute, save_model
@@ -141,7 +141,7 @@ def _costs(
 ) -> dict[str, Cost]:
     """What the teacher and every student cost, by name."""
     networks = {"teacher": inputs.teacher} | {run.method: run.student for run in runs}
-    times = evaluation.milliseconds(inputs, list(networks.values()), reporter)
+    times = timing.one_image(inputs, list(networks.values()), reporter)
     sizes = [evaluation.kilobytes(output / f"{name}.safetensors") for name in networks]
     return dict(zip(networks, map(Cost, sizes, times), strict=True))
 

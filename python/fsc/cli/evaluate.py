@@ -9,7 +9,7 @@ from typing import Any
 import click
 import torch
 
-from fsc.cli import evaluation, inputs as cli_inputs, options, saved, tables
+from fsc.cli import evaluation, inputs as cli_inputs, options, saved, tables, timing
 from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Accuracy, accuracy_on_test
@@ -54,7 +54,7 @@ def command(
         if len(inputs.test_images):
             inputs.check_scores()
             accuracy = accuracy_on_test(inputs.teacher, inputs, reporter, title)
-        (milliseconds,) = evaluation.milliseconds(inputs, [inputs.teacher], reporter)
+        (milliseconds,) = timing.one_image(inputs, [inputs.teacher], reporter)
     row = _row(inputs, path, accuracy, milliseconds)
     if json_path is not None:
         name = inputs.model_name if path is None else str(path)

@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-import copy
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from fsc.cli import known_accuracy, tables
+from fsc.cli import known_accuracy, tables, timing
 from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
 from fsc.cli.run import Accuracy, accuracy_on_test, header_for
-from fsc.networks import surgery
 from fsc.networks.cost import Size
-from fsc.networks.latency import BATCH, latencies, timings
-from fsc.networks.plain import plain
+from fsc.networks.latency import BATCH
 from fsc.networks.tensor_files import content_of
 from fsc.networks.wrappers import unwrap
 from fsc.report.interval import correct, wilson
 
 COST_NOTE = "kB: of the file; ms: for one image alone on one thread, median of 50"
-# A batch is timed a few times, because each takes long.
-_BATCHES = 5
-TIMES_NOTE = f"ms: for one image alone and for {BATCH} at once, on one thread"
 
 
 @dataclass(frozen=True)
-class Times:
-    """Milliseconds for one image and for a batch, on one thread: of a student, of its teacher.
+class Wanted:
+    """What is to be measured of a student and its teacher, beside their files and one image.
 
     Attributes:
-        student: medians.
-        teacher: medians.
-        shares: the middle half of what the student took over what the teacher took, turn by turn.
+        accuracy: right answers too, which takes longer than all the rest.
+        batch: the time of a batch too.
+        compiled: both times of what `torch.compile` makes of them, too.
     """
 
-    student: tuple[float, float]
-    teacher: tuple[float, float]
-    shares: tuple[tuple[float, float], tuple[float, float]]
+    accuracy: bool
+    batch: bool = False
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,8 +45,8 @@ class Measured:
         num_test: test images.
         accuracy: the student's, the teacher's; None where nothing was evaluated.
         kilobytes: of the student's file, of the teacher's as fsc writes it.
-        milliseconds: median time for one image, of the student, of the teacher.
-        milliseconds_batch: likewise for a batch; None where it was not measured.
+        times: milliseconds of the student, of the teacher, by their names in
+            `report.known.TIMES`; one image is always timed.
         said: what is to be known of the times, a sentence each.
         warnings: what may not be as it was meant.
     """
@@ -61,22 +54,20 @@ class Measured:
     num_test: int
     accuracy: tuple[Accuracy, Accuracy] | None
     kilobytes: tuple[float, float]
-    milliseconds: tuple[float, float]
-    milliseconds_batch: tuple[float, float] | None = None
+    times: Mapping[str, timing.Pair]
     said: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """What the report of a run holds of it."""
         found: dict[str, Any] = {}
-        for name in ("kilobytes", "milliseconds", "milliseconds_batch"):
-            if (pair := getattr(self, name)) is not None:
-                found |= {name: pair[0], f"{name}_teacher": pair[1]}
+        for name, (own, teachers) in {"kilobytes": self.kilobytes, **self.times}.items():
+            found |= {name: own, f"{name}_teacher": teachers}
         if self.accuracy is not None:
-            own, teachers = self.accuracy
-            found |= own.to_dict() | teachers.to_dict("_teacher")
+            student, teacher = self.accuracy
+            found |= student.to_dict() | teacher.to_dict("_teacher")
             found |= {"test_images": self.num_test}
-            found |= {"top1_interval": list(wilson(own.top1, self.num_test))}
+            found |= {"top1_interval": list(wilson(student.top1, self.num_test))}
         return found
 
     def in_words(self, test_name: str) -> dict[str, float]:
@@ -99,19 +90,31 @@ class Measured:
             size,
             num_test=self.num_test,
             kilobytes=self.kilobytes[of_teacher],
-            milliseconds=self.milliseconds[of_teacher],
-            milliseconds_batch=self.milliseconds_batch and self.milliseconds_batch[of_teacher],
+            milliseconds=self.times["milliseconds"][of_teacher],
+            milliseconds_batch=self.times.get("milliseconds_batch", (None, None))[of_teacher],
             top5=[] if measured is None or measured.top5 is None else [measured.top5],
         )
 
     @property
     def notes(self) -> list[str]:
         """What a table of it must explain."""
-        explained = [COST_NOTE, *self.said, tables.FLOPS_NOTE]
-        if self.milliseconds_batch is not None:
-            batch = f"ms of {BATCH}: for {BATCH} images at once, likewise, median of {_BATCHES}"
-            explained.insert(1, batch)
+        explained = [COST_NOTE, *self._compiled(), *self.said, tables.FLOPS_NOTE]
+        if "milliseconds_batch" in self.times:
+            explained.insert(
+                1,
+                f"ms of {BATCH}: for {BATCH} images at once, likewise, median of {timing.BATCHES}",
+            )
         return explained if self.accuracy is None else [tables.INTERVAL_NOTE, *explained]
+
+    def _compiled(self) -> Iterator[str]:
+        """The times of what is compiled, which have no columns of their own."""
+        alone = self.times.get("milliseconds_compiled")
+        batch = self.times.get("milliseconds_batch_compiled")
+        if alone is not None and batch is not None:
+            yield (
+                f"compiled by torch.compile, for one image and for {BATCH}: teacher "
+                f"{alone[1]:.2f} and {batch[1]:,.0f} ms, student {alone[0]:.2f} and {batch[0]:,.0f}"
+            )
 
 
 def measure(
@@ -119,9 +122,7 @@ def measure(
     student: nn.Module,
     path: Path,
     reporter: Reporter,
-    *,
-    evaluated: bool,
-    is_timed: bool = False,
+    wanted: Wanted,
 ) -> Measured:
     """Measure a student that was written to `path`, beside its teacher.
 
@@ -130,21 +131,22 @@ def measure(
         student: the network.
         path: its file.
         reporter: told of the progress.
-        evaluated: whether to count right answers too, which takes longer than all the rest.
-        is_timed: whether to time a batch too.
+        wanted: what to measure.
     """
     accuracy = None
-    if evaluated:
+    if wanted.accuracy:
         own_accuracy = accuracy_on_test(student, inputs, reporter, "student")
         accuracy = own_accuracy, teacher_accuracy(inputs, reporter)
     # As a file of fsc too: the teacher's own may hold more than weights, or half of their bits.
     sizes = kilobytes(path), kilobytes_as_saved(inputs)
-    if is_timed:
-        found = times(inputs, student, reporter)
-        alone, batch = zip(found.student, found.teacher, strict=True)
-        return Measured(len(inputs.test_images), accuracy, sizes, alone, batch)
-    own, teachers = milliseconds(inputs, [student, inputs.teacher], reporter)
-    return Measured(len(inputs.test_images), accuracy, sizes, (own, teachers))
+    num_test, networks = len(inputs.test_images), (inputs, student, reporter)
+    if not wanted.batch:
+        own, teachers = timing.one_image(inputs, [student, inputs.teacher], reporter)
+        return Measured(num_test, accuracy, sizes, {"milliseconds": (own, teachers)})
+    times = timing.times(*networks, is_compiled=False).named()
+    if wanted.compiled:
+        times |= timing.times(*networks, is_compiled=True).named("_compiled")
+    return Measured(num_test, accuracy, sizes, times)
 
 
 def teacher_accuracy(inputs: Inputs, reporter: Reporter) -> Accuracy:
@@ -168,50 +170,6 @@ def teacher_accuracy(inputs: Inputs, reporter: Reporter) -> Accuracy:
     except OSError as error:
         reporter.say(f"  The teacher's accuracy is not kept for later runs: {error}")
     return found
-
-
-def milliseconds(inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter) -> list[float]:
-    """Median time that each network takes for one test image."""
-    progress = reporter.stage("timing one image")
-    return latencies(networks, inputs.example, progress=progress)
-
-
-def times(inputs: Inputs, student: nn.Module, reporter: Reporter) -> Times:
-    """Time a student and its teacher as they are, for one image and for a batch."""
-    return _times(inputs, [student, inputs.teacher], reporter)
-
-
-def times_when_folded(inputs: Inputs, student: nn.Module, reporter: Reporter) -> Times:
-    """Time them with BatchNorm folded in both, as some methods leave students.
-
-    What a method folds then is no gain of what it cuts. Where one cannot be folded neither is.
-    """
-    networks = [student, plain(inputs.teacher, inputs.example)]
-    folded = [copy.deepcopy(network).eval() for network in networks]
-    try:
-        for network in folded:
-            surgery.fold_batch_norm(network)
-    except ValueError:  # a norm without statistics
-        folded = networks
-    return _times(inputs, folded, reporter)
-
-
-def _times(inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter) -> Times:
-    batch = inputs.example.repeat(BATCH, *[1] * (inputs.example.ndim - 1))
-    alone = timings(networks, inputs.example, progress=reporter.stage("timing one image"))
-    progress = reporter.stage(f"timing {BATCH} images")
-    together = timings(networks, batch, repeats=_BATCHES, progress=progress)
-    own, teachers = (
-        (statistics.median(alone[each]), statistics.median(together[each])) for each in (0, 1)
-    )
-    return Times(own, teachers, (_middle_half(*alone), _middle_half(*together)))
-
-
-def _middle_half(student: Sequence[float], teacher: Sequence[float]) -> tuple[float, float]:
-    """Between which shares of the teacher's time the student's lay in every second turn."""
-    shares = [own / whole for own, whole in zip(student, teacher, strict=True)]
-    low, _, high = statistics.quantiles(shares, n=4, method="inclusive")
-    return low, high
 
 
 def kilobytes_as_saved(inputs: Inputs) -> float:

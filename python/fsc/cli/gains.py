@@ -13,6 +13,7 @@ from fsc.cli.given import Inputs
 from fsc.images.checks import device_of
 from fsc.networks.latency import BATCH, largest_layer
 from fsc.networks.operations import BATCH_NORM
+from fsc.report.known import TIMES
 from fsc.result import Report
 
 # Of the teacher's cost or time: differences below one are within what measurements vary.
@@ -71,10 +72,9 @@ def folded(teacher: nn.Module, student: nn.Module) -> str | None:
 
 
 def _not_faster(measured: Measured) -> Iterator[str]:
-    pairs = {"one image": measured.milliseconds, f"{BATCH} at once": measured.milliseconds_batch}
-    for what, pair in pairs.items():
-        if pair is not None and pair[0] >= _FASTER * pair[1]:
-            yield f"{pair[0]:.2f} ms for {what} where the teacher takes {pair[1]:.2f}"
+    for name, (own, teachers) in measured.times.items():
+        if own >= _FASTER * teachers:
+            yield f"{own:.2f} ms for {TIMES[name]} where the teacher takes {teachers:.2f}"
 
 
 def _free(device: torch.device) -> int | None:

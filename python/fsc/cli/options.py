@@ -196,6 +196,13 @@ latency = click.option(
     help="Measure the milliseconds of teacher and students too, for 1 image and for 64 at once, on "
     "one thread.",
 )
+compiled = click.option(
+    "--compiled",
+    "is_compiled",
+    is_flag=True,
+    help="Time what torch.compile makes of the networks: with fsc compress too, elsewhere instead. "
+    "Up to some minutes more for each network.",
+)
 resume = click.option(
     "--resume", is_flag=True, help="Keep the runs that the JSON file holds already."
 )

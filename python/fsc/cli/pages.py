@@ -11,6 +11,7 @@ from fsc import method_names
 from fsc.cli import invocation
 from fsc.cli.evaluation import Measured
 from fsc.cli.given import Inputs
+from fsc.cli.timing import BATCHES
 from fsc.files import write_atomically
 from fsc.images.sampling import FewShotSample
 from fsc.networks.latency import BATCH
@@ -60,14 +61,17 @@ def write(
 
 def _notes(inputs: Inputs, measured: Measured) -> list[str]:
     """How everything was measured, a sentence each."""
-    batch = "" if measured.milliseconds_batch is None else f", of 5 for {BATCH} at once"
+    batch = f", of {BATCHES} for {BATCH} at once" if "milliseconds_batch" in measured.times else ""
+    compiled = "Nothing is compiled."
+    if "milliseconds_compiled" in measured.times:
+        compiled = f"What is compiled is so by torch.compile, for one image and for {BATCH} anew."
     counted = f"Right answers on {inputs.test_name}; the interval is where the accuracy on many "
     counted += "more such images lies, 19 times in 20."
     return [
         *([] if measured.accuracy is None else [counted]),
         "Files are those that fsc writes; a kB is 1,000 bytes.",
         "Times are on one thread, both networks by turns after a few to warm up: medians of 50 "
-        f"for one image{batch}. Nothing is compiled.",
+        f"for one image{batch}. {compiled}",
         *(f"{each[0].upper()}{each[1:]}." for each in measured.said),
         "Multiply-accumulates are those of convolutions and linear layers for one image.",
     ]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fsc import method_names
-from fsc.cli import evaluation
+from fsc.cli import evaluation, timing
 from fsc.cli.comparison import Comparison
 from fsc.cli.drawing import Draw
 from fsc.cli.given import Inputs
@@ -32,7 +32,7 @@ from fsc.networks import cost
 from fsc.report.interval import wilson
 
 # What measures a student beside its teacher.
-Timing = Callable[[Inputs, nn.Module, Reporter], evaluation.Times]
+Timing = Callable[[Inputs, nn.Module, Reporter], timing.Times]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ def begun(
     return inputs, resources.settings(goal)
 
 
-def identity(inputs: Inputs, settings: Settings, *, is_timed: bool = False) -> dict[str, Any]:
+def identity(
+    inputs: Inputs, settings: Settings, *, is_timed: bool = False, is_compiled: bool = False
+) -> dict[str, Any]:
     """What all runs must share to stand in one table, beside how their images are drawn."""
     return {
         "model": inputs.model_name,
@@ -122,6 +124,7 @@ def identity(inputs: Inputs, settings: Settings, *, is_timed: bool = False) -> d
         "device": device_of(inputs.teacher, inputs.example).type,
         "threads": torch.get_num_threads(),
         "latency": is_timed,
+        "compiled": is_compiled or None,
         "versions": versions(),
     }
 
@@ -133,7 +136,7 @@ def run_all(
     reporter: Reporter,
     intention: str,
     *,
-    timing: Timing | None = None,
+    timed: Timing | None = None,
 ) -> None:
     """Make every student that is not there yet, and keep what was measured of it.
 
@@ -143,7 +146,7 @@ def run_all(
         inputs: teacher and images.
         reporter: told of the progress.
         intention: what is said first.
-        timing: measures milliseconds; None: nothing does.
+        timed: measures milliseconds; None: nothing does.
     """
     missing = [c for c in cases if comparison.find(c.method, c.seed, c.value, c.target) is None]
     done = len(cases) - len(missing)
@@ -159,7 +162,7 @@ def run_all(
     for index, case in enumerate(missing, start=done + 1):
         said = f"  {case.said:<{width}}" if width else ""
         try:
-            record = _run_one(comparison, case, inputs, reporter, timing)
+            record = _run_one(comparison, case, inputs, reporter, timed)
         except NeverFinite as error:
             if case.value is None and case.target is None:
                 raise
@@ -178,12 +181,12 @@ def _run_one(
     case: Case,
     inputs: Inputs,
     reporter: Reporter,
-    timing: Timing | None,
+    timed: Timing | None,
 ) -> Record:
     sample = case.draw.sample(inputs, case.seed)
     known = _known(comparison, case)
     run = execute(case.method, inputs, sample, case.settings, reporter, known)
-    times = None if timing is None else timing(inputs, run.student, reporter)
+    times = None if timed is None else timed(inputs, run.student, reporter)
     report = run.report
     record = Record(
         case.method,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
 
-from fsc.cli import evaluation, outputs, repeated, tables, tradeoff_table, training_options
+from fsc.cli import outputs, repeated, tables, timing, tradeoff_table, training_options
 from fsc.cli.comparison import Comparison
 from fsc.cli.comparison_file import TARGETS
 from fsc.cli.drawing import Draw
@@ -22,6 +23,7 @@ from fsc.cli.record import Record
 from fsc.cli.repeated import Case
 from fsc.cli.sentences import as_typed
 from fsc.cli.settings import Resources, Settings
+from fsc.networks.latency import BATCH
 from fsc.report import tradeoff_figure
 from fsc.report.tradeoff_figure import Curve, Point
 from fsc.scheme_tables import Style
@@ -180,26 +182,30 @@ def command(
     methods: tuple[str, ...],
     resume: bool,
     num_test: int | None,
+    is_compiled: bool,
 ) -> None:
     """Compress to every target by every method, evaluate and time each student."""
     plan = _Plan(targets.each(), tuple(dict.fromkeys(methods)), draw, num_seeds)
     plan.check(joins=resume)
+    if is_compiled:
+        timing.check_compiles()
     given = (plan.targets[0].asked, plan.methods, source, resources, results, num_test)
     inputs, settings = repeated.begun("tradeoff", *given, resume=resume)
     # A target that does not fit fails before the others have cost anything.
     goals = {target.words: target.asked.goal(inputs) for target in plan.targets}
     sample = draw.sample(inputs, seed=0)
     outputs.check_space(inputs, sample.num_images, settings, output=None, methods=methods)
-    shared = repeated.identity(inputs, settings, is_timed=True) | targets.identity
+    shared = repeated.identity(inputs, settings, is_timed=True, is_compiled=is_compiled)
+    shared |= targets.identity
     comparison = Comparison(shared | draw.identity, results.json_path)
     if resume:
         comparison.resume()
     cases = plan.cases({words: resources.settings(goal) for words, goal in goals.items()})
-    timing = evaluation.times_when_folded
+    timed = partial(timing.times_when_folded, is_compiled=is_compiled)
     try:
         with Reporter() as reporter:
             said = plan.intention(inputs)
-            repeated.run_all(comparison, cases, inputs, reporter, said, timing=timing)
+            repeated.run_all(comparison, cases, inputs, reporter, said, timed=timed)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(repeated.kept(comparison)) from None
     _report(comparison, plan, inputs, results)
@@ -225,11 +231,12 @@ def _report(comparison: Comparison, plan: _Plan, inputs: Inputs, results: Result
             curves,
             results.figure_path,
             title=title,
-            batch=evaluation.BATCH,
+            batch=BATCH,
+            compiled=bool(comparison.identity["compiled"]),
             teacher_top1=teacher.top1,
             num_test=len(inputs.test_images),
         )
-    tables.show(tradeoff_table.table(title, rows, inputs, teacher.top1, comparison.records))
+    tables.show(tradeoff_table.table(title, rows, inputs, comparison))
     tables.show_written(comparison.path, results.figure_path)
 
 

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from fsc.cli import evaluation, tables
+from fsc.cli import tables
+from fsc.cli.comparison import Comparison
 from fsc.cli.given import Inputs
 from fsc.cli.record import Record
 from fsc.cli.sweep_table import RUINED
 from fsc.images.checks import device_of
+from fsc.networks.latency import BATCH
 from fsc.report.interval import SMALL_TEST_SET
 
 _HEADINGS = (
@@ -21,7 +23,7 @@ _HEADINGS = (
     ("95 %", "right"),
     ("FLOPs", "right"),
     ("1 image", "right"),
-    (f"{evaluation.BATCH}", "right"),
+    (f"{BATCH}", "right"),
     ("seconds", "right"),
 )
 
@@ -45,22 +47,23 @@ def table(
     title: str,
     rows: Sequence[tuple[str, ...]],
     inputs: Inputs,
-    teacher_top1: float,
-    records: Sequence[Record],
+    comparison: Comparison,
 ) -> Table:
     """All rows; the teacher's accuracy and milliseconds stand below."""
+    teacher, records = comparison.teacher, comparison.records
+    assert teacher is not None
     few = len(inputs.test_images) < SMALL_TEST_SET
     on_cpu = device_of(inputs.teacher, inputs.example).type == "cpu"
     times = [run.milliseconds_teacher for run in records if run.milliseconds_teacher is not None]
     alone, batch = (statistics.median(each) for each in zip(*times, strict=True))
+    compiled = ", both compiled by torch.compile" if comparison.identity["compiled"] else ""
     note = tables.wrapped(
-        f"teacher: {teacher_top1:.2f} %, {alone:.3g} ms for 1 image, {batch:.3g} ms for "
-        f"{evaluation.BATCH}",
+        f"teacher: {teacher.top1:.2f} %, {alone:.3g} ms for 1 image, {batch:.3g} ms for {BATCH}",
         f"top-1 on {inputs.test_name}, mean ± standard deviation over draws",
         *([tables.INTERVAL_NOTE] if few else []),
-        f"FLOPs, 1 image, {evaluation.BATCH}: multiply-accumulates and measured time in percent of "
+        f"FLOPs, 1 image, {BATCH}: multiply-accumulates and measured time in percent of "
         f"the teacher's, {'on one thread, ' if on_cpu else ''}BatchNorm folded in both, or in "
-        "neither where one cannot be; seconds: mean time to compress",
+        f"neither where one cannot be{compiled}; seconds: mean time to compress",
         *_spread(records),
         *([": ".join(RUINED)] if any(run.ruined for run in records) else []),
     )
@@ -92,7 +95,7 @@ def _spread(records: Sequence[Record]) -> list[str]:
         return []
     return [
         f"of the measurements of each student half lie within {alone} of what stands here for 1 "
-        f"image, and within {batch} for {evaluation.BATCH}"
+        f"image, and within {batch} for {BATCH}"
     ]
 
 

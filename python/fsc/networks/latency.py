@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -132,6 +132,11 @@ def _milliseconds(network: nn.Module, call: Any) -> float:
     for output in tensors_of(network(*args, **kwargs)):
         output.cpu()
     return 1000 * (clock() - start)
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """The network as `torch.compile` makes it, once for every shape: at the first call with it."""
+    return cast(nn.Module, torch.compile(network, dynamic=False))
 
 
 @contextmanager

@@ -7,13 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fsc.arguments import as_channel_numbers, as_count, as_number, check_text
+from fsc.networks.latency import BATCH
 from fsc.wording import shown
 
 _TEXTS = ("model", "data", "method_in_words")
 _COUNTS = ("test_images", "shots", "ways")
 _PERCENT = ("top1", "top5")
 # Of the student; each is compared with the teacher's.
-_COMPARED = (*_PERCENT, "kilobytes", "milliseconds", "milliseconds_batch")
+# Milliseconds -> what they are for.
+TIMES = {
+    "milliseconds": "one image",
+    "milliseconds_batch": f"{BATCH} images at once",
+    "milliseconds_compiled": "one image, compiled",
+    "milliseconds_batch_compiled": f"{BATCH} images at once, compiled",
+}
+_COMPARED = (*_PERCENT, "kilobytes", *TIMES)
 _NAMES = (*_TEXTS, *_COUNTS, *_COMPARED, *(f"{name}_teacher" for name in _COMPARED), "notes")
 
 

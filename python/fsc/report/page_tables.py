@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fsc.networks.latency import BATCH
 from fsc.report.interval import wilson
+from fsc.report.known import TIMES
 from fsc.report.markup import Markup, joined, rows, table, tag, text
 from fsc.report.page_pictures import before_of, strip
 from fsc.report.summary import is_sparse, millions, share
 
 _LONG_NAME = 24
+_MILLISECONDS = {False: "{:,.2f} ms", True: "{:,.1f} ms"}  # of one image, of many
 _COLUMNS = ("before", "after", "compared")
 
 
@@ -41,8 +42,7 @@ def _measures(known: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     yield _pair("multiply-accumulates for one image", known, "flops", millions)
     for name, key, form in (
         ("size of the file", "kilobytes", "{:,.0f} kB"),
-        ("time for one image", "milliseconds", "{:,.2f} ms"),
-        (f"time for {BATCH} images at once", "milliseconds_batch", "{:,.1f} ms"),
+        *((f"time for {what}", key, _MILLISECONDS["batch" in key]) for key, what in TIMES.items()),
     ):
         if known.get(key) is not None and known.get(f"{key}_teacher") is not None:
             yield _pair(name, known, key, form.format)

@@ -67,6 +67,7 @@ def draw(
     *,
     title: str,
     batch: int,
+    compiled: bool = False,
     teacher_top1: float,
     num_test: int,
 ) -> None:
@@ -77,6 +78,7 @@ def draw(
         path: the file; its suffix, one of `figure.SUFFIXES`, says which kind.
         title: above both panels.
         batch: how many images the second panel is for.
+        compiled: whether times are of what `torch.compile` makes of the networks.
         teacher_top1: accuracy of the teacher in percent; it stands at 100 % of the time.
         num_test: test images that the accuracies were measured on.
 
@@ -97,7 +99,7 @@ def draw(
                   label=f"teacher, {teacher_top1:.2f} %")  # fmt: skip
         for curve in curves:
             _draw_curve(axes, curve, index, _style(curve, curves), num_test, floor)
-        axes.set_xlabel(f"time for {images} (% of the teacher's)")
+        axes.set_xlabel(f"time for {images}{', compiled' * compiled} (% of the teacher's)")
         figure.soften(axes)
         axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     panels[0].set_ylabel(ACCURACY)

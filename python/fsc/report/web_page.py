@@ -70,9 +70,9 @@ def page(
         std: what divided it.
         known: what else is known, by the names of report.json: "model", "data", "shots" and
             "ways"; "top1" and "top5" in percent, "kilobytes", "milliseconds" and
-            "milliseconds_batch" (of 64 images), each with the teacher's ("top1_teacher");
-            "test_images", how many were counted; "notes", a list of sentences;
-            "method_in_words".
+            "milliseconds_batch" (of 64 images), both also with "_compiled", each with the
+            teacher's ("top1_teacher"); "test_images", how many were counted;
+            "notes", a list of sentences; "method_in_words".
         command: what repeats it.
 
     Returns:

@@ -80,8 +80,8 @@ def _short_measurements() -> Iterator[None]:
         return measured
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fsc.cli.evaluation.latencies", few(latency.latencies))
-        patch.setattr("fsc.cli.evaluation.timings", few(latency.timings))
+        patch.setattr("fsc.cli.timing.latencies", few(latency.latencies))
+        patch.setattr("fsc.cli.timing.timings", few(latency.timings))
         patch.setattr("fsc.exporting.latencies", few(latency.latencies))
         yield
 

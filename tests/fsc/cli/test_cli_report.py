@@ -9,8 +9,8 @@ import pytest
 from image_folders import write_classes
 from well_formed import Page
 
-from fsc.cli import evaluation, gains, invocation, pages
-from fsc.cli.evaluation import Measured, Times
+from fsc.cli import gains, invocation, pages, timing
+from fsc.cli.evaluation import Measured
 from fsc.networks.latency import largest_layer
 
 
@@ -22,7 +22,8 @@ def _faster(monkeypatch):
 
 def timed(monkeypatch, student, teacher):
     shares = ((0.7, 0.8), (0.7, 0.8))
-    monkeypatch.setattr(evaluation, "_times", lambda *_: Times(student, teacher, shares))
+    found = timing.Times(student, teacher, shares)
+    monkeypatch.setattr(timing, "times", lambda *_, is_compiled: found)
 
 
 @pytest.fixture
@@ -99,7 +100,8 @@ def test_a_student_that_is_smaller_and_not_faster_is_named(compress, tmp_path, m
     assert sentence in Page((tmp_path / "a.html").read_text(encoding="utf-8")).text
 
 
-MEASURED = Measured(0, None, (1.0, 1.0), (1.0, 1.0), (65.0, 60.0))
+ALONE, BATCH = "milliseconds", "milliseconds_batch"
+MEASURED = Measured(0, None, (1.0, 1.0), {ALONE: (1.0, 1.0), BATCH: (65.0, 60.0)})
 
 
 class Cost:
@@ -113,13 +115,18 @@ class Cost:
 @pytest.mark.parametrize(
     ("measured", "cost", "round_to", "said"),
     [
-        (MEASURED, (50, 50), 1, ["for one image where", "65.00 ms for 64 at once", "--round-to 8"]),
+        (MEASURED, (50, 50), 1, ["for one image where", "65.00 ms for 64 images", "--round-to 8"]),
         (MEASURED, (50, 50), 16, ["for one image where", "--drop-blocks"]),
         (MEASURED, (100, 10), 1, ["--flops 0.5 removes channels", "multiplied like"]),
         (MEASURED, (100, 100), 1, None),
-        (replace(MEASURED, milliseconds=(0.9, 1.0)), (50, 50), 1, ["65.00 ms for 64 at once"]),
-        (replace(MEASURED, milliseconds=(0.9, 1.0), milliseconds_batch=None), (50, 50), 1, None),
-        (replace(MEASURED, milliseconds=(0.9, 1), milliseconds_batch=(58, 60)), (50, 9), 1, None),
+        (
+            replace(MEASURED, times={ALONE: (0.9, 1.0), BATCH: (65, 60)}),
+            (50, 50),
+            1,
+            ["65.00 ms for 64 images at once"],
+        ),
+        (replace(MEASURED, times={ALONE: (0.9, 1.0)}), (50, 50), 1, None),
+        (replace(MEASURED, times={ALONE: (0.9, 1), BATCH: (58, 60)}), (50, 9), 1, None),
     ],
 )
 def test_what_may_help(measured, cost, round_to, said):

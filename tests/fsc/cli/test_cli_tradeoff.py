@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fsc.cli import evaluation, repeated
+from fsc.cli import repeated, timing
 from fsc.cli.progress import Reporter
 from fsc.cli.run import execute
 from fsc.cli.tradeoff import Targets
@@ -168,14 +168,14 @@ def test_both_are_timed_with_their_norms_folded_or_neither(monkeypatch, capsys, 
         timed.append([sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in networks])
         return [[1.0, 1.0, 1.0, 2.0, 3.0], [2.0, 2.0, 2.0, 2.0, 2.0]]
 
-    monkeypatch.setattr(evaluation, "timings", watched)
+    monkeypatch.setattr(timing, "timings", watched)
     student, teacher = (
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=tracked))
         for tracked in (has_statistics, True)
     )
     inputs = SimpleNamespace(teacher=teacher, example=torch.randn(1, 3, 8, 8))
     monkeypatch.setattr("fsc.cli.progress.SECONDS_BETWEEN_LINES", 0.0)
-    found = evaluation.times_when_folded(inputs, student, Reporter())
+    found = timing.times_when_folded(inputs, student, Reporter())
     said = capsys.readouterr().err
     assert "timing one image: turn 1 of 64" in said and "timing 64 images: turn 64 of 64" in said
     assert found.student == (1.0, 1.0) and found.teacher == (2.0, 2.0)
