@@ -104,7 +104,8 @@ def keep_topk_(weight: Tensor, count: int) -> Tensor:
     in row-major order are kept.
 
     Args:
-        weight: any shape, float32 or float64, without NaN.
+        weight: any shape, float32 or float64, without NaN: on a GPU it is not looked for, which
+            would wait for the device, and counts as infinity.
         count: how many elements stay, in [0, weight.numel()].
 
     Returns:
@@ -128,7 +129,8 @@ def keep_topk_groups_(weight: Tensor, count: int, dim: int = 1) -> Tensor:
     equal norms the first are kept.
 
     Args:
-        weight: [C_out, C_in, kH, kW] or any tensor with dimension `dim`, float32 or float64.
+        weight: [C_out, C_in, kH, kW] or any tensor with dimension `dim`, float32 or float64,
+            without NaN, as for `keep_topk_`.
         count: how many groups stay, in [0, weight.shape[dim]].
         dim: the dimension that numbers the groups.
 

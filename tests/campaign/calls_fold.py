@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fsc_ext import reference
+from fsc_ext.testing import EMULATED
 
 # ---- BatchNorm ----
 
@@ -230,8 +231,16 @@ _GRAMS = (
 
 
 def _channels(arguments: Arguments, side: str) -> Tensor:
-    chosen = arguments[f"channels_{side}"]
-    return arguments[side] if chosen is None else arguments[side][:, chosen]
+    chosen, images = arguments[f"channels_{side}"], arguments[side]
+    if chosen is None:
+        return images
+    if not EMULATED:
+        return images[:, chosen]
+    # On a GPU a channel that is not there is one of zeros.
+    there = (chosen >= 0) & (chosen < images.shape[1])
+    found = images.new_zeros(len(images), len(chosen), *images.shape[2:])
+    found[:, there] = images[:, chosen[there]]
+    return found
 
 
 def _columns(before: Arguments, side: str) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,7 @@ def _residual(before: Arguments) -> tuple[Bounded, Bounded]:
 
 
 def _residual_gradients(before: Arguments, grads: list[Tensor]) -> list[Bounded]:
-    _, (value, error) = _residual(before)
+    value, error = _stored(_residual(before)[1], before["target"].dtype)
     grad = 2 * grads[0].double()
     rounding = 3 * epsilon(grads[0].dtype) * value.abs()
     return [(grad * value, grad.abs() * (error + rounding))]
@@ -175,16 +175,26 @@ def _outputs(before: Arguments) -> tuple[Bounded, Bounded, Bounded]:
     return difference, slanted, exchanged
 
 
+def _stored(values: Bounded, dtype: torch.dtype) -> Bounded:
+    """What is kept in the dtype of the layer on the way to a gradient: residuals, then products.
+
+    What leaves its range there is infinite in the end, and NaN by a factor of zero.
+    """
+    value, error = values
+    inside = value.abs() + error < torch.finfo(dtype).max
+    return value, torch.where(inside, error, torch.inf)
+
+
 def _layer_gradients(before: Arguments, grads: list[Tensor]) -> list[Bounded | None]:
     moves = geometry_of_settings(before, before["weight_student"])
     x, weight = before["input_student"], before["weight_student"]
     dtype, scale = weight.dtype, 2 * grads[0].double() / max(1, len(x))
-    _, slanted, exchanged = _outputs(before)
+    slanted, exchanged = (_stored(each, dtype) for each in _outputs(before)[1:])
     student = _mixed(before)[1][0]
     to_weight = weight_gradient(student, slanted, weight.shape, moves, dtype)
     through = [
-        input_gradient(weight, slanted, x.shape, moves, dtype),
-        input_gradient(before["weight_teacher"], exchanged, x.shape, moves, dtype),
+        _stored(input_gradient(side, residuals, x.shape, moves, dtype), dtype)
+        for side, residuals in ((weight, slanted), (before["weight_teacher"], exchanged))
     ]
     shares = before["beta"], 1 - before["alpha"]
     to_input = tuple(
@@ -195,10 +205,8 @@ def _layer_gradients(before: Arguments, grads: list[Tensor]) -> list[Bounded | N
     rounding = epsilon(dtype) * count * slanted[0].abs().sum(axes)
     to_bias = slanted[0].sum(axes), slanted[1].sum(axes) + rounding
     unit = 6 * epsilon(dtype)
-    return [
-        (scale * value, scale.abs() * (error + unit * value.abs()))
-        for value, error in (to_input, to_weight, to_bias)
-    ]
+    stored = [_stored(each, dtype) for each in (to_input, to_weight, to_bias)]
+    return [(scale * value, scale.abs() * (error + unit * value.abs())) for value, error in stored]
 
 
 # ---- problems of rows ----

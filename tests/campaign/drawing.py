@@ -45,7 +45,8 @@ class Draw(random.Random):
         if kind == "ties":
             values = values.mul(2).round()
         elif kind == "units":
-            values = values * 10.0 ** self.randint(-6, 6)
+            most = 4 if dtype == torch.float16 else 6  # infinity is an extreme
+            values = values * 10.0 ** self.randint(-most, most)
         elif kind == "zeros":
             values = values * 0
         if self.extreme and self.chance(0.6):

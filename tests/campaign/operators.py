@@ -29,7 +29,7 @@ DRAWN = [
     for module in (calls_prox, calls_step, calls_solve, calls_layer, calls_fold)
     for drawn in module.CALLS
 ]
-CALLS = 4 if EMULATED else 100  # a case: device code on the host is slow
+CALLS = 100  # a case
 _REFUSED = (ValueError, TypeError, RuntimeError, NotImplementedError)
 
 if EMULATED:

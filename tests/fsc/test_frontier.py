@@ -1,3 +1,5 @@
+import ctypes
+import mmap
 import tempfile
 from pathlib import Path
 
@@ -5,6 +7,7 @@ import pytest
 import torch
 
 from fsc.walking.frontier import Frontier
+from fsc.walking.heap import give_back
 
 
 @pytest.fixture
@@ -163,3 +166,34 @@ def test_a_full_disk_is_one_sentence(spill_folder: Path) -> None:
 def test_a_negative_budget_is_refused() -> None:
     with pytest.raises(ValueError, match="memory_budget must be at least 0 bytes, got -1"):
         Frontier(-1)
+
+
+def test_memory_is_given_back_once_files_are_written(
+    spill_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr("fsc.walking.frontier.give_back", lambda: given.append(None))
+    monkeypatch.setattr("fsc.walking.frontier._LOOSE", 2000)
+    with Frontier(1000) as frontier:
+        frontier.put("held", 0, torch.zeros(200))
+        for number in range(5):
+            frontier.put("file", number, torch.zeros(200))  # 800 bytes
+        assert len(given) == 1
+        frontier.drop("held", 0)
+        assert len(given) == 2
+    with Frontier(100_000) as frontier:
+        for _ in range(100):
+            frontier.put("held", 0, torch.zeros(200))
+    assert len(given) == 2
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs the GNU C library")
+def test_what_lies_between_held_blocks_is_given_back() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    blocks = [torch.ones(1 << 14) for _ in range(2000)]  # 64 kB each
+    full = resident()
+    del blocks[:-1:2]
+    give_back()
+    assert full - resident() > 0.4 * (2000 << 16)

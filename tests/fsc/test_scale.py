@@ -7,7 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fsc.images.augmentation import filled_up
-from fsc.images.scale import statistics
+from fsc.images.checks import check_images
+from fsc.images.scale import emptiness, statistics
 
 
 def _new_bytes(found: object, given: tuple[object, ...]) -> int:
@@ -45,10 +46,16 @@ def test_statistics_are_those_of_all_images_together(shape: tuple[int, ...]) -> 
         torch.testing.assert_close(torch.tensor(values).double(), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_many_images_are_not_held_again_to_be_described() -> None:
-    images = torch.randn(1000, 3, 8, 8)
+@pytest.mark.parametrize(
+    "look", [statistics, emptiness, lambda images: check_images("here", images)]
+)
+@pytest.mark.parametrize("are_the_same", [False, True])
+def test_many_images_are_not_held_again_to_be_looked_at(look, are_the_same: bool) -> None:
+    images = torch.randn(1, 3, 8, 8).repeat(1000, 1, 1, 1)
+    if not are_the_same:
+        images += torch.randn_like(images)
     with Largest() as largest:
-        statistics(images)
+        look(images)
     assert 0 < largest.bytes < images.numel() * images.element_size() / 4
 
 

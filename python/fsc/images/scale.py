@@ -54,7 +54,8 @@ def emptiness(images: Tensor) -> str | None:
             f"{count} of {len(images)} images {verb} constant, the first of them image {first}: "
             "every channel has one value over all pixels, from which no layer can learn"
         )
-    if len(images) > 1 and bool((images == images[:1]).all()):
+    parts = images.split(_TOGETHER)
+    if len(images) > 1 and all(bool((part == images[:1]).all()) for part in parts):
         return f"all {len(images)} images are the same picture, so that they count as one"
     return None
 

@@ -15,6 +15,10 @@ import torch
 from torch import Tensor, fx
 
 from fsc.files import WRITE_ERRORS, reason
+from fsc.walking.heap import give_back
+
+# Memory is given back when so many bytes have been freed, or so large a part of the budget.
+_LOOSE, _PARTS = 1 << 23, 64
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Frontier:
         self._storage_uses: dict[int, int] = {}
         self._folder: Path | None = None
         self._num_files = 0
+        self._loose = 0  # bytes freed since memory was given back
 
     def __enter__(self) -> Frontier:
         """Return the store itself."""
@@ -161,6 +166,16 @@ class Frontier:
             if self._storage_uses[storage.data_ptr()] == 0:
                 del self._storage_uses[storage.data_ptr()]
                 self.bytes_held -= storage.nbytes()
+                self._let_go(storage.nbytes())
+
+    def _let_go(self, size: int) -> None:
+        """Give memory back once much of it has been freed, from where the budget was reached."""
+        if self.memory_budget is None or self._num_files == 0:
+            return
+        self._loose += size
+        if self._loose > max(_LOOSE, self.memory_budget // _PARTS):
+            self._loose = 0
+            give_back()
 
     def _spill(self, value: Any, needed: int) -> _Spilled:
         saved: list[Tensor] = []
@@ -189,6 +204,7 @@ class Frontier:
                 f"cannot be written to {where} ({reason(error)}); free space there, let TMPDIR "
                 "name another folder or raise the memory budget"
             ) from error
+        self._let_go(needed)
         return _Spilled(skeleton, path, devices)
 
 
