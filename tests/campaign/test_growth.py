@@ -8,7 +8,7 @@ from part import Fault
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(growth, "SIDE", 32)
-    monkeypatch.setattr(growth, "SIZES", (8, 12, 16))
+    monkeypatch.setattr(growth, "SIZES", (4, 8, 16))
 
 
 @pytest.mark.parametrize("number", range(growth.PART.count))
@@ -22,12 +22,12 @@ def test_case(number, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("seconds_of", "bytes_of", "told"),
     [
-        (lambda n: n**2, lambda n: 0, "takes 1.40 times as long for as many images more"),
+        (lambda n: n**2, lambda n: 0, "takes 4.00 times as long on twice the images"),
         (lambda n: n, lambda n: n << 27, "takes 2.00 GiB on 16 images"),
     ],
 )
 def test_what_grows_too_fast_is_found(seconds_of, bytes_of, told, tmp_path, monkeypatch):
-    def measured(method, images):
+    def measured(method, images, budget):
         return seconds_of(len(images)), bytes_of(len(images))
 
     monkeypatch.setattr(growth, "measured", measured)

@@ -18,8 +18,8 @@ _PERCENT = ("top1", "top5")
 TIMES = {
     "milliseconds": "one image",
     "milliseconds_batch": f"{BATCH} images at once",
-    "milliseconds_compiled": "one image, compiled",
-    "milliseconds_batch_compiled": f"{BATCH} images at once, compiled",
+    "milliseconds_compiled": "one image when compiled",
+    "milliseconds_batch_compiled": f"{BATCH} images at once when compiled",
 }
 _COMPARED = (*_PERCENT, "kilobytes", *TIMES)
 _NAMES = (*_TEXTS, *_COUNTS, *_COMPARED, *(f"{name}_teacher" for name in _COMPARED), "notes")

@@ -92,10 +92,10 @@ def test_compress_has_both_times(on_small, tmp_path, timed):
     assert (report["milliseconds"], report["milliseconds_batch"]) == (0.75, 30)
     assert (report["milliseconds_compiled"], report["milliseconds_compiled_teacher"]) == (0.5, 0.5)
     assert report["milliseconds_batch_compiled_teacher"] == 25
-    warning = "0.50 ms for one image, compiled where the teacher takes 0.50; what may help"
+    warning = "0.50 ms for one image when compiled where the teacher takes 0.50; what may help"
     assert warning in " ".join(result.stderr.split())
     text = page.read_text()
-    assert "time for 64 images at once, compiled" in text and "Nothing is compiled" not in text
+    assert "time for 64 images at once when compiled" in text and "Nothing is compiled" not in text
 
 
 def test_comparisons_have_the_compiled_times_instead(on_small, tmp_path, timed):
