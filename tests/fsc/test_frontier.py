@@ -1,4 +1,3 @@
-import ctypes
 import mmap
 import tempfile
 from pathlib import Path
@@ -6,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fsc.walking import heap
 from fsc.walking.frontier import Frontier
-from fsc.walking.heap import give_back
 
 
 @pytest.fixture
@@ -179,21 +178,39 @@ def test_memory_is_given_back_once_files_are_written(
         for number in range(5):
             frontier.put("file", number, torch.zeros(200))  # 800 bytes
         assert len(given) == 1
-        frontier.drop("held", 0)
-        assert len(given) == 2
     with Frontier(100_000) as frontier:
         for _ in range(100):
             frontier.put("held", 0, torch.zeros(200))
-    assert len(given) == 2
+    assert len(given) == 1
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs the GNU C library")
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+@pytest.mark.skipif(heap._TRIM is None, reason="needs the GNU C library")
+def test_what_is_dropped_is_free_when_memory_is_given_back(spill_folder: Path) -> None:
+    def blocks() -> list[torch.Tensor]:
+        return [torch.ones(1 << 14) for _ in range(1000)]  # 64 kB each
+
+    with Frontier(1 << 28) as frontier:
+        values = blocks(), blocks()
+        for number, (first, second) in enumerate(zip(*values, strict=True)):
+            frontier.put("held", number, second)
+            frontier.put("dropped", number, first)
+        frontier.put("file", 0, torch.ones(1 << 26))
+        full = resident()
+        del values, first, second
+        for number in range(1000):
+            frontier.drop("dropped", number)
+        frontier.put("small", 0, torch.ones(1))
+        assert full - resident() > 0.8 * (1000 << 16)
+
+
+@pytest.mark.skipif(heap._TRIM is None, reason="needs the GNU C library")
 def test_what_lies_between_held_blocks_is_given_back() -> None:
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
-
     blocks = [torch.ones(1 << 14) for _ in range(2000)]  # 64 kB each
     full = resident()
     del blocks[:-1:2]
-    give_back()
+    heap.give_back()
     assert full - resident() > 0.4 * (2000 << 16)

@@ -58,7 +58,7 @@ def demo(**given: Any) -> None:
 )
 @click.option("--layers", "all_layers", is_flag=True, help="Show the error of every layer.")
 @options.latency
-@options.compiled
+@options.compiled("too")
 @click.option(
     "--report",
     "page_path",
@@ -133,7 +133,7 @@ def export(**given: Any) -> None:
 @goal_options.goal
 @many_students(method_names.COMPARED)
 @options.latency
-@options.compiled
+@options.compiled("instead")
 def compare(**given: Any) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     from fsc.cli import compare as work

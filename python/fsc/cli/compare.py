@@ -68,12 +68,12 @@ def command(
 ) -> None:
     """Compare methods: accuracy over several draws, time and size, beside the papers' numbers."""
     training_options.check(methods, joins=resume)
-    if is_compiled:
-        timing.check_compiles()
     several = list(dict.fromkeys(methods))
     plan = _Plan(several, draw, num_seeds, is_timed or is_compiled, is_compiled)
     given = (asked, plan.methods, source, resources, results, num_test)
     inputs, settings = repeated.begun("compare", *given, resume=resume)
+    if is_compiled:
+        timing.check_compiles(inputs)
     # The first draw fails as every draw would; the other seeds change which images, not how many.
     sample = draw.sample(inputs, seed=0)
     outputs.check_space(inputs, sample.num_images, settings, output=None, methods=methods)
@@ -84,8 +84,8 @@ def command(
         with Reporter() as reporter:
             cases = plan.cases(settings)
             said = _intention(plan, inputs, settings.goal)
-            timed = partial(timing.times, is_compiled=is_compiled) if plan.is_timed else None
-            repeated.run_all(comparison, cases, inputs, reporter, said, timed=timed)
+            times_of = partial(timing.times, is_compiled=is_compiled) if plan.is_timed else None
+            repeated.run_all(comparison, cases, inputs, reporter, said, times_of=times_of)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(repeated.kept(comparison)) from None
     _report(comparison, plan, inputs, settings.goal, results.figure_path)

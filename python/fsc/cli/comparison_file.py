@@ -26,6 +26,7 @@ _FLAGS = {
     "precision": "--precision",
     "keep_batch_norm": "--keep-batch-norm",
     "augment": "--augment",
+    "compiled": "--compiled",
     "device": "--device",
     "threads": "--threads",
 }

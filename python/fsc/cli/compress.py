@@ -68,8 +68,6 @@ def command(
         )
     training_options.check([method])
     asked.check_methods([method])
-    if is_compiled:
-        timing.check_compiles()
     with several.group(source.device):
         # Of several processes the first alone holds and writes the folder.
         ranks.first(destination.hold)
@@ -78,6 +76,8 @@ def command(
         if evaluated:
             inputs.check_scores()
         check_labels([method], inputs, resources.augment, resources.views)
+        if is_compiled:
+            ranks.first(lambda: timing.check_compiles(inputs))
         goal, sample = asked.goal(inputs), draw.sample(inputs, seed)
         then = _then(inputs, evaluated)
         made = _make(
@@ -190,6 +190,8 @@ class _Made:
         try:
             crowded = gains.crowded(self.inputs) if wanted.batch else None
             possible = wanted if crowded is None else Wanted(wanted.accuracy)
+            if crowded is not None and wanted.compiled:
+                crowded += "; nothing is compiled"
             measured = evaluation.measure(*given, path, reporter, possible)
             if not wanted.batch:
                 return measured
@@ -197,7 +199,7 @@ class _Made:
             doubt = gains.doubt(measured, self.result.report, self.round_to)
             return replace(
                 measured,
-                said=tuple(each for each in said if each is not None),
+                said=(*measured.said, *(each for each in said if each is not None)),
                 warnings=() if doubt is None else (doubt,),
             )
         except (KeyboardInterrupt, ValueError, OSError) as error:

@@ -196,13 +196,18 @@ latency = click.option(
     help="Measure the milliseconds of teacher and students too, for 1 image and for 64 at once, on "
     "one thread.",
 )
-compiled = click.option(
-    "--compiled",
-    "is_compiled",
-    is_flag=True,
-    help="Time what torch.compile makes of the networks: with fsc compress too, elsewhere instead. "
-    "Up to some minutes more for each network.",
-)
+
+
+def compiled(how: str) -> Callable[[Command], Command]:
+    """--compiled, which times what `torch.compile` makes of the networks too, or instead."""
+    return click.option(
+        "--compiled",
+        "is_compiled",
+        is_flag=True,
+        help=f"Time what torch.compile makes of the networks {how}: some minutes more for each.",
+    )
+
+
 resume = click.option(
     "--resume", is_flag=True, help="Keep the runs that the JSON file holds already."
 )

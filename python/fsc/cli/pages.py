@@ -64,7 +64,9 @@ def _notes(inputs: Inputs, measured: Measured) -> list[str]:
     batch = f", of {BATCHES} for {BATCH} at once" if "milliseconds_batch" in measured.times else ""
     compiled = "Nothing is compiled."
     if "milliseconds_compiled" in measured.times:
-        compiled = f"What is compiled is so by torch.compile, for one image and for {BATCH} anew."
+        compiled = (
+            "Compiled times are of what torch.compile makes of each, for each number of images."
+        )
     counted = f"Right answers on {inputs.test_name}; the interval is where the accuracy on many "
     counted += "more such images lies, 19 times in 20."
     return [

@@ -29,7 +29,8 @@ _PAIRS = ("milliseconds", "milliseconds_teacher", "shares_of_time")
 class Record:
     """One run: accuracies in percent, seconds of compression, size of the student.
 
-    Milliseconds are those of the student and of the teacher for one image and for a batch, as
+    Milliseconds are those of the student and of the teacher for one image and for a batch, of what
+    `torch.compile` makes of them where the file says so, as
     `timing.Times` has them, where they were measured, with their shares. Where targets are
     several a run has its own, as it was typed, in a sweep its value; with it the learning rate that
     the student was trained at, whether that was halved because the training had diverged, and

@@ -32,7 +32,7 @@ from fsc.networks import cost
 from fsc.report.interval import wilson
 
 # What measures a student beside its teacher.
-Timing = Callable[[Inputs, nn.Module, Reporter], timing.Times]
+TimesOf = Callable[[Inputs, nn.Module, Reporter], timing.Times]
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def identity(
         "device": device_of(inputs.teacher, inputs.example).type,
         "threads": torch.get_num_threads(),
         "latency": is_timed,
-        "compiled": is_compiled or None,
+        "compiled": is_compiled or None,  # None as in files that say nothing of it
         "versions": versions(),
     }
 
@@ -136,7 +136,7 @@ def run_all(
     reporter: Reporter,
     intention: str,
     *,
-    timed: Timing | None = None,
+    times_of: TimesOf | None = None,
 ) -> None:
     """Make every student that is not there yet, and keep what was measured of it.
 
@@ -146,7 +146,7 @@ def run_all(
         inputs: teacher and images.
         reporter: told of the progress.
         intention: what is said first.
-        timed: measures milliseconds; None: nothing does.
+        times_of: measures milliseconds; None: nothing does.
     """
     missing = [c for c in cases if comparison.find(c.method, c.seed, c.value, c.target) is None]
     done = len(cases) - len(missing)
@@ -162,7 +162,7 @@ def run_all(
     for index, case in enumerate(missing, start=done + 1):
         said = f"  {case.said:<{width}}" if width else ""
         try:
-            record = _run_one(comparison, case, inputs, reporter, timed)
+            record = _run_one(comparison, case, inputs, reporter, times_of)
         except NeverFinite as error:
             if case.value is None and case.target is None:
                 raise
@@ -181,12 +181,12 @@ def _run_one(
     case: Case,
     inputs: Inputs,
     reporter: Reporter,
-    timed: Timing | None,
+    times_of: TimesOf | None,
 ) -> Record:
     sample = case.draw.sample(inputs, case.seed)
     known = _known(comparison, case)
     run = execute(case.method, inputs, sample, case.settings, reporter, known)
-    times = None if timed is None else timed(inputs, run.student, reporter)
+    times = None if times_of is None else times_of(inputs, run.student, reporter)
     report = run.report
     record = Record(
         case.method,

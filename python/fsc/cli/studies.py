@@ -82,7 +82,7 @@ def sweep(**given: Any) -> None:
 @options.data_name
 @goal_options.several_targets
 @many_students(["default"])
-@options.compiled
+@options.compiled("instead")
 def tradeoff(**given: Any) -> None:
     """Show accuracy against measured latency for several targets, in a table and a figure."""
     from fsc.cli import tradeoff as work

@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import click
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fsc.cli.given import Inputs
 from fsc.cli.progress import Reporter
+from fsc.images.checks import device_of
 from fsc.networks import surgery
 from fsc.networks.latency import BATCH, compiled, latencies, timings
 from fsc.networks.plain import plain
@@ -48,19 +48,29 @@ def note(is_compiled: bool) -> str:
     return f"ms: for one image alone and for {BATCH} at once, on one thread{what}"
 
 
-def check_compiles() -> None:
-    """Refuses `--compiled` where nothing can be compiled, before anything has cost time.
+class _Told(nn.Module):
+    """Gives back ones where it is compiled, else zeros."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.full_like(images, float(torch.compiler.is_compiling()))
+
+
+def check_compiles(inputs: Inputs) -> None:
+    """Refuse `--compiled` where the teacher cannot be compiled, before a student has cost time.
 
     Raises:
-        click.UsageError: with the reason of torch.
+        ValueError: with the reason of torch.
     """
+    told, teacher = compiled(_Told()), compiled(inputs.teacher)
+    image = torch.zeros(1, device=device_of(inputs.teacher, inputs.example))
     try:
-        with torch.inference_mode():
-            compiled(nn.ReLU())(torch.zeros(1))
-    except RuntimeError as error:
-        raise click.UsageError(
-            f"--compiled must find what torch.compile needs, got {_reason(error)}"
-        ) from error
+        with Reporter() as reporter:
+            _compile([told], [image], reporter)
+            if not told(image).all():
+                raise ValueError("--compiled must find torch.compile at work, got it disabled")
+            _compile([teacher], [inputs.example], reporter)
+    finally:
+        torch.compiler.reset()
 
 
 def one_image(inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter) -> list[float]:
@@ -69,9 +79,7 @@ def one_image(inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter)
     return latencies(networks, inputs.example, progress=progress)
 
 
-def times(
-    inputs: Inputs, student: nn.Module, reporter: Reporter, *, is_compiled: bool = False
-) -> Times:
+def times(inputs: Inputs, student: nn.Module, reporter: Reporter, *, is_compiled: bool) -> Times:
     """Time a student and its teacher for one image and for a batch.
 
     Args:
@@ -87,7 +95,7 @@ def times(
 
 
 def times_when_folded(
-    inputs: Inputs, student: nn.Module, reporter: Reporter, *, is_compiled: bool = False
+    inputs: Inputs, student: nn.Module, reporter: Reporter, *, is_compiled: bool
 ) -> Times:
     """Time them with BatchNorm folded in both, as some methods leave students.
 
@@ -107,25 +115,36 @@ def times_when_folded(
 def _times(
     inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter, is_compiled: bool
 ) -> Times:
+    batch = inputs.example.repeat(BATCH, *[1] * (inputs.example.ndim - 1))
     if not is_compiled:
-        return _measured(inputs, networks, reporter, "timing")
+        return _measured(networks, inputs.example, batch, reporter)
+    made = [compiled(network) for network in networks]
     try:
-        made = [compiled(network.eval()) for network in networks]
-        return _measured(inputs, made, reporter, "compiling, then timing")
-    except RuntimeError as error:
-        raise ValueError(
-            f"--compiled must have networks that torch.compile can take, got {_reason(error)}"
-        ) from error
+        _compile(made, [inputs.example, batch], reporter)
+        return _measured(made, inputs.example, batch, reporter)
     finally:
-        torch.compiler.reset()  # the code of many students would fill the memory
+        # One forward is compiled eight times at most: later students would run as they are.
+        torch.compiler.reset()
+
+
+def _compile(networks: Sequence[nn.Module], several: Sequence[Tensor], reporter: Reporter) -> None:
+    """Have networks compiled, which happens when they are called, for images of some shapes."""
+    try:
+        for images in several:
+            timings(networks, images, repeats=1, progress=reporter.stage("compiling"))
+    except Exception as error:  # whatever compilers raise
+        words = (line.strip() for line in str(error).splitlines())
+        raise ValueError(
+            "--compiled must have networks that torch.compile can take as a whole, got "
+            f"{type(error).__name__}: {next(filter(None, words), 'no word')}"
+        ) from error
 
 
 def _measured(
-    inputs: Inputs, networks: Sequence[nn.Module], reporter: Reporter, doing: str
+    networks: Sequence[nn.Module], image: Tensor, batch: Tensor, reporter: Reporter
 ) -> Times:
-    batch = inputs.example.repeat(BATCH, *[1] * (inputs.example.ndim - 1))
-    alone = timings(networks, inputs.example, progress=reporter.stage(f"{doing} one image"))
-    progress = reporter.stage(f"{doing} {BATCH} images")
+    alone = timings(networks, image, progress=reporter.stage("timing one image"))
+    progress = reporter.stage(f"timing {BATCH} images")
     together = timings(networks, batch, repeats=BATCHES, progress=progress)
     own, teachers = (
         (statistics.median(alone[each]), statistics.median(together[each])) for each in (0, 1)
@@ -138,8 +157,3 @@ def _middle_half(student: Sequence[float], teacher: Sequence[float]) -> Pair:
     shares = [own / whole for own, whole in zip(student, teacher, strict=True)]
     low, _, high = statistics.quantiles(shares, n=4, method="inclusive")
     return low, high
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what torch says, which goes on for pages."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

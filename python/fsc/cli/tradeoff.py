@@ -187,10 +187,10 @@ def command(
     """Compress to every target by every method, evaluate and time each student."""
     plan = _Plan(targets.each(), tuple(dict.fromkeys(methods)), draw, num_seeds)
     plan.check(joins=resume)
-    if is_compiled:
-        timing.check_compiles()
     given = (plan.targets[0].asked, plan.methods, source, resources, results, num_test)
     inputs, settings = repeated.begun("tradeoff", *given, resume=resume)
+    if is_compiled:
+        timing.check_compiles(inputs)
     # A target that does not fit fails before the others have cost anything.
     goals = {target.words: target.asked.goal(inputs) for target in plan.targets}
     sample = draw.sample(inputs, seed=0)
@@ -201,11 +201,11 @@ def command(
     if resume:
         comparison.resume()
     cases = plan.cases({words: resources.settings(goal) for words, goal in goals.items()})
-    timed = partial(timing.times_when_folded, is_compiled=is_compiled)
+    times_of = partial(timing.times_when_folded, is_compiled=is_compiled)
     try:
         with Reporter() as reporter:
             said = plan.intention(inputs)
-            repeated.run_all(comparison, cases, inputs, reporter, said, timed=timed)
+            repeated.run_all(comparison, cases, inputs, reporter, said, times_of=times_of)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(repeated.kept(comparison)) from None
     _report(comparison, plan, inputs, results)

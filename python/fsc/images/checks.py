@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from fsc.arguments import check_tensor
 from fsc.images.joint import reads_images, unpacked
+from fsc.images.scale import TOGETHER
 
 # What the axes of images are called, by their number.
 AXES = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
@@ -57,7 +58,9 @@ def check_images(
         _check_kind(function, images, model, moved)
         _check_channels(function, images, model, graph)
     # Some at a time: it takes as much again as it reads.
-    finite = torch.cat([part.isfinite().flatten(1).all(1) for part in images.split(64)])  # [N]
+    finite = torch.cat(
+        [part.isfinite().flatten(1).all(1) for part in images.split(TOGETHER)]
+    )  # [N]
     if not finite.all():
         first = int((~finite).nonzero()[0])
         raise ValueError(f"{function}: images must be finite, got NaN or Inf in image {first}")

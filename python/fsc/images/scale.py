@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_TOGETHER = 64
+TOGETHER = 64  # images that are looked at at once
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def statistics(images: Tensor) -> ImageStatistics:
         [2.0]
     """
     # Some at a time: in float64, and channel by channel, all of them would be held thrice.
-    parts = images.detach().split(_TOGETHER)
+    parts = images.detach().split(TOGETHER)
     rest = [axis for axis in range(images.ndim) if axis != 1]
     shape = [-1 if axis == 1 else 1 for axis in range(images.ndim)]
     count = images[:, :1].numel()
@@ -54,7 +54,7 @@ def emptiness(images: Tensor) -> str | None:
             f"{count} of {len(images)} images {verb} constant, the first of them image {first}: "
             "every channel has one value over all pixels, from which no layer can learn"
         )
-    parts = images.split(_TOGETHER)
+    parts = images.split(TOGETHER)
     if len(images) > 1 and all(bool((part == images[:1]).all()) for part in parts):
         return f"all {len(images)} images are the same picture, so that they count as one"
     return None

@@ -135,8 +135,11 @@ def _milliseconds(network: nn.Module, call: Any) -> float:
 
 
 def compiled(network: nn.Module) -> nn.Module:
-    """The network as `torch.compile` makes it, once for every shape: at the first call with it."""
-    return cast(nn.Module, torch.compile(network, dynamic=False))
+    """The network as `torch.compile` makes it, once for every shape: at the first call with it.
+
+    As a whole: a call ends in an exception where a part would stay as it is.
+    """
+    return cast(nn.Module, torch.compile(network, dynamic=False, fullgraph=True))
 
 
 @contextmanager

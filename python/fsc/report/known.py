@@ -13,7 +13,6 @@ from fsc.wording import shown
 _TEXTS = ("model", "data", "method_in_words")
 _COUNTS = ("test_images", "shots", "ways")
 _PERCENT = ("top1", "top5")
-# Of the student; each is compared with the teacher's.
 # Milliseconds -> what they are for.
 TIMES = {
     "milliseconds": "one image",
@@ -21,6 +20,7 @@ TIMES = {
     "milliseconds_compiled": "one image when compiled",
     "milliseconds_batch_compiled": f"{BATCH} images at once when compiled",
 }
+# Of the student; each is compared with the teacher's.
 _COMPARED = (*_PERCENT, "kilobytes", *TIMES)
 _NAMES = (*_TEXTS, *_COUNTS, *_COMPARED, *(f"{name}_teacher" for name in _COMPARED), "notes")
 

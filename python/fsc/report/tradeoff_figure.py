@@ -67,7 +67,7 @@ def draw(
     *,
     title: str,
     batch: int,
-    compiled: bool = False,
+    compiled: bool,
     teacher_top1: float,
     num_test: int,
 ) -> None:

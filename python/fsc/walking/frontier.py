@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from fsc.files import WRITE_ERRORS, reason
 from fsc.walking.heap import give_back
 
-# Memory is given back when so many bytes have been freed, or so large a part of the budget.
+# Memory is given back when so many bytes have been freed, which are so large a part of the budget.
 _LOOSE, _PARTS = 1 << 23, 64
 
 
@@ -99,6 +99,7 @@ class Frontier:
             OSError: the value must go to a file and cannot be written.
         """
         self.drop(key, batch)
+        self._give_back()
         tensors = _tensors(value)
         needed = sum(self._new_storages(tensors).values())  # bytes
         over = self.memory_budget is not None and self.bytes_held + needed > self.memory_budget
@@ -166,13 +167,12 @@ class Frontier:
             if self._storage_uses[storage.data_ptr()] == 0:
                 del self._storage_uses[storage.data_ptr()]
                 self.bytes_held -= storage.nbytes()
-                self._let_go(storage.nbytes())
+                self._loose += storage.nbytes() if storage.device.type == "cpu" else 0
 
-    def _let_go(self, size: int) -> None:
-        """Give memory back once much of it has been freed, from where the budget was reached."""
+    def _give_back(self) -> None:
+        """Have the system use what was freed, where the budget was reached and that is much."""
         if self.memory_budget is None or self._num_files == 0:
             return
-        self._loose += size
         if self._loose > max(_LOOSE, self.memory_budget // _PARTS):
             self._loose = 0
             give_back()
@@ -204,7 +204,7 @@ class Frontier:
                 f"cannot be written to {where} ({reason(error)}); free space there, let TMPDIR "
                 "name another folder or raise the memory budget"
             ) from error
-        self._let_go(needed)
+        self._loose += needed
         return _Spilled(skeleton, path, devices)
 
 

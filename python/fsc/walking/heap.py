@@ -11,16 +11,21 @@ def _trim() -> Callable[[int], int] | None:
     """`malloc_trim` of the GNU C library, where this is it."""
     if not sys.platform.startswith("linux"):
         return None
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):  # another library, or one that is part of Python
+        return None
+    trim.argtypes = [ctypes.c_size_t]
+    return trim
 
 
 _TRIM = _trim()
 
 
 def give_back() -> None:
-    """Let go of what was freed: the C library keeps blocks below 32 MB to use them again.
+    """Let go of what was freed: the C library keeps it where something above it is held.
 
-    Activations of a minibatch are often such blocks, and what lies between two that are held stays.
+    Only blocks of 32 MB or more never lie there; activations of a minibatch are often smaller.
     Elsewhere than with the GNU C library nothing is done.
     """
     if _TRIM is not None:
