@@ -1,5 +1,6 @@
 """`python -m fsc`: the same as the command `fsc`."""
 
+import os
 import signal
 import sys
 
@@ -18,10 +19,15 @@ def run() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: nothing was written\n")
         sys.exit(_EXIT_INTERRUPTED)
+    # What stops jobs sends this: it ends as Ctrl-C does, and nothing is left behind. But for
+    # torchrun, which waits for its processes: those that wait for another one hear nothing.
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main(prog_name="fsc")
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

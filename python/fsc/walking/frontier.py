@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 import tempfile
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor, fx
 
 from fsc.files import WRITE_ERRORS, reason
 from fsc.walking.heap import give_back
+from fsc.walking.passing_folder import PassingFolder
 
 # Memory is given back when so many bytes have been freed, which are so large a part of the budget.
 _LOOSE, _PARTS = 1 << 23, 64
@@ -69,7 +69,7 @@ class Frontier:
         self.peak_bytes = 0
         self._values: dict[tuple[Hashable, int], Any] = {}
         self._storage_uses: dict[int, int] = {}
-        self._folder: Path | None = None
+        self._folder: PassingFolder | None = None
         self._num_files = 0
         self._loose = 0  # bytes freed since memory was given back
 
@@ -143,7 +143,7 @@ class Frontier:
         self._storage_uses.clear()
         self.bytes_held = 0
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.close()
             self._folder = None
 
     def _new_storages(self, tensors: list[Tensor]) -> dict[int, int]:
@@ -191,14 +191,15 @@ class Frontier:
         self._num_files += 1
         try:
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="fsc-frontier-"))
-            path = self._folder / f"{self._num_files}.pt"
+                self._folder = PassingFolder()
+            path = self._folder.path / f"{self._num_files}.pt"
             # Into an open file, so that the system's own error is known, and without renaming or
             # flushing: nobody reads what a killed process leaves here.
             with open(path, "wb") as file:
                 torch.save(saved, file)
         except WRITE_ERRORS as error:
-            where = self._folder or tempfile.tempdir or "a folder for temporary files"
+            own = self._folder and self._folder.path
+            where = own or tempfile.tempdir or "a folder for temporary files"
             raise OSError(
                 f"Frontier: {needed} bytes past the memory budget of {self.memory_budget} bytes "
                 f"cannot be written to {where} ({reason(error)}); free space there, let TMPDIR "

@@ -190,3 +190,25 @@ run()
     ended = ended_after(code, tmp_path)
     assert ended.returncode == (0 if given == "--version" else 2), ended
     assert "KeyboardInterrupt" not in ended.stderr
+
+
+def test_what_stops_a_job_ends_it_as_ctrl_c_does(small_on_digits, tmp_path):
+    given = ["compress", *map(str, small_on_digits), "--method", "l1", "--shots", "1"]
+    given += ["--output", "out"]
+    code = f"""
+import os, signal, sys, time
+import fsc.cli.compress as work
+
+def stopped(*given):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+work.make_student = stopped
+sys.argv[1:] = {given!r}
+from fsc.__main__ import run
+run()
+"""
+    ended = ended_after(code, tmp_path)
+    assert ended.returncode == 130, ended
+    assert ended.stderr.splitlines()[-1] == "interrupted: nothing was written"
+    assert list(tmp_path.iterdir()) == []
