@@ -8,7 +8,6 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <tuple>
 
@@ -24,11 +23,6 @@ constexpr int64_t kLaneBytes = 64;
 constexpr int kHalvings = 20;
 
 template <typename scalar_t>
-struct Vector {
-  typedef scalar_t type __attribute__((vector_size(kLaneBytes)));
-};
-
-template <typename scalar_t>
 constexpr int64_t kLanes = kLaneBytes / sizeof(scalar_t);
 
 // The objective of a row along its direction, and half its first and second derivatives.
@@ -42,22 +36,20 @@ struct Along {
 template <typename scalar_t>
 FSC_CLONES void add_lanes(const scalar_t* output, const scalar_t* direction, const scalar_t* target, int64_t count,
                           scalar_t step, Along* along) {
-  using Lanes = typename Vector<scalar_t>::type;
-  Lanes loss{}, slope{}, curvature{};
-  for (int64_t i = 0; i < count; i += kLanes<scalar_t>) {
-    Lanes s, q, t;
-    std::memcpy(&s, output + i, sizeof(Lanes));
-    std::memcpy(&q, direction + i, sizeof(Lanes));
-    std::memcpy(&t, target + i, sizeof(Lanes));
-    const Lanes x = s + step * q;
-    const auto off = x <= 0;
-    const Lanes difference = (off ? Lanes{} : x) - t;
-    const Lanes slant = off ? Lanes{} : q;
-    loss += difference * difference;
-    slope += difference * slant;
-    curvature += slant * slant;
+  constexpr int64_t lanes = kLanes<scalar_t>;
+  scalar_t loss[lanes] = {}, slope[lanes] = {}, curvature[lanes] = {};
+  for (int64_t i = 0; i < count; i += lanes) {
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      const scalar_t x = output[i + lane] + step * direction[i + lane];
+      const bool off = x <= 0;
+      const scalar_t difference = (off ? scalar_t{0} : x) - target[i + lane];
+      const scalar_t slant = off ? scalar_t{0} : direction[i + lane];
+      loss[lane] += difference * difference;
+      slope[lane] += difference * slant;
+      curvature[lane] += slant * slant;
+    }
   }
-  for (int64_t lane = 0; lane < kLanes<scalar_t>; ++lane) {
+  for (int64_t lane = 0; lane < lanes; ++lane) {
     along->loss += loss[lane];
     along->slope += slope[lane];
     along->curvature += curvature[lane];
