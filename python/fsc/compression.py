@@ -131,9 +131,9 @@ def compress(
 
     Warns:
         CompressionWarning: images are on another scale than the teacher was trained on, constant or
-            all the same; a share of the channels was asked for and few could go; a method that
-            trains diverged and was run again; the student is farther from the teacher than where
-            it started.
+            all the same; a share of the channels was asked for and few could go; a share of the
+            cost was to stay and much less does; a method that trains diverged and was run again;
+            the student is farther from the teacher than where it started.
 
     Raises:
         ValueError: images, labels, weights, scheme or model do not fit, the student is not finite,
@@ -223,7 +223,8 @@ def _planned(
     plan = goal.plan(entry.given, *given, selection_of(method))
     limits = (batch_size, memory_budget, seed, progress, journal)
     found = (plan.groups, plan.removal)
-    return Task(entry.teacher, entry.images, plan.scheme, *limits, *found, labels)
+    task = Task(entry.teacher, entry.images, plan.scheme, *limits, *found, labels)
+    return replace(task, doubts=plan.doubts)
 
 
 def _carried_out(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -36,11 +36,13 @@ class Plan:
         scheme: what stays.
         groups: the network's channels as they go together; none for schemes that keep them all.
         removal: what removing channels costs, where it was measured.
+        doubts: what to tell before the work: what stays is not quite what was asked for.
     """
 
     scheme: AnyScheme
     groups: list[ChannelGroup] = field(default_factory=list)
     removal: Mapping[str, Removal] = field(default_factory=dict)
+    doubts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,8 @@ class Goal:
             schemes.channels_left(scheme, teacher, groups)
             return Plan(scheme, groups)
         asked |= {"selection": selection, "batch_size": batch_size, "progress": progress}
-        scheme, removal = to_target(teacher, images, target, groups, left_alone, **asked)
-        return Plan(scheme, groups, removal)
+        scheme, removal, doubt = to_target(teacher, images, target, groups, left_alone, **asked)
+        return Plan(scheme, groups, removal, [] if doubt is None else [doubt])
 
     def resolved(self, teacher: nn.Module, images: Tensor) -> Goal:
         """The same with the scheme itself in the place of its name or file.

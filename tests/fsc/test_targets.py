@@ -39,6 +39,59 @@ def test_a_share_is_met_within_one_percent(kind: str, share: float):
     assert share - 0.01 <= reached(result, kind) <= share
 
 
+def grouped(groups: int = 4) -> nn.Module:
+    """A network of which a quarter goes with each set of channels of its first layer."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, groups=groups)),
+        *(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)),
+    ).eval()
+
+
+def doubts_about_share(report: fsc.Report) -> list[str]:
+    return [warning for warning in report.warnings if " was asked for: channels of " in warning]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.51, 0.75])
+def test_coarse_sets_of_channels_do_not_take_far_more_than_is_to_go(share: float):
+    result = fsc.compress(grouped(), IMAGES, method="l1", flops=share)
+    assert share - 0.05 <= reached(result, "flops") <= share
+    assert not doubts_about_share(result.report)
+
+
+@pytest.mark.parametrize("share", [0.6, 0.95])
+def test_a_share_that_is_missed_by_far_is_told(share: float):
+    sentence = f"flops leaves .*, where {share} was asked for: channels of '0' go 4 at once, and"
+    with pytest.warns(fsc.CompressionWarning, match=sentence):
+        result = fsc.compress(grouped(), IMAGES, method="l1", flops=share, ignored=["2"])
+    assert reached(result, "flops") < share - 0.04
+    (doubt,) = doubts_about_share(result.report)
+    assert f"flops leaves {reached(result, 'flops'):.3f} of the multiply-accumulates" in doubt
+    assert doubt.endswith("ignored=['0'] may come closer")
+
+
+def test_the_larger_share_that_a_warning_names_is_met():
+    with pytest.warns(fsc.CompressionWarning, match="0.7 was asked for"):
+        report = fsc.compress(grouped(), IMAGES, method="l1", flops=0.7, ignored=["2"]).report
+    (doubt,) = doubts_about_share(report)
+    larger = float(doubt.split("; flops=")[1].split(" ")[0])
+    result = fsc.compress(grouped(), IMAGES, method="l1", flops=larger, ignored=["2"])
+    assert larger - 0.001 <= reached(result, "flops") <= larger
+    assert not doubts_about_share(result.report)
+
+
+def test_of_small_shares_a_tenth_is_much():
+    assert Target("flops", 0.8).tolerance == Target("flops", 0.5).tolerance == 0.05
+    assert Target("flops", 0.1).tolerance == pytest.approx(0.01)
+
+
+def test_channels_that_go_by_multiples_are_told():
+    sentence = "parameters leaves .*, where 0.9 was asked for: channels of '0' go 8 at once, and 8"
+    goal = {"parameters": 0.9, "round_to": 8, "ignored": ["2"]}
+    with pytest.warns(fsc.CompressionWarning, match=f"{sentence} .*a smaller round_to may come"):
+        fsc.compress(grouped(1), IMAGES, method="l1", **goal)
+
+
 class Parted(nn.Module):
     """Sums of whose channels one layer makes all, and two others a part each.
 
@@ -92,7 +145,7 @@ def test_steps_that_save_nothing_hide_none_that_save(unit: int):
     model, image = nn.Sequential(nn.Conv2d(3, 10, 1), nn.Conv2d(10, 2, 1)), torch.zeros(1, 3, 4, 4)
     cost, loss = Late(model, image, labelled_groups(model, (image,))), torch.arange(10.0)
     removal = {"0": Removal(torch.arange(9), loss)}
-    assert allocate(Target("flops", 0.5, unit), cost, 0, removal, {}) == {"0": 4}
+    assert allocate(Target("flops", 0.5, unit), cost, 0, removal, {}).left == {"0": 4}
     # Nine of the ten may go: of the eight that count, one must stay, or two in pairs.
     with pytest.raises(ValueError, match=f"flops must be at least {unit / 8:.3f} for this model"):
         allocate(Target("flops", 0.1, unit), cost, 0, removal, {})

@@ -47,6 +47,7 @@ class Task:
         labels: classes of the images, int64 [N], for a method that learns them.
         originals: the files that the images were made from, for a method that crops these.
         log: told the loss now and then, by a method that trains.
+        doubts: what to tell before the work: what stays is not quite what was asked for.
     """
 
     teacher: nn.Module
@@ -62,6 +63,7 @@ class Task:
     labels: Tensor | None = None
     originals: ImageFolder | None = None
     log: Log | None = None
+    doubts: Sequence[str] = ()
 
     def channels_left(self) -> dict[str, int]:
         """How many channels of each group stay, for methods that remove channels.

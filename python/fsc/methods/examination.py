@@ -89,6 +89,7 @@ class Examination:
             emptiness(task.images),
             doubt_about_scale(task.teacher, task.images, task.batch_size),
             self._doubt_about_share(),
+            *task.doubts,
         ]
         return [doubt for doubt in doubts if doubt is not None]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -18,14 +18,15 @@ from fsc.schemes.ignoring import Ignored, in_words
 from fsc.schemes.reasons import commonest, in_sentences, nothing_to_prune
 from fsc.schemes.removal import Removal, removals
 from fsc.schemes.staying import ignored_in, staying, unexpected
-from fsc.schemes.structured import Scheme, unit_of
+from fsc.schemes.structured import Scheme
 from fsc.schemes.styles import pruned
+from fsc.schemes.trade import Trade
 from fsc.solvers.closed_form import Selection
 
 # No group loses more than nine of ten channels: what is left of it must carry all that it did.
 FLOOR = 0.1
-# Steps of a group from all of its channels to none, until the target is near.
-STEPS = 50
+# Much less than was asked for: a tenth of it less, or where more than half was, of one half.
+MISS = 0.1
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Target:
         """What reports call it."""
         return f"{self.kind}-{self.share:g}"
 
+    @property
+    def tolerance(self) -> float:
+        """How much less than the share may stay before it is told, as a share of the whole."""
+        return MISS * min(self.share, 0.5)
+
     def __post_init__(self) -> None:
         """Refuses what no network can be cut to."""
         if not 0 < self.share <= 1:
@@ -70,7 +76,7 @@ def to_target(
     selection: Selection = "obs",
     batch_size: int = 64,
     progress: Progress | None = None,
-) -> tuple[Scheme, dict[str, Removal]]:
+) -> tuple[Scheme, dict[str, Removal], str | None]:
     """Cut a network to a share of its cost, the channels first that lose least for what they save.
 
     Args:
@@ -89,7 +95,8 @@ def to_target(
         progress: told of the groups that are done.
 
     Returns:
-        The scheme, and what removing channels costs each group that it may cut.
+        The scheme, what removing channels costs each group that it may cut, and what to tell
+        where much less stays than is to, else None.
 
     Raises:
         ValueError: nothing may go, or even with all that may go gone more stays than is to.
@@ -112,14 +119,14 @@ def to_target(
     # What is no layer with a weight, such as the products of attention, costs what it costs.
     fixed = cost.flops(model, images[:1]) - cut_cost.size({}, {}).flops
     fixed = fixed if target.kind == "flops" else 0
-    left = allocate(target, cut_cost, fixed, removal, stuck, _sparing(target, ignored, style))
+    found = allocate(target, cut_cost, fixed, removal, stuck, _sparing(target, ignored, style))
     kept = {}
-    for name, count in left.items():
+    for name, count in found.left.items():
         group = by_name[name]
         layer = group.widest()
         channels, repeats = group.rows_of(layer)
         kept[layer] = (len(channels) - (group.size - count)) * repeats
-    return Scheme(target.name, kept, held_back=stuck), removal
+    return Scheme(target.name, kept, held_back=stuck), removal, found.doubt
 
 
 def _sparing(target: Target, ignored: Ignored, style: Style) -> list[str]:
@@ -129,89 +136,17 @@ def _sparing(target: Target, ignored: Ignored, style: Style) -> list[str]:
     return spared + ([f"style={style}"] if style != "residual" else [])
 
 
-class _Trade:
-    """How many channels of each group stay, and what it costs to let the next ones go.
+@dataclass(frozen=True)
+class Allocation:
+    """How a share of the cost was met.
 
-    Args:
-        target: what is to stay.
-        cut_cost: what counts it.
-        removal: what each group loses, channel by channel.
+    Attributes:
+        left: name of each group that loses channels -> how many stay.
+        doubt: what to tell where much less stays than was asked for, else None.
     """
 
-    def __init__(self, target: Target, cut_cost: CutCost, removal: Mapping[str, Removal]) -> None:
-        self.target, self.cut_cost, self.removal = target, cut_cost, removal
-        self.left = {name: cut_cost.groups[name].size for name in removal}
-        self.units = {name: unit_of(cut_cost.groups[name], target.round_to) for name in removal}
-        self.coarse = True
-        self.prices: dict[str, float] = {}
-        # How many channels stay after the next step, and what it saves.
-        self.steps: dict[str, tuple[int, int]] = {}
-        self.reprice(removal)
-
-    def refine(self) -> None:
-        """From now on goes in the smallest steps."""
-        self.coarse = False
-        self.reprice(self.removal)
-
-    def saving(self, name: str) -> int:
-        return self.steps[name][1]
-
-    def _step(self, name: str) -> tuple[int, int]:
-        """The next step to a multiple of the group's unit, or the first one after it that saves.
-
-        Channels that no layer with a cost holds save nothing by themselves, those behind them do.
-        """
-        size, unit = self.cut_cost.groups[name].size, self.units[name]
-        step = unit * (max(1, round(size / (STEPS * unit))) if self.coarse else 1)
-        left, least = self.left[name] - step, size + 1 - len(self.removal[name].loss)
-        left += (-left) % unit
-        while True:
-            saved = self.cut_cost.saved(self.target.kind, self.left, name, max(left, least))
-            if saved > 0 or left - unit < least:
-                return left, saved
-            left -= unit
-
-    def cheapest(self) -> str | None:
-        name = min(self.prices, key=self.prices.__getitem__, default=None)
-        return None if name is None or self.prices[name] == math.inf else name
-
-    def take(self, name: str) -> None:
-        """Lets the next channels of a group go."""
-        self.left[name] = self.steps[name][0]
-        touched = set(self.cut_cost.touched[name])
-        self.reprice(other for other in self.prices if touched & set(self.cut_cost.touched[other]))
-
-    def give_back(self, room: float) -> None:
-        """Takes channels back where they are worth most for what they cost, until none fits."""
-        while True:
-            best, worth, cost = "", -1.0, 0
-            for name in self.left:
-                size, loss = self.cut_cost.groups[name].size, self.removal[name].loss
-                more = min(size, self.left[name] + self.units[name])
-                kept = {**self.left, name: more}
-                price = self.cut_cost.saved(self.target.kind, kept, name, self.left[name])
-                if more == self.left[name] or price > room:
-                    continue
-                regained = float(loss[size - self.left[name]] - loss[size - more])
-                if regained / max(price, 1) > worth:
-                    best, worth, cost = name, regained / max(price, 1), price
-            if not best:
-                return
-            self.left[best] = min(
-                self.cut_cost.groups[best].size, self.left[best] + self.units[best]
-            )
-            room -= cost
-
-    def reprice(self, names: Iterable[str]) -> None:
-        self.prices.update({name: self._price(name) for name in names})
-
-    def _price(self, name: str) -> float:
-        size, loss = self.cut_cost.groups[name].size, self.removal[name].loss
-        left, saved = self.steps[name] = self._step(name)
-        gone, then = size - self.left[name], size - left
-        if then >= len(loss) or saved <= 0:
-            return math.inf
-        return float(loss[then] - loss[gone]) / saved
+    left: dict[str, int]
+    doubt: str | None = None
 
 
 def allocate(
@@ -221,8 +156,11 @@ def allocate(
     removal: Mapping[str, Removal],
     stuck: Mapping[str, str],
     spared: Sequence[str] = (),
-) -> dict[str, int]:
+) -> Allocation:
     """How many channels of each group stay so that a share of the cost stays.
+
+    Where the last channels to go leave much less than the share, the group that they are of is
+    spared and others go in their place, if that reaches the share and loses less.
 
     Args:
         target: the share.
@@ -235,31 +173,50 @@ def allocate(
     Raises:
         ValueError: even with all that may go gone, more stays; the sentence says how much.
     """
-    trade = _Trade(target, cut_cost, removal)
     whole = getattr(cut_cost.size({}, {}), target.kind) + fixed
-    left, goal = whole, target.share * whole
-    while left > goal:
-        name = trade.cheapest()
-        if name is None and trade.coarse:
-            trade.refine()
-            continue
-        if name is None:
-            least = math.ceil(1000 * left / whole) / 1000
-            beside = f" with {', '.join(spared)}" if spared else ""
-            why = unexpected(stuck)
-            raise ValueError(
-                f"{target.kind} must be at least {least:.3f} for this model{beside}: all that may "
-                f"go is gone then, got {target.share:g}"
-                + (f"; {commonest(in_sentences(why))}" if why else "")
-            )
-        saved = trade.saving(name)
-        if trade.coarse and left - saved < goal:
-            trade.refine()
-            continue
-        trade.take(name)
-        left -= saved
-    trade.give_back(goal - left)
-    return {name: count for name, count in trade.left.items() if count < cut_cost.groups[name].size}
+    goal, near = target.share * whole, (target.share - target.tolerance) * whole
+    trade = best = Trade(target.kind, whole, cut_cost, removal, target.round_to)
+    if not trade.reach(goal):
+        raise ValueError(_too_much_stays(target, trade.stays / whole, stuck, spared))
+    while trade.stays < near:
+        trade = trade.without_last()
+        if not trade.reach(goal):
+            break
+        best = min(best, trade, key=lambda each: each.loss)
+    sizes = {name: group.size for name, group in cut_cost.groups.items()}
+    left = {name: count for name, count in best.left.items() if count < sizes[name]}
+    return Allocation(left, _much_less_stays(target, best, whole) if best.stays < near else None)
+
+
+def _too_much_stays(
+    target: Target, reached: float, stuck: Mapping[str, str], spared: Sequence[str]
+) -> str:
+    least = math.ceil(1000 * reached) / 1000
+    beside = f" with {', '.join(spared)}" if spared else ""
+    why = unexpected(stuck)
+    return (
+        f"{target.kind} must be at least {least:.3f} for this model{beside}: all that may go is "
+        f"gone then, got {target.share:g}" + (f"; {commonest(in_sentences(why))}" if why else "")
+    )
+
+
+def _much_less_stays(target: Target, trade: Trade, whole: int) -> str:
+    """What is told: the channels that would take the least to come back, and what may help."""
+    name, price = trade.next_back()
+    group = trade.cut_cost.groups[name]
+    layer = group.widest()
+    at_once = trade.units[name] * group.rows_of(layer)[1]
+    share, more = trade.stays / whole, price / whole
+    larger = math.ceil(1000 * (share + more)) / 1000
+    what = "multiply-accumulates" if target.kind == "flops" else "parameters"
+    helps = [f"{target.kind}={larger:.3f}"] if larger < 1 else []
+    helps += [f"ignored=[{layer!r}]"]
+    helps += ["a smaller round_to"] if target.round_to > 1 else []
+    return (
+        f"{target.kind} leaves {share:.3f} of the {what}, where {target.share:g} was asked for: "
+        f"channels of {layer!r} go {at_once} at once, and {at_once} more of them would be "
+        f"{more:.3f}; {' or '.join(helps)} may come closer"
+    )
 
 
 def _most(group: ChannelGroup) -> int:
