@@ -11,13 +11,20 @@ from fsc.arguments import check_module
 from fsc.images.checks import check_images, device_of
 from fsc.images.forward import Forward
 from fsc.images.joint import Inputs, check_values, input_names, shapes_in_words
-from fsc.networks.calls import call_of, output_of
+from fsc.networks.calls import call_of, learnable, output_of
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.gathering import Images, gathered
 from fsc.networks.joint_input import one_input
 from fsc.networks.plain import check_followed, plain
 from fsc.networks.tracing import trace
-from fsc.networks.wrappers import check_layers, check_teacher, dtype_of, in_single_precision, unwrap
+from fsc.networks.wrappers import (
+    check_layers,
+    check_teacher,
+    dtype_of,
+    in_single_precision,
+    outside_of_inference,
+    unwrap,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
         ValueError: the network cannot be read or changed, or the images do not fit it.
         TypeError: the images are of the wrong type.
     """
-    given = unwrap(model)
+    given = outside_of_inference(unwrap(model))
     check_teacher(given)
     teacher, inputs, labels = taken_in(function, given, images, num_images)
     if isinstance(inputs, Tensor):
@@ -58,7 +65,7 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
     else:
         _check_devices(function, inputs, teacher)
         check_runs(function, inputs, teacher)
-    inputs = tree_map(lambda leaf: leaf[:num_images].detach(), inputs)
+    inputs = tree_map(lambda leaf: learnable(leaf[:num_images].detach()), inputs)
     example = tree_map(lambda leaf: leaf[:2], inputs)
     teacher = plain(teacher, example)
     check_followed(function, teacher, example)
@@ -86,7 +93,7 @@ def taken_in(
         TypeError: the model or the images are of the wrong type.
     """
     check_module(f"{function}: model", model)
-    given = unwrap(model)
+    given = outside_of_inference(unwrap(model))
     found, labels = gathered(function, images, given, num_images)
     network, inputs = in_single_precision(given, found)
     if not isinstance(inputs, Tensor):
