@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from fsc.arguments import check_module
 from fsc.images.checks import check_images, device_of
@@ -123,11 +124,55 @@ def check_runs(function: str, inputs: Inputs, model: nn.Module, num_images: int 
         ValueError: it does not.
     """
     first = tree_map(lambda leaf: leaf[:num_images].to(device_of(model, leaf)), inputs)
-    try:
-        output_of(copy_of(model), call_of(first))
-    except Exception as error:  # whatever a forward of somebody else raises
-        line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    error = _failure(model, first)
+    if error is not None:
         raise ValueError(
-            f"{function}: images must be what {Forward.of(model)} takes, got "
-            f"{shapes_in_words(inputs)}, on which it fails with: {type(error).__name__}: {line}"
+            f"{function}: images must be {_unfit(model, first, inputs, error)}"
         ) from error
+
+
+def _failure(model: nn.Module, inputs: Inputs) -> Exception | None:
+    """What a copy of a network raises on inputs; None where it runs."""
+    try:
+        output_of(copy_of(model), call_of(inputs))
+    except Exception as error:  # whatever a forward of somebody else raises
+        return error
+    return None
+
+
+def _unfit(model: nn.Module, first: Inputs, inputs: Inputs, error: Exception) -> str:
+    """What inputs must be on which a network fails, and what was given: the end of a sentence."""
+    forward = Forward.of(model)
+    if _is_one_dict(first) and any(_failure(model, leaf) is None for leaf in first[0].values()):
+        names = ", ".join(map(repr, first[0]))
+        return f"a tensor or a dict of the arguments of {forward}, got {names}"
+    integers = _wanted_as_floats(model, first)
+    if integers:
+        return f"floating point for {forward}, got {' and '.join(integers)}"
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    # Torch goes on with a list of signatures.
+    line = line.removesuffix(", but expected one of:")
+    return (
+        f"what {forward} takes, got {shapes_in_words(inputs)}, on which it fails with: "
+        f"{type(error).__name__}: {line}"
+    )
+
+
+def _is_one_dict(inputs: Inputs) -> TypeGuard[tuple[dict[str, Tensor]]]:
+    """Whether the only argument is a dict, as where no name of it is one of an argument."""
+    return isinstance(inputs, tuple) and len(inputs) == 1 and isinstance(inputs[0], dict)
+
+
+def _wanted_as_floats(model: nn.Module, inputs: Inputs) -> list[str]:
+    """The integer inputs, in words, without which being such a network would run: one, or all."""
+    leaves, form = tree_flatten(inputs)
+    wide = [leaf.is_floating_point() or leaf.is_complex() for leaf in leaves]
+    integers = [i for i, is_wide in enumerate(wide) if not is_wide]
+    for chosen in ([[i] for i in integers] + [integers]) if integers else []:
+        floats = [
+            leaf.to(dtype_of(model)) if i in chosen else leaf for i, leaf in enumerate(leaves)
+        ]
+        if _failure(model, tree_unflatten(floats, form)) is None:
+            names = input_names(inputs)
+            return [f"{leaves[i].dtype} for {names[i]}" for i in chosen]
+    return []
