@@ -127,7 +127,7 @@ def check_runs(function: str, inputs: Inputs, model: nn.Module, num_images: int 
     error = _failure(model, first)
     if error is not None:
         raise ValueError(
-            f"{function}: images must be {_unfit(model, first, inputs, error)}"
+            f"{function}: images must be {unfit(model, first, inputs, error)}"
         ) from error
 
 
@@ -140,8 +140,15 @@ def _failure(model: nn.Module, inputs: Inputs) -> Exception | None:
     return None
 
 
-def _unfit(model: nn.Module, first: Inputs, inputs: Inputs, error: Exception) -> str:
-    """What inputs must be on which a network fails, and what was given: the end of a sentence."""
+def unfit(model: nn.Module, first: Inputs, inputs: Inputs, error: Exception) -> str:
+    """What inputs must be on which a network fails, and what was given: the end of a sentence.
+
+    Args:
+        model: it is copied and run for that.
+        first: those of the inputs that it was run on, on its device.
+        inputs: all that were given.
+        error: what it raised.
+    """
     forward = Forward.of(model)
     if _is_one_dict(first) and any(_failure(model, leaf) is None for leaf in first[0].values()):
         names = ", ".join(map(repr, first[0]))
