@@ -14,6 +14,7 @@ from dataclasses import fields
 from functools import cache
 from inspect import get_annotations
 from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -159,6 +160,21 @@ def check_path(name: str, value: object) -> None:
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be a path, got {shown(value)}")
+
+
+def check_folder(name: str, value: str | os.PathLike[str]) -> None:
+    """Make sure that a folder is named, which need not exist, and that no file is in its place.
+
+    Raises:
+        TypeError: it is neither a text nor a path.
+        ValueError: it, or what is to hold it, is a file.
+    """
+    check_path(name, value)
+    path = Path(value)
+    for each in (path, *path.parents):
+        if each.exists() and not each.is_dir():
+            at = "which" if each == path else f"where {each}"
+            raise ValueError(f"{name} must name a folder, got {value}, {at} is a file")
 
 
 def check_module(name: str, value: object) -> None:

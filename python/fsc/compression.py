@@ -27,7 +27,7 @@ from fsc.methods.views import check_views, originals_for
 from fsc.networks.entry import Entry, enter
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import as_given
-from fsc.networks.modes import evaluation_mode
+from fsc.networks.modes import evaluation_mode, outside_inference
 from fsc.networks.plain import pass_on
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Log, Progress, telling
@@ -151,7 +151,7 @@ def compress(
         >>> 0.49 < report.flops / report.flops_teacher <= 0.5
         True
     """
-    with telling(progress) as told:
+    with telling(progress) as told, outside_inference():
         check_types(teacher, method)
         check_log(log)
         batch_size, seed = as_numbers(batch_size, seed)

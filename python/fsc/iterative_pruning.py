@@ -28,7 +28,7 @@ from fsc.networks import cost
 from fsc.networks.entry import Entry, enter
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
-from fsc.networks.modes import evaluation_mode
+from fsc.networks.modes import evaluation_mode, outside_inference
 from fsc.networks.plain import pass_on
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress, telling
@@ -160,21 +160,22 @@ def prune_iteratively(
     round_to = as_integer("round_to", round_to)
     rules = checked_rules(pruning_ratios, rounds, flops, lowest_score, style)
     method = _method(method, align_to)
-    entry = _entered(teacher, images)
-    left, scored = (ignored, round_to, style), (labels, score_images, score_labels)
-    asked = rules.definition() | {"align_to": align_to}
-    own = partial(_identity, asked, method, seed, entry, *left, *scored)
-    check_ranks(_NAME, entry.images, own)
-    kept = None if journal is None else Journal(journal, own())
-    seen, judge = parted(_NAME, entry, *scored, batch_size, seed)
-    check_shares(_NAME, seen, "the images that are not held out")
-    result = _result(entry, judge, lowest_score)
-    with telling(progress) as told, evaluation_mode(entry.teacher), torch.no_grad():
-        given = (*left, batch_size, seed, told if ranks.is_first() else None)
-        pruning = RoundsOfPruning(method, replace(entry, images=seen), *given)
-        turns = RoundAfterRound(rules, pruning, judge, align_to == "previous", kept)
-        ending = turns.run(result.flops_teacher)
-    return _ended(result, entry, ending)
+    with outside_inference():
+        entry = _entered(teacher, images)
+        left, scored = (ignored, round_to, style), (labels, score_images, score_labels)
+        asked = rules.definition() | {"align_to": align_to}
+        own = partial(_identity, asked, method, seed, entry, *left, *scored)
+        check_ranks(_NAME, entry.images, own)
+        kept = None if journal is None else Journal(journal, own())
+        seen, judge = parted(_NAME, entry, *scored, batch_size, seed)
+        check_shares(_NAME, seen, "the images that are not held out")
+        result = _result(entry, judge, lowest_score)
+        with telling(progress) as told, evaluation_mode(entry.teacher), torch.no_grad():
+            given = (*left, batch_size, seed, told if ranks.is_first() else None)
+            pruning = RoundsOfPruning(method, replace(entry, images=seen), *given)
+            turns = RoundAfterRound(rules, pruning, judge, align_to == "previous", kept)
+            ending = turns.run(result.flops_teacher)
+        return _ended(result, entry, ending)
 
 
 def _entered(teacher: nn.Module, images: Images) -> Entry:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from fsc.arguments import as_flag, check_module, check_path, check_text
+from fsc.arguments import as_flag, check_folder, check_module, check_path, check_text
 from fsc.files import Writers, read_json, write_json, write_together
 from fsc.images.preparation import Preparation
 from fsc.model_card import card
@@ -62,7 +62,8 @@ def save_pretrained(
 
     Raises:
         TypeError: an argument is of the wrong type, such as what was measured no number.
-        ValueError: the name is unknown or another network's, or a weight is NaN or Inf.
+        ValueError: the name is unknown or another network's, a weight is NaN or Inf, or the folder
+            is a file.
         ImportError: the library that `name` begins with is missing.
         OSError: files of these names are there already, or cannot be written.
 
@@ -84,7 +85,7 @@ def save_pretrained(
         )
     overwrite = as_flag("save_pretrained: overwrite", overwrite)
     _check_told(description, preparation, measured)
-    check_path("save_pretrained: folder", folder)
+    check_folder("save_pretrained: folder", folder)
     folder = Path(folder)
     factory = _factory(name) if name else None
     own_name = factory.name if factory is not None and factory.kind == "fsc" else ""

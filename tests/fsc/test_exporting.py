@@ -16,6 +16,7 @@ from exportable import (
     Svd,
     Two,
     WithNumber,
+    WithText,
     both,
     needs_onnx,
 )
@@ -171,6 +172,14 @@ def test_onnx_holds_tensors_alone(tmp_path):
     with pytest.raises(ValueError, match="must give tensors alone for a file of ONNX, got 3 among"):
         fsc.export(WithNumber(), tmp_path / "a.onnx", images)
     fsc.export(WithNumber(), tmp_path / "a.pt2", images)
+
+
+@both
+def test_strings_among_the_outputs_are_refused(suffix, tmp_path):
+    said = r"^export: student must give tensors, or numbers .*, got the string 'cat' among"
+    with pytest.raises(ValueError, match=said):
+        fsc.export(WithText(), tmp_path / f"a{suffix}", torch.randn(3, 3, 8, 8))
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_exporters_say_is_cut():

@@ -166,6 +166,7 @@ def test_what_may_be_an_image_or_a_batch_is_one_tensor_or_a_loader():
         ([[IMAGES[0], IMAGES[1]]], ValueError, "one batch or image at a time, got a list of 2"),
         ([IMAGES[0, 0]], ValueError, r"\[C, H, W\] or \[N, C, H, W\], or as .*, got \[8, 8\]"),
         ([IMAGES, IMAGES[0, 0]], ValueError, r"3 axes, or 4 in batches, .*, got \[8, 8\]"),
+        ((IMAGES, torch.arange(len(IMAGES))), ValueError, r"\]; labels of all .* as labels=$"),
         ([np.zeros((3, 8, 8))], TypeError, "must come as tensors, .* got ndarray"),
         ({"images": [0.0]}, TypeError, "a torch.Tensor for every input, got list for 'images'"),
         ("images.pt", TypeError, "an iterable of images, got str"),

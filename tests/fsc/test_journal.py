@@ -198,6 +198,24 @@ def test_a_full_disk_names_the_file_and_costs_nothing_before(compress, added, tm
     assert equal(compress(), whole) and added == [*LAYERS, "conv2", *LAYERS]
 
 
+def test_a_file_in_the_place_of_the_folder_is_refused_before_any_work(tmp_path) -> None:
+    place = tmp_path / "journal"
+    place.touch()
+    for folder, got in ((place, "which"), (place / "inner", f"where {place}")):
+        with pytest.raises(ValueError, match=rf"^journal must name a folder, .*, {got} is a file$"):
+            Journal(folder, {})
+    told: list[str] = []
+    with pytest.raises(ValueError, match=f"got {place}, which is a file"):
+        fsc.compress(
+            chain(),
+            torch.randn(6, 3, 8, 8),
+            method="cd-nc",
+            progress=lambda what, *_: told.append(what),
+            journal=place,
+        )
+    assert not told
+
+
 def test_methods_that_keep_nothing_leave_nothing(compress, tmp_path) -> None:
     for method in (fsc.L1Norm(), fsc.FSKD()):
         compress(method=method)

@@ -30,8 +30,10 @@ PAIRS = [(image, int(label)) for image, label in zip(IMAGES, LABELS, strict=True
         PAIRS,
         [(image, label) for image, label in zip(IMAGES, LABELS.numpy(), strict=True)],
         [{"input": image, "labels": label} for image, label in PAIRS],
+        [{"input": IMAGES, "labels": LABELS.tolist()}],
+        [(IMAGES[:2], (0, 3)), (IMAGES[2:], LABELS[2:].tolist())],
     ],
-    ids=str.split("dataset loader column int32 uint16 pairs numpy dicts"),
+    ids=str.split("dataset loader column int32 uint16 pairs numpy dicts listed tuples"),
 )
 def test_labels_come_with_images(images):
     inputs, labels = gathered("compress", images, MODEL)
@@ -50,8 +52,11 @@ def test_labels_come_with_images(images):
         [(image, "cat") for image in IMAGES],
         [(image, torch.tensor([1, 2, 3])) for image in IMAGES],
         [(image, True) for image in IMAGES],
+        [(IMAGES, [0.0] * 6)],
+        [(IMAGES, [0] * 5)],
+        [(IMAGES, [True] * 6)],
     ],
-    ids=str.split("tensor list some real negative names several truths"),
+    ids=str.split("tensor list some real negative names several truths reals fewer listed_truths"),
 )
 def test_what_is_no_class_of_every_image_is_no_label(images):
     inputs, labels = gathered("compress", images, MODEL)

@@ -151,3 +151,13 @@ def test_arguments_of_another_kind_are_named(networks, images, sentence):
     for measure in (latency.latencies, latency.timings):
         with pytest.raises(TypeError, match=f"^{measure.__name__}: {sentence}$"):
             measure(networks, images)
+
+
+def test_networks_that_cannot_be_timed_are_one_sentence(one_thread):
+    takes = r"forward of Conv2d, \(input\)"
+    for measure in (latency.latencies, latency.timings):
+        start = f"^{measure.__name__}: "
+        with pytest.raises(ValueError, match=f"{start}networks must be one or more, got none$"):
+            measure([], torch.zeros(1, 3, 4, 4))
+        with pytest.raises(ValueError, match=rf"{start}images must be what {takes} takes, got \[1"):
+            measure([nn.Flatten(), nn.Conv2d(3, 4, 3)], torch.zeros(1, 5, 4, 4))

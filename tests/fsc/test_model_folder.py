@@ -253,3 +253,10 @@ def test_what_is_no_folder_of_a_network_is_said(tmp_path):
     save_file({"weight": torch.zeros(1)}, os.fspath(tmp_path / "other.safetensors"))
     with pytest.raises(FileNotFoundError, match="got other.safetensors; name a file"):
         fsc.from_pretrained(tmp_path)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(result, tmp_path):
+    place = tmp_path / "file"
+    place.touch()
+    with pytest.raises(ValueError, match=f"folder must name a folder, got {place}, which is a"):
+        fsc.save_pretrained(result, place, name="resnet14")

@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import fsc
 from fsc import models
+from fsc.networks.draws import varies
 from fsc.networks.features import feature_nodes
 from fsc.networks.out_of_place import out_of_place
 from fsc.networks.tracing import (
@@ -168,6 +170,32 @@ def test_overwriting_without_another_form_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"Tensor\.zero_ at node 'zero_'"):
         trace(Zeroing())
+
+
+class Jittered(nn.Module):
+    """Adds random numbers, each time as many or as many for each image."""
+
+    def __init__(self, is_each: bool) -> None:
+        super().__init__()
+        self.conv, self.head, self.is_each = nn.Conv2d(3, 8, 3), nn.Linear(8, 4), is_each
+
+    def forward(self, x: Tensor) -> Tensor:
+        drawn = torch.randn(x.shape[0], 8) if self.is_each else torch.randn(8)
+        return self.head(self.conv(x).relu().mean((2, 3)) + 0.1 * drawn)
+
+
+@pytest.mark.parametrize("is_each", [False, True])
+def test_a_network_that_gives_something_else_each_time_is_told_so(is_each: bool) -> None:
+    network, images = Jittered(is_each), torch.randn(6, 3, 8, 8)
+    said = "model must give the same outputs for the same images .* draws random numbers$"
+    with pytest.raises(ValueError, match=rf"^inspect: {said}"):
+        fsc.inspect(network, images)
+    with pytest.raises(ValueError, match=rf"^compress: {said}"):
+        fsc.compress(network, images, method="l1")
+    before = torch.get_rng_state()
+    assert varies(network, ((images,), {}))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not varies(network.conv, ((images,), {}))
 
 
 def test_layers_called_twice_or_sharing_a_weight_are_no_layers_of_their_own() -> None:

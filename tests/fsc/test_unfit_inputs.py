@@ -27,6 +27,7 @@ class Weighted(Two):
 
 SIX = r"\[6, 3, 10, 10\]"
 OF_TWO = r"forward of Two, \(image, mask\)"
+BYTES = (50 * IMAGES).abs().to(torch.uint8)
 BOTH = {"image": IMAGES, "mask": MASKS}
 
 
@@ -59,7 +60,16 @@ BOTH = {"image": IMAGES, "mask": MASKS}
         (Two, (IMAGES, MASKS.to_sparse()), r"dense, got torch\.sparse_coo; to_dense"),
         (Plain, IMAGES.to_sparse(), r"dense, got torch\.sparse_coo; to_dense"),
         (Plain, [IMAGES.to_sparse()], r"dense, got torch\.sparse_coo; to_dense"),
-        (Plain, {"image": IMAGES}, rf"\(x\) takes, got {SIX} for 'image', on which it fails"),
+        (Plain, {"image": IMAGES}, r"a tensor or a dict of .* of Plain, \(x\), got 'image'$"),
+        (Plain, {"image": IMAGES, "mask": MASKS}, r"Plain, \(x\), got 'image', 'mask'$"),
+        (
+            Plain,
+            {"image": IMAGES[:, 0]},
+            r"\(x\) takes, got \[6, 10, 10\] for 'image', .* arguments - got \([^()]*\)$",
+        ),
+        (Plain, {"x": BYTES}, r"floating point for .* \(x\), got torch\.uint8 for 'x'$"),
+        (Two, (BYTES, MASKS), rf"floating point for {OF_TWO}, got torch\.uint8 for input 0$"),
+        (Two, (BYTES, BYTES[:, :1]), "got torch.uint8 for input 0 and torch.uint8 for input 1$"),
         (Reading, READ | {"words": WORDS + 2**24}, "torch.float32 can hold, up to 16777216, got"),
         (Reading, (IMAGES, WORDS), r"of Reading, \(image, words, valid\) takes, .* 'valid'"),
         (

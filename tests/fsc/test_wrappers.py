@@ -135,6 +135,33 @@ def test_a_student_too_large_for_half_precision_is_refused(monkeypatch):
         _compress(teacher, method=fsc.L1Norm())
 
 
+@pytest.mark.parametrize("method", [*METHODS, fsc.BackProp(steps=2)])
+def test_a_call_in_inference_mode_gives_what_it_gives_outside(method):
+    labels = torch.arange(4) if isinstance(method, fsc.BackProp) else None
+    given, teacher = {"method": method, "scheme": SCHEME}, chain()
+    expected = fsc.compress(teacher, IMAGES, labels=labels, **given).student.state_dict()
+    with torch.inference_mode():
+        own = None if labels is None else labels.clone()
+        inside = fsc.compress(teacher, IMAGES.clone(), labels=own, **given).student
+        built = deepcopy(teacher)
+    outside = fsc.compress(built, IMAGES, labels=labels, **given).student
+    for student in (inside, outside):
+        for name, value in student.state_dict().items():
+            assert not value.is_inference() and torch.equal(value, expected[name]), name
+
+
+def test_inference_mode_is_left_by_all_that_runs_a_network(tmp_path):
+    teacher = chain()
+    expected = fsc.inspect(teacher, IMAGES).to_dict()
+    with torch.inference_mode():
+        assert fsc.inspect(teacher, IMAGES).to_dict() == expected
+        assert fsc.inspect(deepcopy(teacher), IMAGES.clone()).to_dict() == expected
+        found = fsc.prune_iteratively(teacher, IMAGES, pruning_ratios=[0.5], rounds=1)
+        assert torch.is_inference_mode_enabled()
+        fsc.export(deepcopy(teacher), tmp_path / "teacher.pt2", IMAGES.clone())
+    assert not any(value.is_inference() for value in found.student.state_dict().values())
+
+
 def test_a_traced_graph_module_is_a_teacher():
     assert _compress(torch.fx.symbolic_trace(chain())).student.conv1.out_channels == 4
 

@@ -83,6 +83,11 @@ class WithNumber(Layer):
         return self.layer(x), 3
 
 
+class WithText(Layer):
+    def forward(self, x):
+        return {"scores": self.layer(x), "kind": "cat"}
+
+
 class Svd(Layer):
     def forward(self, x):
         return torch.linalg.svd(self.layer(x))[1]

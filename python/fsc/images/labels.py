@@ -37,7 +37,7 @@ def labels_in(item: Any, num_inputs: int, number: int) -> Tensor | None:
         found = next((item[name] for name in LABEL_NAMES if name in item), None)
     elif isinstance(item, tuple | list) and len(item) > num_inputs:
         found = item[num_inputs]
-    if isinstance(found, Integral | np.ndarray):
+    if isinstance(found, Integral | np.ndarray) or _are_integers(found):
         found = torch.as_tensor(found, device="cpu")
     if not isinstance(found, Tensor) or not _is_integral(found) or found.numel() != number:
         return None
@@ -77,6 +77,11 @@ def check_range(function: str, labels: Tensor, num_classes: int) -> None:
             f"{function}: labels must be in [0, {num_classes}), got {int(labels.min())} "
             f"to {int(labels.max())}"
         )
+
+
+def _are_integers(found: Any) -> bool:
+    """Whether these are numbers in a list, as a batch of a data set may have them."""
+    return isinstance(found, tuple | list) and bool(found) and {*map(type, found)} == {int}
 
 
 def _is_integral(values: Tensor) -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fsc import ranks
-from fsc.arguments import check_path
+from fsc.arguments import check_folder
 from fsc.files import Writers, read_json, write_json
 from fsc.layers.layer_problem import Solution
 from fsc.methods.identity import AnotherCompression, as_json, described, versions
@@ -83,12 +83,13 @@ class Journal:
 
     Raises:
         AnotherCompression: the folder holds the journal of another compression.
+        ValueError: a file is in its place.
         OSError: a damaged file cannot be removed.
     """
 
     def __init__(self, folder: str | os.PathLike[str], identity: dict[str, Any]) -> None:
         """Takes up what the folder holds."""
-        check_path("journal", folder)
+        check_folder("journal", folder)
         self.folder = Path(folder)
         self._identity = as_json(identity)
         self._part = ""

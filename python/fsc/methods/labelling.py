@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fsc.images.labels import check_labels, check_range
 from fsc.methods.features import scores_of
+from fsc.networks.calls import learnable
 
 LabelUse = Literal["none", "optional", "needed"]
 
@@ -69,4 +70,4 @@ def labels_for(
             )
         return None
     check_range(function, labels, scores_of(name, teacher, images[:1]).shape[1])
-    return labels.to(images.device).long()
+    return learnable(labels.to(images.device).long())

@@ -86,6 +86,11 @@ def _copied(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
 
 
+def learnable(value: Tensor) -> Tensor:
+    """A tensor that gradients go past: a copy of one that was made in `torch.inference_mode`."""
+    return value.clone() if value.is_inference() else value
+
+
 def cast(value: Any, dtype: torch.dtype) -> Any:
     """A copy of a tensor, in this dtype if it is floating point."""
     if not isinstance(value, Tensor) or not value.is_floating_point():

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from fsc.networks.calls import output_of
+from fsc.networks.computed_weights import copy_of
+from fsc.networks.outputs import difference
+
+_ROUNDING = 1e-4  # of what a GPU adds up in any order
 
 
 @contextmanager
@@ -22,6 +29,26 @@ def own_draws(seed: int, device: torch.device) -> Iterator[None]:
         yield
     finally:
         set_draws(device, before)
+
+
+def varies(network: nn.Module, call: Any) -> float:
+    """How far apart two runs of a network in evaluation mode are, relative to the largest output.
+
+    Args:
+        network: it is copied for that, and the generator of torch is left as it was.
+        call: arguments by place and by name.
+
+    Returns:
+        0 where only roundings differ, or where it does not run.
+    """
+    copied = copy_of(network)
+    tensors = (*copied.parameters(), *copied.buffers(), torch.empty(0, device="cpu"))
+    try:
+        with own_draws(0, tensors[0].device):
+            apart = difference(output_of(copied, call), output_of(copied, call))
+    except Exception:  # whatever a forward of somebody else raises
+        return 0.0
+    return apart if apart > _ROUNDING else 0.0
 
 
 def draws_of(device: torch.device) -> Tensor:

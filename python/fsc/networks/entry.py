@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from fsc.arguments import check_module
 from fsc.images.checks import check_images, device_of
 from fsc.images.forward import Forward
 from fsc.images.joint import Inputs, check_values, input_names, shapes_in_words
-from fsc.networks.calls import call_of, output_of
+from fsc.networks.calls import call_of, learnable, output_of
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.gathering import Images, gathered
 from fsc.networks.joint_input import one_input
 from fsc.networks.plain import check_followed, plain
 from fsc.networks.tracing import trace
-from fsc.networks.wrappers import check_layers, check_teacher, dtype_of, in_single_precision, unwrap
+from fsc.networks.wrappers import (
+    check_layers,
+    check_teacher,
+    dtype_of,
+    in_single_precision,
+    outside_of_inference,
+    unwrap,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
         ValueError: the network cannot be read or changed, or the images do not fit it.
         TypeError: the images are of the wrong type.
     """
-    given = unwrap(model)
+    given = outside_of_inference(unwrap(model))
     check_teacher(given)
     teacher, inputs, labels = taken_in(function, given, images, num_images)
     if isinstance(inputs, Tensor):
@@ -58,7 +66,7 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
     else:
         _check_devices(function, inputs, teacher)
         check_runs(function, inputs, teacher)
-    inputs = tree_map(lambda leaf: leaf[:num_images].detach(), inputs)
+    inputs = tree_map(lambda leaf: learnable(leaf[:num_images].detach()), inputs)
     example = tree_map(lambda leaf: leaf[:2], inputs)
     teacher = plain(teacher, example)
     check_followed(function, teacher, example)
@@ -86,7 +94,7 @@ def taken_in(
         TypeError: the model or the images are of the wrong type.
     """
     check_module(f"{function}: model", model)
-    given = unwrap(model)
+    given = outside_of_inference(unwrap(model))
     found, labels = gathered(function, images, given, num_images)
     network, inputs = in_single_precision(given, found)
     if not isinstance(inputs, Tensor):
@@ -116,11 +124,62 @@ def check_runs(function: str, inputs: Inputs, model: nn.Module, num_images: int 
         ValueError: it does not.
     """
     first = tree_map(lambda leaf: leaf[:num_images].to(device_of(model, leaf)), inputs)
-    try:
-        output_of(copy_of(model), call_of(first))
-    except Exception as error:  # whatever a forward of somebody else raises
-        line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    error = _failure(model, first)
+    if error is not None:
         raise ValueError(
-            f"{function}: images must be what {Forward.of(model)} takes, got "
-            f"{shapes_in_words(inputs)}, on which it fails with: {type(error).__name__}: {line}"
+            f"{function}: images must be {unfit(model, first, inputs, error)}"
         ) from error
+
+
+def _failure(model: nn.Module, inputs: Inputs) -> Exception | None:
+    """What a copy of a network raises on inputs; None where it runs."""
+    try:
+        output_of(copy_of(model), call_of(inputs))
+    except Exception as error:  # whatever a forward of somebody else raises
+        return error
+    return None
+
+
+def unfit(model: nn.Module, first: Inputs, inputs: Inputs, error: Exception) -> str:
+    """What inputs must be on which a network fails, and what was given: the end of a sentence.
+
+    Args:
+        model: it is copied and run for that.
+        first: those of the inputs that it was run on, on its device.
+        inputs: all that were given.
+        error: what it raised.
+    """
+    forward = Forward.of(model)
+    if _is_one_dict(first) and any(_failure(model, leaf) is None for leaf in first[0].values()):
+        names = ", ".join(map(repr, first[0]))
+        return f"a tensor or a dict of the arguments of {forward}, got {names}"
+    integers = _wanted_as_floats(model, first)
+    if integers:
+        return f"floating point for {forward}, got {' and '.join(integers)}"
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    # Torch goes on with a list of signatures.
+    line = line.removesuffix(", but expected one of:")
+    return (
+        f"what {forward} takes, got {shapes_in_words(inputs)}, on which it fails with: "
+        f"{type(error).__name__}: {line}"
+    )
+
+
+def _is_one_dict(inputs: Inputs) -> TypeGuard[tuple[dict[str, Tensor]]]:
+    """Whether the only argument is a dict, as where no name of it is one of an argument."""
+    return isinstance(inputs, tuple) and len(inputs) == 1 and isinstance(inputs[0], dict)
+
+
+def _wanted_as_floats(model: nn.Module, inputs: Inputs) -> list[str]:
+    """The integer inputs, in words, without which being such a network would run: one, or all."""
+    leaves, form = tree_flatten(inputs)
+    wide = [leaf.is_floating_point() or leaf.is_complex() for leaf in leaves]
+    integers = [i for i, is_wide in enumerate(wide) if not is_wide]
+    for chosen in ([[i] for i in integers] + [integers]) if integers else []:
+        floats = [
+            leaf.to(dtype_of(model)) if i in chosen else leaf for i, leaf in enumerate(leaves)
+        ]
+        if _failure(model, tree_unflatten(floats, form)) is None:
+            names = input_names(inputs)
+            return [f"{leaves[i].dtype} for {names[i]}" for i in chosen]
+    return []

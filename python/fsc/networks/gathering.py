@@ -264,9 +264,10 @@ def _batch(function: str, found: Inputs, rank: int) -> Inputs:
     """One item as a batch of so many axes, [N, C, ...] for every input."""
     most = _most_axes(found)
     if most not in (rank - 1, rank):
+        hint = "; labels of all images are given as labels=" if _are_integers(found) else ""
         raise ValueError(
             f"{function}: images must have {rank - 1} axes, or {rank} in batches, as the first do, "
-            f"got {shapes_in_words(found)}"
+            f"got {shapes_in_words(found)}{hint}"
         )
     if most == rank - 1:
         found = tree_map(lambda leaf: leaf[None], found)

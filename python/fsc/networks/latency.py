@@ -16,6 +16,7 @@ from fsc.arguments import as_count, is_several
 from fsc.images.checks import device_of
 from fsc.images.joint import Inputs, check_numbers
 from fsc.networks.calls import call_of
+from fsc.networks.entry import unfit
 from fsc.networks.modes import evaluation_mode
 from fsc.networks.outputs import tensors_of
 from fsc.networks.states import check_holds_values
@@ -47,7 +48,7 @@ def latencies(
         One median a network, in their order.
 
     Raises:
-        ValueError: there is no image, or repeats is below 1.
+        ValueError: there is no network or image, a network does not run, or repeats is below 1.
         TypeError: an argument is of the wrong type.
     """
     found = _measured("latencies", networks, images, repeats, progress)
@@ -78,7 +79,7 @@ def timings(
         Every measurement of each network, turn after turn, in their order.
 
     Raises:
-        ValueError: there is no image, or repeats is below 1.
+        ValueError: there is no network or image, a network does not run, or repeats is below 1.
         TypeError: an argument is of the wrong type.
     """
     return _measured("timings", networks, images, repeats, progress)
@@ -97,6 +98,8 @@ def _measured(
     if is_one or not is_several(networks):
         raise TypeError(f"{function}: networks must be several, got {type(networks).__name__}")
     networks = tuple(networks)
+    if not networks:
+        raise ValueError(f"{function}: networks must be one or more, got none")
     for network in networks:
         check_holds_values(f"{function}: networks", network)
     check_numbers(function, images)
@@ -113,7 +116,11 @@ def _measured(
             for place in range(len(networks)):
                 # Another one first each time: what the machine does may have a rhythm of its own.
                 index = (turn + place) % len(networks)
-                found[index].append(_milliseconds(networks[index], calls[index]))
+                try:
+                    found[index].append(_milliseconds(networks[index], calls[index]))
+                except Exception as error:  # whatever a forward of somebody else raises
+                    said = unfit(networks[index], _call(networks[index], images), images, error)
+                    raise ValueError(f"{function}: images must be {said}") from error
             if progress is not None:
                 progress("turn", turn + 1, num_turns)
     return [times[_NUM_WARM_UP:] for times in found]

@@ -36,6 +36,16 @@ def without_gradients(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def outside_inference() -> Iterator[None]:
+    """Leaves `torch.inference_mode`, whose tensors can neither be counted nor learned from."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False):
+        yield
+
+
+@contextmanager
 def unprinted(model: nn.Module) -> Iterator[None]:
     """Let graphs raise what they raise without printing it first, with their code, as torch.fx has.
 

@@ -15,6 +15,7 @@ from fsc.images.joint import Inputs
 from fsc.networks.calls import call_of
 from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.concrete import is_own_layer
+from fsc.networks.draws import varies
 from fsc.networks.open_sizes import holders
 from fsc.networks.operations import CONVOLUTION
 from fsc.networks.plain_layer import layer_class, may_return_its_input
@@ -111,11 +112,19 @@ def check_followed(function: str, model: nn.Module, example_inputs: Inputs) -> N
         example_inputs: what it was rewritten for.
 
     Raises:
-        ValueError: it does not; the sentence says what was tried, and why that failed.
+        ValueError: it does not; the sentence says what was tried, and why that failed, or that
+            every run gives something else.
     """
     found = unread(model, call_of(example_inputs))
     if found is None:
         return
+    apart = varies(model, call_of(example_inputs))
+    if apart:
+        raise ValueError(
+            f"{function}: model must give the same outputs for the same images in evaluation mode, "
+            f"got some that are {apart:.1g} of the largest apart, as where its forward draws "
+            "random numbers"
+        ) from found.error
     names = ("", found.name)
     left = [each for each in rewritings(model) if each.name in names and not each.became]
     innermost = model.get_submodule(found.name) if found.name else None

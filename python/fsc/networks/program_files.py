@@ -150,16 +150,35 @@ def _check_outputs(program: Any) -> None:
     Raises:
         ValueError: it gives something else, too.
     """
-    from torch.export.graph_signature import TensorArgument
-
-    specs = program.graph_signature.output_specs
-    given = [spec.arg for spec in specs if not isinstance(spec.arg, TensorArgument)]
+    _check_no_text(program)
+    given = _beside_tensors(program)
     if given:
         raise ValueError(
-            "export: student must give tensors alone for a file of ONNX, got "
-            f"{getattr(given[0], 'value', given[0])!r} among its outputs; one that ends in .pt2 "
-            "holds it"
+            f"export: student must give tensors alone for a file of ONNX, got {given[0]!r} among "
+            "its outputs; one that ends in .pt2 holds it"
         )
+
+
+def _check_no_text(program: Any) -> None:
+    """Make sure that a program gives no string, which torch writes and cannot read again.
+
+    Raises:
+        ValueError: it gives one.
+    """
+    texts = [value for value in _beside_tensors(program) if isinstance(value, str)]
+    if texts:
+        raise ValueError(
+            "export: student must give tensors, or numbers beside them in a file that ends in "
+            f".pt2, got the string {texts[0]!r} among its outputs"
+        )
+
+
+def _beside_tensors(program: Any) -> list[Any]:
+    """What a program gives that is no tensor."""
+    from torch.export.graph_signature import TensorArgument
+
+    given = [spec.arg for spec in program.graph_signature.output_specs]
+    return [getattr(x, "value", x) for x in given if not isinstance(x, TensorArgument)]
 
 
 def _unwritten(error: BaseException) -> str:
@@ -172,6 +191,7 @@ def _unwritten(error: BaseException) -> str:
 
 
 def _write_torch(program: Any, path: Path) -> None:
+    _check_no_text(program)
     with unheard():
         torch.export.save(program, path)
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 from fsc.images.joint import Inputs
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.operations import LAYER
-from fsc.networks.states import check_sizes_known
+from fsc.networks.states import check_sizes_known, is_lazy
 
 _HALF = (torch.float16, torch.bfloat16)
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
@@ -34,6 +34,13 @@ def unwrap(model: nn.Module) -> nn.Module:
     while (inner := _inner(model)) is not None:
         model = inner
     return model
+
+
+def outside_of_inference(model: nn.Module) -> nn.Module:
+    """A network whose tensors can be learned: a copy of one built in `torch.inference_mode`."""
+    # Those without a size yet cannot even be asked; they are refused by name.
+    made_there = any(not is_lazy(each) and each.is_inference() for _, each in _tensors(model))
+    return copy_of(model) if made_there else model
 
 
 def check_teacher(teacher: nn.Module) -> None:

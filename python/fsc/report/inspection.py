@@ -10,9 +10,10 @@ from torch import nn
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups
 from fsc.networks import cost
-from fsc.networks.entry import enter
+from fsc.networks.entry import Entry, enter
 from fsc.networks.gathering import Images
 from fsc.networks.joint_input import joint_of
+from fsc.networks.modes import outside_inference
 from fsc.networks.operations import CONVOLUTION
 from fsc.networks.plain import Rewriting, rewritings
 from fsc.report.names import in_columns, in_lines
@@ -152,7 +153,11 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    entry = enter("inspect", model, images, num_images=1)
+    with outside_inference():
+        return _found(enter("inspect", model, images, num_images=1))
+
+
+def _found(entry: Entry) -> Inspection:
     network, image = entry.teacher, entry.images  # [1, C, ...]
     joint = joint_of(network)
     shapes = [image.shape[1:]] if joint is None else [place.shape for place in joint.places]
