@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 
 # Contracted multiply-adds would round differently from the reference: element-wise operators
-# are tested for equality, bit by bit. Square roots that set no errno only vectorise. Without traps a
-# ReLU is no branch before AVX-512 either; nothing of this changes a value.
+# are tested for equality, bit by bit. Square roots that set no errno only vectorise, and without
+# traps a ReLU is no branch before AVX-512 either: neither changes a value.
 CXX = ["-O3", "-std=c++20", "-fopenmp", "-ffp-contract=off", "-fno-math-errno"]
 CXX += ["-fno-trapping-math", "-fvisibility=hidden", "-Wall"]
 # Python's own flags often ask for debugging symbols: a fifth of the time, for what -s drops again.

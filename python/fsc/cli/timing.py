@@ -132,12 +132,13 @@ def _compile(networks: Sequence[nn.Module], several: Sequence[Tensor], reporter:
     try:
         for images in several:
             timings(networks, images, repeats=1, progress=reporter.stage("compiling"))
-    except Exception as error:  # whatever compilers raise
+    except ValueError as refusal:
+        error = refusal.__cause__ or refusal  # whatever compilers raise
         words = (line.strip() for line in str(error).splitlines())
         raise ValueError(
             "--compiled must have networks that torch.compile can take as a whole, got "
             f"{type(error).__name__}: {next(filter(None, words), 'no word')}"
-        ) from error
+        ) from refusal
 
 
 def _measured(
