@@ -12,7 +12,10 @@ FILTERS = Curve(
 )
 BLOCKS = Curve("default", "blocks", [Point("4", [92.0], (0.85, 0.8))])
 FAILED = Curve("l1", "channels", [Point("0.5", [12.0], (0.8, 0.6))])
-ABOUT = {"title": "the title", "batch": 64, "teacher_top1": 93.39, "num_test": 10_000}
+ABOUT = {
+    "title": "the title", "batch": 64, "compiled": False, "teacher_top1": 93.39,
+    "num_test": 10_000,
+}  # fmt: skip
 
 
 def drawn_with(monkeypatch, curves, **about):
@@ -39,6 +42,8 @@ def test_a_panel_for_one_image_and_one_for_a_batch(monkeypatch):
     assert "bars: standard deviation of 2 draws" in found
     assert alone.get_xlabel() == "time for 1 image (% of the teacher's)"
     assert batch.get_xlabel() == "time for 64 images (% of the teacher's)"
+    _, (_, compiled) = drawn_with(monkeypatch, [FILTERS], compiled=True)
+    assert compiled.get_xlabel() == "time for 64 images, compiled (% of the teacher's)"
     for axes, times in ((alone, [90, 80]), (batch, [85, 60])):
         line = axes.containers[0].lines[0]
         assert list(line.get_xdata()) == pytest.approx(times)
