@@ -221,10 +221,10 @@ def _planned(
     if isinstance(goal.scheme, DropBlocks):
         goal = replace(goal, scheme=named_blocks(goal.scheme, *given, journal))
     plan = goal.plan(entry.given, *given, selection_of(method))
-    limits = (batch_size, memory_budget, seed, progress, journal)
-    found = (plan.groups, plan.removal)
-    task = Task(entry.teacher, entry.images, plan.scheme, *limits, *found, labels)
-    return replace(task, doubts=plan.doubts)
+    return Task(
+        entry.teacher, entry.images, plan.scheme, batch_size, memory_budget, seed, progress,
+        journal, plan.groups, plan.removal, labels, doubts=plan.doubts,
+    )  # fmt: skip
 
 
 def _carried_out(

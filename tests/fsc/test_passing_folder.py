@@ -53,7 +53,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(there: Path) -> None:
 
 
 def test_a_young_folder_may_be_about_to_be_locked(there: Path) -> None:
-    young = Path(tempfile.mkdtemp(prefix="fsc-frontier-"))
+    young = Path(tempfile.mkdtemp(prefix="fsc-activations-"))
     PassingFolder().close()
     assert young.exists()
     age(young)

@@ -12,7 +12,6 @@ from fsc.report.page_pictures import before_of, strip
 from fsc.report.summary import is_sparse, millions, share
 
 _LONG_NAME = 24
-_MILLISECONDS = {False: "{:,.2f} ms", True: "{:,.1f} ms"}  # of one image, of many
 _COLUMNS = ("before", "after", "compared")
 
 
@@ -42,10 +41,14 @@ def _measures(known: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     yield _pair("multiply-accumulates for one image", known, "flops", millions)
     for name, key, form in (
         ("size of the file", "kilobytes", "{:,.0f} kB"),
-        *((f"time for {what}", key, _MILLISECONDS["batch" in key]) for key, what in TIMES.items()),
+        *((f"time for {what}", key, _milliseconds(key)) for key, what in TIMES.items()),
     ):
         if known.get(key) is not None and known.get(f"{key}_teacher") is not None:
             yield _pair(name, known, key, form.format)
+
+
+def _milliseconds(key: str) -> str:
+    return "{:,.1f} ms" if "batch" in key else "{:,.2f} ms"
 
 
 def _accuracy(name: str, known: Mapping[str, Any], key: str) -> tuple[str, str, str, str]:

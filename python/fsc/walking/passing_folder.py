@@ -14,7 +14,8 @@ try:
 except ImportError:  # not a POSIX system: what is killed leaves its folder
     fcntl = None  # type: ignore[assignment]
 
-_PREFIX = "fsc-frontier-"
+# Another one than before there were locks: such a folder may belong to a process that lives.
+_PREFIX = "fsc-activations-"
 # Seconds: in a younger folder the lock may not be there yet.
 _YOUNG = 60
 
