@@ -8,10 +8,10 @@ from typing import Any
 _HEAD = """\
 # Several networks, two sizes each
 
-Written by `make zoo` ([run.py](run.py)): each network by the default method, without labels, to 70
-and to 50 % of its multiply-accumulates; from 10 images a class of CIFAR-10, from 500 photographs
-for EfficientNet-Lite0. One draw each, one thread. A run leaves a JSON file here, and is left out
-where that is there.
+Written by `make zoo` ([run.py](run.py)): each network without labels to 70 and to 50 % of its
+multiply-accumulates; from 10 images a class of CIFAR-10 by the default method, from 500 photographs
+by `seconds`, the default without its steps of all layers, for EfficientNet-Lite0. One draw each,
+one thread. A run leaves a JSON file here, and is left out where that is there.
 
 ```sh
 {commands}

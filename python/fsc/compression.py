@@ -106,10 +106,11 @@ def compress(
             whatever else several layers make together, whole (MiR, Figure 1). Not with a scheme or
             with ratios of some layers.
         batch_size: images that go through the networks at once; the result does not depend on it.
-        memory_budget: bytes of activations held in memory before they go to disk; None: all. What
-            cross distillation solves a single layer from comes on top: both inputs of a layer
-            that is solved by steps (activation="relu"), or the columns of a layer that is solved
-            from them because it sees few pixels. While a method crops files, of these decoded; None
+        memory_budget: bytes of memory for activations, of which what six minibatches of the
+            largest layer take is kept free to work with; what is beyond goes to disk. None: all
+            stays in memory. What cross distillation solves a single layer from comes on top: both
+            inputs of a layer that is solved by steps (activation="relu"), or the columns of a layer
+            that is solved from them because it sees few pixels, or its matrices. While a method crops files, of these decoded; None
             is 2 GB there.
         seed: seeds whatever the method draws; the same seed gives the same bits, on a GPU where
             cuDNN does (`torch.backends.cudnn.deterministic`).

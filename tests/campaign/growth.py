@@ -21,8 +21,6 @@ import fsc
 METHODS = {"fskd": fsc.FSKD(), "cd-nc": fsc.CrossDistillation(fsc.Estimation())}
 SIZES, SIDE = (500, 1000, 2000), 224
 BUDGET = 1 << 30
-# What a minibatch takes, and the matrices of a layer, come on top of the budget.
-BESIDE = 1 << 29
 # Seconds of twice as many images over those of half of them.
 MOST_PER_DOUBLING = 2.1
 
@@ -52,14 +50,15 @@ def case(number: int, folder: Path) -> str:
     method = tuple(METHODS)[number]
     generator = torch.Generator().manual_seed(number)
     images = torch.randn(SIZES[-1], 3, SIDE, SIDE, generator=generator)
+    measured(method, images[:2], BUDGET)  # modules that are imported on the way are not activations
     seconds = []
     for size in SIZES:
         # In proportion, so that the same share of the activations goes to disk.
         budget = BUDGET * size // SIZES[-1]
         spent, most = measured(method, images[:size], budget)
-        if most > budget + BESIDE:
+        if most > budget:
             told = f"{most / 2**30:.2f} GiB on {size} images, {budget / 2**30:.2f} allowed"
-            raise Fault(f"{method} takes {told}, and a half beside")
+            raise Fault(f"{method} takes {told}")
         seconds.append(spent)
     grows = [after / before for before, after in itertools.pairwise(seconds)]
     if max(grows) > MOST_PER_DOUBLING:

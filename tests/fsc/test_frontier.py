@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fsc.walking import heap
-from fsc.walking.frontier import Frontier
+from fsc.walking.frontier import AT_WORK, Frontier
 
 
 @pytest.fixture
@@ -52,14 +52,30 @@ def test_every_dtype_survives_a_file(spill_folder: Path, dtype: torch.dtype) -> 
         assert found.dtype == dtype and torch.equal(found, value)
 
 
-def test_a_budget_is_never_exceeded(spill_folder: Path) -> None:
-    with Frontier(1000) as frontier:
+def test_a_budget_holds_what_steps_work_with_too(spill_folder: Path) -> None:
+    with Frontier(1000 + AT_WORK * 400) as frontier:
         for batch in range(5):
             frontier.put("layer", batch, torch.full((100,), float(batch)))  # 400 bytes
         assert frontier.peak_bytes == frontier.bytes_held == 800
         assert len(files(spill_folder)) == 3
         for batch in range(5):
             assert torch.equal(frontier.get("layer", batch), torch.full((100,), float(batch)))
+
+
+def test_what_is_held_makes_room_for_larger_steps(spill_folder: Path) -> None:
+    base = torch.arange(200.0)  # 800 bytes
+    with Frontier(1600 + AT_WORK * 800) as frontier:
+        frontier.put("whole", 0, base)
+        frontier.put("view", 0, base[:100])
+        frontier.put("shape", 0, torch.Size([2]))
+        assert files(spill_folder) == []
+        frontier.put("larger", 0, torch.ones(300))
+        assert frontier.bytes_held == 0
+        assert len(files(spill_folder)) == 3
+        assert torch.equal(frontier.get("whole", 0), base)
+        assert torch.equal(frontier.get("view", 0), base[:100])
+        assert torch.equal(frontier.get("larger", 0), torch.ones(300))
+    assert list(spill_folder.iterdir()) == []
 
 
 def test_a_shared_storage_counts_once_until_its_last_value_goes() -> None:
@@ -84,7 +100,7 @@ def test_a_spilled_view_does_not_take_its_storage_along(spill_folder: Path) -> N
 
 
 def test_dropping_frees_memory_and_files(spill_folder: Path) -> None:
-    with Frontier(400) as frontier:
+    with Frontier(400 + AT_WORK * 400) as frontier:
         frontier.put("held", 0, torch.zeros(100))
         frontier.put("spilled", 0, torch.zeros(100))
         frontier.drop("spilled", 0)

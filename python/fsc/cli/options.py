@@ -149,8 +149,9 @@ memory_budget = click.option(
     type=click.FloatRange(min=0),
     metavar="MB",
     callback=_finite,
-    help="Megabytes of activations kept in memory before they go to disk; the inputs or "
-    "columns that a single layer is solved from come on top.  [default: all]",
+    help="Megabytes for the activations held in memory and those that six minibatches of a layer "
+    "take; what is beyond goes to disk. The inputs, columns or matrices that a single layer is "
+    "solved from come on top.  [default: all]",
 )
 keep_batch_norm = click.option(
     "--keep-batch-norm",

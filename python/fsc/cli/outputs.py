@@ -21,6 +21,7 @@ from fsc.methods import FSKD, CrossDistillation, SolveThenTrain
 from fsc.methods.training_state import in_words
 from fsc.model_folder import FILES, MODEL_FILE
 from fsc.networks import checkpoint
+from fsc.walking.frontier import AT_WORK
 from fsc.walking.spill import largest_frontier
 
 STUDENT = (*FILES, *REPORTS)
@@ -195,9 +196,10 @@ def check_space(
         given = (1 + copies) * num_images
         values = inputs.example.numel()
         walked = max(_walked(settings.method(name, inputs), given, values) for name in methods)
-        largest = 2 * walked * largest_frontier(inputs.teacher, inputs.example)
+        per_image = 2 * largest_frontier(inputs.teacher, inputs.example)
+        held = max(0, settings.memory_budget - AT_WORK * settings.batch_size * per_image)
         folder = Path(tempfile.gettempdir())
-        needed[folder] = needed.get(folder, 0) + max(0, largest - settings.memory_budget)
+        needed[folder] = needed.get(folder, 0) + max(0, walked * per_image - held)
     check_room(needed)
 
 

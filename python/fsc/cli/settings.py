@@ -24,7 +24,7 @@ class Settings:
         goal: what is to be left of the network.
         mir_steps: minibatches of the papers' methods that train.
         batch_size: images that go through the networks at once.
-        memory_budget: bytes of activations held in memory; None: all.
+        memory_budget: bytes for activations in memory; None: no limit.
         augment: images added to the given ones, see `fsc.images.augmentation`.
         views: of the images, for methods that train.
         journal: folder that solved layers, or a training, are kept in while one student is made.
@@ -69,7 +69,7 @@ class Resources:
         precision: that they train in.
         augment: images added to the given ones.
         batch_size: images that go through the networks at once.
-        memory_budget: megabytes of activations held in memory; None: all.
+        memory_budget: megabytes for activations in memory; None: no limit.
         keep_batch_norm: whether folded BatchNorms are put back behind their convolutions.
     """
 

@@ -37,8 +37,9 @@ class Task:
         scheme: which layers keep how many output channels, or how many weights, or which blocks
             go or layers are decoupled, by name.
         batch_size: images that go through the networks at once.
-        memory_budget: bytes of the walk's activations held in memory before they go to disk; None:
-            all. The columns or inputs that a single layer is solved from come on top.
+        memory_budget: bytes for the walk's activations, held and worked with, before they go to
+            disk; None: no limit. The columns, inputs or matrices that a single layer is solved from
+            come on top.
         seed: seeds whatever a method draws.
         progress: told what is being done.
         journal: where solved layers, or the state of a training, are kept; None: nowhere.

@@ -19,6 +19,9 @@ from fsc.walking.passing_folder import PassingFolder
 
 # Memory is given back when so many bytes have been freed, which are so large a part of the budget.
 _LOOSE, _PARTS = 1 << 23, 64
+# What one step takes beside what is held, in values of its size: of both networks what goes in and
+# what comes out, a copy on its way to a file, and what a convolution unfolds.
+AT_WORK = 6
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class _Spilled:
 
 
 class Frontier:
-    """A store of values by key and batch that keeps at most a budget of tensor bytes in memory.
+    """A store of values by key and batch, in memory as far as a budget of bytes lets them.
 
-    A storage that several values share, such as a tensor and its flattened view, counts once. A
-    value that does not fit goes to a file of its own; numbers and other non-tensors stay in memory
-    and count nothing. The folder of the files is made when the first one is needed, in the place
+    What is held and what one step is at work with are to stay within the budget: of that, room for
+    six values of the largest size is kept free. A storage that several values share, such as a
+    tensor and its flattened view, counts once. A value that does not fit goes to a file of its own,
+    and those held go where a larger one needs the room; numbers and other non-tensors stay in
+    memory and count nothing. The folder of the files is made when the first one is needed, in the place
     that the environment variable TMPDIR names, and removed by `close` or on leaving the `with`
     block, whatever the reason.
 
@@ -57,7 +62,7 @@ class Frontier:
         """Make an empty store.
 
         Args:
-            memory_budget: bytes of tensors to hold in memory; None for no limit.
+            memory_budget: bytes for what is held and worked with; None for no limit.
 
         Raises:
             ValueError: the budget is negative.
@@ -71,6 +76,7 @@ class Frontier:
         self._storage_uses: dict[int, int] = {}
         self._folder: PassingFolder | None = None
         self._num_files = 0
+        self._largest = 0  # bytes of a value
         self._loose = 0  # bytes freed since memory was given back
 
     def __enter__(self) -> Frontier:
@@ -102,8 +108,10 @@ class Frontier:
         self._give_back()
         tensors = _tensors(value)
         needed = sum(self._new_storages(tensors).values())  # bytes
-        over = self.memory_budget is not None and self.bytes_held + needed > self.memory_budget
-        if needed > 0 and over:
+        if needed > self._largest:
+            self._largest = needed
+            self._make_room()
+        if needed > 0 and not self._fits(needed):
             self._values[key, batch] = self._spill(value, needed)
         else:
             self._hold(tensors)
@@ -145,6 +153,23 @@ class Frontier:
         if self._folder is not None:
             self._folder.close()
             self._folder = None
+
+    def _fits(self, more: int) -> bool:
+        """Whether so many bytes more can be held."""
+        if self.memory_budget is None:
+            return True
+        return self.bytes_held + more + AT_WORK * self._largest <= self.memory_budget
+
+    def _make_room(self) -> None:
+        """Take to files what is held, where steps need more room than before."""
+        for place, value in self._values.items():
+            if self._fits(0):
+                return
+            tensors = [] if isinstance(value, _Spilled) else _tensors(value)
+            held = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+            if held > 0:
+                self._values[place] = self._spill(value, held)
+                self._release(tensors)
 
     def _new_storages(self, tensors: list[Tensor]) -> dict[int, int]:
         storages = (tensor.untyped_storage() for tensor in tensors)

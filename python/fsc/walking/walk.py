@@ -51,8 +51,9 @@ def walk(
             device of each network.
         visitor: sees, and may rewrite, each convolution and Linear, or what else its `kind` says.
         batch_size: images in one batch.
-        memory_budget: bytes of values to keep in memory, for both networks together; what is
-            beyond goes to temporary files. None for no limit.
+        memory_budget: bytes of values to keep in memory, for both networks together, of which
+            room for six of the largest size is kept free to work with; what is beyond goes to
+            temporary files. None for no limit.
         progress: called with ("layer", layers done, layers in all) after each layer.
 
     Raises:
