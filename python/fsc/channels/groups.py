@@ -92,6 +92,13 @@ class ChannelGroup:
         layers = self.named("writer")
         return max(layers, key=lambda layer: int(self.free[self.rows_of(layer)[0]].sum()))
 
+    @property
+    def rows(self) -> Tensor:
+        """How many rows of a layer each channel is, of the layer with most of it, int64 [size]."""
+        writers = [slot.channels for slot in self.slots if slot.role == "writer"]
+        counts = [held[held != NONE].bincount(minlength=self.size) for held in writers]
+        return torch.stack(counts).amax(0)
+
     def rows_of(self, layer: str) -> tuple[Tensor, int]:
         """The channels that a layer writes, in order, and how many of its rows each of them is."""
         rows = next(s for s in self.slots if s.role == "writer" and s.name == layer).channels
