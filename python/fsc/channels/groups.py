@@ -204,7 +204,8 @@ def _grouped(
 
 def _slots(known: Sequence[Tensor], sides: Sequence[Side]) -> list[list[Slot]]:
     """For each group, of which the labels are known, what of every side belongs to it."""
-    size = 2 + max(int(side.labels.max()) for side in sides)
+    # Layers that are called twice write nothing: where all are there are no sides.
+    size = 2 + max((int(side.labels.max()) for side in sides), default=NONE)
     owners, places = (torch.full((size,), NONE, device="cpu") for _ in range(2))  # NONE at the end
     for number, labels in enumerate(known):
         owners[labels] = number
