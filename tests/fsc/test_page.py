@@ -251,6 +251,7 @@ def test_letters_stand_out_by_day_by_night_and_on_paper(solved):
         ({"std": (0.5, 0.5, 0.5)}, "got none and 3"),
         ({"images": torch.zeros(0, 3, 8, 8)}, r"images must hold values, got \[0, 3, 8, 8\]"),
         ({"images": torch.zeros(2, 0, 8, 8)}, r"images must hold values, got \[2, 0, 8, 8\]"),
+        ({"images": torch.zeros(2, 3, 16, 16, device="meta")}, "values, got .* on the meta device"),
         ({"images": torch.full((2, 3, 16, 16), torch.nan)}, "images must be finite, got NaN or"),
         ({"images": torch.zeros(7, 3, 16, 16)}, "at most the 6 of the report, got 7"),
         ({"images": torch.zeros(2, 3, 8, 8)}, r"be \[N, 3, 16, 16\], .* got \[2, 3, 8, 8\]"),

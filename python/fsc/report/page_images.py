@@ -54,9 +54,12 @@ def _check(images: Inputs, told: Mapping[str, Any]) -> None:
     if strange or not leaves:
         kind = type(strange[0]).__name__ if strange else type(images).__name__
         raise TypeError(f"page: images must be a tensor, or a tuple or dict of some, got {kind}")
-    empty = next((leaf for leaf in leaves if not leaf.numel()), None)
+    empty = next((leaf for leaf in leaves if leaf.is_meta or not leaf.numel()), None)
     if empty is not None:
-        raise ValueError(f"page: images must hold values, got {list(empty.shape)}")
+        raise ValueError(
+            f"page: images must hold values, got {list(empty.shape)}"
+            + (" on the meta device" if empty.is_meta else "")
+        )
     check_numbers("page", images)
     if [list(leaf.shape[1:]) for leaf in leaves] != [list(shape) for shape in told["inputs"]]:
         rule = " and ".join(f"[{', '.join(map(str, ('N', *shape)))}]" for shape in told["inputs"])
