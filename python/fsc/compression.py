@@ -110,8 +110,8 @@ def compress(
             largest layer take is kept free to work with; what is beyond goes to disk. None: all
             stays in memory. What cross distillation solves a single layer from comes on top: both
             inputs of a layer that is solved by steps (activation="relu"), or the columns of a layer
-            that is solved from them because it sees few pixels, or its matrices. While a method crops files, of these decoded; None
-            is 2 GB there.
+            that is solved from them because it sees few pixels, or its matrices. While a method
+            crops files, of these decoded; None is 2 GB there.
         seed: seeds whatever the method draws; the same seed gives the same bits, on a GPU where
             cuDNN does (`torch.backends.cudnn.deterministic`).
         keep_batch_norm: whether BatchNorms that the method folds into convolutions are put back

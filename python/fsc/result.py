@@ -31,6 +31,7 @@ class Report:
         hyper_parameters: its fields.
         scheme: name of the scheme.
         num_images: images used.
+        inputs: [C, H, W] of every input of an image.
         images: their mean, deviation and range, channel by channel, of one input after the other.
         seed: seed of whatever was drawn.
         device: where it was computed.
@@ -63,6 +64,7 @@ class Report:
     hyper_parameters: dict[str, Any]
     scheme: str
     num_images: int
+    inputs: list[list[int]]
     images: ImageStatistics
     seed: int
     device: str
@@ -128,11 +130,13 @@ def report_of(
     """
     dtype = dtype_of(outcome.student)
     example, joint = task.images[:1], joint_of(task.teacher)
+    shapes = [example.shape[1:]] if joint is None else [place.shape for place in joint.places]
     return Report(
         method=type(method).__name__,
         hyper_parameters=hyper_parameters(method),
         scheme=task.scheme.name,
         num_images=len(task.images),
+        inputs=[list(shape) for shape in shapes],
         images=statistics(task.images) if joint is None else joint.statistics(task.images),
         seed=task.seed,
         device=str(task.images.device),

@@ -47,6 +47,28 @@ def test_a_share_that_is_out_of_reach_is_said_before_the_work() -> None:
     assert report.left == scheme.held_back and sentence in report.warnings
 
 
+class Residual(Mixing):
+    """The same, where the layers that are free go together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self._rest(x + self.other(x.relu()))
+
+    def _rest(self, x: Tensor) -> Tensor:
+        x = self.next(torch.relu(x)).softmax(1)
+        return self.head(self.last(self.body(x).softmax(1)).softmax(1).mean((2, 3)))
+
+
+def test_of_layers_that_go_together_each_is_counted() -> None:
+    model, images = Residual().eval(), torch.randn(2, 3, 8, 8)
+    with pytest.warns(fsc.CompressionWarning, match="asked for: 3 of 5 layers keep all of them"):
+        fsc.compress(model, images, method="l1", pruning_ratio=0.5)
+
+
 def test_a_share_that_is_reached_is_not_commented(recwarn) -> None:
     model = models.build("resnet14").eval()
     images = torch.randn(2, 3, 16, 16)

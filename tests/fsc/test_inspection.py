@@ -118,6 +118,35 @@ def test_every_convolution_of_the_network_stands_in_the_table():
     }
 
 
+def test_channels_of_grouped_convolutions_are_counted_as_their_layers_have_them():
+    layers = [nn.Conv2d(3, 8, 1), nn.Conv2d(8, 16, 1, groups=4), nn.Conv2d(16, 4, 1)]
+    found = fsc.inspect(nn.Sequential(*layers), IMAGES)
+    told = str(found).splitlines()
+    assert told[1] == "24 of 28 channels can go, in 2 sets, each in all its layers:"
+    assert [line.split() for line in told[4:6]] == [["8", "0", "1"], ["16", "1", "2"]]
+    groups = found.to_dict()["groups"]
+    assert [(group["channels"], group["can_go"]) for group in groups] == [(8, 8), (16, 16), (4, 0)]
+
+
+class HeldInPart(nn.Module):
+    """The first channel is a mask too, and stays with the one that goes where it goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.grouped = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 4, 1, groups=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.grouped(x) + x[:, :1]
+
+
+def test_channels_that_stay_in_part_are_counted_in_all_rows_too():
+    found = fsc.inspect(HeldInPart(), IMAGES)
+    told = " ".join(str(found).split())
+    assert "4 of 10 channels can go, in 1 set, in all its layers:" in told and "4 of 6 stem" in told
+    assert "stem: 2 of the 6 channels of its set, because" in told
+
+
 def test_what_stays_in_part_is_told_with_the_reason():
     found = fsc.inspect(models.build("resnet20"), torch.randn(1, 3, 32, 32))
     told = " ".join(str(found).split())

@@ -154,6 +154,13 @@ def test_several_inputs():
     assert "input 0: 4 of them, each stretched" in page.text
     assert "input 1: no pictures, 2 x 20 each." in page.text
     assert page.row("5"), "channels of both inputs, one after the other"
+    with pytest.raises(ValueError, match=r"\[N, 3, 8, 8\] and \[N, 2, 20\], as .* for input 0 and"):
+        fsc.report.page(result, given[::-1])
+    with pytest.raises(ValueError, match="images must be as many in every input"):
+        fsc.report.page(result, (given[0], given[1][:2]))
+    given[1][0, 0, 0] = torch.inf
+    with pytest.raises(ValueError, match="images must be finite, got NaN or Inf in input 1"):
+        fsc.report.page(result, given)
 
 
 def test_what_stayed_is_told_with_its_reason(images):
@@ -244,6 +251,12 @@ def test_letters_stand_out_by_day_by_night_and_on_paper(solved):
         ({"std": (0.5, 0.5, 0.5)}, "got none and 3"),
         ({"images": torch.zeros(0, 3, 8, 8)}, r"images must hold values, got \[0, 3, 8, 8\]"),
         ({"images": torch.zeros(2, 0, 8, 8)}, r"images must hold values, got \[2, 0, 8, 8\]"),
+        ({"images": torch.zeros(2, 3, 16, 16, device="meta")}, "values, got .* on the meta device"),
+        ({"images": torch.full((2, 3, 16, 16), torch.nan)}, "images must be finite, got NaN or"),
+        ({"images": torch.zeros(7, 3, 16, 16)}, "at most the 6 of the report, got 7"),
+        ({"images": torch.zeros(2, 3, 8, 8)}, r"be \[N, 3, 16, 16\], .* got \[2, 3, 8, 8\]"),
+        ({"images": torch.zeros(2, 1, 16, 16)}, r"\[N, 3, 16, 16\], .* got \[2, 1, 16, 16\]"),
+        ({"images": torch.zeros(3, 16, 16)}, r"images must be \[N, 3, 16, 16\], .* \[3, 16, 16\]"),
     ],
 )
 def test_refuses_what_makes_no_page(solved, images, change, sentence):

@@ -39,7 +39,7 @@ def test_twenty_large_images_at_most_stay_small():
     assert 10 <= len(made) <= thumbnails.MOST
     assert 'width="64" height="96"' in made[0] and 'alt="one of the images, 200 x 300' in made[0]
     one = fsc.report.page_images.section
-    told = {"num_images": 65, "images": {"mean": []}}
+    told = {"num_images": 65, "inputs": [[5, 8, 8]], "images": {"mean": []}}
     (note,) = [p for p in one(told, torch.randn(65, 5, 8, 8), None, None) if "of them" in p]
     assert "the first of 5 channels" in note
 

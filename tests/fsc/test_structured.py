@@ -78,11 +78,11 @@ def test_sparse_shares_that_leave_nothing_to_prune():
 
 def test_nothing_to_prune_says_why():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Softmax(1), nn.Conv2d(4, 2, 1))
-    with pytest.raises(ValueError, match="2 of 2 sets .* because Softmax '1' mixes"):
+    with pytest.raises(ValueError, match="2 of 2 layers .* because Softmax '1' mixes"):
         schemes.structured(model, 0.5, IMAGE)
     with pytest.raises(
         ValueError,
-        match="1 of 2 sets of channels .* reach the output of the network; ignored holds 0",
+        match="1 of 2 layers keep .* reach the output of the network; ignored holds 0",
     ):
         schemes.structured(chain_of(4, 2), 0.5, IMAGE, ["0"])
     with pytest.raises(
@@ -92,6 +92,16 @@ def test_nothing_to_prune_says_why():
         schemes.structured(chain_of(4, 2), {"9": 0.5}, IMAGE)
 
 
+def test_nothing_to_prune_counts_what_its_reasons_count():
+    twice = nn.Conv2d(3, 3, 1)
+    with pytest.raises(ValueError, match="none: 1 of 1 layers .*; once: .* called more than once"):
+        schemes.structured(nn.Sequential(twice, twice), 0.5, IMAGE)
+    layers = [twice, nn.ReLU(), twice, nn.Conv2d(3, 5, 1), nn.Softmax(1), nn.Conv2d(5, 2, 1)]
+    with pytest.raises(ValueError) as error:
+        schemes.structured(nn.Sequential(*layers), 0.5, IMAGE)
+    assert "none: 3 of 3 layers" in str(error.value) and str(error.value).count("once: ") == 3
+
+
 def test_nothing_to_prune_has_every_reason_the_commonest_first():
     layers = [nn.Conv2d(3, 4, 1), nn.Softmax(1), nn.Conv2d(4, 5, 1), nn.Softmax(1)]
     single = [nn.Conv2d(5, 1, 1), nn.Conv2d(1, 2, 1)]
@@ -99,7 +109,7 @@ def test_nothing_to_prune_has_every_reason_the_commonest_first():
         schemes.structured(nn.Sequential(*layers, *single), 0.5, IMAGE)
     sentence = str(error.value)
     told = [
-        "4 of 4 sets of channels that go together cannot; 2 times: channels of '0' stay, because",
+        "4 of 4 layers keep all of theirs; 2 times: channels of '0' stay, because",
         "; once: channels of '4' stay, because all of its channels go together",
         "; once: channels of '5' stay, because they reach the output of the network",
     ]

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import fsc
 from fsc import schemes
+from fsc.networks import cost
 from fsc.networks.wrappers import in_dtype_of, unwrap
 from fsc.schemes import Scheme
 from fsc.training.evaluate import accuracy
@@ -160,6 +161,47 @@ def test_inference_mode_is_left_by_all_that_runs_a_network(tmp_path):
         assert torch.is_inference_mode_enabled()
         fsc.export(deepcopy(teacher), tmp_path / "teacher.pt2", IMAGES.clone())
     assert not any(value.is_inference() for value in found.student.state_dict().values())
+
+
+def test_schemes_and_costs_are_found_in_inference_mode():
+    def found(teacher):
+        several = [schemes.structured(teacher, 0.5, IMAGES), schemes.slimming(teacher, 0.2, IMAGES)]
+        for scheme in several:
+            schemes.check(scheme, teacher, IMAGES)
+        return several, cost.flops(teacher, IMAGES[:1])
+
+    teacher = chain()
+    expected = found(teacher)
+    with torch.inference_mode():
+        assert found(teacher) == expected
+        built = deepcopy(teacher)
+        assert found(built) == expected
+    assert cost.flops(built, IMAGES[:1]) == expected[1]
+    assert all(each.requires_grad for each in built.parameters())
+
+
+class Learning(Visitor):
+    """Takes a step of gradient descent at each layer."""
+
+    def on_inputs(self, layer, input_teacher, input_student):
+        weight = layer.student.weight
+        with torch.enable_grad():
+            loss = layer.student(input_student).square().mean()
+            (gradient,) = torch.autograd.grad(loss, weight)
+        weight.data -= 0.1 * gradient
+
+
+def test_a_visitor_may_learn_in_inference_mode_and_from_images_made_there():
+    teacher = chain()
+    students = [deepcopy(teacher) for _ in range(3)]
+    fsc.walk(teacher, students[0], IMAGES, Learning())
+    with torch.inference_mode():
+        images = IMAGES.clone()
+        fsc.walk(teacher, students[1], images, Learning())
+    fsc.walk(teacher, students[2], images, Learning())
+    for student in students[1:]:
+        for own, other in zip(student.parameters(), students[0].parameters(), strict=True):
+            assert torch.equal(own, other) and not own.is_inference()
 
 
 def test_a_traced_graph_module_is_a_teacher():

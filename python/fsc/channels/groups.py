@@ -92,6 +92,13 @@ class ChannelGroup:
         layers = self.named("writer")
         return max(layers, key=lambda layer: int(self.free[self.rows_of(layer)[0]].sum()))
 
+    @property
+    def rows(self) -> Tensor:
+        """How many rows of a layer each channel is, of the layer with most of it, int64 [size]."""
+        writers = [slot.channels for slot in self.slots if slot.role == "writer"]
+        counts = [held[held != NONE].bincount(minlength=self.size) for held in writers]
+        return torch.stack(counts).amax(0)
+
     def rows_of(self, layer: str) -> tuple[Tensor, int]:
         """The channels that a layer writes, in order, and how many of its rows each of them is."""
         rows = next(s for s in self.slots if s.role == "writer" and s.name == layer).channels
@@ -197,7 +204,8 @@ def _grouped(
 
 def _slots(known: Sequence[Tensor], sides: Sequence[Side]) -> list[list[Slot]]:
     """For each group, of which the labels are known, what of every side belongs to it."""
-    size = 2 + max(int(side.labels.max()) for side in sides)
+    # Layers that are called twice write nothing: where all are there are no sides.
+    size = 2 + max((int(side.labels.max()) for side in sides), default=NONE)
     owners, places = (torch.full((size,), NONE, device="cpu") for _ in range(2))  # NONE at the end
     for number, labels in enumerate(known):
         owners[labels] = number

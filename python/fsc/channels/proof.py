@@ -15,6 +15,7 @@ from fsc.images.joint import Inputs
 from fsc.networks.calls import call_of, output_of
 from fsc.networks.computed_weights import copy_of
 from fsc.networks.joint_input import one_input
+from fsc.networks.modes import outside_inference
 from fsc.networks.outputs import difference, tensors_of
 from fsc.networks.wrappers import dtype_of
 
@@ -23,6 +24,7 @@ TOLERANCE = 1e-4
 _ROUNDINGS = 1e8  # of the largest output, below which another is zero but for rounding
 
 
+@outside_inference()
 def channel_groups(model: nn.Module, example_inputs: Inputs) -> list[ChannelGroup]:
     """Find the channels of a network that go or stay together.
 

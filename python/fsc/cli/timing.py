@@ -55,13 +55,21 @@ class _Told(nn.Module):
         return torch.full_like(images, float(torch.compiler.is_compiling()))
 
 
-def check_compiles(inputs: Inputs) -> None:
+def check_compiles(inputs: Inputs, *, when_folded: bool = False) -> None:
     """Refuse `--compiled` where the teacher cannot be compiled, before a student has cost time.
+
+    Args:
+        inputs: the teacher, and an image.
+        when_folded: whether `times_when_folded` is to measure it. What torch keeps on disk of a
+            network that was compiled serves for every student then, beginning with this call.
 
     Raises:
         ValueError: with the reason of torch.
     """
-    told, teacher = compiled(_Told()), compiled(inputs.teacher)
+    network = inputs.teacher
+    if when_folded:
+        (network,) = _folded([plain(network, inputs.example)])
+    told, teacher = compiled(_Told()), compiled(network)
     image = torch.zeros(1, device=device_of(inputs.teacher, inputs.example))
     try:
         with Reporter() as reporter:
@@ -102,14 +110,19 @@ def times_when_folded(
     What a method folds then is no gain of what it cuts. Where one cannot be folded neither is.
     Arguments and errors are those of `times`.
     """
-    networks = [student, plain(inputs.teacher, inputs.example)]
+    networks = _folded([student, plain(inputs.teacher, inputs.example)])
+    return _times(inputs, networks, reporter, is_compiled)
+
+
+def _folded(networks: Sequence[nn.Module]) -> Sequence[nn.Module]:
+    """Copies with BatchNorm folded, or the networks where one cannot be folded."""
     folded = [copy.deepcopy(network).eval() for network in networks]
     try:
         for network in folded:
             surgery.fold_batch_norm(network)
     except ValueError:  # a norm without statistics
-        folded = networks
-    return _times(inputs, folded, reporter, is_compiled)
+        return networks
+    return folded
 
 
 def _times(

@@ -190,7 +190,7 @@ def command(
     given = (plan.targets[0].asked, plan.methods, source, resources, results, num_test)
     inputs, settings = repeated.begun("tradeoff", *given, resume=resume)
     if is_compiled:
-        timing.check_compiles(inputs)
+        timing.check_compiles(inputs, when_folded=True)
     # A target that does not fit fails before the others have cost anything.
     goals = {target.words: target.asked.goal(inputs) for target in plan.targets}
     sample = draw.sample(inputs, seed=0)

@@ -14,6 +14,7 @@ from fsc.methods.l1_norm import L1Norm
 from fsc.methods.soundness import Yardstick, is_sound, not_finite
 from fsc.networks import cost, surgery
 from fsc.networks.expected_scale import doubt_about_scale
+from fsc.networks.operations import CONVOLUTION
 from fsc.networks.quantized_inputs import quantize_inputs
 from fsc.schemes import QuantizedScheme, Scheme
 from fsc.schemes.quantized import FULL_PRECISION
@@ -138,7 +139,10 @@ class Examination:
         stay = unexpected(scheme.held_back)
         if not stay:
             return sentence
-        total = len(scheme.kept) + len(stay)
+        # A scheme names one layer of each set; what stays has all of its layers.
+        modules = self.task.teacher.named_modules()
+        layers = {name for name, each in modules if isinstance(each, CONVOLUTION | nn.Linear)}
+        total = len(layers - (scheme.held_back.keys() - stay.keys()))
         return (
             f"{sentence}: {len(stay)} of {total} layers keep all of them; "
             f"{commonest(in_sentences(stay))}"

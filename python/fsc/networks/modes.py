@@ -24,7 +24,8 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def without_gradients(model: nn.Module) -> Iterator[None]:
     """Has no parameter ask for a gradient, which views of it do under `torch.no_grad` as well."""
-    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # Those made in `torch.inference_mode` have no history, and could not ask again.
+    asking = [each for each in model.parameters() if each.requires_grad and not each.is_inference()]
     try:
         for parameter in asking:
             parameter.requires_grad_(False)

@@ -58,8 +58,8 @@ class Inspection:
             "groups": [
                 {
                     "name": group.name,
-                    "channels": group.size,
-                    "can_go": int(group.free.sum()),
+                    "channels": int(group.rows.sum()),
+                    "can_go": _free(group),
                     "writers": group.named("writer"),
                     "depthwise": self._depthwise_of(group),
                     "readers": group.named("reader"),
@@ -83,13 +83,14 @@ class Inspection:
             width: of the window.
         """
         going = [group for group in self.groups if why_whole(group) is None]
+        sets = "1 set," if len(going) == 1 else f"{len(going)} sets, each"
         lines = [
             f"{self.size.parameters:,} parameters, "
             f"{self.size.flops:,} multiply-accumulates for "
             f"{' and '.join('x'.join(map(str, shape)) for shape in self.inputs)}",
-            f"{sum(int(group.free.sum()) for group in going):,} of "
-            f"{sum(group.size for group in self.groups):,} channels can go"
-            + (f", in {len(going)} sets, each in all its layers:" if going else ""),
+            f"{sum(map(_free, going)):,} of "
+            f"{sum(int(group.rows.sum()) for group in self.groups):,} channels can go"
+            + (f", in {sets} in all its layers:" if going else ""),
         ]
         if going:
             headings = ["can go", "made by", "depthwise", "read by"]
@@ -101,8 +102,8 @@ class Inspection:
         return "\n".join(lines)
 
     def _row(self, group: ChannelGroup) -> tuple[str, list[list[str]]]:
-        free = int(group.free.sum())
-        number = str(free) if free == group.size else f"{free} of {group.size}"
+        free, count = _free(group), int(group.rows.sum())
+        number = str(free) if free == count else f"{free} of {count}"
         layers = (group.named("writer"), self._depthwise_of(group), group.named("reader"))
         return number, [list(dict.fromkeys(names)) for names in layers]
 
@@ -117,8 +118,9 @@ class Inspection:
         found = []
         for group in going:
             if group.held is not None:
-                staying = int((~group.free).sum())
-                why = f"{staying} of the {group.size} channels of its set, because {group.held}"
+                count = int(group.rows.sum())
+                staying = count - _free(group)
+                why = f"{staying} of the {count} channels of its set, because {group.held}"
                 found.append(([group.name], why))
         return found
 
@@ -129,6 +131,11 @@ class Inspection:
             if (reason := why_whole(group)) is not None
         ]
         return sets + [([name], reason) for name, reason in self.apart.items()]
+
+
+def _free(group: ChannelGroup) -> int:
+    """How many channels of layers may go: of a grouped convolution several go at once."""
+    return int(group.rows[group.free].sum())
 
 
 def inspect(model: nn.Module, images: Images) -> Inspection:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from fsc.images.joint import Inputs, input_names
+from fsc.images.joint import Inputs, check_numbers, input_names, shapes_in_words
 from fsc.report import page_tables
 from fsc.report.markup import Markup, tag
 from fsc.report.thumbnails import thumbnails
@@ -29,28 +29,57 @@ def section(
         std: what divided it.
 
     Raises:
-        ValueError: mean and std do not fit the images.
+        ValueError: images are not finite, of other shapes or more than were compressed with, or
+            mean and std do not fit them.
         TypeError: images are no tensors.
     """
     yield tag("h2", "The images")
     yield tag("p", _origin(told))
     if images is not None:
+        _check(images, told)
         yield from _shown(images, mean, std)
     if told["images"]["mean"]:
         yield page_tables.statistics(told["images"])
+
+
+def _check(images: Inputs, told: Mapping[str, Any]) -> None:
+    """Make sure that images can be some of those that a report tells of.
+
+    Raises:
+        ValueError: they are not finite, of other shapes or more.
+        TypeError: they are no tensors.
+    """
+    leaves = tree_flatten(images)[0]
+    strange = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
+    if strange or not leaves:
+        kind = type(strange[0]).__name__ if strange else type(images).__name__
+        raise TypeError(f"page: images must be a tensor, or a tuple or dict of some, got {kind}")
+    empty = next((leaf for leaf in leaves if leaf.is_meta or not leaf.numel()), None)
+    if empty is not None:
+        raise ValueError(
+            f"page: images must hold values, got {list(empty.shape)}"
+            + (" on the meta device" if empty.is_meta else "")
+        )
+    check_numbers("page", images)
+    if [list(leaf.shape[1:]) for leaf in leaves] != [list(shape) for shape in told["inputs"]]:
+        rule = " and ".join(f"[{', '.join(map(str, ('N', *shape)))}]" for shape in told["inputs"])
+        raise ValueError(
+            f"page: images must be {rule}, as those of the report, got {shapes_in_words(images)}"
+        )
+    if len(leaves[0]) > told["num_images"]:
+        raise ValueError(
+            f"page: images must be at most the {told['num_images']:,} of the report, got "
+            f"{len(leaves[0]):,}"
+        )
+    for name, leaf in zip(input_names(images), leaves, strict=True):
+        if not leaf.isfinite().all():
+            raise ValueError(f"page: images must be finite, got NaN or Inf in {name}")
 
 
 def _shown(
     images: Inputs, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Iterator[Markup]:
     leaves = tree_flatten(images)[0]
-    strange = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
-    if strange or not leaves:
-        kind = type(strange[0]).__name__ if strange else type(images).__name__
-        raise TypeError(f"page: images must be a tensor, or a tuple or dict of some, got {kind}")
-    empty = next((leaf for leaf in leaves if not leaf.numel()), None)
-    if empty is not None:
-        raise ValueError(f"page: images must hold values, got {list(empty.shape)}")
     for name, leaf in zip(input_names(images), leaves, strict=True):
         called = "" if len(leaves) == 1 else f"{name}: "
         if leaf.ndim != 4 or not leaf.is_floating_point():

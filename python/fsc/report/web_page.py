@@ -17,8 +17,8 @@ from fsc.report.summary import asked, is_sparse, millions, share
 
 # Of a report, as `fsc.Report` names them.
 _NEEDED = (
-    *("method", "hyper_parameters", "scheme", "num_images", "images", "seed", "device", "dtype"),
-    *("seconds", "parameters", "parameters_teacher", "nonzero", "flops", "flops_teacher"),
+    *("method", "hyper_parameters", "scheme", "num_images", "inputs", "images", "seed", "device"),
+    *("dtype", "seconds", "parameters", "parameters_teacher", "nonzero", "flops", "flops_teacher"),
     *(
         "distance",
         "distance_of",
@@ -79,8 +79,9 @@ def page(
         The page, to be written as UTF-8.
 
     Raises:
-        ValueError: a report without something that the page tells, mean and std do not fit, or
-            what is known has another name, makes no sense or lacks the teacher's.
+        ValueError: a report without something that the page tells, images that are not finite, of
+            other shapes or more than it tells of, mean and std do not fit, or what is known has
+            another name, makes no sense or lacks the teacher's.
         TypeError: an argument is of the wrong type.
 
     Example:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from fsc.channels.groups import ChannelGroup
 from fsc.schemes.ignoring import Ignored, in_words
@@ -39,24 +39,18 @@ def commonest(reasons: Mapping[str, str]) -> str:
     return f"commonest reason, {_by_kind(reasons)[0]}"
 
 
-def nothing_to_prune(
-    groups: Sequence[ChannelGroup], ignored: Ignored, held_back: Mapping[str, str]
-) -> str:
+def nothing_to_prune(ignored: Ignored, held_back: Mapping[str, str]) -> str:
     """Why there is nothing to prune: every kind of reason, the commonest first.
 
     Args:
-        groups: of the network.
         ignored: what the user wants left alone.
-        held_back: name of each layer whose channels stay -> why.
+        held_back: name of each layer whose channels stay, which are all -> why.
     """
-    asked = "model must have channels that can go and are to go, got none"
-    if not groups:
-        return f"{asked}: all of its layers make what it puts out"
-    frozen = [group for group in groups if group.frozen is not None]
     stay = {name: reason for name, reason in held_back.items() if reason != IGNORED}
     return "; ".join(
         [
-            f"{asked}: {len(frozen)} of {len(groups)} sets of channels that go together cannot",
+            "model must have channels that can go and are to go, got none: "
+            f"{len(stay)} of {len(held_back)} layers keep all of theirs",
             *_by_kind(in_sentences(stay)),
             *([f"ignored holds {in_words(ignored)}"] if ignored else []),
         ]

@@ -74,7 +74,7 @@ def slimming(
     able = [group for group in candidates if ignored_in(group, left_alone) is None]
     stuck = staying(model, groups, left_alone, style)
     if not able:
-        raise ValueError(f"slimming: {nothing_to_prune(groups, ignored, stuck)}")
+        raise ValueError(f"slimming: {nothing_to_prune(ignored, stuck)}")
     scores = {group.name: found for group in able if (found := _scores(model, group)) is not None}
     if not scores:
         raise ValueError("slimming: model must have BatchNorms with scales, got none")

@@ -175,7 +175,7 @@ def structured_of(
                 f"{with_it}"
             )
     if not kept:
-        raise ValueError(f"{function}: {nothing_to_prune(groups, ignored, stuck)}")
+        raise ValueError(f"{function}: {nothing_to_prune(ignored, stuck)}")
     name = "structured" if ratio is None else f"structured-{round(100 * ratio, 4):g}"
     return Scheme(name, kept, ratio, stuck)
 

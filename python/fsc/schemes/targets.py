@@ -109,7 +109,7 @@ def to_target(
     by_name = {group.name: group for group in groups}
     stuck = staying(model, groups, left_alone, style)
     if not least:
-        raise ValueError(f"{target.kind}: {nothing_to_prune(groups, ignored, stuck)}")
+        raise ValueError(f"{target.kind}: {nothing_to_prune(ignored, stuck)}")
     removal = removals(model, groups, images, least, batch_size=batch_size, progress=progress)
     orders = {
         name: each.order if selection == "obs" else largest_first(model, by_name[name]).flip(0)

@@ -47,9 +47,9 @@ class Frontier:
     six values of the largest size is kept free. A storage that several values share, such as a
     tensor and its flattened view, counts once. A value that does not fit goes to a file of its own,
     and those held go where a larger one needs the room; numbers and other non-tensors stay in
-    memory and count nothing. The folder of the files is made when the first one is needed, in the place
-    that the environment variable TMPDIR names, and removed by `close` or on leaving the `with`
-    block, whatever the reason.
+    memory and count nothing. The folder of the files is made when the first one is needed, in the
+    place that the environment variable TMPDIR names, and removed by `close` or on leaving the
+    `with` block, whatever the reason.
 
     Example:
         >>> with Frontier(memory_budget=0) as frontier:

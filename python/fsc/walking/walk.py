@@ -9,6 +9,8 @@ from torch import Tensor, fx, nn
 
 from fsc.arguments import as_count, check_module
 from fsc.images.checks import check_images, device_of
+from fsc.networks.calls import learnable
+from fsc.networks.modes import outside_inference
 from fsc.networks.operations import LAYER
 from fsc.networks.out_of_place import stepping
 from fsc.networks.tracing import layer_names, trace
@@ -24,6 +26,7 @@ from fsc.walking.frontier import Frontier
 from fsc.walking.visitor import Layer, Visitor
 
 
+@outside_inference()
 def walk(
     teacher: nn.Module,
     student: nn.Module,
@@ -86,7 +89,8 @@ def walk(
         for network in (teacher, student):
             stack.enter_context(stepping(network))
         frontier = stack.enter_context(Frontier(memory_budget))
-        steps = _Walk(graph, (teacher, student), images.split(batch_size), visitor, frontier)
+        batches = learnable(images).split(batch_size)
+        steps = _Walk(graph, (teacher, student), batches, visitor, frontier)
         names = layer_names(teacher, graph, visitor.kind)
         for node in graph.nodes:
             if node.op not in ("call_module", "call_function", "call_method"):

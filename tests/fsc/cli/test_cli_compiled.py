@@ -10,6 +10,7 @@ from torch._dynamo.utils import counters
 
 from fsc.cli import gains, timing
 from fsc.cli.progress import Reporter
+from fsc.networks import latency
 
 TIMES = {False: ((0.75, 30.0), (1.0, 40.0)), True: ((0.5, 20.0), (0.5, 25.0))}
 
@@ -23,7 +24,7 @@ def timed(monkeypatch):
 
     monkeypatch.setattr(timing, "times", times)
     monkeypatch.setattr(timing, "times_when_folded", times)
-    monkeypatch.setattr(timing, "check_compiles", lambda inputs: None)
+    monkeypatch.setattr(timing, "check_compiles", lambda inputs, **_: None)
 
 
 @pytest.fixture
@@ -86,6 +87,19 @@ def test_a_network_that_cannot_be_compiled_as_a_whole_is_refused():
     assert "\n" not in str(refused.value)
     with pytest.raises(ValueError, match=sentence):
         timing.check_compiles(inputs_of(Broken()))
+
+
+def test_what_is_tried_before_any_work_is_what_is_timed(monkeypatch):
+    tried = []
+
+    def kept(network):
+        tried.append(network)
+        return latency.compiled(network)
+
+    monkeypatch.setattr(timing, "compiled", kept)
+    for when_folded in (False, True):
+        timing.check_compiles(inputs_of(tiny()), when_folded=when_folded)
+        assert any(isinstance(m, nn.BatchNorm2d) for m in tried[-1].modules()) is not when_folded
 
 
 def test_a_compiler_that_is_disabled_is_no_compiler(monkeypatch):

@@ -1,6 +1,7 @@
 """`fsc compress --report` and `--latency`: the page, the times, and what is refused."""
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,16 @@ def test_a_page_is_written_beside_the_student(compress, tmp_path, monkeypatch):
     assert "The student's BatchNorm is part of its convolutions" in page.text
     assert "10 images of digits, 1 of each class, drawn with seed 0." in page.text
     assert page.count("img") == 10
+
+
+def test_the_command_on_the_page_runs_as_it_is_pasted(fsc, compress, tmp_path):
+    assert compress("--no-evaluate", "--report", tmp_path / "a.html").exit_code == 0
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    pasted = re.search(r"repeats it:.*?fsc (compress .*? --overwrite)", page.text, re.DOTALL)[1]
+    again = fsc(*shlex.split(pasted))
+    assert again.exit_code == 0, again.output
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert pasted in page.text and page.text.count("--overwrite") == 1
 
 
 def test_without_evaluation_the_page_says_so(compress, tmp_path):
@@ -252,5 +263,6 @@ def test_several_processes_are_part_of_the_command(monkeypatch):
     with click.Context(click.Command("fsc")) as context:
         context.meta[invocation.TYPED] = ["compress", "--output", "a b", "--resume"]
         assert shlex.split(invocation.repeated()) == [
-            *("torchrun", "--nproc-per-node", "2", "-m", "fsc", "compress", "--output", "a b")
+            *("torchrun", "--nproc-per-node", "2", "-m", "fsc", "compress", "--output", "a b"),
+            "--overwrite",
         ]
