@@ -3,7 +3,8 @@
 python bench/shots_table.py docs/results/resnet56/*.json
 python bench/shots_table.py docs/results/resnet56/*.json --figure docs/results/resnet56_shots.png
 
-Each cell: mean and standard deviation over the draws, and in brackets what the papers print. Rows with images that `--augment` adds are called after them.
+Each cell: mean and standard deviation over the draws, and in brackets what the papers print. Rows
+with images that `--augment` adds are called after them.
 Files of other code, scheme or network do not go into one table.
 """
 

@@ -12,6 +12,8 @@ from fsc.cli.warning_lines import warnings_as_lines
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+# Letters that no line of help about a verb has.
+_WHOLE_SENTENCE = 1000
 
 
 class _Commands(click.Group):
@@ -52,6 +54,15 @@ class _Commands(click.Group):
         except click.UsageError as error:
             _show(error)
             raise click.exceptions.Exit(EXIT_ERROR) from error
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the verbs with whole sentences, where click cuts those of more than a line."""
+        listed = [
+            (name, self.commands[name].get_short_help_str(limit=_WHOLE_SENTENCE))
+            for name in self.list_commands(context)
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(listed)
 
 
 def _show(error: click.UsageError) -> None:

@@ -166,7 +166,7 @@ device = click.option(
     show_default=True,
     metavar="NAME",
     callback=_usable,
-    help="Where to compute: cpu, cuda, cuda:1, ....",
+    help="Where to compute, such as cpu, cuda or cuda:1.",
 )
 threads = click.option(
     "--threads",

@@ -33,15 +33,15 @@ def section(
         TypeError: images are no tensors.
     """
     yield tag("h2", "The images")
-    yield tag("p", _origin(told))
+    yield tag("p", _origin(told), class_="above")
     if images is not None:
-        yield from _shown(images, mean, std)
+        yield from _shown(images, told["num_images"], mean, std)
     if told["images"]["mean"]:
         yield page_tables.statistics(told["images"])
 
 
 def _shown(
-    images: Inputs, mean: Sequence[float] | None, std: Sequence[float] | None
+    images: Inputs, total: int, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Iterator[Markup]:
     leaves = tree_flatten(images)[0]
     strange = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
@@ -64,7 +64,9 @@ def _shown(
             made = thumbnails(leaf)
             how = ", each stretched from its darkest to its brightest pixel"
         channels = "" if leaf.shape[1] in (1, 3) else f", the first of {leaf.shape[1]} channels"
-        yield tag("p", f"{called}{len(made)} of them{channels}{how}:", class_="note")
+        whole = "all" if called else "All"
+        shown = whole if len(made) == total else f"{len(made)}"
+        yield tag("p", f"{called}{shown} of them{channels}{how}:", class_="note above")
         yield tag("ul", *(tag("li", each) for each in made), class_="images")
 
 
