@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from fsc.cli import commands, invocation, options, sentences, several
+from fsc.cli import commands, help_pages, invocation, options, sentences, several
 from fsc.cli.warning_lines import warnings_as_lines
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
-# Letters that no line of help about a verb has.
-_WHOLE_SENTENCE = 1000
 
 
 class _Commands(click.Group):
     """Turns what goes wrong below into one sentence and an exit code."""
+
+    context_class = help_pages.Context
 
     def invoke(self, context: click.Context) -> Any:
         """Run the verb; a traceback would hide the sentence that says what to change."""
@@ -56,13 +56,8 @@ class _Commands(click.Group):
             raise click.exceptions.Exit(EXIT_ERROR) from error
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the verbs with whole sentences, where click cuts those of more than a line."""
-        listed = [
-            (name, self.commands[name].get_short_help_str(limit=_WHOLE_SENTENCE))
-            for name in self.list_commands(context)
-        ]
-        with formatter.section("Commands"):
-            formatter.write_dl(listed)
+        """Lists the verbs."""
+        help_pages.write_verbs(self, formatter)
 
 
 def _show(error: click.UsageError) -> None:
@@ -83,4 +78,5 @@ def main(context: click.Context) -> None:
 
 
 for _command in commands.ALL:
+    _command.context_class = help_pages.Context
     main.add_command(options.quiet(_command))

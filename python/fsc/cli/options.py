@@ -220,6 +220,7 @@ quiet = click.option(
     help="No progress and no tables; warnings and errors stay.",
 )
 METHOD = click.Choice(method_names.NAMES)
+METHODS_IN_HELP = f"{', '.join(method_names.NAMES[:-1])} or {method_names.NAMES[-1]}"
 
 
 def together(*several: Callable[[Command], Command]) -> Callable[[Command], Command]:
