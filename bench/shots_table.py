@@ -3,8 +3,8 @@
 python bench/shots_table.py docs/results/resnet56/*.json
 python bench/shots_table.py docs/results/resnet56/*.json --figure docs/results/resnet56_shots.png
 
-Each cell: mean and standard deviation over the draws, how many they are where that is not five, and
-in brackets what the papers print. Rows with images that `--augment` adds are called after them.
+Each cell: mean and standard deviation over the draws, and in brackets what the papers print. Rows
+with images that `--augment` adds are called after them.
 Files of other code, scheme or network do not go into one table.
 """
 
@@ -18,12 +18,10 @@ from typing import Any
 import click
 
 from fsc.cli import published
-from fsc.cli.tables import draws
 from fsc.files import read_json
 from fsc.report import curves_figure
 from fsc.report.curves_figure import Curve
 
-USUAL_DRAWS = 5
 # What all runs of a table share.
 SHARED = ("model", "data", "scheme", "test_images", "weights_teacher", "top1_teacher")
 
@@ -47,9 +45,7 @@ class Cell:
         mean = f"{statistics.fmean(self.top1):.2f}"
         if len(set(self.top1)) > 1:
             mean += f" ± {statistics.stdev(self.top1):.2f}"
-        told = [] if len(self.top1) == USUAL_DRAWS else [draws(len(self.top1))]
-        told += [] if self.paper is None else [f"{self.paper:.2f}"]
-        return f"{mean} ({'; '.join(told)})" if told else mean
+        return mean if self.paper is None else f"{mean} ({self.paper:.2f})"
 
 
 Rows = Mapping[str, Mapping[int, Cell]]
@@ -107,15 +103,24 @@ def _cell(
 def table(rows: Rows) -> str:
     """In Markdown."""
     counts = sorted({count for cells in rows.values() for count in cells})
-    lines = [["method", *(f"{count} a class" for count in counts), "seconds"]]
+    lines = [["method", "draws", *(f"{count} a class" for count in counts), "seconds"]]
     lines.append(["---"] * len(lines[0]))
     for name, cells in rows.items():
-        means = [statistics.fmean(cell.seconds) for cell in cells.values()]
-        low, high = (f"{bound:.2g}" if bound < 10 else f"{bound:.0f}" for bound in sorted(
-            (min(means), max(means))))  # fmt: skip
-        taken = low if low == high else f"{low} to {high}"
-        lines.append([f"`{name}`", *(str(cells.get(count, "")) for count in counts), taken])
+        drawn = _span([f"{len(cell.top1)}" for cell in sorted(cells.values(), key=_draws)])
+        means = sorted(statistics.fmean(cell.seconds) for cell in cells.values())
+        taken = _span([f"{mean:.2g}" if mean < 10 else f"{mean:,.0f}" for mean in means])
+        accuracies = (str(cells.get(count, "")) for count in counts)
+        lines.append([f"`{name}`", drawn, *accuracies, taken])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _draws(cell: Cell) -> int:
+    return len(cell.top1)
+
+
+def _span(words: Sequence[str]) -> str:
+    """The first and the last of what is in order, or the one that both are."""
+    return words[0] if words[0] == words[-1] else f"{words[0]} to {words[-1]}"
 
 
 def draw(shared: Mapping[str, Any], rows: Rows, path: Path) -> None:

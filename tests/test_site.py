@@ -129,3 +129,41 @@ def test_styles_and_missing_names_of_a_built_site_are_told(
         "a.css fetches //a.example/font",
         "api/a.html does not document fsc.compress",
     ]
+
+
+def test_columns_of_numbers_are_marked_and_their_cells_unbroken(
+    reference: ModuleType,
+) -> None:
+    tables = importlib.import_module("tables")
+    rows = (
+        ("l1", "78.40", "0.72 to 1.7", "3 of them"),
+        ("<code>fskd</code>", "<strong>90.03&nbsp;±&nbsp;0.11 (87.53)</strong>", "5 s", ""),
+        ("8", "", "4.56e+03", "2"),
+    )
+    heads = "".join(f"<th>{name}</th>" for name in ("method", "top-1 %", "seconds", "notes"))
+    body = "".join(f"<tr>{''.join(f'<td>{c}</td>' for c in row)}</tr>" for row in rows)
+    made = tables.aligned(f"<p>1</p><table><tr>{heads}</tr>{body}</table>")
+    assert re.findall(r'<th class="number">(.*?)</th>', made) == ["top-1 %", "seconds"]
+    assert re.findall(r'<td class="number">(.*?)</td>', made) == [
+        "78.40",
+        "0.72&nbsp;to&nbsp;1.7",
+        "<strong>90.03&nbsp;±&nbsp;0.11 (87.53)</strong>",
+        "5&nbsp;s",
+        "",
+        "4.56e+03",
+    ]
+
+
+def test_words_of_commands_stay_whole(reference: ModuleType) -> None:
+    pytest.importorskip("mkdocs")
+    hooks = importlib.import_module("hooks")
+    block = (
+        '<div class="language-sh highlight"><pre><span></span><code><span>fsc</span>{}</code></pre>'
+    )
+    made = hooks.on_page_content(
+        block.format(" --shots<span> </span>5 a/very-long/" + "b" * 40), None
+    )
+    assert '<span class="word">--shots</span><span> </span>5 a/very-long/b' in made
+    assert hooks.on_page_content("<code>x --no-build-isolation</code>", None) == (
+        '<code>x <span class="word">--no-build-isolation</span></code>'
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import formulas
 import reference
+import tables
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -17,6 +18,10 @@ OUTSIDE |= {f"examples/{path.name}": f"examples/{path.name}" for path in ROOT.gl
 _NAMED = {name for page in reference.PAGES.values() for name in page.names}
 # In tables and text the operators go without their package.
 _OPERATORS = {name.split(".")[1]: name for name in _NAMED if name.startswith("fsc_ext.")}
+
+# A word with hyphens. Longer ones break where they must: on a phone 30 letters fill a line.
+_WORD = re.compile(r"(?<![^\s>])(?=[^\s<>]*-)[^\s<>]{2,30}(?![^\s<])")
+_KEPT = r'<span class="word">\g<0></span>'
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -72,7 +77,7 @@ def _title(page: Path) -> str:
 
 
 def on_page_content(html: str, page: Page, **others: object) -> str:
-    """Link the names of the reference to where they are documented; keep words on one line."""
+    """Link the names of the reference to where they are documented; set words and numbers."""
 
     def linked(found: re.Match[str]) -> str:
         name = _OPERATORS.get(found[2], found[2])
@@ -82,12 +87,12 @@ def on_page_content(html: str, page: Page, **others: object) -> str:
         return f'<autoref identifier="{where}" optional><code>{found[2]}</code></autoref>'
 
     def whole(found: re.Match[str]) -> str:
-        # Longer ones break where they must: on a phone 30 letters fill a line.
-        words = re.sub(
-            r"(?<!\S)[^\s-]{0,14}-\S{1,15}(?!\S)", r'<span class="word">\g<0></span>', found[1]
-        )
-        return f"<code>{words}</code>"
+        return f"<code>{_WORD.sub(_KEPT, found[1])}</code>"
+
+    def command(found: re.Match[str]) -> str:
+        return re.sub(r">[^<]+<", lambda text: _WORD.sub(_KEPT, text[0]), found[0])
 
     html = re.sub(r"(<(?:a|h\d|autoref)\b[^>]*>\s*)?<code>([\w.]+)</code>", linked, html)
     html = re.sub(r"<code>([^<]*-[^<]*)</code>", whole, html)
-    return html.replace(" ± ", "&nbsp;±&nbsp;")
+    html = re.sub(r'<div class="language-sh.*?</pre>', command, html, flags=re.S)
+    return tables.aligned(html.replace(" ± ", "&nbsp;±&nbsp;"))

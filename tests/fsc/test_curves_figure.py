@@ -109,6 +109,7 @@ def test_no_text_reaches_beyond_the_figure(monkeypatch):
 
 def test_the_legend_covers_nothing(monkeypatch):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.lines import Line2D
 
     names = ("l1", "fskd", "fskd-sgd", "mir-progressive", "fitnet", "bp")
     curves = [Curve(name, [10, 500], [[70.0 + 3 * n], [71.0]]) for n, name in enumerate(names)]
@@ -117,6 +118,9 @@ def test_the_legend_covers_nothing(monkeypatch):
     (legend,) = axes.figure.legends
     assert legend.get_window_extent().y1 <= axes.xaxis.get_label().get_window_extent().y0
     assert len(legend.get_texts()) == 7
+    # Marks and dashes, which bars would hide, and room for them beside the axes'.
+    assert all(isinstance(handle, Line2D) for handle in legend.legend_handles)
+    assert axes.figure.get_figheight() > 4.4
 
 
 def test_failures_do_not_flatten_the_others(monkeypatch):

@@ -146,3 +146,16 @@ def test_equal_accuracies_of_a_grid_stay_near_each_other(monkeypatch, names):
     axes = drawn[0].axes[0]
     low, high = axes.get_ylim() if len(names) == 1 else axes.images[0].get_clim()
     assert 89.95 < low < 90.1 < high < 90.25
+
+
+def test_many_layers_are_named_at_a_size_that_can_be_read(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figure, "write", lambda made, path: drawn.append(made))
+    for count in (20, 57, 200):
+        names = [f"layer{index}" for index in range(count)]
+        lines = {"cd-soft": [1.0] * count}
+        figure.draw_lines(names, lines, "f.png", title="t", label="l", level=1.0)
+    shown = [[t.get_text() for t in f.axes[0].get_xticklabels()] for f in drawn]
+    assert [each[-1] for each in shown] == ["layer19", "layer56", "layer199"]
+    assert len(shown[0]) == 20 and all(41 > len(each) > 20 for each in shown[1:])
+    assert max(f.get_figwidth() for f in drawn) <= 7.5

@@ -151,6 +151,7 @@ def test_what_stays_in_part_is_told_with_the_reason():
     found = fsc.inspect(models.build("resnet20"), torch.randn(1, 3, 32, 32))
     told = " ".join(str(found).split())
     assert "16 of 64 conv1," in told
+    assert "Keep some of their channels, 1:" in told
     assert "conv1: 48 of the 64 channels of its set, because they meet channels" in told
     assert found.to_dict()["groups"][0]["stays_because"].startswith("they meet channels")
 
@@ -170,6 +171,6 @@ def test_where_nothing_can_go_there_is_no_table():
     assert told[1:] == [
         "0 of 4 channels can go",
         "",
-        "Stay whole, 1:",
+        "Keep all of their channels, 1:",
         "  0: they reach the output of the network",
     ]

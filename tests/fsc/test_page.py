@@ -66,7 +66,7 @@ def test_measures_are_shown_where_they_are_known(solved):
         **{"data": "digits", "shots": 2, "ways": 3, "notes": ["Said of the times."]},
     }
     page = Page(fsc.report.page(solved, known=known))
-    assert page.row("right answers (top-1)") == ["92.50 %", "90.00 %", "−2.50 points"]
+    assert page.row("right answers (top‑1)") == ["92.50 %", "90.00 %", "−2.50 points"]
     assert page.row("its 95 % interval") == ["89.9–94.5", "87.1–92.3", ""]
     assert page.row("size of the file") == ["200 kB", "100 kB", "50 %"]
     assert page.row("time for one image") == ["2.00 ms", "1.50 ms", "75 %"]
@@ -151,7 +151,7 @@ def test_several_inputs():
     result = fsc.compress(Two(), given, method="l1", pruning_ratio=0.4)
     page = Page(fsc.report.page(result, given))
     assert page.count("img") == 4
-    assert "input 0: 4 of them, each stretched" in page.text
+    assert "input 0: all of them, each stretched" in page.text
     assert "input 1: no pictures, 2 x 20 each." in page.text
     assert page.row("5"), "channels of both inputs, one after the other"
     with pytest.raises(ValueError, match=r"\[N, 3, 8, 8\] and \[N, 2, 20\], as .* for input 0 and"):
@@ -169,7 +169,7 @@ def test_what_stayed_is_told_with_its_reason(images):
     untouched = {"channels": 16, "channels_teacher": 16, "weights": 432}
     report["changes"][0] |= untouched
     page = Page(fsc.report.page(report))
-    assert "What stayed, and why" in page.text
+    assert "Channels that stayed, and why" in page.text
     assert "keeps its channels, see why, and reads fewer" in page.layer("linear")
     assert "conv1, linear: its filters are shared" in page.text
     assert "keeps its channels, see why" in page.layer("conv1")
@@ -263,3 +263,9 @@ def test_refuses_what_makes_no_page(solved, images, change, sentence):
     given = {"result": solved, "images": images} | change
     with pytest.raises((ValueError, TypeError), match=sentence):
         fsc.report.page(**given)
+
+
+def test_numbers_below_zero_have_the_sign_for_minus():
+    channel = {"mean": [-0.5], "deviation": [1.0], "minimum": [-2.0], "maximum": [2.0]}
+    shown = fsc.report.page_tables.statistics(channel)
+    assert ">\u22120.500<" in shown and ">\u22122.000<" in shown and ">2.000<" in shown

@@ -48,10 +48,10 @@ def test_each_cell_has_mean_spread_draws_and_the_papers_figure(shots_table, tmp_
     ]
     _, rows = shots_table.read(files)
     assert shots_table.table(rows).splitlines()[2:] == [
-        "| `fskd` | 86.00 ± 1.58 (84.26) | 89.00 ± 1.41 (2 draws; 88.15) | 3 to 12 |",
-        "| `l1` | 78.40 (1 draw; 80.43) |  | 3 |",
-        "| `default` |  | 91.00 | 12 |",
-        "| `fskd + mixup` |  | 90.00 (1 draw; 88.15) | 12 |",
+        "| `fskd` | 2 to 5 | 86.00 ± 1.58 (84.26) | 89.00 ± 1.41 (88.15) | 3 to 12 |",
+        "| `l1` | 1 | 78.40 (80.43) |  | 3 |",
+        "| `default` | 5 |  | 91.00 | 12 |",
+        "| `fskd + mixup` | 1 |  | 90.00 (88.15) | 12 |",
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fsc.cli import commands, invocation, options, sentences, several
+from fsc.cli import commands, help_pages, invocation, options, sentences, several
 from fsc.cli.warning_lines import warnings_as_lines
 
 EXIT_ERROR = 2
@@ -16,6 +16,8 @@ EXIT_INTERRUPTED = 130
 
 class _Commands(click.Group):
     """Turns what goes wrong below into one sentence and an exit code."""
+
+    context_class = help_pages.Context
 
     def invoke(self, context: click.Context) -> Any:
         """Run the verb; a traceback would hide the sentence that says what to change."""
@@ -53,6 +55,10 @@ class _Commands(click.Group):
             _show(error)
             raise click.exceptions.Exit(EXIT_ERROR) from error
 
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the verbs."""
+        help_pages.write_verbs(self, formatter)
+
 
 def _show(error: click.UsageError) -> None:
     """As click does, but with the sentence in the form of all others."""
@@ -72,4 +78,5 @@ def main(context: click.Context) -> None:
 
 
 for _command in commands.ALL:
+    _command.context_class = help_pages.Context
     main.add_command(options.quiet(_command))

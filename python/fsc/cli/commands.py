@@ -36,7 +36,8 @@ def demo(**given: Any) -> None:
     type=options.METHOD,
     default="default",
     show_default=True,
-    help="How to compress; default takes minutes.",
+    metavar="NAME",
+    help=f"How to compress: {options.METHODS_IN_HELP}; default takes minutes.",
 )
 @goal_options.goal
 @options.draw
@@ -149,7 +150,9 @@ def compare(**given: Any) -> None:
     "model_names",
     type=click.Choice(models.names()),
     multiple=True,
-    help="May be given several times.  [default: vgg16, resnet56, resnet34, mobilenetv2]",
+    metavar="NAME",
+    help=f"A network: {', '.join(models.names())}. May be given several times.  "
+    "[default: vgg16, resnet56, resnet34, mobilenetv2]",
 )
 @options.json_file("the figures")
 @options.overwrite

@@ -48,19 +48,31 @@ class Analysis:
 def findings(trial: Trial, results: Mapping[str, Result], reporter: Reporter) -> Findings:
     """Measure the distances of Fig. 2 and 3 of cross distillation for students, by method."""
     found = [_analysed(method, result, trial, reporter) for method, result in results.items()]
-    title, first = trial.title, found[0]
+    title = trial.title
 
     def draw(path: Path) -> None:
-        figure.draw_lines(
-            [*(layer.name for layer in first.layers), _CROSS_ENTROPY],
-            {a.method: _ratios(a, first) for a in found[1:]},
-            path,
-            title=title,
-            label=f"estimation error ÷ that of {first.method}",
-        )
+        draw_ratios(found, path, title=title)
 
     shown = [*(_table(title, analysis) for analysis in found), _ratio_table(title, found)]
     return Findings([asdict(analysis) for analysis in found], shown, draw)
+
+
+def draw_ratios(found: Sequence[Analysis], path: Path, *, title: str) -> None:
+    """Draw each student's errors over those of the first; the cross entropy stands by itself."""
+    first = found[0]
+    # No line leads to it from the last layer: it is no error of one.
+    lines = {
+        analysis.method: [*ratios[:-1], None, ratios[-1]]
+        for analysis in found[1:]
+        for ratios in (_ratios(analysis, first),)
+    }
+    figure.draw_lines(
+        [*(layer.name for layer in first.layers), "", _CROSS_ENTROPY],
+        lines,
+        path,
+        title=title,
+        label=f"estimation error ÷ that of {first.method}",
+    )
 
 
 def _analysed(method: str, result: Result, trial: Trial, reporter: Reporter) -> Analysis:

@@ -166,7 +166,7 @@ device = click.option(
     show_default=True,
     metavar="NAME",
     callback=_usable,
-    help="Where to compute: cpu, cuda, cuda:1, ....",
+    help="Where to compute, such as cpu, cuda or cuda:1.",
 )
 threads = click.option(
     "--threads",
@@ -220,6 +220,7 @@ quiet = click.option(
     help="No progress and no tables; warnings and errors stay.",
 )
 METHOD = click.Choice(method_names.NAMES)
+METHODS_IN_HELP = f"{', '.join(method_names.NAMES[:-1])} or {method_names.NAMES[-1]}"
 
 
 def together(*several: Callable[[Command], Command]) -> Callable[[Command], Command]:

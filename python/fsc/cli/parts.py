@@ -32,7 +32,8 @@ def methods(default: Sequence[str] | None = None, told: str | None = None) -> Ca
         multiple=True,
         default=default,
         show_default=told or True,
-        help="May be given several times.",
+        metavar="NAME",
+        help=f"How to compress: {options.METHODS_IN_HELP}. May be given several times.",
     )
 
 

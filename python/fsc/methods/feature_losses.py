@@ -8,8 +8,8 @@ With a student's features :math:`s` and a teacher's :math:`t`, of N images, C ch
     \text{cosine} &= 1 - \tfrac{1}{NP} \sum_{n,p}
         \frac{\langle s_{np}, t_{np} \rangle}{\|s_{np}\| \|t_{np}\|} \\
     \text{lsh} &= -\tfrac{1}{NPB} \sum_{n,p,b} h_b \log \sigma(z_b)
-        + (1 - h_b) \log(1 - \sigma(z_b)), \quad
-        z_b = \langle w_b, s_{np} \rangle + c_b, \; h_b = [\langle w_b, t_{np} \rangle + c_b > 0]
+        + (1 - h_b) \log(1 - \sigma(z_b)) \\
+    z_b &= \langle w_b, s_{np} \rangle + c_b, \quad h_b = [\langle w_b, t_{np} \rangle + c_b > 0]
 
 lsh is the locality-sensitive hashing of Wang, Ge and Wu (TPAMI 2021), which MiR compares with: the
 student's projections on B random directions are to have the signs of the teacher's, whatever their

@@ -25,10 +25,14 @@ SERIES, MARKERS = ("#1f5fa8", "#c8641e", "#3f8f4f", "#8a4fa0", "#b03a48", "#3a8f
 MAX_LOSS_SHOWN = 30.0  # percent points that an axis reaches below the best network, at most
 # Letters in a line above a grid, and of the ticks below it.
 _TITLE, _LETTERS = 52, 40
+# Inches of a name across the axis, and of a figure of many: letters of wider ones are too small.
+_NAME, _WIDEST = 0.16, 7.5
 # Of a title of 12 points.
 _LETTERS_AN_INCH = 10
 # Of a legend of 9 points, and the letters that there would be room for in the place of a line.
-_LEGEND_LETTERS_AN_INCH, _SAMPLE = 13, 6
+_LEGEND_LETTERS_AN_INCH, _SAMPLE = 13, 8
+# How long that line is, for all dashes to be told apart, and inches of a row of the legend.
+_SAMPLE_EMS, _LEGEND_ROW = 4.0, 0.19
 # Percent points from end to end of its accuracies at least, and the share left free around a line.
 _LEAST_SPAN, _MARGIN = 0.2, 0.05
 _COLORS = (STUDENT, PAPER, "#3f8f4f", "#8a4fa0")
@@ -63,17 +67,24 @@ def write(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:
-    """Name the lines of the axes below them, where they cover nothing."""
-    handles, names = axes.get_legend_handles_labels()
+    """Name the lines of the axes below them, where they cover nothing and take no room."""
+    given, names = axes.get_legend_handles_labels()
+    # A line with bars is a container of both; bars would hide the mark by which it is told apart.
+    handles = [each[0] if isinstance(each, tuple) else each for each in given]
     letters = max(map(len, names)) + _SAMPLE
-    columns = max(1, math.floor(_LEGEND_LETTERS_AN_INCH * figure.get_figwidth() / letters))
+    fitting = max(1, math.floor(_LEGEND_LETTERS_AN_INCH * figure.get_figwidth() / letters))
+    columns = min(fitting, len(names))
+    # The axes stay as high as they are with a single row.
+    added = _LEGEND_ROW * (math.ceil(len(names) / columns) - 1)
+    figure.set_figheight(figure.get_figheight() + added)
     figure.legend(
         handles,
         names,
         loc="outside lower center",
-        ncols=min(columns, len(names)),
+        ncols=columns,
         frameon=False,
         fontsize=9,
+        handlelength=_SAMPLE_EMS,
     )
 
 
@@ -135,7 +146,7 @@ def draw_lines(
     check_name(path)
     if not lines:
         raise ValueError("draw_lines: lines must not be empty")
-    width = max(6.0, 2.0 + 0.16 * len(names))
+    width = min(max(6.0, 2.0 + _NAME * len(names)), _WIDEST)
     figure = blank(width, 4.2)
     axes = figure.subplots()
     letters = math.floor(_LETTERS_AN_INCH * width)
@@ -146,7 +157,10 @@ def draw_lines(
         axes.plot(range(len(names)), heights, "o-", markersize=3, color=color, label=name)
         if num_test is not None:
             shade(axes, range(len(names)), heights, num_test, color)
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    # The last of the names is one of those that there is room for.
+    apart = math.ceil(_NAME * len(names) / (width - 1.0))
+    shown = range((len(names) - 1) % apart, len(names), apart)
+    axes.set_xticks(shown, [names[place] for place in shown], rotation=90, fontsize=7)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_xlabel(place)
     axes.set_ylabel(label)

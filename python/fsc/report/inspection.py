@@ -95,7 +95,11 @@ class Inspection:
         if going:
             headings = ["can go", "made by", "depthwise", "read by"]
             lines += ["", *in_columns(headings, list(map(self._row, going)), width)]
-        for title, found in (("Stay in part", self._held(going)), ("Stay whole", self._whole())):
+        listed = (
+            ("Keep some of their channels", self._held(going)),
+            ("Keep all of their channels", self._whole()),
+        )
+        for title, found in listed:
             if found:
                 lines += ["", f"{title}, {len(found)}:"]
                 lines += [line for names, why in found for line in in_lines(names, why, width)]

@@ -34,10 +34,10 @@ def section(
         TypeError: images are no tensors.
     """
     yield tag("h2", "The images")
-    yield tag("p", _origin(told))
+    yield tag("p", _origin(told), class_="above")
     if images is not None:
         _check(images, told)
-        yield from _shown(images, mean, std)
+        yield from _shown(images, told["num_images"], mean, std)
     if told["images"]["mean"]:
         yield page_tables.statistics(told["images"])
 
@@ -77,7 +77,7 @@ def _check(images: Inputs, told: Mapping[str, Any]) -> None:
 
 
 def _shown(
-    images: Inputs, mean: Sequence[float] | None, std: Sequence[float] | None
+    images: Inputs, total: int, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Iterator[Markup]:
     leaves = tree_flatten(images)[0]
     for name, leaf in zip(input_names(images), leaves, strict=True):
@@ -93,7 +93,9 @@ def _shown(
             made = thumbnails(leaf)
             how = ", each stretched from its darkest to its brightest pixel"
         channels = "" if leaf.shape[1] in (1, 3) else f", the first of {leaf.shape[1]} channels"
-        yield tag("p", f"{called}{len(made)} of them{channels}{how}:", class_="note")
+        whole = "all" if called else "All"
+        shown = whole if len(made) == total else f"{len(made)}"
+        yield tag("p", f"{called}{shown} of them{channels}{how}:", class_="note above")
         yield tag("ul", *(tag("li", each) for each in made), class_="images")
 
 

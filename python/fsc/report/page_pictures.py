@@ -182,7 +182,7 @@ def _figure(
         aria_label=f"{title}; the numbers are in the table of layers",
         style=f"margin-left: {_LEFT}px; width: calc(100% - {_LEFT}px)",
     )
-    return tag("figure", tag("figcaption", title, *legend), shown)
+    return tag("figure", tag("figcaption", tag("span", title), *legend), shown)
 
 
 def _numbers(numbers: Sequence[int]) -> list[Markup]:

@@ -66,7 +66,8 @@ tbody th { font-weight: 400; }
 .fate { min-width: 9rem; }
 figure { margin: 1.25rem 0; }
 figcaption { font-size: .9375rem; margin-bottom: .25rem; }
-.key { white-space: nowrap; color: var(--soft); font-size: .875rem; margin-left: .75rem; }
+figcaption span:first-child { margin-right: .75rem; }
+.key { white-space: nowrap; color: var(--soft); font-size: .875rem; margin-right: .75rem; }
 .key i {
   display: inline-block; width: .75rem; height: .75rem; margin-right: .35rem;
   border-radius: 2px; vertical-align: -.05rem;
@@ -114,7 +115,7 @@ svg line.before { stroke: var(--teacher); stroke-opacity: .4; }
   th, td { padding-top: .15rem; padding-bottom: .15rem; }
   thead { display: table-header-group; }
   tr, figure, .images li, .warnings { break-inside: avoid; }
-  h2, h3, caption { break-after: avoid; }
+  h2, h3, caption, .above { break-after: avoid; }
   svg, i, .warnings, pre { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

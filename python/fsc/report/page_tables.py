@@ -25,14 +25,14 @@ def before_and_after(known: Mapping[str, Any]) -> Markup:
 def _measures(known: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """What is measured, of the teacher, of the student, and how they compare."""
     if "top1" in known and "top1_teacher" in known:
-        yield _accuracy("right answers (top-1)", known, "top1")
+        yield _accuracy("right answers", known, "top1")
         if known.get("test_images"):
             values = (known["top1_teacher"], known["top1"])
             ends = [wilson(value, known["test_images"]) for value in values]
             before, after = (f"{low:.1f}–{high:.1f}" for low, high in ends)
             yield "its 95 % interval", before, after, ""
     if "top5" in known and "top5_teacher" in known:
-        yield _accuracy("among the first five (top-5)", known, "top5")
+        yield _accuracy("among the first five", known, "top5")
     yield _pair("parameters", known, "parameters", "{:,}".format)
     if is_sparse(known):
         whole = known["parameters_teacher"]
@@ -53,8 +53,15 @@ def _milliseconds(key: str) -> str:
 
 def _accuracy(name: str, known: Mapping[str, Any], key: str) -> tuple[str, str, str, str]:
     before, after = known[f"{key}_teacher"], known[key]
-    points = f"{after - before:+.2f} points".replace("-", "\u2212")
-    return name, f"{before:.2f} %", f"{after:.2f} %", points
+    points = _signed(f"{after - before:+.2f} points")
+    # The hyphen is one that no line breaks at.
+    named = f"{name} (top\u2011{key.removeprefix('top')})"
+    return named, f"{before:.2f} %", f"{after:.2f} %", points
+
+
+def _signed(number: str) -> str:
+    """A number with the sign for minus, as wide as that for plus."""
+    return number.replace("-", "\u2212")
 
 
 def _pair(name: str, known: Mapping[str, Any], key: str, form: Any) -> tuple[str, str, str, str]:
@@ -149,7 +156,7 @@ def statistics(images: Mapping[str, Any]) -> Markup:
     """Mean, deviation and range of each channel of the images."""
     names = ("mean", "deviation", "minimum", "maximum")
     body = [
-        rows("td", (number, *(f"{value:.3f}" for value in values)), class_="number")
+        rows("td", (number, *(_signed(f"{value:.3f}") for value in values)), class_="number")
         for number, values in enumerate(zip(*(images[n] for n in names), strict=True), start=1)
     ]
     headings = ["channel", *map(_head, names)]

@@ -218,7 +218,7 @@ def _stayed(left: Mapping[str, str]) -> Iterator[Markup]:
     for name, reason in left.items():
         reasons.setdefault(reason, []).append(name)
     if reasons:
-        yield tag("h3", "What stayed, and why", id="stayed")
+        yield tag("h3", "Channels that stayed, and why", id="stayed")
         items = [
             tag("li", tag("code", ", ".join(names)), f": {reason}")
             for reason, names in reasons.items()

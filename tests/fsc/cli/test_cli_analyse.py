@@ -5,8 +5,11 @@ import json
 import pytest
 
 from fsc.cli.correlations import ends_of_all
+from fsc.cli.distances import Analysis, draw_ratios
 from fsc.cli.grid import grid_of
 from fsc.layers.objectives import Convex, Soft
+from fsc.report import figure
+from fsc.report.analysis import LayerErrors
 
 
 @pytest.fixture
@@ -34,6 +37,21 @@ def test_distances_and_ratios(fsc, arguments, tmp_path):
     assert result.stdout.endswith(f"Written: {written[0]}, {written[1]}\n")
     for explained in ("-: cannot be compared", "cross entropy: of the student's answers"):
         assert explained in result.stdout
+
+
+def test_no_line_leads_from_the_last_layer_to_the_cross_entropy(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figure, "write", lambda made, path: drawn.append(made))
+    layers = [LayerErrors(name, 1.0, estimation, None, None, None, None)
+              for name, estimation in (("conv1", 2.0), ("linear", 4.0))]  # fmt: skip
+    found = [Analysis("cd-nc", 1.0, layers), Analysis("cd-soft", 0.5, layers)]
+    draw_ratios(found, "f.png", title="the title")
+    (axes,) = drawn[0].axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [
+        "conv1", "linear", "", "cross entropy"
+    ]  # fmt: skip
+    (line,) = [each for each in axes.get_lines() if each.get_label() == "cd-soft"]
+    assert str(line.get_ydata().tolist()) == "[1.0, 1.0, nan, 0.5]"
 
 
 @pytest.mark.parametrize("objective", ["convex", "soft"])

@@ -50,6 +50,32 @@ except SystemExit as end:
     assert loaded_after(code, tmp_path) == set()
 
 
+def test_help_lists_verbs_with_whole_sentences():
+    from click.testing import CliRunner
+
+    from fsc.cli import main
+
+    shown = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    assert "..." not in shown.partition("Commands:")[2]
+    assert max(map(len, shown.splitlines())) <= 80
+    told = " ".join(shown.split())
+    for verb in commands.ALL:
+        first = " ".join((verb.help or "").partition("\n\n")[0].split())
+        assert f"{verb.name} {first}" in told
+
+
+@pytest.mark.parametrize("verb", [command.name for command in commands.ALL])
+def test_help_fits_a_window_and_breaks_no_name(verb):
+    from click.testing import CliRunner
+
+    from fsc.cli import main
+
+    lines = CliRunner().invoke(main, [verb, "--help"], terminal_width=80).output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if line.endswith("-")]
+    assert not [line for line in lines if "\u2011" in line]
+
+
 def test_help_lists_every_name(tmp_path):
     from click.testing import CliRunner
 

@@ -52,7 +52,7 @@ def test_a_page_is_written_beside_the_student(compress, tmp_path, monkeypatch):
     assert "each layer: student's input to teacher's output" in page.text
     assert "FSC_DATA='/some where' fsc compress --model resnet14 --data digits" in page.text
     assert f"--report {path}" in page.text
-    assert page.row("right answers (top-1)")[:2] == [
+    assert page.row("right answers (top‑1)")[:2] == [
         f"{report['top1_teacher']:.2f} %",
         f"{report['top1']:.2f} %",
     ]
