@@ -143,6 +143,8 @@ def test_columns_of_numbers_are_marked_and_their_cells_unbroken(
     heads = "".join(f"<th>{name}</th>" for name in ("method", "top-1 %", "seconds", "notes"))
     body = "".join(f"<tr>{''.join(f'<td>{c}</td>' for c in row)}</tr>" for row in rows)
     made = tables.aligned(f"<p>1</p><table><tr>{heads}</tr>{body}</table>")
+    styled = tables.aligned(f"<table><tr>{heads}</tr>{body}</table>".replace("<td>", '<td id="a">'))
+    assert styled == f"{made[8:]}".replace("<td", '<td id="a"')
     assert re.findall(r'<th class="number">(.*?)</th>', made) == ["top-1 %", "seconds"]
     assert re.findall(r'<td class="number">(.*?)</td>', made) == [
         "78.40",

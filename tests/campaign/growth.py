@@ -17,10 +17,14 @@ from part import Fault, Part
 from torch import Tensor, nn
 
 import fsc
+from fsc.walking.frontier import AT_WORK
+from fsc.walking.spill import bytes_of_walk
 
 METHODS = {"fskd": fsc.FSKD(), "cd-nc": fsc.CrossDistillation(fsc.Estimation())}
 SIZES, SIDE = (500, 1000, 2000), 224
 BUDGET = 1 << 30
+# Images of a minibatch, as of `fsc.compress`.
+BATCH = 64
 # Seconds of twice as many images over those of half of them.
 MOST_PER_DOUBLING = 2.1
 
@@ -51,10 +55,11 @@ def case(number: int, folder: Path) -> str:
     generator = torch.Generator().manual_seed(number)
     images = torch.randn(SIZES[-1], 3, SIDE, SIDE, generator=generator)
     measured(method, images[:2], BUDGET)  # modules that are imported on the way are not activations
+    at_work = AT_WORK * BATCH * bytes_of_walk(network(), images[:1]).largest
     seconds = []
     for size in SIZES:
         # In proportion, so that the same share of the activations goes to disk.
-        budget = BUDGET * size // SIZES[-1]
+        budget = at_work + (BUDGET - at_work) * size // SIZES[-1]
         spent, most = measured(method, images[:size], budget)
         if most > budget:
             told = f"{most / 2**30:.2f} GiB on {size} images, {budget / 2**30:.2f} allowed"

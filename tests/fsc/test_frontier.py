@@ -78,6 +78,28 @@ def test_what_is_held_makes_room_for_larger_steps(spill_folder: Path) -> None:
     assert list(spill_folder.iterdir()) == []
 
 
+def test_views_of_the_images_take_nothing(spill_folder: Path) -> None:
+    images = torch.randn(100, 4)  # 16 bytes each
+    with Frontier(200 + AT_WORK * 32, (images,)) as frontier:
+        for batch, part in enumerate(images.split(2)):
+            frontier.put("identity", batch, part)
+            frontier.put("layer", batch, part + 1)
+            frontier.drop("identity", batch)
+        assert frontier.peak_bytes == 192  # as many of 32 as fit
+
+
+@pytest.mark.parametrize(("budget", "told"), [(0, 0), (AT_WORK * 400 - 1, 1), (AT_WORK * 400, 0)])
+def test_a_budget_that_holds_nothing_is_told_once(
+    spill_folder: Path, budget: int, told: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    with Frontier(budget) as frontier:
+        for batch in range(3):
+            frontier.put("layer", batch, torch.zeros(100))
+    assert len(recwarn) == told
+    if told:
+        assert f"budget of {budget:,} bytes is less than the 2,400 that" in str(recwarn[0].message)
+
+
 def test_a_shared_storage_counts_once_until_its_last_value_goes() -> None:
     base = torch.randn(4, 25)
     with Frontier() as frontier:
@@ -189,7 +211,7 @@ def test_memory_is_given_back_once_files_are_written(
     given = []
     monkeypatch.setattr("fsc.walking.frontier.give_back", lambda: given.append(None))
     monkeypatch.setattr("fsc.walking.frontier._LOOSE", 2000)
-    with Frontier(1000) as frontier:
+    with Frontier(1000 + AT_WORK * 800) as frontier:
         frontier.put("held", 0, torch.zeros(200))
         for number in range(5):
             frontier.put("file", number, torch.zeros(200))  # 800 bytes
@@ -209,7 +231,8 @@ def test_what_is_dropped_is_free_when_memory_is_given_back(spill_folder: Path) -
     def blocks() -> list[torch.Tensor]:
         return [torch.ones(1 << 14) for _ in range(1000)]  # 64 kB each
 
-    with Frontier(1 << 28) as frontier:
+    # What is put last is larger than all before it together.
+    with Frontier((1 << 28) * (1 + AT_WORK)) as frontier:
         values = blocks(), blocks()
         for number, (first, second) in enumerate(zip(*values, strict=True)):
             frontier.put("held", number, second)
@@ -217,6 +240,7 @@ def test_what_is_dropped_is_free_when_memory_is_given_back(spill_folder: Path) -
         frontier.put("file", 0, torch.ones(1 << 26))
         full = resident()
         del values, first, second
+        assert frontier.bytes_held == 2000 << 16
         for number in range(1000):
             frontier.drop("dropped", number)
         frontier.put("small", 0, torch.ones(1))

@@ -66,7 +66,7 @@ def test_measures_are_shown_where_they_are_known(solved):
         **{"data": "digits", "shots": 2, "ways": 3, "notes": ["Said of the times."]},
     }
     page = Page(fsc.report.page(solved, known=known))
-    assert page.row("right answers (top‑1)") == ["92.50 %", "90.00 %", "−2.50 points"]
+    assert page.row("right answers (top\u20111)") == ["92.50 %", "90.00 %", "−2.50 points"]
     assert page.row("its 95 % interval") == ["89.9–94.5", "87.1–92.3", ""]
     assert page.row("size of the file") == ["200 kB", "100 kB", "50 %"]
     assert page.row("time for one image") == ["2.00 ms", "1.50 ms", "75 %"]
@@ -159,7 +159,7 @@ def test_several_inputs():
     with pytest.raises(ValueError, match="images must be as many in every input"):
         fsc.report.page(result, (given[0], given[1][:2]))
     given[1][0, 0, 0] = torch.inf
-    with pytest.raises(ValueError, match="images must be finite, got NaN or Inf in input 1"):
+    with pytest.raises(ValueError, match="images must be finite, got NaN or Inf in image 0 of input 1"):
         fsc.report.page(result, given)
 
 

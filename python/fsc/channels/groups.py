@@ -93,8 +93,8 @@ class ChannelGroup:
         return max(layers, key=lambda layer: int(self.free[self.rows_of(layer)[0]].sum()))
 
     @property
-    def rows(self) -> Tensor:
-        """How many rows of a layer each channel is, of the layer with most of it, int64 [size]."""
+    def rows_per_channel(self) -> Tensor:
+        """Most rows that each channel is in any layer that writes it, int64 [size]."""
         writers = [slot.channels for slot in self.slots if slot.role == "writer"]
         counts = [held[held != NONE].bincount(minlength=self.size) for held in writers]
         return torch.stack(counts).amax(0)

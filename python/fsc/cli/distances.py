@@ -60,12 +60,11 @@ def findings(trial: Trial, results: Mapping[str, Result], reporter: Reporter) ->
 def draw_ratios(found: Sequence[Analysis], path: Path, *, title: str) -> None:
     """Draw each student's errors over those of the first; the cross entropy stands by itself."""
     first = found[0]
-    # No line leads to it from the last layer: it is no error of one.
-    lines = {
-        analysis.method: [*ratios[:-1], None, ratios[-1]]
-        for analysis in found[1:]
-        for ratios in (_ratios(analysis, first),)
-    }
+    lines: dict[str, list[float | None]] = {}
+    for analysis in found[1:]:
+        *layers, entropy = _ratios(analysis, first)
+        # No line leads from the last layer to what is no error of one.
+        lines[analysis.method] = [*layers, None, entropy]
     figure.draw_lines(
         [*(layer.name for layer in first.layers), "", _CROSS_ENTROPY],
         lines,

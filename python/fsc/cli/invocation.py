@@ -31,11 +31,10 @@ def typed(*arguments: object) -> str:
 def repeated() -> str:
     """The command line that runs, for people who read of it elsewhere: `fsc` is on their path.
 
-    It starts anew, in the place of what is there, which is what the first one has written.
+    It starts anew, and replaces nothing that somebody has unless that is typed behind it.
     """
     again = ("--resume", "--overwrite")
     arguments = [each for each in click.get_current_context().meta[TYPED] if each not in again]
-    arguments.append("--overwrite")
     processes = os.environ.get("LOCAL_WORLD_SIZE", several.processes())
     shared = several.processes() > 1
     program = f"torchrun --nproc-per-node {processes} -m fsc" if shared else "fsc"

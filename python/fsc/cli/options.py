@@ -149,9 +149,9 @@ memory_budget = click.option(
     type=click.FloatRange(min=0),
     metavar="MB",
     callback=_finite,
-    help="Megabytes for the activations held in memory and those that six minibatches of a layer "
-    "take; what is beyond goes to disk. The inputs, columns or matrices that a single layer is "
-    "solved from come on top.  [default: all]",
+    help="Megabytes of memory for activations. Room for six minibatches of the largest layer is "
+    "kept free in it; what does not fit goes to disk. The inputs, columns or matrices that a "
+    "single layer is solved from come on top.  [default: all]",
 )
 keep_batch_norm = click.option(
     "--keep-batch-norm",

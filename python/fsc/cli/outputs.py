@@ -22,7 +22,7 @@ from fsc.methods.training_state import in_words
 from fsc.model_folder import FILES, MODEL_FILE
 from fsc.networks import checkpoint
 from fsc.walking.frontier import AT_WORK
-from fsc.walking.spill import largest_frontier
+from fsc.walking.spill import bytes_of_walk
 
 STUDENT = (*FILES, *REPORTS)
 _JOURNAL = "unfinished"
@@ -196,10 +196,11 @@ def check_space(
         given = (1 + copies) * num_images
         values = inputs.example.numel()
         walked = max(_walked(settings.method(name, inputs), given, values) for name in methods)
-        per_image = 2 * largest_frontier(inputs.teacher, inputs.example)
-        held = max(0, settings.memory_budget - AT_WORK * settings.batch_size * per_image)
+        one = bytes_of_walk(inputs.teacher, inputs.example)
+        at_work = AT_WORK * min(settings.batch_size, walked) * one.largest
+        held = max(0, settings.memory_budget - at_work)
         folder = Path(tempfile.gettempdir())
-        needed[folder] = needed.get(folder, 0) + max(0, walked * per_image - held)
+        needed[folder] = needed.get(folder, 0) + max(0, 2 * walked * one.held - held)
     check_room(needed)
 
 

@@ -57,13 +57,18 @@ def check_images(
     if model is not None:
         _check_kind(function, images, model, moved)
         _check_channels(function, images, model, graph)
+    first = first_not_finite(images)
+    if first is not None:
+        raise ValueError(f"{function}: images must be finite, got NaN or Inf in image {first}")
+
+
+def first_not_finite(images: Tensor) -> int | None:
+    """The number of the first image, [N, ...], that holds NaN or Inf."""
     # Some at a time: it takes as much again as it reads.
     finite = torch.cat(
         [part.isfinite().flatten(1).all(1) for part in images.split(TOGETHER)]
     )  # [N]
-    if not finite.all():
-        first = int((~finite).nonzero()[0])
-        raise ValueError(f"{function}: images must be finite, got NaN or Inf in image {first}")
+    return None if finite.all() else int((~finite).nonzero()[0])
 
 
 def device_of(model: nn.Module, images: Tensor) -> torch.device:

@@ -25,8 +25,10 @@ SERIES, MARKERS = ("#1f5fa8", "#c8641e", "#3f8f4f", "#8a4fa0", "#b03a48", "#3a8f
 MAX_LOSS_SHOWN = 30.0  # percent points that an axis reaches below the best network, at most
 # Letters in a line above a grid, and of the ticks below it.
 _TITLE, _LETTERS = 52, 40
-# Inches of a name across the axis, and of a figure of many: letters of wider ones are too small.
-_NAME, _WIDEST = 0.16, 7.5
+# Inches that a name takes along the axis, written across it.
+_NAME = 0.16
+# Inches of a figure at most: a page shows wider ones so small that letters cannot be read.
+_WIDEST = 7.5
 # Of a title of 12 points.
 _LETTERS_AN_INCH = 10
 # Of a legend of 9 points, and the letters that there would be room for in the place of a line.

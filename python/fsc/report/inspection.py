@@ -58,7 +58,7 @@ class Inspection:
             "groups": [
                 {
                     "name": group.name,
-                    "channels": int(group.rows.sum()),
+                    "channels": int(group.rows_per_channel.sum()),
                     "can_go": _free(group),
                     "writers": group.named("writer"),
                     "depthwise": self._depthwise_of(group),
@@ -89,7 +89,7 @@ class Inspection:
             f"{self.size.flops:,} multiply-accumulates for "
             f"{' and '.join('x'.join(map(str, shape)) for shape in self.inputs)}",
             f"{sum(map(_free, going)):,} of "
-            f"{sum(int(group.rows.sum()) for group in self.groups):,} channels can go"
+            f"{sum(int(group.rows_per_channel.sum()) for group in self.groups):,} channels can go"
             + (f", in {sets} in all its layers:" if going else ""),
         ]
         if going:
@@ -106,7 +106,7 @@ class Inspection:
         return "\n".join(lines)
 
     def _row(self, group: ChannelGroup) -> tuple[str, list[list[str]]]:
-        free, count = _free(group), int(group.rows.sum())
+        free, count = _free(group), int(group.rows_per_channel.sum())
         number = str(free) if free == count else f"{free} of {count}"
         layers = (group.named("writer"), self._depthwise_of(group), group.named("reader"))
         return number, [list(dict.fromkeys(names)) for names in layers]
@@ -122,7 +122,7 @@ class Inspection:
         found = []
         for group in going:
             if group.held is not None:
-                count = int(group.rows.sum())
+                count = int(group.rows_per_channel.sum())
                 staying = count - _free(group)
                 why = f"{staying} of the {count} channels of its set, because {group.held}"
                 found.append(([group.name], why))
@@ -139,7 +139,7 @@ class Inspection:
 
 def _free(group: ChannelGroup) -> int:
     """How many channels of layers may go: of a grouped convolution several go at once."""
-    return int(group.rows[group.free].sum())
+    return int(group.rows_per_channel[group.free].sum())
 
 
 def inspect(model: nn.Module, images: Images) -> Inspection:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
+from fsc.images.checks import first_not_finite
 from fsc.images.joint import Inputs, check_numbers, input_names, shapes_in_words
 from fsc.report import page_tables
 from fsc.report.markup import Markup, tag
@@ -61,7 +62,8 @@ def _check(images: Inputs, told: Mapping[str, Any]) -> None:
             + (" on the meta device" if empty.is_meta else "")
         )
     check_numbers("page", images)
-    if [list(leaf.shape[1:]) for leaf in leaves] != [list(shape) for shape in told["inputs"]]:
+    arranged = sorted if isinstance(images, dict) else list  # names may come in another order
+    if arranged(list(leaf.shape[1:]) for leaf in leaves) != arranged(map(list, told["inputs"])):
         rule = " and ".join(f"[{', '.join(map(str, ('N', *shape)))}]" for shape in told["inputs"])
         raise ValueError(
             f"page: images must be {rule}, as those of the report, got {shapes_in_words(images)}"
@@ -72,8 +74,11 @@ def _check(images: Inputs, told: Mapping[str, Any]) -> None:
             f"{len(leaves[0]):,}"
         )
     for name, leaf in zip(input_names(images), leaves, strict=True):
-        if not leaf.isfinite().all():
-            raise ValueError(f"page: images must be finite, got NaN or Inf in {name}")
+        first = first_not_finite(leaf)
+        if first is not None:
+            raise ValueError(
+                f"page: images must be finite, got NaN or Inf in image {first} of {name}"
+            )
 
 
 def _shown(

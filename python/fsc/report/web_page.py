@@ -19,17 +19,8 @@ from fsc.report.summary import asked, is_sparse, millions, share
 _NEEDED = (
     *("method", "hyper_parameters", "scheme", "num_images", "inputs", "images", "seed", "device"),
     *("dtype", "seconds", "parameters", "parameters_teacher", "nonzero", "flops", "flops_teacher"),
-    *(
-        "distance",
-        "distance_of",
-        "distance_start",
-        "layers",
-        "learning_rates",
-        "kept",
-        "changes",
-        "dropped",
-    ),
-    *("decoupled", "left", "warnings", "rewritten", "versions"),
+    *("distance", "distance_of", "distance_start", "layers", "learning_rates", "kept", "changes"),
+    *("dropped", "decoupled", "left", "warnings", "rewritten", "versions"),
 )
 # Nothing may be fetched or run, whatever a name of a layer tries.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -152,7 +143,7 @@ def _lead(told: Mapping[str, Any], command: str | None) -> Iterator[Markup]:
     how = told.get("method_in_words")
     yield tag("p", wanted, f" Method {told['method']}: {how}." if how else "")
     if command is not None:
-        yield tag("p", "This repeats it:")
+        yield tag("p", "This repeats it, with --overwrite where the files are that it wrote:")
         yield tag("pre", tag("code", _unbroken(command)))
 
 

@@ -44,7 +44,7 @@ def nothing_to_prune(ignored: Ignored, held_back: Mapping[str, str]) -> str:
 
     Args:
         ignored: what the user wants left alone.
-        held_back: name of each layer whose channels stay, which are all -> why.
+        held_back: name of every layer -> why its channels stay.
     """
     stay = {name: reason for name, reason in held_back.items() if reason != IGNORED}
     return "; ".join(

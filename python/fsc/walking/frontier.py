@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+import warnings
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from torch import Tensor, fx
 from fsc.files import WRITE_ERRORS, reason
 from fsc.walking.heap import give_back
 from fsc.walking.passing_folder import PassingFolder
+from fsc.warning import CompressionWarning
 
 # Memory is given back when so many bytes have been freed, which are so large a part of the budget.
 _LOOSE, _PARTS = 1 << 23, 64
-# What one step takes beside what is held, in values of its size: of both networks what goes in and
-# what comes out, a copy on its way to a file, and what a convolution unfolds.
+# What one step takes beside what is held, in values of the largest size: what both networks read
+# and give, a copy on its way to a file, a buffer of a convolution. On the walks of the campaign's
+# growth it was at most five.
 AT_WORK = 6
 
 
@@ -44,12 +47,13 @@ class Frontier:
     """A store of values by key and batch, in memory as far as a budget of bytes lets them.
 
     What is held and what one step is at work with are to stay within the budget: of that, room for
-    six values of the largest size is kept free. A storage that several values share, such as a
-    tensor and its flattened view, counts once. A value that does not fit goes to a file of its own,
-    and those held go where a larger one needs the room; numbers and other non-tensors stay in
-    memory and count nothing. The folder of the files is made when the first one is needed, in the
-    place that the environment variable TMPDIR names, and removed by `close` or on leaving the
-    `with` block, whatever the reason.
+    six values of the largest size is kept free; a smaller budget holds nothing. A storage that
+    several values share, such as a tensor and its flattened view, counts once, and the images' own
+    not at all. A value that does not fit goes to a file of its own, and those held go where a
+    larger one needs the room; numbers and other non-tensors stay in memory and count nothing. The
+    folder of the files is made when the first one is needed, in the place that the environment
+    variable TMPDIR names, and removed by `close` or on leaving the `with` block, whatever the
+    reason.
 
     Example:
         >>> with Frontier(memory_budget=0) as frontier:
@@ -58,11 +62,12 @@ class Frontier:
         tensor([1., 1.])
     """
 
-    def __init__(self, memory_budget: int | None = None) -> None:
+    def __init__(self, memory_budget: int | None = None, images: tuple[Tensor, ...] = ()) -> None:
         """Make an empty store.
 
         Args:
             memory_budget: bytes for what is held and worked with; None for no limit.
+            images: tensors that are there whatever is stored; views of them take nothing.
 
         Raises:
             ValueError: the budget is negative.
@@ -73,10 +78,12 @@ class Frontier:
         self.bytes_held = 0
         self.peak_bytes = 0
         self._values: dict[tuple[Hashable, int], Any] = {}
-        self._storage_uses: dict[int, int] = {}
+        # The images' own are always in use.
+        self._storage_uses = {image.untyped_storage().data_ptr(): 1 for image in images}
         self._folder: PassingFolder | None = None
         self._num_files = 0
         self._largest = 0  # bytes of a value
+        self._warned = False
         self._loose = 0  # bytes freed since memory was given back
 
     def __enter__(self) -> Frontier:
@@ -107,10 +114,8 @@ class Frontier:
         self.drop(key, batch)
         self._give_back()
         tensors = _tensors(value)
+        self._make_room(sum(_size(tensor) for tensor in tensors))
         needed = sum(self._new_storages(tensors).values())  # bytes
-        if needed > self._largest:
-            self._largest = needed
-            self._make_room()
         if needed > 0 and not self._fits(needed):
             self._values[key, batch] = self._spill(value, needed)
         else:
@@ -160,16 +165,33 @@ class Frontier:
             return True
         return self.bytes_held + more + AT_WORK * self._largest <= self.memory_budget
 
-    def _make_room(self) -> None:
-        """Take to files what is held, where steps need more room than before."""
+    def _make_room(self, size: int) -> None:
+        """Take to files what is held, where steps work with larger values than before."""
+        if size <= self._largest:
+            return
+        self._largest = size
+        self._warn_once()
         for place, value in self._values.items():
             if self._fits(0):
                 return
             tensors = [] if isinstance(value, _Spilled) else _tensors(value)
-            held = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
-            if held > 0:
-                self._values[place] = self._spill(value, held)
+            if tensors:
+                self._values[place] = self._spill(value, sum(map(_size, tensors)))
                 self._release(tensors)
+
+    def _warn_once(self) -> None:
+        """Say that a budget holds nothing; one of 0 is meant to."""
+        if self.memory_budget and not self._warned and AT_WORK * self._largest > self.memory_budget:
+            self._warned = True
+            warnings.warn(
+                CompressionWarning(
+                    f"the memory budget of {self.memory_budget:,} bytes is less than the "
+                    f"{AT_WORK * self._largest:,} that minibatches of a layer take while it runs: "
+                    "all activations go to disk, and the budget may be passed; a smaller batch "
+                    "size needs less"
+                ),
+                stacklevel=2,
+            )
 
     def _new_storages(self, tensors: list[Tensor]) -> dict[int, int]:
         storages = (tensor.untyped_storage() for tensor in tensors)
@@ -238,6 +260,11 @@ def _map(value: Any, kind: type, function: Any) -> Any:
     return fx.node.map_aggregate(
         value, lambda leaf: function(leaf) if isinstance(leaf, kind) else leaf
     )
+
+
+def _size(tensor: Tensor) -> int:
+    """Bytes of its elements; of an expanded one those that there are."""
+    return min(tensor.nbytes, tensor.untyped_storage().nbytes())
 
 
 def _tensors(value: Any) -> list[Tensor]:

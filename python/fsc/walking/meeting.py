@@ -80,7 +80,7 @@ def walk_to_meetings(
     with ExitStack() as stack:
         for network in (teacher[0], student[0]):
             stack.enter_context(stepping(network))
-        frontier = stack.enter_context(Frontier(memory_budget))
+        frontier = stack.enter_context(Frontier(memory_budget, (images,)))
         wanted = [meeting.teacher for meeting in meetings]
         given = [node for meeting in meetings for node in _read(meeting, student[0])]
         sides = (

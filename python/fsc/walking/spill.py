@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -12,11 +13,24 @@ from fsc.networks.tracing import trace
 from fsc.walking.activations import run_shortcuts_first
 
 
-def largest_frontier(model: nn.Module, image: Tensor) -> int:
-    """Bytes of the values that a walk over one image holds for one network at once, at most.
+@dataclass(frozen=True)
+class Bytes:
+    """Of the values of one network, for one image.
 
-    A walk of teacher and student over N images holds at most 2·N times as many; what exceeds its
-    memory budget goes to disk.
+    Attributes:
+        held: by a walk at once, at most.
+        largest: of a single value.
+    """
+
+    held: int
+    largest: int
+
+
+def bytes_of_walk(model: nn.Module, image: Tensor) -> Bytes:
+    """What a walk over one image takes for one network.
+
+    A walk of teacher and student over N images holds at most 2·N times as much; what exceeds its
+    memory budget, less room to work in, goes to disk.
 
     Args:
         model: the teacher, which runs once.
@@ -24,21 +38,23 @@ def largest_frontier(model: nn.Module, image: Tensor) -> int:
 
     Example:
         >>> import torch
-        >>> largest_frontier(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.zeros(1, 1, 5, 5))
-        100
+        >>> bytes_of_walk(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.zeros(1, 1, 5, 5))
+        Bytes(held=100, largest=100)
     """
     graph = trace(model)
     run_shortcuts_first(model, graph)
+    # A storage of its own: views of what many images share would weigh as much as all of them.
+    image = image.clone().to(device_of(model, image))
     with stepping(model):
         interpreter = _Weighing(model, graph=graph)
-        interpreter.run(image.to(device_of(model, image)))
-    return interpreter.largest
+        interpreter.run(image)
+    return Bytes(interpreter.held, interpreter.largest)
 
 
 class _Weighing(fx.Interpreter):
     """Weighs the values that are still to be read after every node."""
 
-    largest = 0
+    held = largest = 0
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
@@ -53,5 +69,6 @@ class _Weighing(fx.Interpreter):
             return leaf
 
         fx.node.map_aggregate(kept, weigh)
-        self.largest = max(self.largest, sum(storages.values()))
+        self.held = max(self.held, sum(storages.values()))
+        self.largest = max(self.largest, *storages.values(), 0)
         return value

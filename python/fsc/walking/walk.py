@@ -88,9 +88,8 @@ def walk(
     with ExitStack() as stack:
         for network in (teacher, student):
             stack.enter_context(stepping(network))
-        frontier = stack.enter_context(Frontier(memory_budget))
-        batches = learnable(images).split(batch_size)
-        steps = _Walk(graph, (teacher, student), batches, visitor, frontier)
+        frontier = stack.enter_context(Frontier(memory_budget, (images,)))
+        steps = _Walk(graph, (teacher, student), images.split(batch_size), visitor, frontier)
         names = layer_names(teacher, graph, visitor.kind)
         for node in graph.nodes:
             if node.op not in ("call_module", "call_function", "call_method"):
@@ -167,7 +166,7 @@ class _Walk:
 
     def _value(self, side: int, node: fx.Node, batch: int) -> Any:
         if node.op == "placeholder":
-            return self.batches[batch].to(self.devices[side])  # [B, C, H, W]
+            return learnable(self.batches[batch]).to(self.devices[side])  # [B, C, H, W]
         if node.op == "get_attr":
             return self._attribute(side, str(node.target))
         return self.frontier.get((side, node), batch)
