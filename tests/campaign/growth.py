@@ -60,7 +60,9 @@ def case(number: int, folder: Path) -> str:
     for size in SIZES:
         # In proportion, so that the same share of the activations goes to disk.
         budget = at_work + (BUDGET - at_work) * size // SIZES[-1]
-        spent, most = measured(method, images[:size], budget)
+        # The quicker of two: what else the machine does takes some of its time.
+        turns = [measured(method, images[:size], budget) for _ in range(2)]
+        spent, most = min(turn[0] for turn in turns), max(turn[1] for turn in turns)
         if most > budget:
             told = f"{most / 2**30:.2f} GiB on {size} images, {budget / 2**30:.2f} allowed"
             raise Fault(f"{method} takes {told}")

@@ -159,7 +159,9 @@ def test_several_inputs():
     with pytest.raises(ValueError, match="images must be as many in every input"):
         fsc.report.page(result, (given[0], given[1][:2]))
     given[1][0, 0, 0] = torch.inf
-    with pytest.raises(ValueError, match="images must be finite, got NaN or Inf in image 0 of input 1"):
+    with pytest.raises(
+        ValueError, match="images must be finite, got NaN or Inf in image 0 of input 1"
+    ):
         fsc.report.page(result, given)
 
 

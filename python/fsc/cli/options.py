@@ -13,6 +13,7 @@ from fsc import method_names, models
 from fsc.cli import locks, quietness, several, training_options, typed
 from fsc.models.factories import FORMS
 from fsc.report import figure
+from fsc.walking import heap
 from fsc.wording import shown
 
 if TYPE_CHECKING:
@@ -53,10 +54,12 @@ def _usable(context: click.Context, parameter: click.Parameter, value: str) -> t
     return probe.device
 
 
-def _finite(
+def _budget(
     context: click.Context, parameter: click.Parameter, value: float | None
 ) -> float | None:
-    if value is not None and not math.isfinite(value):
+    if value is None:
+        heap.keep()
+    elif not math.isfinite(value):
         raise ValueError(f"{parameter.opts[0]} must be a finite number, got {value}")
     return value
 
@@ -148,7 +151,7 @@ memory_budget = click.option(
     "--memory-budget",
     type=click.FloatRange(min=0),
     metavar="MB",
-    callback=_finite,
+    callback=_budget,
     help="Megabytes of memory for activations. Room for six minibatches of the largest layer is "
     "kept free in it; what does not fit goes to disk. The inputs, columns or matrices that a "
     "single layer is solved from come on top.  [default: all]",

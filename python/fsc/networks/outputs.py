@@ -78,6 +78,9 @@ def _apart(first: Tensor, second: Tensor) -> float:
 
 
 def _largest(tensor: Tensor) -> float:
-    """The largest finite value."""
+    """The largest finite value, in size."""
+    if not tensor.numel():
+        return 0.0
     values = _wide(tensor).abs()
-    return float(values[values.isfinite()].max()) if bool(values.isfinite().any()) else 0.0
+    found = values.max()  # NaN where there is one
+    return float(found if found.isfinite() else values.nan_to_num(0.0, 0.0).max())
