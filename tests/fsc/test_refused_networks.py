@@ -67,6 +67,31 @@ def test_a_network_that_draws_in_training_alone_is_taken() -> None:
     assert fsc.inspect(Dropping(F.relu).train(), IMAGES).groups[0].frozen is None
 
 
+def branching(x: Tensor) -> Tensor:
+    if x.mean() > 0:
+        return x
+    return -x
+
+
+def counting(x: Tensor) -> Tensor:
+    return x if len(torch.nonzero(x)) > 3 else -x
+
+
+@pytest.mark.parametrize("step", [branching, counting])
+def test_a_forward_that_asks_for_values_gets_no_text_for_the_developers_of_torch(
+    step: Step,
+) -> None:
+    with pytest.raises(ValueError, match=r"^inspect: model cannot be traced, ") as raised:
+        fsc.inspect(Stepping(step).eval(), IMAGES)
+    said = str(raised.value)
+    assert said.endswith(
+        "; torch.export fails with: what is done depends on the values of a tensor; make that "
+        "forward free of control flow that depends on data, or move that part into a function "
+        "marked with torch.fx.wrap"
+    )
+    assert not any(word in said for word in ("TORCH", "google", "draft_export"))
+
+
 def lazy() -> nn.Module:
     return nn.Sequential(nn.LazyConv2d(16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3))
 
