@@ -39,7 +39,7 @@ def test_says_before_and_after_layers_errors_images_and_how(solved, images):
         fsc.report.page(solved, images, known={"model": "resnet14"}, command="fsc x --flag y")
     )
     assert (
-        "resnet14, compressed by the method CrossDistillation" in page.text
+        "resnet14, compressed by the method cd-nc" in page.text
         and "fsc x --flag y" in page.text
     )
     assert "50 % of the channels of every set were to go" in page.text
