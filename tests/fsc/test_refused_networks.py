@@ -58,6 +58,11 @@ def test_a_network_that_draws_in_evaluation_mode_is_told_so(name: str) -> None:
         fsc.compress(network, IMAGES, method="l1")
 
 
+def test_a_scheme_of_a_network_that_draws_is_refused_too() -> None:
+    with pytest.raises(ValueError, match=r"^channel_groups: model must give the same outputs for "):
+        fsc.schemes.structured(Stepping(F.dropout), 0.5, IMAGES)
+
+
 def test_a_network_that_draws_in_training_alone_is_taken() -> None:
     class Dropping(Stepping):
         def forward(self, x: Tensor) -> Tensor:
