@@ -184,7 +184,9 @@ def check_module(name: str, value: object) -> None:
         TypeError: it is not.
     """
     if not isinstance(value, nn.Module):
-        raise TypeError(f"{name} must be a torch.nn.Module, got {type(value).__name__}")
+        is_result = isinstance(getattr(value, "student", None), nn.Module)
+        hint = "; its network is result.student" if is_result else ""
+        raise TypeError(f"{name} must be a torch.nn.Module, got {type(value).__name__}{hint}")
 
 
 def check_tensor(name: str, value: object) -> None:

@@ -160,6 +160,7 @@ def compress(
         keep_batch_norm = as_flag("keep_batch_norm", keep_batch_norm)
         goal = Goal(scheme, flops, parameters, pruning_ratio, ignored, round_to, style)
         entry = enter("compress", teacher, images)
+        name = method if isinstance(method, str) else ""
         method = method_of(method, entry.teacher)
         originals = originals_for("compress", method, images)
         learned = labels_for("compress", method, labels, entry.labels, entry.teacher, entry.images)
@@ -176,7 +177,8 @@ def compress(
         task = _planned(goal, method, entry, learned, *settings)
         task = replace(task, originals=originals, log=log)
         planning = time.perf_counter() - start
-        return _carried_out(method, task, entry.given, planning, keep_batch_norm)
+        result = _carried_out(method, task, entry.given, planning, keep_batch_norm)
+        return replace(result, report=replace(result.report, method_name=name))
 
 
 def _log_start(entry: Entry, method: Method, goal: Goal) -> None:

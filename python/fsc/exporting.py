@@ -21,8 +21,9 @@ from fsc.networks.latency import latencies
 from fsc.networks.number_of_images import with_images
 from fsc.networks.program_checks import check_alike
 from fsc.networks.program_files import FORMATS, Format
-from fsc.networks.programs import line_of, program_of
+from fsc.networks.programs import program_of
 from fsc.networks.states import check_finite, check_holds_values
+from fsc.networks.trace_failures import line_of
 from fsc.networks.wrappers import dtype_of, unwrap
 
 # Of the images that are given, so many are looked at.

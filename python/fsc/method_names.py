@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +85,10 @@ def named(
         ValueError: an unknown name, or no step.
     """
     if name not in NAMES:
+        close = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.5)
         raise ValueError(
             f"method must be one of {', '.join(NAMES)}, or one of fsc.methods, got {shown(name)}"
+            + (f"; did you mean {close[0]!r}?" if close else "")
         )
     typed = {"steps": steps, "views": views, "precision": precision}
     makers = _without_training(model_name) | _training(

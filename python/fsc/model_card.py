@@ -94,7 +94,7 @@ def _made(header: Mapping[str, Any], report: Report) -> str:
     """How it came about, a point each."""
     data = f" of {_title(header['data'])}" if "data" in header else ""
     images = "image" if report.num_images == 1 else "images"
-    method = header.get("method", report.method)
+    method = header.get("method", report.method_name or report.method)
     points = [
         f"Made by the method {_code(method)}, scheme {_code(report.scheme)}, seed "
         f"{report.seed}, from {report.num_images:,} {images}{data}.",

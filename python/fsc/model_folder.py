@@ -202,7 +202,7 @@ def _metadata(
         found["normalization"] = {key: said[key] for key in ("mean", "std")}
         found["preparation"] = {key: said[key] for key in ("size", "interpolation")}
     if report is not None:
-        found |= {"method": report.method, "scheme": report.scheme}
+        found |= {"method": report.method_name or report.method, "scheme": report.scheme}
     return found
 
 

@@ -58,6 +58,7 @@ class Report:
         warnings: what may not be as it was meant; each was also raised as a `CompressionWarning`.
         rewritten: what was rewritten in layers of torch.nn before, and what was left and why.
         versions: of Python, this package, its build, and the packages it computes with.
+        method_name: what the method was asked for by, such as "seconds"; "" where it was itself.
     """
 
     method: str
@@ -89,6 +90,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     rewritten: list[Rewriting] = field(default_factory=list, repr=False)
     versions: dict[str, str] = field(default_factory=dict)
+    method_name: str = ""
 
     def __str__(self) -> str:
         """The most important of it as text, a line each."""

@@ -26,8 +26,8 @@ import fsc
 from fsc import exporting, models
 from fsc.networks import surgery
 from fsc.networks.program_files import FORMATS, Format
-from fsc.networks.programs import line_of
 from fsc.networks.quantized_inputs import quantize_inputs
+from fsc.networks.trace_failures import line_of
 
 
 @pytest.fixture(autouse=True)

@@ -100,9 +100,9 @@ def test_a_method_that_learns_none_ignores_those_of_a_loader_and_refuses_others(
     ("labels", "error", "sentence"),
     [
         (None, ValueError, "labels must be given for BackProp, .* got none that are integers, .*"),
-        ([0, 1], TypeError, "labels must be a torch.Tensor, got list"),
+        ([0, 1], TypeError, "labels must be a torch.Tensor, got list; .* makes it one"),
         (LABELS[:5], ValueError, r"labels must be \[6\], one for each image, got \[5\]"),
-        (LABELS.float(), ValueError, "labels must be integers, got torch.float32"),
+        (LABELS.float(), ValueError, "labels must be integers, got torch.float32; .*"),
         (LABELS + 1, ValueError, r"labels must be in \[0, 4\), got 1 to 4"),
         (LABELS - 1, ValueError, r"labels must be in \[0, 4\), got -1 to 2"),
     ],

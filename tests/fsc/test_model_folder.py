@@ -69,7 +69,7 @@ def test_config_says_what_the_header_says(result, tmp_path):
         "description": "Small.",
         "normalization": {"mean": [0.5] * 3, "std": [0.2] * 3},
         "preparation": {"size": [256, 224], "interpolation": "bicubic"},
-        "method": "L1Norm",
+        "method": "l1",
         "scheme": "flops-0.5",
     }
 
@@ -83,7 +83,7 @@ def test_the_card_says_what_is_left_and_how_to_load_it(result, folder):
         f"| parameters | {report.parameters_teacher:,} | {report.parameters:,} | {left:.1f} % |"
         in card
     )
-    assert "Made by the method `L1Norm`, scheme `flops-0.5`, seed 0, from 4 images." in card
+    assert "Made by the method `l1`, scheme `flops-0.5`, seed 0, from 4 images." in card
     assert f"Layers with fewer channels: {len(report.kept)} (" in card
     assert 'fsc.from_pretrained("path/to/this/folder")' in card
     assert "No accuracy was measured." in card and "## Accuracy" not in card

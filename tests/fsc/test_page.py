@@ -38,10 +38,7 @@ def test_says_before_and_after_layers_errors_images_and_how(solved, images):
     page = Page(
         fsc.report.page(solved, images, known={"model": "resnet14"}, command="fsc x --flag y")
     )
-    assert (
-        "resnet14, compressed by the method CrossDistillation" in page.text
-        and "fsc x --flag y" in page.text
-    )
+    assert "resnet14, compressed by the method cd-nc" in page.text and "fsc x --flag y" in page.text
     assert "50 % of the channels of every set were to go" in page.text
     before, after, left = page.row("parameters")
     assert (before, after) == (f"{report.parameters_teacher:,}", f"{report.parameters:,}")

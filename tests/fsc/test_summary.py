@@ -27,7 +27,7 @@ def test_says_what_was_done_in_about_ten_lines():
     report = report_of(method="cd-nc", pruning_ratio=0.5)
     told = str(report)
     assert len(told.partition("\nwarning ")[0].splitlines()) <= 10
-    assert "CrossDistillation, from 5 images, in " in told
+    assert "method                cd-nc, from 5 images, in " in told
     assert "50 % of the channels of every set were to go" in told
     assert f"{report.parameters_teacher:,} -> {report.parameters:,} (" in told
     changed = [each for each in report.changes if each.channels < each.channels_teacher]
@@ -36,6 +36,14 @@ def test_says_what_was_done_in_about_ten_lines():
     worst = max(report.layers, key=lambda layer: layer.relative_error)
     assert f"{worst.relative_error:.3g} of {worst.name}'s outputs" in told
     assert f"{report.distance:.3g} of the variance of the teacher's" in told
+
+
+def test_a_method_without_a_name_is_called_by_its_class():
+    report = report_of(method=fsc.L1Norm(), pruning_ratio=0.5)
+    assert "method                L1Norm, from 5 images, in " in str(report)
+    assert (report.method, report.method_name) == ("L1Norm", "")
+    asked = report_of(method="l1", pruning_ratio=0.5)
+    assert (asked.method, asked.method_name) == ("L1Norm", "l1")
 
 
 def test_a_table_says_the_same():

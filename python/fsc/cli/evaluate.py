@@ -52,7 +52,7 @@ def command(
             reporter.say(line)
         accuracy = None
         if len(inputs.test_images):
-            inputs.check_scores()
+            inputs.check_scores(is_all=True)
             accuracy = accuracy_on_test(inputs.teacher, inputs, reporter, title)
         (milliseconds,) = timing.one_image(inputs, [inputs.teacher], reporter)
     row = _row(inputs, path, accuracy, milliseconds)

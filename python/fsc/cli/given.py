@@ -122,24 +122,28 @@ class Inputs:
         flag = "--size" if folders.is_folder(self.data_name) else "--data"
         return first_scores(self.teacher, self.example, self.model_title, flag)
 
-    def check_scores(self) -> None:
+    def check_scores(self, *, is_all: bool = False) -> None:
         """Make sure that the place of a class among the folders can be its place in the scores.
+
+        Args:
+            is_all: whether the command does nothing but evaluate.
 
         Raises:
             ValueError: the teacher gives no scores, or more or fewer than there are classes.
         """
         scores, count = self.scores, len(self.train.classes)
+        without = "" if is_all else "; fsc compress --no-evaluate does without"
         if not isinstance(scores, Tensor) or scores.ndim != 2:
             found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ValueError(
                 f"--model must give scores [N, classes] to be evaluated, got {found} of "
-                f"{self.model_title}; fsc compress --no-evaluate does without"
+                f"{self.model_title}{without}"
             )
         if scores.shape[1] != count:
             raise ValueError(
                 f"--data must have one class for each of the {scores.shape[1]:,} scores of "
-                f"{self.model_title}, got {count:,} in {self.data_title}; fsc compress "
-                "--no-evaluate does without"
+                f"{self.model_title}, got {count:,} in {self.data_title}"
+                f"{without or '; give the images that it was trained for'}"
             )
 
     @property

@@ -102,6 +102,8 @@ class Destination:
             )
         if finished:
             nothing = "nothing of it is unfinished, " if self.resume else ""
+            if self.journal.is_dir():
+                nothing = "what is measured of it may be missing: go on with --resume, "
             raise FileExistsError(
                 f"--output must name a folder without a student, got {self.output} with "
                 f"{', '.join(finished)}: {nothing}{OTHERWISE}"

@@ -62,6 +62,7 @@ def describe(method: str, report: Report, sample: FewShotSample, inputs: Inputs)
     return {
         **report.to_dict(),
         "method": method,
+        "method_name": method,
         "model": inputs.model_name,
         "data": inputs.data_name,
         "shots": sample.num_shots,

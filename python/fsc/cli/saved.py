@@ -20,6 +20,8 @@ from fsc.networks import checkpoint
 from fsc.networks.tensor_files import read_tensors
 from fsc.wording import shown
 
+_PROGRAMS = {".onnx": "ONNX", ".pt2": "torch.export"}
+
 
 @dataclass(frozen=True)
 class Network:
@@ -84,6 +86,12 @@ def file_of(path: Path) -> Path:
         return file_in(path)
     if not path.exists():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
+    kind = _PROGRAMS.get(path.suffix.lower())
+    if kind is not None:
+        raise ValueError(
+            f"PATH must be a file of weights, .safetensors or .pt, or the folder that fsc compress "
+            f"wrote, got {path}, a program of {kind}; give the file that it was exported from"
+        )
     return path
 
 

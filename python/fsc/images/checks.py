@@ -13,6 +13,7 @@ from fsc.images.scale import TOGETHER
 
 # What the axes of images are called, by their number.
 AXES = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
+_CASTS = {torch.float32: "images.float()", torch.float64: "images.double()"}
 _CONVOLUTION = nn.modules.conv._ConvNd
 
 
@@ -51,6 +52,7 @@ def check_images(
         raise ValueError(
             f"{function}: images must be floating point [{axes}] with N at least {min_images} "
             f"and {axes[3:]} at least 1, got {images.dtype} {list(images.shape)}"
+            f"{_remedy(images, rank)}"
         )
     if images.is_meta:
         raise ValueError(f"{function}: images must hold values, got a tensor on the meta device")
@@ -60,6 +62,16 @@ def check_images(
     first = first_not_finite(images)
     if first is not None:
         raise ValueError(f"{function}: images must be finite, got NaN or Inf in image {first}")
+
+
+def _remedy(images: Tensor, rank: int) -> str:
+    """What makes images of another kind such, in words; "" where nothing is known to."""
+    if images.numel() == 0 or images.is_complex() or images.dtype == torch.bool:
+        return ""
+    if not images.is_floating_point():
+        such = ", such as (images / 255 - mean) / std" if images.dtype == torch.uint8 else ""
+        return f"; prepare them as those that the network was trained on{such}"
+    return "; images[None] makes one image such" if images.ndim == rank - 1 else ""
 
 
 def first_not_finite(images: Tensor) -> int | None:
@@ -84,7 +96,7 @@ def _check_kind(function: str, images: Tensor, model: nn.Module, moved: bool) ->
     if images.dtype != weight.dtype:
         raise ValueError(
             f"{function}: images must have the dtype of the network, {weight.dtype}, "
-            f"got {images.dtype}"
+            f"got {images.dtype}; {_CASTS.get(weight.dtype, f'images.to({weight.dtype})')} has it"
         )
     if not moved and images.device != weight.device:
         raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsc.arguments import check_tensor
+from fsc.arguments import check_tensor, is_several
 
 # What a dict of a batch calls its labels.
 LABEL_NAMES = ("labels", "label")
@@ -51,18 +51,25 @@ def check_labels(function: str, labels: object, num_images: int) -> None:
     """Make sure that labels are integers, one for each image.
 
     Raises:
-        TypeError: they are no tensor.
+        TypeError: they are no tensor; the sentence says what makes them one.
         ValueError: they are too many, too few, or no integers.
     """
+    if not isinstance(labels, Tensor) and (is_several(labels) or isinstance(labels, Integral)):
+        made = "[labels]" if isinstance(labels, Integral) else "labels"
+        raise TypeError(
+            f"{function}: labels must be a torch.Tensor, got {type(labels).__name__}; "
+            f"torch.as_tensor({made}) makes it one"
+        )
     check_tensor(f"{function}: labels", labels)
     assert isinstance(labels, Tensor)
     if labels.ndim != 1 or len(labels) != num_images:
         raise ValueError(
             f"{function}: labels must be [{num_images}], one for each image, "
-            f"got {list(labels.shape)}"
+            f"got {list(labels.shape)}{_as_one_axis(labels, num_images)}"
         )
     if not _is_integral(labels):
-        raise ValueError(f"{function}: labels must be integers, got {labels.dtype}")
+        hint = "" if labels.is_complex() else "; labels.long() makes them such"
+        raise ValueError(f"{function}: labels must be integers, got {labels.dtype}{hint}")
 
 
 def check_range(function: str, labels: Tensor, num_classes: int) -> None:
@@ -77,6 +84,15 @@ def check_range(function: str, labels: Tensor, num_classes: int) -> None:
             f"{function}: labels must be in [0, {num_classes}), got {int(labels.min())} "
             f"to {int(labels.max())}"
         )
+
+
+def _as_one_axis(labels: Tensor, num_images: int) -> str:
+    """What makes labels of a column or of one-hot rows one number for each image, in words."""
+    if labels.ndim != 2 or len(labels) != num_images or labels.is_complex():
+        return ""
+    if labels.shape[1] != 1:
+        return "; labels.argmax(1) makes those of one-hot rows such"
+    return f"; labels.squeeze(1){'' if _is_integral(labels) else '.long()'} makes them such"
 
 
 def _are_integers(found: Any) -> bool:

@@ -44,11 +44,13 @@ def check_types(teacher: object, method: object) -> None:
         TypeError: one is not.
     """
     check_module("teacher", teacher)
-    is_method = not isinstance(method, type) and callable(getattr(method, "compress", None))
+    is_method = callable(getattr(method, "compress", None))
+    hint = f"; {method.__name__}() is one" if is_method and isinstance(method, type) else ""
+    is_method = is_method and not hint
     if not is_method and not isinstance(method, str | None):
         raise TypeError(
             "method must be one of fsc.methods, e.g. fsc.CrossDistillation(), or its name, e.g. "
-            f"'cd-soft', got {shown(method)}"
+            f"'cd-soft', got {shown(method)}{hint}"
         )
 
 

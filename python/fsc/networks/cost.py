@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fsc.images.checks import device_of
 from fsc.networks.calls import call_of, output_of
 from fsc.networks.modes import without_gradients
+from fsc.networks.states import check_sizes_known
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,15 @@ def flops(model: nn.Module, example_inputs: Tensor) -> int:
         example_inputs: [N, C, H, W], moved to the device of the network; take N = 1 for the cost
             of one image.
 
+    Raises:
+        ValueError: a layer does not know its sizes yet.
+
     Example:
         >>> import torch
         >>> flops(nn.Conv2d(3, 16, 3, padding=1), torch.zeros(1, 3, 32, 32))
         442368
     """
+    check_sizes_known("flops: model", model)
     counter = FlopCounterMode(display=False)
     # It looks for the history of what layers read, and fails on a view of a parameter.
     with without_gradients(model), counter:

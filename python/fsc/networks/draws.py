@@ -51,6 +51,26 @@ def varies(network: nn.Module, call: Any) -> float:
     return apart if apart > _ROUNDING else 0.0
 
 
+def check_same_each_time(function: str, network: nn.Module, call: Any) -> None:
+    """Make sure that a network gives the same for the same inputs in evaluation mode.
+
+    Args:
+        function: who asks, for the sentence.
+        network: as for `varies`.
+        call: arguments by place and by name.
+
+    Raises:
+        ValueError: it does not.
+    """
+    apart = varies(network, call)
+    if apart:
+        raise ValueError(
+            f"{function}: model must give the same outputs for the same images in evaluation mode, "
+            f"got some that are {apart:.1g} of the largest apart, as where its forward draws "
+            "random numbers; F.dropout and its like draw none there with training=self.training"
+        )
+
+
 def draws_of(device: torch.device) -> Tensor:
     """The state of the generator of a device."""
     is_cuda = device.type == "cuda"

@@ -14,9 +14,11 @@ from fsc.images.forward import Forward
 from fsc.images.joint import Inputs, check_values, input_names, shapes_in_words
 from fsc.networks.calls import call_of, learnable, output_of
 from fsc.networks.computed_weights import copy_of
+from fsc.networks.draws import check_same_each_time
 from fsc.networks.gathering import Images, gathered
 from fsc.networks.joint_input import one_input
 from fsc.networks.plain import check_followed, plain
+from fsc.networks.states import check_sizes_known
 from fsc.networks.tracing import trace
 from fsc.networks.wrappers import (
     check_layers,
@@ -68,6 +70,7 @@ def enter(function: str, model: nn.Module, images: Images, num_images: int | Non
         check_runs(function, inputs, teacher)
     inputs = tree_map(lambda leaf: learnable(leaf[:num_images].detach()), inputs)
     example = tree_map(lambda leaf: leaf[:2], inputs)
+    check_same_each_time(function, teacher, call_of(example))
     teacher = plain(teacher, example)
     check_followed(function, teacher, example)
     check_layers(teacher)
@@ -90,11 +93,13 @@ def taken_in(
         num_images: how many are enough. None: all are wanted.
 
     Raises:
-        ValueError: the images do not fit the forward, or hold what rows of them cannot.
+        ValueError: a layer does not know its sizes yet, the images do not fit the forward, or hold
+            what rows of them cannot.
         TypeError: the model or the images are of the wrong type.
     """
     check_module(f"{function}: model", model)
     given = outside_of_inference(unwrap(model))
+    check_sizes_known(f"{function}: model", given)
     found, labels = gathered(function, images, given, num_images)
     network, inputs = in_single_precision(given, found)
     if not isinstance(inputs, Tensor):

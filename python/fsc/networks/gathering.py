@@ -145,7 +145,8 @@ def _items(function: str, images: Any) -> Iterator[Any]:
     if isinstance(images, str | bytes) or not isinstance(images, Iterable):
         raise TypeError(
             f"{function}: images must be a torch.Tensor, a tuple or dict of them, a DataLoader, a "
-            f"Dataset or an iterable of images, got {type(images).__name__}"
+            "Dataset, such as fsc.images.folder.ImageFolder(path), or an iterable of images, got "
+            f"{type(images).__name__}"
         )
     return iter(images)
 

@@ -15,11 +15,11 @@ from fsc.images.joint import Inputs
 from fsc.networks.calls import call_of
 from fsc.networks.computed_weights import copy_of, fix_weights
 from fsc.networks.concrete import is_own_layer
-from fsc.networks.draws import varies
 from fsc.networks.open_sizes import holders
 from fsc.networks.operations import CONVOLUTION
 from fsc.networks.plain_layer import layer_class, may_return_its_input
 from fsc.networks.rewriting import Rewriter, Rewriting
+from fsc.networks.states import check_sizes_known
 from fsc.networks.trace_failures import sentence
 from fsc.networks.tracing import unread
 from fsc.wording import shown
@@ -56,7 +56,8 @@ def plain(model: nn.Module, example_inputs: Inputs) -> nn.Module:
             dict of named ones; two images are enough.
 
     Raises:
-        ValueError: something has to be rewritten, and the network does not run on the example.
+        ValueError: something has to be rewritten, and the network does not run on the example, or a
+            layer does not know its sizes yet.
         TypeError: model is no network.
 
     Example:
@@ -69,6 +70,7 @@ def plain(model: nn.Module, example_inputs: Inputs) -> nn.Module:
         )
     """
     check_module("plain: model", model)
+    check_sizes_known("plain: model", model)
     result = copy_of(model).eval()
     done = [Rewriting(*fixed) for fixed in fix_weights(result)]
     fixed = bool(done)
@@ -112,19 +114,11 @@ def check_followed(function: str, model: nn.Module, example_inputs: Inputs) -> N
         example_inputs: what it was rewritten for.
 
     Raises:
-        ValueError: it does not; the sentence says what was tried, and why that failed, or that
-            every run gives something else.
+        ValueError: it does not; the sentence says what was tried, and why that failed.
     """
     found = unread(model, call_of(example_inputs))
     if found is None:
         return
-    apart = varies(model, call_of(example_inputs))
-    if apart:
-        raise ValueError(
-            f"{function}: model must give the same outputs for the same images in evaluation mode, "
-            f"got some that are {apart:.1g} of the largest apart, as where its forward draws "
-            "random numbers"
-        ) from found.error
     names = ("", found.name)
     left = [each for each in rewritings(model) if each.name in names and not each.became]
     innermost = model.get_submodule(found.name) if found.name else None

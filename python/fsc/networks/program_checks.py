@@ -15,7 +15,8 @@ from fsc.networks.calls import call_of, output_of
 from fsc.networks.outputs import difference, tensors_of
 from fsc.networks.program_files import Format
 from fsc.networks.program_roundings import rounded_otherwise
-from fsc.networks.programs import line_of, program_of
+from fsc.networks.programs import program_of
+from fsc.networks.trace_failures import line_of
 from fsc.networks.wrappers import dtype_of
 
 # Relative to the largest output, in units of the last place.

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from fsc.networks.programs import line_of, taking_any_number, unheard
+from fsc.networks.programs import taking_any_number, unheard
+from fsc.networks.trace_failures import line_of
 from fsc.networks.wrappers import dtype_of
 
 

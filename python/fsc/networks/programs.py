@@ -16,12 +16,10 @@ from fsc.images.joint import Inputs
 from fsc.networks.calls import call_of
 from fsc.networks.number_of_images import has_images, number_of, with_images
 from fsc.networks.silence import silence
-from fsc.networks.trace_failures import place_of
+from fsc.networks.trace_failures import place_of, reason_of_export
 
 # torch.export takes a number of one for fixed.
 _NUM_IMAGES = 2
-# Of what an exporter or a runtime says, so much is passed on.
-_LONGEST = 200
 
 
 def program_of(network: nn.Module, inputs: Inputs) -> Any:
@@ -58,7 +56,7 @@ def program_of(network: nn.Module, inputs: Inputs) -> Any:
     if found is None:
         raise ValueError(
             f"export: student cannot be exported, torch.export fails{place_of(failures[0])} with: "
-            f"{_reason(failures[0])}"
+            f"{reason_of_export(failures[0])}"
         ) from failures[0]
     return _without_traces(found)
 
@@ -75,23 +73,6 @@ def unheard() -> Iterator[None]:
     with silence(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def line_of(error: BaseException) -> str:
-    """The first line of what an error says, short; its class where it says nothing."""
-    first = next(iter(str(error).strip().splitlines()), "").strip().rstrip(".")
-    if len(first) > _LONGEST:
-        first = first[: _LONGEST - 3].rstrip() + "..."
-    return first or type(error).__name__
-
-
-def _reason(error: Exception) -> str:
-    text = str(error)
-    if type(error).__name__ == "GuardOnDataDependentSymNode":
-        return "what is done depends on the values of a tensor"
-    if text.startswith("Constraints violated"):
-        return "the forward does not take any number of images"
-    return line_of(error).partition(". ")[0].rstrip(".")
 
 
 def _without_traces(program: Any) -> Any:

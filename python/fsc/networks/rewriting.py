@@ -25,6 +25,7 @@ from fsc.networks.plain_layer import (
     with_own_class,
 )
 from fsc.networks.silence import silence
+from fsc.networks.trace_failures import reason_of_export
 from fsc.networks.tracing import Unread, unread
 
 _LAYER_TOLERANCE = 1e-10  # of one module in float64
@@ -217,7 +218,7 @@ class Rewriter:
             with silence():
                 reason = self._fault(name, made, copied, calls)
         except Exception as error:  # whatever a forward of somebody else raises
-            return _line(error)
+            return reason_of_export(error) if make is exported else _line(error)
         if not reason:
             self._put(name, made, copied)
         return reason

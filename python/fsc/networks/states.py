@@ -53,7 +53,8 @@ def check_sizes_known(name: str, network: nn.Module) -> None:
     for key, value in _tensors(network):
         if is_lazy(value):
             raise ValueError(
-                f"{name} must know the sizes of its layers, got {key} without; run it once before"
+                f"{name} must know the sizes of its layers, got {key} without; "
+                "run it once on an image before"
             )
 
 

@@ -10,6 +10,9 @@ from torch import nn
 
 _OWN = (Path(torch.__file__).parent, Path(__file__).parent)
 _LIBRARIES = ("site-packages", "dist-packages")
+# Of what an exporter or a runtime says, so much is passed on.
+_LONGEST = 200
+_GUARD = "data-dependent expression"
 
 
 def sentence(
@@ -59,6 +62,24 @@ def place_of(error: Exception) -> str:
     if frame is None or not frame.line:
         return ""
     return f" at {frame.filename}:{frame.lineno}, `{frame.line}`,"
+
+
+def line_of(error: BaseException) -> str:
+    """The first line of what an error says, short; its class where it says nothing."""
+    first = next(iter(str(error).strip().splitlines()), "").strip().rstrip(".")
+    if len(first) > _LONGEST:
+        first = first[: _LONGEST - 3].rstrip() + "..."
+    return first or type(error).__name__
+
+
+def reason_of_export(error: Exception) -> str:
+    """Why torch.export fails, without what torch says to its own developers behind that."""
+    text = str(error)
+    if type(error).__name__ == "GuardOnDataDependentSymNode" or _GUARD in text:
+        return "what is done depends on the values of a tensor"
+    if text.startswith("Constraints violated"):
+        return "the forward does not take any number of images"
+    return line_of(error).partition(". ")[0].rstrip(".")
 
 
 def _frame(error: Exception) -> traceback.FrameSummary | None:

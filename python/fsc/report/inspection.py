@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from fsc.arguments import check_module
 from fsc.channels.groups import ChannelGroup
 from fsc.channels.proof import channel_groups
 from fsc.networks import cost
@@ -162,8 +163,7 @@ def inspect(model: nn.Module, images: Images) -> Inspection:
         >>> [(group.name, group.size, group.frozen) for group in found.groups]
         [('0', 4, None), ('2', 2, 'they reach the output of the network')]
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module("model", model)
     with outside_inference():
         return _found(enter("inspect", model, images, num_images=1))
 

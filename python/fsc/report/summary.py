@@ -78,9 +78,10 @@ def lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         report: as `fsc.Report.to_dict` gives it.
     """
     images = "1 image" if report["num_images"] == 1 else f"{report['num_images']:,} images"
+    method = report.get("method_name") or report["method"]
     goal = asked(report["scheme"]) or f"scheme {report['scheme']}"
     found = [
-        ("method", f"{report['method']}, from {images}, in {report['seconds']:.1f} s"),
+        ("method", f"{method}, from {images}, in {report['seconds']:.1f} s"),
         ("asked for", goal),
         ("parameters", _change(report, "parameters", "{:,}".format)),
     ]

@@ -88,7 +88,7 @@ def page(
     if command is not None:
         check_text("page: command", command)
     network = Path(str(told["model"])).name if told["model"] else "A network"
-    title = f"{network}, compressed by the method {told['method']}"
+    title = f"{network}, compressed by the method {told.get('method_name') or told['method']}"
     body = tag(
         "main",
         tag("h1", title),

@@ -13,6 +13,7 @@ from fsc.networks.calls import learnable
 from fsc.networks.modes import outside_inference
 from fsc.networks.operations import LAYER
 from fsc.networks.out_of_place import stepping
+from fsc.networks.states import check_sizes_known
 from fsc.networks.tracing import layer_names, trace
 from fsc.networks.wrappers import unwrap
 from fsc.progress import Progress
@@ -60,9 +61,10 @@ def walk(
         progress: called with ("layer", layers done, layers in all) after each layer.
 
     Raises:
-        ValueError: the teacher cannot be traced or has more than one argument, the student has
-            other modules or is the teacher, images are empty, not finite or of a wrong rank,
-            dtype or number of channels, or batch_size or memory_budget is out of range.
+        ValueError: a layer does not know its sizes yet, the teacher cannot be traced or has more
+            than one argument, the student has other modules or is the teacher, images are empty,
+            not finite or of a wrong rank, dtype or number of channels, or batch_size or
+            memory_budget is out of range.
         TypeError: an argument is of the wrong type.
         OSError: a value past the budget cannot be written.
 
@@ -81,6 +83,8 @@ def walk(
     check_module("walk: student", student)
     batch_size = as_count("walk: batch_size", batch_size)
     teacher, student = unwrap(teacher), unwrap(student)
+    check_sizes_known("walk: teacher", teacher)
+    check_sizes_known("walk: student", student)
     graph = trace(teacher)
     check_images("walk", images, teacher, graph)
     _check_networks(teacher, student, graph)

@@ -149,6 +149,21 @@ def test_evaluate_of_a_folder_without_a_student(fsc, tmp_path):
     assert found.endswith("got cd-soft.safetensors; name a file")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("net.onnx", "ONNX"), ("net.ONNX", "ONNX"), ("net.pt2", "torch.export")]
+)
+@pytest.mark.parametrize(
+    "given", [("evaluate", "--data", "digits"), ("export", "--onnx", "x.onnx")]
+)
+def test_programs_are_no_files_of_weights(fsc, tmp_path, name, kind, given):
+    path = tmp_path / name
+    path.touch()
+    assert sentence(fsc(given[0], path, *given[1:])) == (
+        "PATH must be a file of weights, .safetensors or .pt, or the folder that fsc compress "
+        f"wrote, got {path}, a program of {kind}; give the file that it was exported from"
+    )
+
+
 def test_evaluate_refuses_what_it_cannot_read(fsc, teacher_file, tmp_path):
     missing = tmp_path / "no.safetensors"
     assert "does not exist" in sentence(fsc("evaluate", missing, "--data", "digits"))

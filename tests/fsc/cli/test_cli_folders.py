@@ -182,3 +182,4 @@ def test_images_as_large_as_they_are(compress_pets, pets):
     write_image(pets / "val" / "dog" / "wide.png", width=20)
     found = sentence(compress_pets("--overwrite", size=None))
     assert found.startswith(f"--size must be given for the images of {pets / 'val'}, which differ")
+    assert found.endswith("; --size 256:224 is usual for ImageNet")

@@ -35,6 +35,31 @@ def test_normalizations_that_make_no_sense(compress_pets, given):
     assert found.endswith(f"got {given}")
 
 
+def test_the_folder_above_a_data_set_names_it(compress_pets, pets, tmp_path):
+    root = tmp_path / "data"
+    (root / "checkpoints").mkdir(parents=True)
+    (root / "checkpoints" / "net.pt").touch()
+    (root / ".hidden").mkdir()
+    found = sentence(compress_pets(data=f"folder:{root}"))
+    rule = "--data must name a folder with train and val, or with a folder of images for each class"
+    assert found == f"{rule}, got {root}, where checkpoints has no images"
+    write_image(root / "plain" / "cat" / "0.png")
+    assert sentence(compress_pets(data=f"folder:{root}")) == (
+        f"{found}; {root / 'plain'} has a folder of images for each class: "
+        f"--data folder:{root / 'plain'}"
+    )
+    shutil.copytree(pets, root / "pets")
+    assert sentence(compress_pets(data=f"folder:{root}")) == (
+        f"{found}; {root / 'pets'} has train and val: --data folder:{root / 'pets'}"
+    )
+
+
+def test_an_empty_class_among_others_is_named(compress_pets, pets):
+    (pets / "train" / "fox").mkdir()
+    found = sentence(compress_pets(data=f"folder:{pets / 'train'}"))
+    assert found.startswith(f"class folder {pets / 'train' / 'fox'} must hold images")
+
+
 def test_folders_that_make_no_sense(compress_pets, pets, tmp_path):
     assert sentence(compress_pets(data=f"folder:{tmp_path / 'no'}")) == (
         f"folder {tmp_path / 'no'} does not exist"
@@ -64,12 +89,12 @@ def test_folders_that_make_no_sense(compress_pets, pets, tmp_path):
 
 def test_a_network_of_other_classes_is_refused_before_any_work(compress_pets, net, fsc, pets):
     expected = (
-        "--data must have one class for each of the 11 scores of net.py:many, got 2 in pets; fsc "
-        "compress --no-evaluate does without"
+        "--data must have one class for each of the 11 scores of net.py:many, got 2 in pets; "
     )
-    assert sentence(compress_pets(model=f"{net}:many")) == expected
+    without = "fsc compress --no-evaluate does without"
+    assert sentence(compress_pets(model=f"{net}:many")) == expected + without
     given = ("--model", f"{net}:many", "--data", f"folder:{pets}", "--size", "10:8")
-    assert sentence(fsc("evaluate", *given)) == expected
+    assert sentence(fsc("evaluate", *given)) == f"{expected}give the images that it was trained for"
     assert compress_pets("--no-evaluate", model=f"{net}:many").exit_code == 0
 
 

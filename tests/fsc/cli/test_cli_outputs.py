@@ -120,6 +120,9 @@ def test_an_interrupted_evaluation_goes_on(compress, tmp_path, monkeypatch, meth
         patch.setattr("fsc.cli.evaluation.accuracy_on_test", interrupted)
         assert "go on with --resume" in compress(method=method).stderr
     student = (tmp_path / "out" / "model.safetensors").read_bytes()
+    again = sentence(compress(method=method))
+    assert again.startswith("--output must ")
+    assert again.endswith(": go on with --resume, give --overwrite or name another")
     assert "got --seed 1 instead of 0" in sentence(compress("--seed", 1, "--resume", method=method))
     monkeypatch.setattr(Journal, "add", lambda *arguments: pytest.fail("solved again"))
     result = compress("--resume", method=method)

@@ -175,10 +175,11 @@ def test_a_network_that_raises(fsc, given, verb, function, raised):
 
 @pytest.mark.parametrize("verb", ["compress", "evaluate", "compare", "analyse", "sweep", "grid"])
 def test_answers_that_are_no_scores(fsc, given, tmp_path, verb):
+    without = "" if verb == "evaluate" else "; fsc compress --no-evaluate does without"
     for function, found in (("maps", r"[1, 2, 30, 30]"), ("Named", "dict")):
         assert sentence(fsc(*given(verb, function, "--size", 32))) == (
             f"--model must give scores [N, classes] to be evaluated, got {found} of "
-            f"net.py:{function}; fsc compress --no-evaluate does without"
+            f"net.py:{function}{without}"
         )
     assert not (tmp_path / "out").exists()
 
