@@ -59,8 +59,11 @@ def test_a_network_that_draws_in_evaluation_mode_is_told_so(name: str) -> None:
 
 
 def test_a_scheme_of_a_network_that_draws_is_refused_too() -> None:
-    with pytest.raises(ValueError, match=r"^channel_groups: model must give the same outputs for "):
-        fsc.schemes.structured(Stepping(F.dropout), 0.5, IMAGES)
+    network = Stepping(F.dropout)
+    with pytest.raises(ValueError, match=r"^structured: model must give the same outputs for "):
+        fsc.schemes.structured(network, 0.5, IMAGES)
+    with pytest.raises(ValueError, match=r"^slimming: model must give the same outputs for "):
+        fsc.schemes.slimming(network, 0.5, IMAGES)
 
 
 def test_a_network_that_draws_in_training_alone_is_taken() -> None:

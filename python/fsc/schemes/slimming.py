@@ -13,6 +13,8 @@ from fsc.channels.groups import ChannelGroup
 from fsc.channels.norms import batch_norm_scales, with_those_that_stay
 from fsc.channels.proof import channel_groups
 from fsc.images.joint import Inputs
+from fsc.networks.calls import call_of
+from fsc.networks.draws import check_same_each_time
 from fsc.networks.entry import taken_in
 from fsc.networks.plain import plain
 from fsc.networks.wrappers import unwrap
@@ -67,6 +69,7 @@ def slimming(
     check_style("slimming", style, has_shares=False)
     given = unwrap(model)
     model, inputs, _ = taken_in("slimming", model, example_inputs)
+    check_same_each_time("slimming", model, call_of(inputs))
     model = plain(model, inputs)
     left_alone = ignored_layers("slimming", ignored, given, model)
     groups = channel_groups(model, inputs)

@@ -13,6 +13,8 @@ from fsc.arguments import check_dict, check_text, python_integer
 from fsc.channels.groups import ChannelGroup, group_written_by
 from fsc.channels.proof import channel_groups
 from fsc.images.joint import Inputs
+from fsc.networks.calls import call_of
+from fsc.networks.draws import check_same_each_time
 from fsc.networks.entry import taken_in
 from fsc.networks.plain import plain, plain_name
 from fsc.networks.wrappers import unwrap
@@ -99,6 +101,7 @@ def structured(
     shares = as_ratio("structured", pruning_ratio, style)
     given = unwrap(model)
     model, inputs, _ = taken_in("structured", model, example_inputs)
+    check_same_each_time("structured", model, call_of(inputs))
     model = plain(model, inputs)
     left_alone = ignored_layers("structured", ignored, given, model)
     groups = channel_groups(model, inputs)
