@@ -78,5 +78,4 @@ def main(context: click.Context) -> None:
 
 
 for _command in commands.ALL:
-    _command.context_class = help_pages.Context
     main.add_command(options.quiet(_command))

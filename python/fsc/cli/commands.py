@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from fsc import method_names, models
-from fsc.cli import goal_options, options, typed
+from fsc.cli import goal_options, help_pages, options, typed
 from fsc.cli.parts import many_students, part
 from fsc.cli.studies import analyse, grid, sweep, tradeoff
 
 
-@click.command("demo")
+@click.command("demo", cls=help_pages.Verb)
 @options.output_folder("fsc-demo")
 @options.json_file("its report")
 @options.overwrite
@@ -28,7 +28,7 @@ def demo(**given: Any) -> None:
     work.command(**given)
 
 
-@click.command("compress")
+@click.command("compress", cls=help_pages.Verb)
 @options.model_name
 @options.data_name
 @click.option(
@@ -76,7 +76,7 @@ def compress(**given: Any) -> None:
     work.command(draw, asked, source, destination, part(work.Resources, given), **given)
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=help_pages.Verb)
 @click.argument("path", type=typed.NETWORK_PATH, required=False)
 @options.data_name
 @options.dense_model
@@ -99,7 +99,7 @@ def evaluate(**given: Any) -> None:
     work.command(**given)
 
 
-@click.command("export")
+@click.command("export", cls=help_pages.Verb)
 @click.argument("path", type=typed.NETWORK_PATH)
 @click.option("--onnx", "onnx_path", type=typed.WRITTEN_FILE, help="Write a file of ONNX, .onnx.")
 @click.option(
@@ -128,7 +128,7 @@ def export(**given: Any) -> None:
     work.command(**given)
 
 
-@click.command("compare")
+@click.command("compare", cls=help_pages.Verb)
 @options.model_name
 @options.data_name
 @goal_options.goal
@@ -144,7 +144,7 @@ def compare(**given: Any) -> None:
     work.command(draw, asked, source, resources, part(work.Results, given), **given)
 
 
-@click.command("schemes")
+@click.command("schemes", cls=help_pages.Verb)
 @click.option(
     "--model",
     "model_names",
@@ -163,7 +163,7 @@ def schemes(**given: Any) -> None:
     work.command(**given)
 
 
-@click.command("inspect")
+@click.command("inspect", cls=help_pages.Verb)
 @options.model_name
 @options.size
 @options.json_file("what was found")

@@ -1,4 +1,4 @@
-"""How help is set: names with hyphens stay whole, verbs have whole sentences."""
+"""How help is set: names with hyphens stay whole, options stand by what they are about."""
 
 from __future__ import annotations
 
@@ -10,6 +10,23 @@ import click
 _WHOLE_SENTENCE = 1000
 # A hyphen that click's wrapping does not break behind.
 _UNBROKEN = "\u2011"
+# A page of so many options can be read as one list.
+_SHORT = 15
+# What the options of a longer one are about, in the order in which a run is thought of.
+SUBJECTS = {
+    "Network and images": ("model", "data", "checkpoint", "data-root", "size", "normalize"),
+    "The images that are given": ("shots", "ways", "images", "seed", "seeds", "augment"),
+    "What is to be left": (
+        "scheme flops parameters pruning-ratio decouple drop-blocks ignore round-to style"
+    ).split(),
+    "How": (
+        "method mir-steps views precision keep-batch-norm objective over values intervals measure "
+        "layer"
+    ).split(),
+    "Machine": ("device", "threads", "batch-size", "memory-budget"),
+    "What is measured": ("test-images", "no-evaluate", "latency", "compiled"),
+    "What is written and shown": ("output json report layers resume overwrite quiet help").split(),
+}
 
 
 class Formatter(click.HelpFormatter):
@@ -31,6 +48,24 @@ class Context(click.Context):
     """Has help set by `Formatter`."""
 
     formatter_class = Formatter
+
+
+class Verb(click.Command):
+    """Lists its options by what they are about, where they are many."""
+
+    context_class = Context
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every option under its subject."""
+        options = self.get_params(context)
+        if len(options) <= _SHORT:
+            super().format_options(context, formatter)
+            return
+        named = {option.opts[-1].lstrip("-"): option for option in options}
+        for subject, names in SUBJECTS.items():
+            chosen = [named[name].get_help_record(context) for name in names if name in named]
+            with formatter.section(subject):
+                formatter.write_dl([record for record in chosen if record is not None])
 
 
 def write_verbs(group: click.Group, formatter: click.HelpFormatter) -> None:

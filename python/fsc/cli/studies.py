@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from fsc import method_names
-from fsc.cli import goal_options, options, typed
+from fsc.cli import goal_options, help_pages, options, typed
 from fsc.cli.parts import many_students, methods, part
 
 
-@click.command("analyse")
+@click.command("analyse", cls=help_pages.Verb)
 @options.model_name
 @options.data_name
 @click.option(
@@ -48,7 +48,7 @@ def analyse(**given: Any) -> None:
     work.command(draw, asked, source, part(work.Results, given), measured, **given)
 
 
-@click.command("sweep")
+@click.command("sweep", cls=help_pages.Verb)
 @options.model_name
 @options.data_name
 @click.option(
@@ -77,7 +77,7 @@ def sweep(**given: Any) -> None:
     work.command(swept, asked, source, resources, part(work.Results, given), **given)
 
 
-@click.command("tradeoff")
+@click.command("tradeoff", cls=help_pages.Verb)
 @options.model_name
 @options.data_name
 @goal_options.several_targets
@@ -92,7 +92,7 @@ def tradeoff(**given: Any) -> None:
     work.command(targets, draw, source, resources, part(work.Results, given), **given)
 
 
-@click.command("grid")
+@click.command("grid", cls=help_pages.Verb)
 @options.model_name
 @options.data_name
 @goal_options.scheme_name

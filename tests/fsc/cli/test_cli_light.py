@@ -76,6 +76,23 @@ def test_help_fits_a_window_and_breaks_no_name(verb):
     assert not [line for line in lines if "\u2011" in line]
 
 
+@pytest.mark.parametrize("verb", commands.ALL, ids=lambda verb: verb.name)
+def test_help_has_every_option_once_under_one_subject(verb):
+    from click.testing import CliRunner
+
+    from fsc.cli import help_pages, main
+
+    lines = CliRunner().invoke(main, [verb.name, "--help"], terminal_width=80).output.splitlines()
+    begun = [line.strip().partition(" ")[0].rstrip(",") for line in lines if line[:3] == "  -"]
+    options = [each for each in verb.params if isinstance(each, click.Option)]
+    assert sorted(begun) == sorted(["-h", *(each.opts[0] for each in options)])
+    subjects = [line[:-1] for line in lines if line[:1].isalpha() and line.endswith(":")]
+    known = list(help_pages.SUBJECTS)
+    assert subjects == (["Options"] if len(options) < 15 else [s for s in known if s in subjects])
+    named = [name for names in help_pages.SUBJECTS.values() for name in names]
+    assert len(named) == len(set(named))
+
+
 def test_help_lists_every_name(tmp_path):
     from click.testing import CliRunner
 
