@@ -17,7 +17,7 @@ from fsc import ranks
 from fsc.arguments import as_integer
 from fsc.methods import FSKD
 from fsc.methods.agreement import check_ranks, check_shares
-from fsc.methods.arguments import as_numbers, check_types
+from fsc.methods.arguments import as_given, as_numbers, check_types
 from fsc.methods.features import scores_of
 from fsc.methods.held_out import Judge, parted
 from fsc.methods.journal import Journal, fingerprint, origin
@@ -248,7 +248,7 @@ def _method(method: object, align_to: str) -> FSKD:
         raise ValueError(f"align_to must be teacher or previous, got {shown(align_to)}")
     method = FSKD() if method is None else method
     if not isinstance(method, FSKD):
-        raise TypeError(f"method must be a fsc.FSKD or None, got {shown(method)}")
+        raise TypeError(f"method must be a fsc.FSKD or None, got {as_given(method)}")
     if method.sgd is not None:
         raise ValueError("method must align layer by layer, FSKD(sgd=None), got one with sgd")
     return method

@@ -139,6 +139,16 @@ def test_save_refuses_the_name_of_another_network(tmp_path):
         checkpoint.load(tmp_path)
 
 
+def test_exported_programs_are_no_checkpoints(tmp_path):
+    path = tmp_path / "student.onnx"
+    path.write_bytes(b"\x08\x07\x12\x07pytorch")
+    said = "checkpoint must hold weights of torch, got the ONNX file .*; give the file of the netw"
+    with pytest.raises(ValueError, match=said):
+        fsc.load(path)
+    with pytest.raises(ValueError, match=said):
+        pretrained.load_pretrained(small(), path)
+
+
 def test_a_class_is_no_network_to_load_into(tmp_path):
     path = tmp_path / "net.safetensors"
     fsc.save(small().eval(), path)

@@ -194,6 +194,7 @@ def test_the_same_seed_gives_the_same_bits_and_progress_is_told() -> None:
         ({"pruning_ratios": [0.2, "x"]}, TypeError, "pruning_ratios must be a number, got 'x'"),
         ({"align_to": "teachers"}, ValueError, "align_to must be teacher or prev.* 'teachers'"),
         ({"method": fsc.L1Norm()}, TypeError, r"method must be a fsc\.FSKD or None, got L1Norm"),
+        ({"method": fsc.FSKD}, TypeError, r"or None, got <class 'fsc.*FSKD'>; FSKD\(\) is one"),
         ({"method": fsc.FSKD(sgd=fsc.methods.JointSGD())}, ValueError, "layer by layer"),
         ({"ignored": ["nothing"]}, ValueError, "ignored must"),
         ({"rounds": 0}, ValueError, "rounds must be at least 1, got 0"),

@@ -176,6 +176,7 @@ def test_it_is_what_compress_takes_by_default(monkeypatch: pytest.MonkeyPatch) -
     ("arguments", "sentence"),
     [
         ({"train": fsc.KD()}, r"train must be a MiR or None, got KD\("),
+        ({"train": fsc.MiR}, r"train must be a MiR or None, got <class '.*'>; MiR\(\) is one"),
         ({"solve": fsc.FSKD()}, r"solve must be a CrossDistillation, got FSKD\("),
     ],
 )

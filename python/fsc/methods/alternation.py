@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fsc import ranks
 from fsc.arguments import as_count, as_rate, check_fields
 from fsc.methods.any_aligned import blocks_matched, left_in_words, recover
+from fsc.methods.arguments import as_given
 from fsc.methods.back_prop import BackProp
 from fsc.methods.base import Task
 from fsc.methods.fit_net import FitNet
@@ -30,7 +31,6 @@ from fsc.networks.observed import Observed
 from fsc.networks.outputs import tensors_of
 from fsc.networks.wrappers import in_dtype_of
 from fsc.progress import Progress, telling
-from fsc.wording import shown
 
 # In the part of the journal that a round has: the student after it, the part of its alignment.
 _ENTRY, _ALIGNMENT = "student", "alignment"
@@ -75,10 +75,10 @@ class Alternation:
         check_fields(self)
         if not isinstance(self.training, BackProp | KD | FitNet):
             raise TypeError(
-                f"training must be a BackProp, KD or FitNet, got {shown(self.training)}"
+                f"training must be a BackProp, KD or FitNet, got {as_given(self.training)}"
             )
         if not isinstance(self.alignment, FSKD | None):
-            raise TypeError(f"alignment must be a fsc.FSKD or None, got {shown(self.alignment)}")
+            raise TypeError(f"alignment must be a fsc.FSKD or None, got {as_given(self.alignment)}")
         as_count("rounds", self.rounds)
         as_rate("tolerance", self.tolerance)
 

@@ -44,14 +44,19 @@ def check_types(teacher: object, method: object) -> None:
         TypeError: one is not.
     """
     check_module("teacher", teacher)
-    is_method = callable(getattr(method, "compress", None))
-    hint = f"; {method.__name__}() is one" if is_method and isinstance(method, type) else ""
-    is_method = is_method and not hint
+    is_method = callable(getattr(method, "compress", None)) and not isinstance(method, type)
     if not is_method and not isinstance(method, str | None):
         raise TypeError(
             "method must be one of fsc.methods, e.g. fsc.CrossDistillation(), or its name, e.g. "
-            f"'cd-soft', got {shown(method)}{hint}"
+            f"'cd-soft', got {as_given(method)}"
         )
+
+
+def as_given(value: object) -> str:
+    """What stands where a method should, in words; of a class of methods, how one is made."""
+    if isinstance(value, type) and callable(getattr(value, "compress", None)):
+        return f"{shown(value)}; {value.__name__}() is one"
+    return shown(value)
 
 
 def check_log(log: object) -> None:

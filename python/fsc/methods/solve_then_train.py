@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from fsc.layers.objectives import Estimation
+from fsc.methods.arguments import as_given
 from fsc.methods.base import Outcome, Task
 from fsc.methods.cross_distillation import CrossDistillation
 from fsc.methods.features import TeacherFeatures, body_of, head_features
@@ -20,7 +21,6 @@ from fsc.methods.views import are_pictures, check_views
 from fsc.networks import tracing
 from fsc.schemes import Decoupling, DropBlocks, Scheme
 from fsc.solvers.closed_form import Selection
-from fsc.wording import shown
 
 
 def solving(solve_on: int = 400) -> CrossDistillation:
@@ -76,9 +76,9 @@ class SolveThenTrain:
     def __post_init__(self) -> None:
         """Refuses other methods before any work is done."""
         if not isinstance(self.solve, CrossDistillation):
-            raise TypeError(f"solve must be a CrossDistillation, got {shown(self.solve)}")
+            raise TypeError(f"solve must be a CrossDistillation, got {as_given(self.solve)}")
         if self.train is not None and not isinstance(self.train, MiR):
-            raise TypeError(f"train must be a MiR or None, got {shown(self.train)}")
+            raise TypeError(f"train must be a MiR or None, got {as_given(self.train)}")
 
     @property
     def takes_blocks(self) -> bool:

@@ -263,12 +263,18 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: it is not.
+        ValueError: it is a program for other libraries.
     """
     path = Path(path)
     if path.is_dir():
         raise FileNotFoundError(f"checkpoint must be a file, got the folder {path}")
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
+    if path.suffix.lower() == ".onnx":
+        raise ValueError(
+            f"checkpoint must hold weights of torch, got the ONNX file {path}; give the file of "
+            "the network that it was exported from"
+        )
     return path
 
 
