@@ -200,7 +200,7 @@ def test_images_of_several_sizes_need_one(tmp_path):
     write_image(root / "dog" / "9.png", width=9)
     assert _refused(root, None) == (
         f"size must be given for the images of {root}, which differ: 0.png has 12 x 10 pixels, "
-        "9.png 9 x 10"
+        "9.png 9 x 10; size=(256, 224) is usual for ImageNet"
     )
 
 

@@ -70,6 +70,7 @@ def _whole(drops: bool, name: str, value: float) -> nn.Module:
     [
         *((stop_after, ("precondition", 0.3), False) for stop_after in (3, 4, 14, 27, 30)),
         (14, ("precondition", 0.3), True),
+        *((stop_after, ("relative", True), False) for stop_after in (4, 14)),
         (14, ("momentum", 0.9), True),
         (14, ("momentum", 0.9), False),
         (4, ("momentum", 0.0), False),

@@ -75,7 +75,7 @@ def _split(root: Path, preparation: Preparation) -> tuple[ImageFolder, ImageFold
         return splits(root, preparation)
     except ValueError as error:
         if str(error).startswith("size must be given"):
-            raise ValueError(f"{error}; --size 256:224 is usual for ImageNet") from error
+            raise ValueError(str(error).replace("size=(256, 224)", "--size 256:224")) from error
         above = None if any((root / name).is_dir() for name in (TRAIN, *TEST)) else _above(root)
         if above is None:
             raise

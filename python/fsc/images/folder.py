@@ -281,5 +281,6 @@ def _check_sizes(files: Sequence[Path], folder: Path) -> None:
         if other != first:
             raise ValueError(
                 f"size must be given for the images of {folder}, which differ: {files[0].name} has "
-                f"{first[0]} x {first[1]} pixels, {file.name} {other[0]} x {other[1]}"
+                f"{first[0]} x {first[1]} pixels, {file.name} {other[0]} x {other[1]}; "
+                "size=(256, 224) is usual for ImageNet"
             )

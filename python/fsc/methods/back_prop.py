@@ -35,7 +35,7 @@ class BackProp(Schedule):
         learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps, see `decay`.
         momentum: of SGD.
         weight_decay: of SGD.
-        decay, warm_up, clip_norm, precondition, batch_norm, precision: as in
+        decay, warm_up, clip_norm, precondition, relative, batch_norm, precision: as in
             `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rate, where it diverged.
         views: "mirrored", "crops" or "original-crops", drawn anew at every step; not "hard", which

@@ -52,7 +52,7 @@ class FitNet(Schedule):
         learning_rate: of the second half; both fall tenfold after 40 % and 80 % of their steps.
         momentum: of SGD.
         weight_decay: of SGD.
-        decay, warm_up, clip_norm, precondition, batch_norm, precision: as in
+        decay, warm_up, clip_norm, precondition, relative, batch_norm, precision: as in
             `fsc.methods.schedule.Schedule`.
         max_retries: how often the training starts again at half the rates, where it diverged.
         views: "mirrored", "crops" or "original-crops", drawn anew at every step, or, without

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import fx, nn
 
 from fsc.methods.base import Task
@@ -41,7 +43,7 @@ def head_lesson(
         student: a network that ends in one Linear, its layers trained.
         views: of the images; what goes with them does not matter.
         learning_rate: of the head.
-        schedule: steps and the rest of SGD.
+        schedule: steps and the rest of SGD, which moves by gradients as they are.
         task: teacher, labels and seed.
     """
     node = _head_of(student)
@@ -59,7 +61,7 @@ def head_lesson(
         loss,
         schedule.steps,
         learning_rate,
-        schedule,
+        replace(schedule, relative=False),
         task.seed,
     )
     return student.get_submodule(str(node.target)), lesson

@@ -29,9 +29,9 @@ class JointSGD(Schedule):
     Args:
         steps: minibatches.
         batch_size: images of a minibatch.
-        learning_rate, decay, warm_up, momentum, weight_decay, clip_norm, precision, max_retries:
-            as in `fsc.methods.schedule.Schedule`. The paper says nothing of them. Images are
-            mirrored one time in two.
+        learning_rate, decay, warm_up, momentum, weight_decay, clip_norm, relative, precision,
+            max_retries: as in `fsc.methods.schedule.Schedule`. The paper says nothing of them.
+            Images are mirrored one time in two.
 
     Raises:
         ValueError: a value is out of its range.

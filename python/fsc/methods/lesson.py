@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fsc import ranks
 from fsc.methods.minibatches import Minibatches, Views
 from fsc.methods.preconditioner import Preconditioner
+from fsc.methods.relative_sgd import RelativeSGD
 from fsc.methods.training_state import State, values_of
 from fsc.networks.draws import draws_of, set_draws
 from fsc.networks.modes import evaluation_mode
@@ -83,7 +84,8 @@ class Learner:
         self.lesson = lesson
         self.learning_rate = share * lesson.learning_rate
         self.step = 0
-        self._optimizer = torch.optim.SGD(
+        optimizer = RelativeSGD if lesson.schedule.relative else torch.optim.SGD
+        self._optimizer = optimizer(
             body.parameters(),
             lr=self.learning_rate,
             momentum=lesson.schedule.momentum,

@@ -63,7 +63,7 @@ class ProgressiveMiR(Schedule):
         max_retries: how often the training starts again at half the rate, where it diverged: the
             loss or the student was not finite, or its outputs farther from the teacher's than
             without any training.
-        views, decay, warm_up, clip_norm, batch_norm, precision: as in
+        views, decay, warm_up, clip_norm, relative, batch_norm, precision: as in
             `fsc.methods.schedule.Schedule`.
 
     Raises:

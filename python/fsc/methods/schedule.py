@@ -57,6 +57,8 @@ class Schedule:
         precondition: gradients of convolutions and Linears are multiplied by the inverse second
             moments of what the layer reads, measured before the first step and damped by so much,
             see `fsc.methods.preconditioner`: fewer steps are needed. None: they are not.
+        relative: every tensor of weights moves by a share of its norm, the learning rate, however
+            long its gradient is, see `fsc.methods.relative_sgd`; rates of a few thousandths suit.
         batch_norm: "train" normalises by the minibatch, of several processes each by its part of
             it; "frozen" by the running statistics, and dropout is off then.
         max_retries: how often the training starts again at half the rate, where it diverged.
@@ -85,6 +87,7 @@ class Schedule:
     weight_decay: float = 1e-4
     clip_norm: float | None = None
     precondition: float | None = None
+    relative: bool = False
     batch_norm: Literal["train", "frozen"] = "train"
     max_retries: int = 3
     views: Kind = "mirrored"
