@@ -4,12 +4,13 @@
     FSC_DATA=... python examples/resnet56_variants.py selection  # which channels go
     FSC_DATA=... python examples/resnet56_variants.py steps      # of the default's training
     FSC_DATA=... python examples/resnet56_variants.py fifty      # what to do with 500 images
+    FSC_DATA=... python examples/resnet56_variants.py relative   # steps that are shares of norms
 
 The first two print tables of docs/results/resnet56.md: top-1 in percent on all 10,000 test images,
 mean and standard deviation over the draws of seeds 0, 1 and 2. The others are of the first 5,000
 test images and a draw that no table has: what the default's number of steps was chosen by
-(docs/methods/default.md), and what else was tried with 50 images a class. They take about ten
-minutes on two cores, a quarter of an hour on one, an hour, and half an hour.
+(docs/methods/default.md), and what else was tried. They take about ten minutes on two cores, a
+quarter of an hour on one, an hour, and half an hour each.
 """
 
 import argparse
@@ -59,6 +60,19 @@ FIFTY: dict[str, Method] = {
     "seconds": SolveThenTrain(train=None),
     "seconds, on 2,000 images": SolveThenTrain(solve=solving(2000), train=None),
     "MiR, 400 steps": fsc.MiR(steps=400),
+}
+RELATIVE: dict[str, Method] = {
+    "relative": SolveThenTrain(
+        train=replace(
+            training(),
+            relative=True,
+            learning_rate=0.003,
+            momentum=0.95,
+            weight_decay=0.0,
+            clip_norm=None,
+        )
+    ),
+    "default": SolveThenTrain(),
 }
 # What a choice is made by is no draw of the tables.
 UNUSED, NUM_CHOSEN_ON = 10, 5000
@@ -122,14 +136,20 @@ class Setting:
 def main() -> None:
     """Print one of the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tables = ("variants", "selection", "steps", "fifty")
+    tables = ("variants", "selection", "steps", "fifty", "relative")
     parser.add_argument("table", nargs="?", choices=tables, default="variants")
     table, setting = parser.parse_args().table, Setting()
-    if table in ("steps", "fifty"):
+    steps = {f"{n:,} steps": SolveThenTrain(train=training(n)) for n in (400, 800, 1600)}
+    chosen_on = {
+        "steps": (steps, (1, 10, 50)),
+        "fifty": (FIFTY, (50,)),
+        "relative": (RELATIVE, (1, 5, 50)),
+    }
+    if table in chosen_on:
         print("| what | images a class | top-1 % | KL |\n|---|---|---|---|")
-        methods = {f"{n:,} steps": SolveThenTrain(train=training(n)) for n in (400, 800, 1600)}
-        for num_shots in (1, 10, 50) if table == "steps" else (50,):
-            for name, method in (methods if table == "steps" else FIFTY).items():
+        methods, shots = chosen_on[table]
+        for name, method in methods.items():
+            for num_shots in shots:
                 setting.show_choice(name, method, num_shots)
         if table == "fifty":
             setting.show_choice("default", SolveThenTrain(), 500)  # is it the images?

@@ -47,7 +47,8 @@ def _run(
             raise KeyboardInterrupt
 
     images = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    method = fsc.MiR(**{"steps": 30, "batch_size": 5} | changed)  # type: ignore[arg-type]
+    rate = 0.003 if changed.get("relative") else 0.02
+    method = fsc.MiR(**{"steps": 30, "batch_size": 5, "learning_rate": rate} | changed)  # type: ignore[arg-type]
     result = fsc.compress(
         teacher, images, method=method, scheme=SCHEME, journal=journal, progress=progress
     )

@@ -10,22 +10,23 @@ import click
 _WHOLE_SENTENCE = 1000
 # A hyphen that click's wrapping does not break behind.
 _UNBROKEN = "\u2011"
-# A page of so many options can be read as one list.
-_SHORT = 15
-# What the options of a longer one are about, in the order in which a run is thought of.
+# So many options can be read as one list.
+SHORT = 15
+# What those of a longer page are about, in the order in which a run is thought of.
 SUBJECTS = {
-    "Network and images": ("model", "data", "checkpoint", "data-root", "size", "normalize"),
-    "The images that are given": ("shots", "ways", "images", "seed", "seeds", "augment"),
-    "What is to be left": (
-        "scheme flops parameters pruning-ratio decouple drop-blocks ignore round-to style"
-    ).split(),
-    "How": (
-        "method mir-steps views precision keep-batch-norm objective over values intervals measure "
-        "layer"
-    ).split(),
-    "Machine": ("device", "threads", "batch-size", "memory-budget"),
-    "What is measured": ("test-images", "no-evaluate", "latency", "compiled"),
-    "What is written and shown": ("output json report layers resume overwrite quiet help").split(),
+    subject: names.split()
+    for subject, names in {
+        "Network and images": "model data checkpoint data-root size normalize",
+        "What is looked at": "over values measure layer objective intervals",
+        "The images that are given": "shots ways images seed seeds augment",
+        "What is to be left": (
+            "scheme flops parameters pruning-ratio decouple drop-blocks ignore round-to style"
+        ),
+        "Method": "method mir-steps views precision keep-batch-norm",
+        "Machine": "device threads batch-size memory-budget",
+        "What is measured": "test-images no-evaluate latency compiled",
+        "What is written and shown": "output json report layers resume overwrite quiet help",
+    }.items()
 }
 
 
@@ -57,15 +58,18 @@ class Verb(click.Command):
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write every option under its subject."""
-        options = self.get_params(context)
-        if len(options) <= _SHORT:
+        options = [each for each in self.get_params(context) if isinstance(each, click.Option)]
+        if len(options) < SHORT:
             super().format_options(context, formatter)
             return
         named = {option.opts[-1].lstrip("-"): option for option in options}
-        for subject, names in SUBJECTS.items():
-            chosen = [named[name].get_help_record(context) for name in names if name in named]
-            with formatter.section(subject):
-                formatter.write_dl([record for record in chosen if record is not None])
+        listed = [[named.pop(name, None) for name in names] for names in SUBJECTS.values()]
+        listed.append(list(named.values()))  # of no subject
+        for subject, chosen in zip([*SUBJECTS, "Other options"], listed, strict=True):
+            records = [each.get_help_record(context) for each in chosen if each is not None]
+            if any(records):
+                with formatter.section(subject):
+                    formatter.write_dl([record for record in records if record is not None])
 
 
 def write_verbs(group: click.Group, formatter: click.HelpFormatter) -> None:

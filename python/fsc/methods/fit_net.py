@@ -74,6 +74,7 @@ class FitNet(Schedule):
         """Refuses values that no training can use."""
         super().__post_init__()
         as_rate("hint_learning_rate", self.hint_learning_rate)
+        self.check_share("hint_learning_rate", self.hint_learning_rate)
         check_distillation(self.temperature, self.weight)
 
     def compress(self, task: Task) -> Outcome:

@@ -43,7 +43,7 @@ def head_lesson(
         student: a network that ends in one Linear, its layers trained.
         views: of the images; what goes with them does not matter.
         learning_rate: of the head.
-        schedule: steps and the rest of SGD, which moves by gradients as they are.
+        schedule: steps and the rest of SGD; not `relative`, since the rate is no share of norms.
         task: teacher, labels and seed.
     """
     node = _head_of(student)

@@ -51,7 +51,8 @@ class MiR(Schedule):
             (Table 7); see `fsc.methods.feature_losses`. The learning rate is that of "mse".
         tune_head: whether the head is trained, too (Table 8); the paper finds that keeping it is
             better. With it labels are taken where there are some.
-        head_learning_rate: of the head; the best of Table 8.
+        head_learning_rate: of the head, which moves by gradients as they are, whatever `relative`
+            says; the best of Table 8.
         steps: minibatches; the paper's 2000.
         batch_size: images of a minibatch; all of them where there are fewer.
         learning_rate: of SGD; falls tenfold after 40 % and 80 % of the steps, see `decay`.

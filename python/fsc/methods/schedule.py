@@ -27,6 +27,9 @@ _STEPS_BETWEEN_LOOKS = 50
 # Whoever asked for the loss makes a device wait for it; at every step that would cost time.
 _STEPS_BETWEEN_LOGS = 10
 
+# Of their norm, that weights move by at a step.
+_LARGEST_SHARE = 0.01
+
 Precision = Literal["float32", "bfloat16"]
 # What a schedule may say in words.
 _WORDS = {
@@ -58,7 +61,8 @@ class Schedule:
             moments of what the layer reads, measured before the first step and damped by so much,
             see `fsc.methods.preconditioner`: fewer steps are needed. None: they are not.
         relative: every tensor of weights moves by a share of its norm, the learning rate, however
-            long its gradient is, see `fsc.methods.relative_sgd`; rates of a few thousandths suit.
+            long its gradient is, with the momentum of Nesterov, see `fsc.methods.relative_sgd`. The
+            rate is at most 0.01 then; 0.003 is a good one for students that were solved before.
         batch_norm: "train" normalises by the minibatch, of several processes each by its part of
             it; "frozen" by the running statistics, and dropout is off then.
         max_retries: how often the training starts again at half the rate, where it diverged.
@@ -101,6 +105,7 @@ class Schedule:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         as_rate("learning_rate", self.learning_rate)
+        self.check_share("learning_rate", self.learning_rate)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
         if not 0 <= self.weight_decay < math.inf:
@@ -116,6 +121,18 @@ class Schedule:
                 raise ValueError(
                     f"{name} must be {' or '.join(known)}, got {shown(getattr(self, name))}"
                 )
+
+    def check_share(self, name: str, rate: float) -> None:
+        """Make sure that a rate is small enough where it is a share of the norm of weights.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if self.relative and rate > _LARGEST_SHARE:
+            raise ValueError(
+                f"{name} must be at most {_LARGEST_SHARE} where relative is True, as a share of "
+                f"the norm of weights, got {rate}"
+            )
 
     def rate_at(self, rate: float, step: int, steps: int) -> float:
         """The learning rate of one step of so many, the first being step 0."""

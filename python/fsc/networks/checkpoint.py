@@ -263,7 +263,7 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: it is not.
-        ValueError: it is a program for other libraries.
+        ValueError: it is called as programs in ONNX are.
     """
     path = Path(path)
     if path.is_dir():
