@@ -66,7 +66,7 @@ RELATIVE: dict[str, Method] = {
         train=replace(
             training(),
             relative=True,
-            learning_rate=0.003,
+            learning_rate=0.0015,
             momentum=0.95,
             weight_decay=0.0,
             clip_norm=None,

@@ -62,7 +62,7 @@ class Schedule:
             see `fsc.methods.preconditioner`: fewer steps are needed. None: they are not.
         relative: every tensor of weights moves by a share of its norm, the learning rate, however
             long its gradient is, with the momentum of Nesterov, see `fsc.methods.relative_sgd`. The
-            rate is at most 0.01 then; 0.003 is a good one for students that were solved before.
+            rate is at most 0.01 then; 0.0015 is a good one for students that were solved before.
         batch_norm: "train" normalises by the minibatch, of several processes each by its part of
             it; "frozen" by the running statistics, and dropout is off then.
         max_retries: how often the training starts again at half the rate, where it diverged.
