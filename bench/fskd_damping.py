@@ -17,9 +17,9 @@ from compress_seconds import given
 import fsc
 from fsc import models
 from fsc.images import data
+from fsc.schemes import Scheme
 from fsc.training import evaluate
 
-ROOT = Path(__file__).resolve().parents[1]
 DAMPINGS = (0.1, 0.03, 0.01, 0.003, 0.0)
 NUM_TEST, SEED = 2000, 11
 
@@ -30,7 +30,7 @@ class Case:
 
     title: str
     model: str
-    scheme: str
+    scheme: str | Scheme
     num_shots: int
     solve_on: int = 400
 
@@ -45,7 +45,13 @@ class Case:
         return evaluate.accuracy(student, seen, wanted, batch_size=100)
 
 
-ABOUT_C = str(ROOT / "docs" / "schemes" / "fskd_c.json")
+# Filters of VGG-16's convolutions.
+COUNTS = (25, 51, 102, 102, 179, 179, 179, 128, 128, 128, 128, 128, 128)
+LAYERS = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
+ABOUT_C = Scheme(
+    "about-c",
+    {f"features.{layer}": count for layer, count in zip(LAYERS, COUNTS, strict=True)},
+)
 CASES = (
     Case("VGG-16, about C, 100 images", "vgg16", ABOUT_C, 10),
     Case("the same, on 100 images alone", "vgg16", ABOUT_C, 10, solve_on=0),
